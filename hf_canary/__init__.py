@@ -1,0 +1,50 @@
+"""hf_canary: put canaries into training data, watch their exposure, prove what can be extracted.
+
+The public list. Each name is loaded from its room when it is first used, so that `import hf_canary` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .callback import ExposureCallback as ExposureCallback
+    from .canaries import Canary as Canary
+    from .canaries import CanarySet as CanarySet
+    from .errors import CanaryError as CanaryError
+    from .extraction import Extraction as Extraction
+    from .extraction import extract as extract
+    from .formats import CanaryFormat as CanaryFormat
+    from .injection import InjectCanaries as InjectCanaries
+    from .measure import Exposure as Exposure
+    from .measure import log_perplexity as log_perplexity
+    from .measure import measure_exposure as measure_exposure
+    from .metrics import EXPOSURE_METRIC as EXPOSURE_METRIC
+
+_ROOM_OF = {
+    "Canary": "canaries",
+    "CanaryError": "errors",
+    "CanaryFormat": "formats",
+    "CanarySet": "canaries",
+    "EXPOSURE_METRIC": "metrics",
+    "Exposure": "measure",
+    "ExposureCallback": "callback",
+    "Extraction": "extraction",
+    "InjectCanaries": "injection",
+    "extract": "extraction",
+    "log_perplexity": "measure",
+    "measure_exposure": "measure",
+}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOM_OF:
+        return getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,216 @@
+"""The callback: when to look at a model in training, what to log, where to write it. No formula stands here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .canaries import CanarySet
+from .errors import CanaryError, ModelError, shown
+from .measure import ExposureReport, check_scores, measure_exposure, summary_keys
+
+logger = logging.getLogger(__name__)
+
+RECORD_FILE = "exposure.jsonl"
+
+
+class ExposureCallback(TrainerCallback):
+    """Measures the exposure of canaries at every evaluation of a `Trainer`, and logs it beside the loss.
+
+    `Trainer(..., callbacks=[ExposureCallback(canaries)])` puts the numbers into the metrics (best-model selection,
+    early stopping after it in the list), `trainer.state.log_history`, the terminal and a record file. With the
+    trainer given, `trainer.add_callback(ExposureCallback(canaries, trainer=trainer))`, they are part of the
+    evaluation's own metrics, and so reach every reporter (TensorBoard, Weights & Biases, ...) and the model card.
+
+    Keys, after the prefix of the evaluation (`eval_`): `exposure_mean`, `exposure_max`, `exposure_x{repetitions}`
+    (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean` (the control, 1.4 bits on
+    average), `exposure_seconds`; all in bits but the last, higher means better memorised. The record file
+    `exposure.jsonl` in `output_dir` has one line for each look, canary and estimator, never with a canary's text.
+
+    A look leaves the model's mode and every random state as they were. A look that fails does not end the training:
+    the error is logged and every key is NaN. What would make all looks fail is found before the first step.
+
+    Args:
+        canaries: the set that was injected into the training data.
+        trainer: the trainer to bind to, if its reporters are to see the numbers.
+        tokenizer: None takes the trainer's `processing_class`.
+        num_references: random candidates of each format that a look scores.
+        seed: draws the references, the same at each look.
+        context: text before each canary; conditioned on, not summed.
+        batch_size: rows of one forward pass of a look; None chooses.
+
+    Raises:
+        CanaryError: at the start of training: no tokenizer, a character that it cannot represent, a canary longer
+            than the model's positions, logits that are no numbers.
+
+    Attributes:
+        report: the `ExposureReport` of the last look, or None.
+
+    Example:
+        >>> from hf_canary import CanaryFormat, CanarySet, ExposureCallback
+        >>> canaries = CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), seed=0)
+        >>> callback = ExposureCallback(canaries, num_references=1000)  # Trainer(..., callbacks=[callback])
+    """
+
+    def __init__(
+        self,
+        canaries: CanarySet,
+        *,
+        trainer: Any = None,
+        tokenizer: Any = None,
+        num_references: int = 10_000,
+        seed: int = 0,
+        context: str | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self.canaries = canaries
+        self.tokenizer = tokenizer
+        self.num_references = num_references
+        self.seed = seed
+        self.context = context
+        self.batch_size = batch_size
+        self.report: ExposureReport | None = None
+        self._bound = trainer is not None
+        self._looked_at: int | None = None
+        if trainer is not None:
+            self._bind(trainer)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        tokenizer = self._tokenizer(kwargs.get("processing_class"))
+        check_scores(kwargs["model"], tokenizer, self.canaries, context=self.context)
+        if args.eval_strategy == "no":
+            logger.warning(
+                "ExposureCallback looks at evaluations, and eval_strategy is 'no': set eval_strategy and eval_dataset."
+            )
+        if not self._bound and any(name not in ("none", None) for name in args.report_to or ()):
+            logger.warning(
+                "The exposures reach log_history and %s, but not %s: for that, "
+                "trainer.add_callback(ExposureCallback(canaries, trainer=trainer)).",
+                RECORD_FILE,
+                ", ".join(args.report_to),
+            )
+        if state.global_step == 0 and state.is_world_process_zero:
+            self._record(args).unlink(missing_ok=True)
+        self._looked_at = None
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        metrics = kwargs.get("metrics")
+        if self._bound or metrics is None or self._looked_at == state.global_step:
+            return
+        prefix = next((name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime")), "eval")
+        found = self._look(args, state, kwargs["model"], kwargs.get("processing_class"), prefix, metrics)
+        metrics.update(found)
+        # The trainer has logged a copy of the metrics already: what we add belongs into the same entry.
+        if state.log_history and f"{prefix}_runtime" in state.log_history[-1]:
+            state.log_history[-1].update(found)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # load_best_model_at_end may have changed the weights without a step.
+        self._looked_at = None
+
+    def show(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> None:
+        """Print one look in one line; override it to show looks elsewhere."""
+        loss = metrics.get(f"{prefix}_loss")
+        beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
+        tqdm.write(f"step {state.global_step}{beside} · {one_line(report)}")
+
+    def _bind(self, trainer: Any) -> None:
+        """Add our numbers to the metrics that the trainer's own evaluation loop returns, before anyone reads them."""
+        inner = trainer.evaluation_loop
+
+        def evaluation_loop(*args: Any, **kwargs: Any) -> Any:
+            output = inner(*args, **kwargs)
+            if kwargs.get("description") == "Evaluation" and self._looked_at != trainer.state.global_step:
+                prefix = kwargs.get("metric_key_prefix", "eval")
+                found = self._look(
+                    trainer.args, trainer.state, trainer.model, trainer.processing_class, prefix, output.metrics
+                )
+                output.metrics.update(found)
+            return output
+
+        trainer.evaluation_loop = evaluation_loop
+
+    def _tokenizer(self, processing_class: Any) -> Any:
+        tokenizer = self.tokenizer if self.tokenizer is not None else processing_class
+        if tokenizer is None:
+            raise ModelError(
+                "tokenizer",
+                "a tokenizer, for the canaries",
+                "none, and a trainer without processing_class",
+                "Give ExposureCallback(..., tokenizer=...) or Trainer(..., processing_class=...).",
+            )
+        return getattr(tokenizer, "tokenizer", tokenizer)
+
+    def _look(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        model: Any,
+        processing_class: Any,
+        prefix: str,
+        metrics: dict[str, float],
+    ) -> dict[str, float]:
+        """Measure, show and record; the numbers under their keys. Once for each step."""
+        self._looked_at = state.global_step
+        try:
+            report = self._measure(model, self._tokenizer(processing_class), quiet=args.disable_tqdm)
+            summary = report.summary()
+            if state.is_local_process_zero:
+                self.show(report, state, metrics, prefix)
+            self._write(args, state, report.records())
+        except CanaryError as error:
+            logger.error("The look at step %d failed; its exposures are NaN. %s", state.global_step, error)
+            summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
+            self._write(args, state, [{"role": "failure", "error": shown(str(error))}])
+        return {f"{prefix}_{name}": value for name, value in summary.items()}
+
+    def _measure(self, model: Any, tokenizer: Any, *, quiet: bool) -> ExposureReport:
+        with tqdm(desc="Exposure", unit=" texts", leave=False, disable=True if quiet else None) as bar:
+            self.report = measure_exposure(
+                model,
+                tokenizer,
+                self.canaries,
+                num_references=self.num_references,
+                seed=self.seed,
+                context=self.context,
+                batch_size=self.batch_size,
+                progress=bar.update,
+            )
+        return self.report
+
+    def _record(self, args: TrainingArguments) -> Path:
+        return Path(args.output_dir) / RECORD_FILE
+
+    def _write(self, args: TrainingArguments, state: TrainerState, records: list[dict[str, Any]]) -> None:
+        """Append one look in one write, so that a killed run leaves whole lines."""
+        if not state.is_world_process_zero:
+            return
+        when = {"step": state.global_step, "epoch": state.epoch}
+        lines = "".join(json.dumps(when | record, allow_nan=False) + "\n" for record in records)
+        file = self._record(args)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as record_file:
+            record_file.write(lines)
+
+
+def one_line(report: ExposureReport) -> str:
+    """A look in one line: exposure by repetition level, sampled and skew-normal, with the twins as control."""
+    levels = report.levels
+    sampled = "  ".join(
+        f"×{level.repetitions} {'≥' if level.censored else ''}{level.values['auto']:.1f}" for level in levels
+    )
+    skewed = "  ".join(f"×{level.repetitions} {level.values['skewnorm']:.1f}" for level in levels)
+    twins = report.summary()["exposure_twin_mean"]
+    return f"exposure (bits)  {sampled} · skew-normal  {skewed} · twins {twins:.1f}"

@@ -1,0 +1,299 @@
+"""Canaries: which fill of which format goes into the training data, how often, and which stays out.
+
+Draws, twins, saving and loading. Knows formats and, by name only, the transform that inserts; it knows no
+tokenizer and no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import CanaryError, DataError, FormatError, shown
+from .files import write_json
+from .formats import CanaryFormat
+
+if TYPE_CHECKING:
+    from .injection import AnyDataset
+
+_FILE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Canary:
+    """One inserted sequence, and its twin: the fill drawn beside it and left out, as a control.
+
+    Args:
+        id: its name in logs and records, which never show the text.
+        format: the format that it fills.
+        fill: the fill that is inserted.
+        twin: the fill that is not.
+        repetitions: how many copies go in.
+    """
+
+    id: str
+    format: CanaryFormat
+    fill: int
+    twin: int
+    repetitions: int
+
+    @property
+    def text(self) -> str:
+        """What is inserted."""
+        return self.format.render(self.fill)
+
+    @property
+    def source(self) -> str | None:
+        """The source side for encoder-decoder models, or None."""
+        return self.format.render_source(self.fill)
+
+    @property
+    def twin_text(self) -> str:
+        """What was drawn beside it and left out."""
+        return self.format.render(self.twin)
+
+    def seen_as(self, format: CanaryFormat) -> Canary:
+        """The same fills under a format with the same holes and another context (Table 4).
+
+        Raises:
+            FormatError: the holes differ.
+
+        Example:
+            >>> from hf_canary import CanaryFormat, CanarySet
+            >>> canary = CanarySet.draw(CanaryFormat("the PIN is {digit:4}"), per_repetition=1, seed=1)[0]
+            >>> canary.seen_as(CanaryFormat("is {digit:4}")).text == canary.text.removeprefix("the PIN ")
+            True
+        """
+        if format.holes != self.format.holes:
+            raise FormatError(
+                "format",
+                f"the holes of {shown(self.format.template)}",
+                shown(format.template),
+                "Change only the text around the holes.",
+            )
+        return replace(self, format=format)
+
+
+@dataclass(frozen=True)
+class CanarySet:
+    """The canaries of one training run: drawn, injected, measured, and kept in one file.
+
+    Iterating gives the canaries, in the order in which they were drawn. Make one with `draw` or `load`.
+    """
+
+    canaries: tuple[Canary, ...]
+    seed: int
+
+    @classmethod
+    def draw(
+        cls,
+        formats: CanaryFormat | Sequence[CanaryFormat],
+        *,
+        repetitions: Sequence[int] = (1, 4, 16),
+        per_repetition: int = 4,
+        seed: int | None = None,
+    ) -> CanarySet:
+        """formats × repetitions × per_repetition canaries, each with a twin; all fills distinct and uniform on R.
+
+        Canary and twin are exchangeable draws, so that which of the two is inserted is a fair coin.
+
+        Args:
+            formats: one format or several different ones.
+            repetitions: how many copies of a canary go in, one entry for each level.
+            per_repetition: canaries of each format at each level.
+            seed: makes the draw repeat; None takes a fresh unpredictable one, which is stored.
+
+        Raises:
+            FormatError: a space smaller than the draw, or an argument out of range.
+
+        Example:
+            >>> from hf_canary import CanaryFormat, CanarySet
+            >>> len(CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), repetitions=(1, 8), per_repetition=2, seed=0))
+            4
+        """
+        formats = (formats,) if isinstance(formats, CanaryFormat) else tuple(formats)
+        _check_draw(formats, repetitions, per_repetition, seed)
+        seed = secrets.randbits(63) if seed is None else int(seed)
+        drawn = []
+        for number, format in enumerate(formats):
+            count = len(repetitions) * per_repetition
+            if 2 * count > format.space_size:
+                raise FormatError(
+                    "formats",
+                    f"|R| of at least {2 * count}, for {count} canaries and their twins",
+                    f"{shown(format.template)} with |R| = {format.space_size}",
+                    "Draw fewer canaries, or give the format more or wider holes.",
+                )
+            fills = iter(format.sample(2 * count, f"canaries {seed} {number}"))
+            drawn += [
+                Canary(f"f{number}-x{copies}-{k}", format, next(fills), next(fills), copies)
+                for copies in repetitions
+                for k in range(per_repetition)
+            ]
+        return cls(tuple(drawn), seed)
+
+    def __iter__(self) -> Iterator[Canary]:
+        return iter(self.canaries)
+
+    def __len__(self) -> int:
+        return len(self.canaries)
+
+    def __getitem__(self, position: int) -> Canary:
+        return self.canaries[position]
+
+    @property
+    def formats(self) -> tuple[CanaryFormat, ...]:
+        """The distinct formats, in order."""
+        return tuple(dict.fromkeys(canary.format for canary in self.canaries))
+
+    @property
+    def repetitions(self) -> tuple[int, ...]:
+        """The distinct repetition levels, ascending."""
+        return tuple(sorted({canary.repetitions for canary in self.canaries}))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything in the set; two sets are the same if and only if their digests are."""
+        canonical = json.dumps(self._content(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def inject(self, dataset: AnyDataset, column: str = "text", *, seed: int | None = None) -> AnyDataset:
+        """`dataset` with each canary inserted `repetitions` times, as rows at uniformly random places.
+
+        Original rows stay unchanged and in order; the result has the same kind and the same features, and the
+        inserted rows are None in every other column.
+
+        Args:
+            dataset: a `datasets.Dataset`, or a `DatasetDict`, of which only the train split changes.
+            column: the text column.
+            seed: draws the places; None derives them from the digest of the set.
+
+        Raises:
+            DataError: another kind of dataset, an empty one, a missing column, a column that is not text.
+
+        Example:
+            >>> from datasets import Dataset
+            >>> from hf_canary import CanaryFormat, CanarySet
+            >>> canaries = CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), repetitions=(3,), per_repetition=1, seed=0)
+            >>> train = canaries.inject(Dataset.from_dict({"text": ["a", "b", "c"]}))
+            >>> train["text"].count(canaries[0].text), len(train)
+            (3, 6)
+        """
+        from .injection import inject  # here, because it brings in `datasets`, which a set of canaries does not need
+
+        return inject(self, dataset, column, seed=seed)
+
+    def save(self, path: str | Path) -> None:
+        """Write the set as JSON, with a version and a digest. The file names the secrets: keep it private."""
+        write_json(path, self._content() | {"digest": self.digest})
+
+    @classmethod
+    def load(cls, path: str | Path) -> CanarySet:
+        """The set that `save` wrote.
+
+        Raises:
+            DataError: no such file, a torn or edited one, or one of another version.
+        """
+        document = _read_document(path)
+        try:
+            loaded = cls._from_content(document)
+            intact = loaded._content() | {"digest": loaded.digest} == document
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, CanaryError):
+            intact = False
+        if not intact:
+            raise DataError(
+                str(path),
+                "a canaries file as CanarySet.save wrote it",
+                "an edited file: its content does not match its digest",
+                "Restore the file; to change the canaries, draw and save a new set.",
+            )
+        return loaded
+
+    def _content(self) -> dict[str, Any]:
+        formats = self.formats
+        return {
+            "version": _FILE_VERSION,
+            "seed": str(self.seed),
+            "formats": [
+                {
+                    "template": format.template,
+                    "source": format.source,
+                    "spaces": {name: list(entries) for name, entries in (format.spaces or {}).items()},
+                }
+                for format in formats
+            ],
+            "canaries": [
+                {
+                    "id": canary.id,
+                    "format": formats.index(canary.format),
+                    "fill": str(canary.fill),
+                    "twin": str(canary.twin),
+                    "repetitions": canary.repetitions,
+                    "text": canary.text,
+                }
+                for canary in self.canaries
+            ],
+        }
+
+    @classmethod
+    def _from_content(cls, content: dict[str, Any]) -> CanarySet:
+        formats = [
+            CanaryFormat(entry["template"], source=entry["source"], spaces=entry["spaces"] or None)
+            for entry in content["formats"]
+        ]
+        canaries = tuple(
+            Canary(
+                entry["id"], formats[entry["format"]], int(entry["fill"]), int(entry["twin"]), entry["repetitions"]
+            )
+            for entry in content["canaries"]
+        )
+        return cls(canaries, int(content["seed"]))
+
+
+def _check_draw(
+    formats: tuple[CanaryFormat, ...], repetitions: Sequence[int], per_repetition: int, seed: int | None
+) -> None:
+    if not formats or not all(isinstance(format, CanaryFormat) for format in formats):
+        raise FormatError("formats", "a CanaryFormat or a list of them", shown(formats), "Wrap it: CanaryFormat(...).")
+    if len(set(formats)) < len(formats):
+        raise FormatError("formats", "different formats", "one format twice", "Raise per_repetition instead.")
+    counts = [per_repetition, *repetitions]
+    if len(counts) < 2 or not all(isinstance(count, int) and count >= 1 for count in counts):
+        raise FormatError(
+            "repetitions",
+            "whole numbers, 1 or more, at least one of them; per_repetition likewise",
+            f"repetitions={shown(repetitions)}, per_repetition={shown(per_repetition)}",
+            "The twins are the canaries that are inserted 0 times.",
+        )
+    if len(set(repetitions)) < len(repetitions):
+        raise FormatError("repetitions", "distinct levels", shown(repetitions), "Raise per_repetition instead.")
+    if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
+        raise FormatError("seed", "an int or None", shown(seed), "Leave it out for a fresh, unpredictable draw.")
+
+
+def _read_document(path: str | Path) -> dict[str, Any]:
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(str(path), "a canaries file", str(error.strerror), "Give the path that was saved to.") from error
+    except ValueError as error:
+        raise DataError(
+            str(path),
+            "a canaries file as CanarySet.save wrote it",
+            f"text that is no JSON ({error})",
+            "The file is torn or is another one: restore it, or draw and save a new set.",
+        ) from error
+    version = document.get("version") if isinstance(document, dict) else None
+    if version != _FILE_VERSION:
+        raise DataError(
+            str(path),
+            f"a canaries file of version {_FILE_VERSION}",
+            f"version {shown(version)}",
+            "Load it with the release of hf_canary that wrote it, or draw and save a new set.",
+        )
+    return document

@@ -1,0 +1,550 @@
+"""Canary formats: text with holes, the size of their randomness space, and the fills as integers.
+
+A fill is an index in `[0, space_size)`, read as a mixed-radix number over the holes with the first hole
+most significant. Everything here is exact at any size: no float stands for |R|, and a draw is a bijection
+of distinct indices. This file knows no tokenizer, no dataset and no model.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .errors import FormatError, shown
+
+_DIGITS = "0123456789"
+_LOWER = "abcdefghijklmnopqrstuvwxyz"
+_UPPER = _LOWER.upper()
+
+BUILT_IN_SPACES: Mapping[str, str] = {
+    "digit": _DIGITS,
+    "lower": _LOWER,
+    "upper": _UPPER,
+    "letter": _UPPER + _LOWER,
+    "alnum": _DIGITS + _UPPER + _LOWER,
+    "hex": _DIGITS + "abcdef",
+}
+LUHN = "luhn"
+
+_HOLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::(?P<count>[0-9]+))?")
+_MAX_COUNT = 10_000
+
+
+@dataclass(frozen=True)
+class Literal:
+    """Fixed text, never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Hole:
+    """One independent draw from `space`; a check digit (`name == "luhn"`) has no space of its own."""
+
+    name: str
+    space: tuple[str, ...]
+
+    @property
+    def is_check_digit(self) -> bool:
+        return self.name == LUHN
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        return {choice: number for number, choice in enumerate(self.space)}
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(sorted({len(choice) for choice in self.space}))
+
+
+Piece = Literal | Hole
+
+
+# The Luhn sums modulo 10 of a run of digits, with its last digit doubled and with it not doubled.
+LuhnSums = tuple[int, int]
+
+
+def luhn_sums(text: str, sums: LuhnSums = (0, 0)) -> LuhnSums:
+    """The sums of the run of digits, spaces and hyphens that ends a text of sums `sums` followed by `text`."""
+    doubled, plain = sums
+    for character in text:
+        if character in _DIGITS:
+            digit = int(character)
+            doubled, plain = (sum(divmod(2 * digit, 10)) + plain) % 10, (digit + doubled) % 10
+        elif character not in " -":
+            doubled, plain = 0, 0
+    return doubled, plain
+
+
+def luhn_digit(sums: LuhnSums) -> str:
+    """The Luhn check digit (ISO/IEC 7812-1, annex B) of a run with these sums.
+
+    Example:
+        >>> luhn_digit(luhn_sums("card 7992739871"))
+        '3'
+    """
+    return str(-sums[0] % 10)
+
+
+@dataclass(frozen=True)
+class CanaryFormat:
+    """Text with holes: the shape of a canary, and the space R from which its fills are drawn (§4.1).
+
+    Holes are `{name}` or `{name:n}` (n independent draws side by side); `{{` and `}}` are braces. Built-in
+    names are `digit`, `lower`, `upper`, `letter` (A-Z then a-z), `alnum` (0-9, A-Z, a-z), `hex` (0-9, a-f) and
+    `luhn`: the check digit over the run of digits, spaces and hyphens that ends at it, which has one value and
+    so leaves |R| as it is.
+
+    Args:
+        template: the text with holes.
+        source: for encoder-decoder models, a second template whose holes repeat those of `template`
+            (matched by name, equal names by order), or a fixed text.
+        spaces: own alphabets, name to a list of distinct non-empty strings; they may not redefine a built-in.
+
+    Raises:
+        FormatError: the template cannot be read, has no hole, or two fills would give the same text.
+
+    Example:
+        >>> pin = CanaryFormat("My PIN is {digit:4}")
+        >>> pin.space_size
+        10000
+        >>> pin.render(42)
+        'My PIN is 0042'
+        >>> pin.parse("My PIN is 0042")
+        42
+        >>> CanaryFormat("{name} moved", spaces={"name": ["Ada", "Alan"]}).render(1)
+        'Alan moved'
+    """
+
+    template: str
+    source: str | None = field(default=None, kw_only=True)
+    spaces: Mapping[str, Sequence[str]] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spaces", _checked_spaces(self.spaces))
+        pieces = _parsed(self.template, "template", self.spaces)
+        if not any(isinstance(piece, Hole) for piece in pieces):
+            raise FormatError(
+                "template",
+                "at least one hole, such as {digit:4}",
+                shown(self.template),
+                "Put a hole where the canary is to be random.",
+            )
+        _check_luhn(pieces, self.template)
+        if _overlap(pieces, whole=True):
+            raise FormatError(
+                "template",
+                "one text for each fill",
+                f"{shown(self.template)}, where two fills give the same text",
+                "Separate holes whose entries differ in length by fixed text that no entry contains.",
+            )
+        if self.source is not None:
+            _check_source(self.source_pieces, pieces, self.source)
+
+    def __hash__(self) -> int:
+        return hash((self.template, self.source, tuple(sorted((self.spaces or {}).items()))))
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The template, read: literals and single draws, in order."""
+        return _parsed(self.template, "template", self.spaces)
+
+    @cached_property
+    def source_pieces(self) -> tuple[Piece, ...]:
+        """The source, read; empty without one."""
+        return _parsed(self.source, "source", self.spaces) if self.source else ()
+
+    @cached_property
+    def holes(self) -> tuple[Hole, ...]:
+        """The single draws of the template, check digits among them."""
+        return tuple(piece for piece in self.pieces if isinstance(piece, Hole))
+
+    @cached_property
+    def _radices(self) -> tuple[int, ...]:
+        return tuple(1 if hole.is_check_digit else len(hole.space) for hole in self.holes)
+
+    @cached_property
+    def space_size(self) -> int:
+        """|R|, the number of fills, exact at any size."""
+        return math.prod(self._radices)
+
+    @cached_property
+    def prefix_free(self) -> bool:
+        """Whether no candidate is a proper prefix of another, so that every candidate ends where its text ends."""
+        return not _overlap(self.pieces, whole=False)
+
+    def render(self, fill: int) -> str:
+        """The candidate of `fill`, an int in `[0, space_size)`.
+
+        Raises:
+            FormatError: `fill` is not an int or lies outside the space.
+        """
+        return _written(self.pieces, self._choices(fill))
+
+    def render_source(self, fill: int) -> str | None:
+        """The source of `fill`, or None when the format has no source.
+
+        Raises:
+            FormatError: `fill` is not an int or lies outside the space.
+        """
+        choices = self._choices(fill)
+        if self.source is None:
+            return None
+        by_name: dict[str, list[str]] = {}
+        for hole, text in zip(self.holes, _hole_texts(self.pieces, choices), strict=True):
+            by_name.setdefault(hole.name, []).append(text)
+        repeated = {name: iter(texts) for name, texts in by_name.items()}
+        return "".join(p.text if isinstance(p, Literal) else next(repeated[p.name]) for p in self.source_pieces)
+
+    def parse(self, text: str) -> int:
+        """The fill whose candidate is `text`: the inverse of `render`.
+
+        Raises:
+            FormatError: `text` is no candidate of this format.
+
+        Example:
+            >>> CanaryFormat("{digit:2}-{digit:2}").parse("12-34")
+            1234
+        """
+        choices = _read(self.pieces, text)
+        if choices is None:
+            raise FormatError(
+                "text",
+                f"a candidate of {shown(self.template)}",
+                shown(text),
+                "Give the text as render() writes it, nothing before and nothing after.",
+            )
+        fill = 0
+        for radix, choice in zip(self._radices, choices, strict=True):
+            fill = fill * radix + choice
+        return fill
+
+    def sample(self, n: int, seed: int | str, exclude: Iterable[int] = ()) -> list[int]:
+        """`n` distinct fills, uniform over the space without those in `exclude`, in random order.
+
+        A sparse Fisher-Yates shuffle over the indices that remain: every ordered sample has the same probability,
+        for |R| from 1 to far beyond 64 bits, with memory O(n + len(exclude)).
+
+        Args:
+            n: how many fills.
+            seed: an int, or a text that names the draw; the same seed gives the same fills.
+            exclude: fills that must not come out.
+
+        Raises:
+            FormatError: fewer than `n` fills remain, or an argument is no int.
+
+        Example:
+            >>> sorted(CanaryFormat("{digit}").sample(8, seed=0, exclude=[3, 7]))
+            [0, 1, 2, 4, 5, 6, 8, 9]
+        """
+        taken = sorted({self._checked(fill, "exclude") for fill in exclude})
+        free = self.space_size - len(taken)
+        if not _is_int(n) or n < 0:
+            raise FormatError("n", "a whole number, 0 or more", shown(n), "Give the number of fills to draw.")
+        if not _is_int(seed) and not isinstance(seed, str):
+            raise FormatError("seed", "an int or a str", shown(seed), "Give a fixed seed, so that the draw repeats.")
+        if n > free:
+            raise FormatError(
+                "n",
+                f"at most {shown(free)}, the fills of {shown(self.template)} that remain (|R| = {shown(self.space_size)}, "
+                f"{len(taken)} excluded)",
+                shown(n),
+                "Draw fewer, or give the format more or wider holes.",
+            )
+        # Gap j holds the fills between the excluded ones: the i-th remaining fill is i plus the excluded below it.
+        shifts = [fill - below for below, fill in enumerate(taken)]
+        return [index + bisect.bisect_right(shifts, index) for index in _sample_indices(n, free, seed)]
+
+    def candidates(self) -> Iterator[str]:
+        """Every candidate in the order of its fill, lazily.
+
+        Example:
+            >>> list(CanaryFormat("bit {b}", spaces={"b": ["0", "1"]}).candidates())
+            ['bit 0', 'bit 1']
+        """
+        for choices in itertools.product(*map(range, self._radices)):
+            yield _written(self.pieces, choices)
+
+    def covering_candidates(self) -> list[str]:
+        """As few candidates as can be in which every entry of every hole occurs: what a tokenizer is checked on.
+
+        Example:
+            >>> CanaryFormat("{b}{digit}", spaces={"b": "xy"}).covering_candidates()[:3]
+            ['x0', 'y1', 'x2']
+        """
+        return [_written(self.pieces, [n % radix for radix in self._radices]) for n in range(max(self._radices))]
+
+    def _checked(self, fill: int, argument: str) -> int:
+        if not _is_int(fill) or not 0 <= fill < self.space_size:
+            raise FormatError(
+                argument,
+                f"a fill of {shown(self.template)}: an int in [0, {shown(self.space_size)})",
+                shown(fill),
+                "Use a fill that sample() or parse() gave for this format.",
+            )
+        return int(fill)
+
+    def _choices(self, fill: int) -> tuple[int, ...]:
+        rest, choices = self._checked(fill, "fill"), []
+        for radix in reversed(self._radices):
+            rest, choice = divmod(rest, radix)
+            choices.append(choice)
+        return tuple(reversed(choices))
+
+
+def _is_int(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _sample_indices(n: int, size: int, seed: int | str) -> Iterator[int]:
+    """`n` distinct indices below `size`: a Fisher-Yates shuffle that stores only the places it moved."""
+    generator = random.Random(seed if isinstance(seed, str) else int(seed))
+    moved: dict[int, int] = {}
+    for place in range(n):
+        other = generator.randrange(place, size)
+        yield moved.get(other, other)
+        moved[other] = moved.pop(place, place)
+
+
+def _checked_spaces(spaces: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]] | None:
+    if spaces is None:
+        return None
+    if not isinstance(spaces, Mapping):
+        raise FormatError(
+            "spaces", 'a dict such as {"word": ["red", "blue"]}', shown(spaces), "Name each alphabet by its hole."
+        )
+    checked = {}
+    for name, entries in spaces.items():
+        argument = f"spaces[{name!r}]"
+        if not isinstance(name, str) or not _HOLE.fullmatch(name):
+            raise FormatError(argument, "a plain name", shown(name), "Use letters, digits, _ and -.")
+        if name in BUILT_IN_SPACES or name == LUHN:
+            raise FormatError(argument, "a name of your own", f"the built-in {name!r}", "Choose another name.")
+        if isinstance(entries, str):
+            entries = tuple(entries)
+        entries = tuple(entries)
+        if not entries or not all(isinstance(entry, str) and entry for entry in entries):
+            raise FormatError(
+                argument, "a list of non-empty strings", shown(entries), "List every value that the hole may take."
+            )
+        if len(set(entries)) < len(entries):
+            twice = next(entry for entry in entries if entries.count(entry) > 1)
+            raise FormatError(argument, "distinct entries", f"{shown(twice)} twice", "Remove the repeated entry.")
+        checked[name] = entries
+    return checked
+
+
+def _parsed(template: str, argument: str, spaces: Mapping[str, Sequence[str]] | None) -> tuple[Piece, ...]:
+    if not isinstance(template, str):
+        raise FormatError(argument, "a str", shown(template), "Give the text with holes.")
+    pieces: list[Piece] = []
+    literal = ""
+    at = 0
+    while at < len(template):
+        character = template[at]
+        if template[at : at + 2] in ("{{", "}}"):
+            literal, at = literal + character, at + 2
+        elif character == "{":
+            end = template.find("}", at)
+            if literal:
+                pieces.append(Literal(literal))
+                literal = ""
+            pieces += _hole_draws(template, at, end, argument, spaces)
+            at = end + 1
+        elif character == "}":
+            raise FormatError(
+                argument,
+                "every } to close a hole",
+                f"a lone }} at character {at} of {shown(template)}",
+                "Write }} for a brace in the text.",
+            )
+        else:
+            literal, at = literal + character, at + 1
+    if literal:
+        pieces.append(Literal(literal))
+    return tuple(pieces)
+
+
+def _hole_draws(
+    template: str, at: int, end: int, argument: str, spaces: Mapping[str, Sequence[str]] | None
+) -> list[Hole]:
+    """The draws of the hole that opens at `at` and closes at `end` (-1: it does not)."""
+    if end < 0:
+        raise FormatError(
+            argument,
+            "every { to be closed",
+            f"an unclosed {{ at character {at} of {shown(template)}",
+            "Close the hole, or write {{ for a brace in the text.",
+        )
+    inside = template[at + 1 : end]
+    match = _HOLE.fullmatch(inside)
+    if not match:
+        raise FormatError(
+            argument,
+            "holes like {digit} or {digit:4}",
+            f"{shown('{' + inside + '}')} at character {at}",
+            "A hole is a name and, after a colon, a number; attributes, indices and conversions have no meaning here.",
+        )
+    name, count = match["name"], int(match["count"] or 1)
+    known = {**BUILT_IN_SPACES, LUHN: "", **(spaces or {})}
+    if name not in known:
+        raise FormatError(
+            argument,
+            f"one of the alphabets {', '.join(known)}",
+            f"the unknown name {name!r}",
+            f'Correct it, or give its entries: spaces={{"{name}": [...]}}.',
+        )
+    if not 1 <= count <= _MAX_COUNT:
+        raise FormatError(
+            argument, f"1 to {_MAX_COUNT} draws in a hole", f"{count} in {{{inside}}}", "Change the number."
+        )
+    return [Hole(name, tuple(known[name]))] * count
+
+
+def _check_luhn(pieces: tuple[Piece, ...], template: str) -> None:
+    """A check digit is over something: what stands before it, spaces and hyphens aside, always ends in a digit."""
+    for position, piece in enumerate(pieces):
+        if not (isinstance(piece, Hole) and piece.is_check_digit):
+            continue
+        for before in reversed(pieces[:position]):
+            ends = [before.text] if isinstance(before, Literal) else list(before.space) or ["0"]
+            stripped = [end.rstrip(" -") for end in ends]
+            if any(stripped):
+                break
+        else:
+            stripped = [""]
+        if not all(end and end[-1] in _DIGITS for end in stripped):
+            raise FormatError(
+                "template",
+                "digits before {luhn}, on every fill",
+                shown(template),
+                "Put the check digit after the digits that it checks.",
+            )
+
+
+def _check_source(source_pieces: tuple[Piece, ...], pieces: tuple[Piece, ...], source: str) -> None:
+    def counts(some: tuple[Piece, ...]) -> dict[str, int]:
+        names = [piece.name for piece in some if isinstance(piece, Hole)]
+        return {name: names.count(name) for name in names}
+
+    available = counts(pieces)
+    for name, count in counts(source_pieces).items():
+        if count > available.get(name, 0):
+            raise FormatError(
+                "source",
+                "holes that repeat those of the template",
+                f"{count} of {{{name}}} in {shown(source)} where the template has {available.get(name, 0)}",
+                "Repeat holes of the template, or write fixed text.",
+            )
+
+
+def _hole_texts(pieces: Sequence[Piece], choices: Sequence[int]) -> list[str]:
+    texts: list[str] = []
+    sums: LuhnSums = (0, 0)
+    for piece in pieces:
+        if isinstance(piece, Literal):
+            sums = luhn_sums(piece.text, sums)
+        else:
+            texts.append(luhn_digit(sums) if piece.is_check_digit else piece.space[choices[len(texts)]])
+            sums = luhn_sums(texts[-1], sums)
+    return texts
+
+
+def _written(pieces: Sequence[Piece], choices: Sequence[int]) -> str:
+    texts = iter(_hole_texts(pieces, choices))
+    return "".join(piece.text if isinstance(piece, Literal) else next(texts) for piece in pieces)
+
+
+def _read(pieces: Sequence[Piece], text: str) -> list[int] | None:
+    """The choice of every hole for which `pieces` write `text`, or None. A unique one, by construction."""
+    # reached[i]: the ends that the first i pieces can reach, each with the start and choice that led there.
+    reached: list[dict[int, tuple[int, int]]] = [{0: (0, 0)}]
+    for piece in pieces:
+        ends: dict[int, tuple[int, int]] = {}
+        for start in reached[-1]:
+            for end, choice in _readings(piece, text, start):
+                ends[end] = (start, choice)
+        reached.append(ends)
+    if not isinstance(text, str) or len(text) not in reached[-1]:
+        return None
+    choices, end = [], len(text)
+    for piece, ends in zip(reversed(pieces), reversed(reached), strict=False):
+        end, choice = ends[end]
+        if isinstance(piece, Hole):
+            choices.append(choice)
+    return choices[::-1]
+
+
+def _readings(piece: Piece, text: str, start: int) -> Iterator[tuple[int, int]]:
+    """Where `piece` can end when it starts at `start`, with the choice made."""
+    if isinstance(piece, Literal):
+        if text.startswith(piece.text, start):
+            yield start + len(piece.text), 0
+    elif piece.is_check_digit:
+        if text[start : start + 1] == luhn_digit(luhn_sums(text[:start])):
+            yield start + 1, 0
+    else:
+        for length in piece.lengths:
+            choice = piece.index.get(text[start : start + length])
+            if choice is not None and start + length <= len(text):
+                yield start + length, choice
+
+
+class _Entries:
+    """What one piece can write, indexed by prefix."""
+
+    def __init__(self, piece: Piece) -> None:
+        if isinstance(piece, Literal):
+            entries: tuple[str, ...] = (piece.text,)
+        else:
+            entries = tuple(_DIGITS) if piece.is_check_digit else piece.space
+        self._set = frozenset(entries)
+        self._sorted = sorted(entries)
+
+    def leads(self) -> set[str]:
+        """What one entry has written beyond another that it begins with."""
+        return {entry[cut:] for entry in self._sorted for cut in range(1, len(entry)) if entry[:cut] in self._set}
+
+    def compatible(self, text: str) -> Iterator[str]:
+        """The entries that begin `text` or begin with it."""
+        yield from (text[:cut] for cut in range(1, len(text)) if text[:cut] in self._set)
+        at = bisect.bisect_left(self._sorted, text)
+        yield from itertools.takewhile(lambda entry: entry.startswith(text), itertools.islice(self._sorted, at, None))
+
+
+def _overlap(pieces: Sequence[Piece], *, whole: bool) -> bool:
+    """Whether two different fills give one text (`whole`), or one text a proper prefix of the other (not `whole`).
+
+    Follows two readings from the hole where they first differ. In a state `(behind, ahead, lead)` both have written
+    the same text, except that the second has written `lead` more, and they go on at these pieces. This is the
+    dangling-suffix test of Sardinas and Patterson (1953) along the pieces. A check digit counts as any digit, so
+    that a template is refused rather than wrongly accepted.
+    """
+    end = len(pieces)
+    entries = [_Entries(piece) for piece in pieces]
+    pending = [(at + 1, at + 1, lead) for at, written in enumerate(entries) for lead in written.leads()]
+    seen = set(pending)
+    while pending:
+        behind, ahead, lead = pending.pop()
+        if not lead and behind == ahead:
+            if whole:
+                return True
+        elif behind == end or (not lead and ahead == end):
+            if not whole:
+                return True
+        else:
+            for entry in entries[behind].compatible(lead):
+                if len(entry) <= len(lead):
+                    state = (behind + 1, ahead, lead[len(entry) :])
+                else:
+                    state = (ahead, behind + 1, entry[len(lead) :])
+                if state not in seen:
+                    seen.add(state)
+                    pending.append(state)
+    return False

@@ -1,0 +1,329 @@
+"""Measurement: model + tokenizer + texts → log-perplexities; model + tokenizer + canaries → exposures.
+
+Chooses walk and estimator and joins their results to the canaries. No formula stands here, and nothing about trainers.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import exposures
+from .canaries import CanarySet
+from .errors import DataError, shown
+from .exposures import CENSORED, Estimate
+from .files import write_json
+from .formats import CanaryFormat
+from .language_model import LanguageModel, evaluating
+from .token_tree import Encoding, encode
+from .walks.score import score
+
+Floats = NDArray[np.float64]
+
+# `auto` is the estimator that can be trusted at the least cost; with these walks that is the sampled one.
+_ESTIMATORS: Mapping[str, Callable[..., list[Estimate]]] = {
+    "auto": exposures.sampled,
+    "sampled": exposures.sampled,
+    "skewnorm": lambda costs, references, space_size, known: exposures.skewnorm(costs, references, space_size),
+}
+
+
+def log_perplexity(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    context: str | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Floats:
+    """The log-perplexity of each text (Definition 1): −log2 of its probability, in bits, summed over its tokens.
+
+    The tokens of `context`, and those that the tokenizer itself puts first (BOS), condition and are not summed. When
+    nothing stands before a text, a recurrent model of `hf_canary.models` starts from its initial state, and any other
+    model starts after the text's first token, which all texts must then share. Each shared prefix is computed once.
+    The model's mode and every random state are left as they were.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        texts: any texts; equal ones get equal values.
+        context: text before each of them.
+        batch_size: rows of one forward pass; None chooses.
+        progress: called with the number of texts finished since the last call.
+
+    Returns:
+        (n_texts,) float64, in order; lower means better memorised.
+
+    Raises:
+        DataError: an empty text.
+        ModelError: a character that the tokenizer cannot represent, a text longer than the model's positions, logits
+            that are no numbers.
+
+    Example:
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["to be or not to be"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> log_perplexity(model, tokenizer, ["to be", "not to be"]).shape
+        (2,)
+    """
+    texts = list(texts)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise DataError(f"texts[{number}]", "a text that is not empty", shown(text), "Leave it out.")
+    if not texts:
+        return np.empty(0)
+    encoding = encode(tokenizer, texts, context=context)
+    with evaluating(model):
+        return _score(LanguageModel(model, batch_size=batch_size), encoding, progress)
+
+
+def _score(
+    language_model: LanguageModel, encoding: Encoding, progress: Callable[[int], None] | None = None
+) -> Floats:
+    firsts = {sequence[0] for sequence in encoding.sequences}
+    start = language_model.first_summed(encoding.conditioned, shared=1 if len(firsts) == 1 else 0)
+    return score(language_model, encoding.sequences, start, progress=progress)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One canary's exposure by one estimator.
+
+    Args:
+        canary_id: the canary's `id`.
+        estimator: the estimator that was asked for.
+        value: exposure in bits, higher means better memorised; 1.4 on average for a canary never seen.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+        log_perplexity: of the canary, in bits, lower means better memorised.
+        num_references: random candidates that it was compared with.
+        flags: what a reader must know, such as `censored`: the true exposure is `value` or more.
+    """
+
+    canary_id: str
+    estimator: str
+    value: float
+    low: float
+    high: float
+    log_perplexity: float
+    num_references: int
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Level:
+    """The canaries of one repetition level, summed up.
+
+    Args:
+        repetitions: copies of each canary in the training data.
+        values: median exposure in bits, by estimator.
+        censored: whether the `auto` median is a lower bound, because no reference was as likely as a canary.
+    """
+
+    repetitions: int
+    values: Mapping[str, float]
+    censored: bool
+
+
+@dataclass(frozen=True)
+class ExposureReport:
+    """What one look at a model found; iterating gives an `Exposure` for each canary and estimator.
+
+    Args:
+        exposures: of the canaries, canary by canary, estimators in the order asked for.
+        twins: the same for the fills that were drawn beside the canaries and left out.
+        canaries: the set that was measured.
+        references: for each format, the log-perplexities of the random candidates, in bits.
+        seconds: how long the look took.
+    """
+
+    exposures: tuple[Exposure, ...]
+    twins: tuple[Exposure, ...]
+    canaries: CanarySet
+    references: Mapping[CanaryFormat, Floats]
+    seconds: float
+
+    def __iter__(self) -> Iterator[Exposure]:
+        return iter(self.exposures)
+
+    def __len__(self) -> int:
+        return len(self.exposures)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """One entry for each repetition level, ascending."""
+        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
+        levels = []
+        for copies in self.canaries.repetitions:
+            here = [each for each in self.exposures if repetitions[each.canary_id] == copies]
+            names = dict.fromkeys(each.estimator for each in here)
+            values = {name: _median([e.value for e in here if e.estimator == name]) for name in names}
+            lowest = min((e.value for e in here if CENSORED in e.flags), default=math.inf)
+            levels.append(Level(copies, values, censored=lowest <= values.get("auto", math.nan)))
+        return tuple(levels)
+
+    def summary(self) -> dict[str, float]:
+        """Plain floats: exposure in bits by the `auto` estimator and by the skew-normal, and of the twins.
+
+        Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), the same three
+        with `exposure_skewnorm_`, `exposure_twin_mean` and `exposure_seconds`. NaN where there is nothing to say.
+        """
+        summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
+        for estimator, prefix in _SUMMARISED.items():
+            values = [e.value for e in self.exposures if e.estimator == estimator and not math.isnan(e.value)]
+            if values:
+                summary[f"{prefix}mean"], summary[f"{prefix}max"] = statistics.fmean(values), max(values)
+            for level in self.levels:
+                summary[f"{prefix}x{level.repetitions}"] = level.values.get(estimator, math.nan)
+        twins = [e.value for e in self.twins if e.estimator == "auto" and not math.isnan(e.value)]
+        summary["exposure_twin_mean"] = statistics.fmean(twins) if twins else math.nan
+        summary["exposure_seconds"] = self.seconds
+        return summary
+
+    def records(self) -> list[dict[str, Any]]:
+        """One plain dict for each exposure, twins included, ready for JSON; it never holds a canary's text."""
+        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
+        return [
+            {"role": role, "repetitions": repetitions[each.canary_id]}
+            | {name: _plain(value) for name, value in asdict(each).items()}
+            for role, group in (("canary", self.exposures), ("twin", self.twins))
+            for each in group
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write summary and records as JSON; NaN and infinity become null."""
+        summary = {name: _plain(value) for name, value in self.summary().items()}
+        write_json(path, {"summary": summary, "exposures": self.records()})
+
+
+_SUMMARISED = {"auto": "exposure_", "skewnorm": "exposure_skewnorm_"}
+
+
+def summary_keys(canaries: CanarySet) -> list[str]:
+    """The keys of `ExposureReport.summary()`, which depend on the repetition levels alone."""
+    parts = ["mean", "max", *(f"x{copies}" for copies in canaries.repetitions)]
+    keys = [prefix + part for prefix in _SUMMARISED.values() for part in parts]
+    return [*keys, "exposure_twin_mean", "exposure_seconds"]
+
+
+def measure_exposure(
+    model: Any,
+    tokenizer: Any,
+    canaries: CanarySet,
+    *,
+    estimators: Sequence[str] = ("auto", "skewnorm"),
+    num_references: int = 10_000,
+    seed: int = 0,
+    context: str | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ExposureReport:
+    """The exposure of every canary and twin under a model (§4).
+
+    For each format the canaries, their twins and `num_references` random other fills are scored in one walk; all
+    canaries of a format share the references. Where the format has no more fills than that, all are scored and the
+    result is exact. The model's mode and every random state are left as they were.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        canaries: the set that was injected.
+        estimators: `sampled` (Theorem 1, exact interval), `skewnorm` (§4.2, by extrapolation), or `auto`: the one to
+            rely on, at present `sampled`.
+        num_references: random candidates of each format.
+        seed: draws the references; the same seed gives the same ones.
+        context: text before each canary; conditioned on, not summed.
+        batch_size: rows of one forward pass; None chooses.
+        progress: called with the number of texts scored since the last call.
+
+    Raises:
+        DataError: an unknown estimator, no canaries, a number of references below 1.
+        ModelError: what `log_perplexity` raises.
+
+    Example:
+        >>> from hf_canary import CanaryFormat, CanarySet
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> canaries = CanarySet.draw(CanaryFormat("my pin is {digit:4}"), per_repetition=1, seed=0)
+        >>> report = measure_exposure(model, tokenizer, canaries, estimators=["sampled"], num_references=100)
+        >>> [exposure.canary_id for exposure in report]
+        ['f0-x1-0', 'f0-x4-0', 'f0-x16-0']
+    """
+    started = time.monotonic()
+    _check_request(canaries, estimators, num_references)
+    found: dict[tuple[str, str], list[Exposure]] = {}
+    references: dict[CanaryFormat, Floats] = {}
+    for format in canaries.formats:
+        group = [canary for canary in canaries if canary.format == format]
+        fills = [canary.fill for canary in group] + [canary.twin for canary in group]
+        count = min(num_references, format.space_size - len(fills))
+        # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
+        fills += format.sample(count, f"references {seed}", exclude=fills)
+        texts = [format.render(fill) for fill in fills]
+        costs = log_perplexity(
+            model, tokenizer, texts, context=context, batch_size=batch_size, progress=progress
+        )
+        known, references[format] = costs[: 2 * len(group)], costs[2 * len(group) :]
+        for estimator in estimators:
+            estimates = _ESTIMATORS[estimator](known, references[format], format.space_size, known=known)
+            both = [
+                Exposure(canary.id, estimator, e.value, e.low, e.high, float(cost), count, e.flags)
+                for canary, e, cost in zip(group + group, estimates, known, strict=True)
+            ]
+            for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
+                found.setdefault((role, each.canary_id), []).append(each)
+    return ExposureReport(
+        exposures=tuple(each for canary in canaries for each in found["canary", canary.id]),
+        twins=tuple(each for canary in canaries for each in found["twin", canary.id]),
+        canaries=canaries,
+        references=references,
+        seconds=time.monotonic() - started,
+    )
+
+
+def check_scores(model: Any, tokenizer: Any, canaries: CanarySet, *, context: str | None = None) -> None:
+    """Encode every entry of every hole and score the canaries once, so that what would make a look fail fails now.
+
+    Raises:
+        ModelError: what `log_perplexity` raises.
+    """
+    for format in canaries.formats:
+        encode(tokenizer, format.covering_candidates(), context=context)
+        texts = [canary.text for canary in canaries if canary.format == format]
+        log_perplexity(model, tokenizer, texts, context=context)
+
+
+def _check_request(canaries: CanarySet, estimators: Sequence[str], num_references: int) -> None:
+    if len(canaries) == 0:
+        raise DataError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
+    unknown = [name for name in estimators if name not in _ESTIMATORS]
+    if isinstance(estimators, str) or unknown or not estimators:
+        raise DataError(
+            "estimators",
+            f"a list of some of {', '.join(_ESTIMATORS)}",
+            shown(estimators),
+            'Give the names in a list, such as ["auto", "skewnorm"].',
+        )
+    if isinstance(num_references, bool) or not isinstance(num_references, int) or num_references < 1:
+        raise DataError("num_references", "a whole number, 1 or more", shown(num_references), "Leave it at 10000.")
+
+
+def _median(values: list[float]) -> float:
+    numbers = [value for value in values if not math.isnan(value)]
+    return statistics.median(numbers) if numbers else math.nan
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return list(value) if isinstance(value, tuple) else value

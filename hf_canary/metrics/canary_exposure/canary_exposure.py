@@ -1,0 +1,76 @@
+"""Exposure of canaries as a metric of `evaluate`: an adapter of hf_canary.exposures, without a formula of its own."""
+
+import datasets
+import evaluate
+
+from hf_canary import exposures
+from hf_canary.errors import DataError, shown
+
+_DESCRIPTION = """
+Exposure (Carlini et al., 2019) says how much likelier a language model finds a sequence that was inserted into its
+training data, a canary, than random sequences of the same format that were not: log2|R| - log2 rank, in bits.
+0 to 2 is what a sequence never seen has; log2|R| means that no other candidate is as likely, and that the canary can
+be extracted.
+"""
+
+_INPUTS = """
+Args:
+    log_perplexities: -log2 of each sequence's probability, in bits, summed over its tokens (lower: better memorised).
+    is_canary: True for an inserted sequence, False for a random reference of the same format.
+    space_size: |R|, how many sequences the format has.
+    estimator: "sampled" (by rank among the references, with its exact interval) or "skewnorm" (by extrapolation).
+Returns:
+    exposure: for each canary, in order, in bits (higher: better memorised).
+    low, high: the ends of its 95 % interval.
+    flags: for each canary, words such as "censored": the true exposure may be anything up to high.
+Examples:
+    >>> import evaluate
+    >>> from hf_canary import EXPOSURE_METRIC
+    >>> metric = evaluate.load(EXPOSURE_METRIC)
+    >>> result = metric.compute(
+    ...     log_perplexities=[31.0, 40.0, 41.5, 39.8, 42.1],
+    ...     is_canary=[True, False, False, False, False],
+    ...     space_size=5,
+    ...     estimator="sampled",
+    ... )
+    >>> round(result["exposure"][0], 2)
+    2.32
+"""
+
+_CITATION = """
+@inproceedings{carlini2019secret,
+  title     = {The Secret Sharer: Evaluating and Testing Unintended Memorization in Neural Networks},
+  author    = {Carlini, Nicholas and Liu, Chang and Erlingsson, {\\'U}lfar and Kos, Jernej and Song, Dawn},
+  booktitle = {USENIX Security Symposium},
+  year      = {2019}
+}
+"""
+
+_ESTIMATORS = {"sampled": exposures.sampled, "skewnorm": exposures.skewnorm}
+
+
+class CanaryExposure(evaluate.Metric):
+    """The metric that `evaluate.load(hf_canary.EXPOSURE_METRIC)` gives."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features(
+                {"log_perplexities": datasets.Value("float64"), "is_canary": datasets.Value("bool")}
+            ),
+        )
+
+    def _compute(self, log_perplexities, is_canary, space_size, estimator="sampled"):
+        if estimator not in _ESTIMATORS:
+            raise DataError("estimator", f"one of {', '.join(_ESTIMATORS)}", shown(estimator), "Choose one of these.")
+        canaries = [cost for cost, inserted in zip(log_perplexities, is_canary, strict=True) if inserted]
+        references = [cost for cost, inserted in zip(log_perplexities, is_canary, strict=True) if not inserted]
+        estimates = _ESTIMATORS[estimator](canaries, references, space_size)
+        return {
+            "exposure": [estimate.value for estimate in estimates],
+            "low": [estimate.low for estimate in estimates],
+            "high": [estimate.high for estimate in estimates],
+            "flags": [list(estimate.flags) for estimate in estimates],
+        }

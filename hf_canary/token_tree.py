@@ -1,0 +1,230 @@
+"""Texts and formats as a tokenizer sees them: encodings, and the tree of the encodings of all fills.
+
+Encodings of listed texts are for any tokenizer. The tree of a whole format is, so far, for tokenizers that give one
+token to each character of its candidates, and is checked on the tokenizer at hand. This file knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FormatError, ModelError, shown
+from .formats import CanaryFormat, Hole, Literal, LuhnSums, luhn_digit, luhn_sums
+
+_CHECKED_CANDIDATES = 64
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Token ids of texts; the first `conditioned` ones, which all share, stand before the text and are not summed."""
+
+    sequences: list[list[int]]
+    conditioned: int
+
+
+def encode(tokenizer: Any, texts: Sequence[str], *, context: str | None = None) -> Encoding:
+    """The canonical encoding of each text after `context`: what the tokenizer returns for the whole.
+
+    Tokens that the tokenizer puts before a text by itself (BOS) condition, as the context does; those that it puts
+    behind (EOS) are left out.
+
+    Raises:
+        ModelError: a character that the tokenizer cannot represent, or a context whose last token swallows the
+            beginning of a text.
+    """
+    before = _leading_special_tokens(tokenizer)
+    ahead = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
+    whole = [(context or "") + text for text in texts]
+    ids = tokenizer(whole, add_special_tokens=False, return_attention_mask=False)["input_ids"] if whole else []
+    unknown = tokenizer.unk_token_id
+    for text, sequence in zip(whole, ids, strict=True):
+        if unknown is not None and unknown in sequence:
+            raise _unknown_characters(tokenizer, text)
+        if sequence[: len(ahead)] != ahead or len(sequence) == len(ahead):
+            raise ModelError(
+                "context",
+                "a context whose tokens stay the same when a canary follows",
+                f"{shown(context)}, which merges with {shown(text[len(context or '') :])}",
+                "End the context where a token ends: move its last space or word into the format's fixed text.",
+            )
+    return Encoding([before + sequence for sequence in ids], len(before) + len(ahead))
+
+
+def _leading_special_tokens(tokenizer: Any) -> list[int]:
+    probe = "a"
+    bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
+    full = tokenizer(probe)["input_ids"]
+    starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)
+    return list(full[: next(starts, 0)])
+
+
+def _unknown_characters(tokenizer: Any, text: str) -> ModelError:
+    characters = sorted(set(text))
+    ids = tokenizer(characters, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    unknown = [c for c, sequence in zip(characters, ids, strict=True) if tokenizer.unk_token_id in sequence]
+    named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:8]) or "what it makes of them together"
+    return ModelError(
+        "tokenizer",
+        f"a tokenizer that can represent {shown(text)}",
+        f"its unknown token for {named}",
+        "Train the tokenizer on text with these characters, or leave them out of the format.",
+    )
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What may follow a prefix: tokens, the state that each leads to, and whether a candidate ends there."""
+
+    tokens: NDArray[np.int64]
+    states: NDArray[np.int64]
+    is_leaf: NDArray[np.bool_]
+
+
+# Where one reading of a prefix stands: piece, characters of its entry written so far, and the Luhn sums that a coming
+# check digit will be over (None when none comes, so that prefixes which differ only there share a state).
+_Place = tuple[int, str, LuhnSums | None]
+# Where all readings of a prefix stand: several while the entry written so far is itself an entry and begins another.
+_State = frozenset[_Place]
+
+
+class TokenTree:
+    """The tree of the encodings of all fills of a format, as an automaton over tokens that is built where it is walked.
+
+    Prefixes after which the same may follow share a state, so that the tree costs memory by its states and not by
+    its nodes. The leaves below `root` are exactly the candidates, each once.
+
+    Args:
+        format: its candidates must not be prefixes of one another.
+        tokenizer: must give one token to each character of the candidates.
+        context: text before the canary.
+
+    Attributes:
+        prompt: token ids that all candidates share, context and special tokens first.
+        conditioned: how many of them stand before the canary.
+        root: the state after the prompt.
+
+    Raises:
+        FormatError: a candidate is a prefix of another.
+        ModelError: the tokenizer merges characters, or cannot represent one.
+    """
+
+    def __init__(self, format: CanaryFormat, tokenizer: Any, *, context: str | None = None) -> None:
+        if not format.prefix_free:
+            raise FormatError(
+                "format",
+                "candidates that are not prefixes of one another",
+                f"{shown(format.template)}, where one is",
+                "End the template in fixed text that no entry contains, such as a full stop or a line end.",
+            )
+        self.format = format
+        self._pieces = format.pieces
+        self._token_of = _tokens_of_characters(format, tokenizer)
+        self._character_of = {token: character for character, token in self._token_of.items()}
+        self._check_candidates(tokenizer, context)
+        fixed = self._pieces[0].text if isinstance(self._pieces[0], Literal) else ""
+        ahead = encode(tokenizer, [format.render(0)], context=context)
+        self.conditioned = ahead.conditioned
+        self.prompt = ahead.sequences[0][: ahead.conditioned + len(fixed)]
+        self._fixed = fixed
+        self._states: list[_State] = []
+        self._number_of: dict[_State, int] = {}
+        self._edges: dict[int, Edges] = {}
+        self.root = self._number(frozenset([self._place(1 if fixed else 0, "", luhn_sums(fixed))]))
+
+    @cached_property
+    def depth(self) -> int:
+        """The most tokens that a candidate has after the prompt."""
+        rest = self._pieces[1:] if self._fixed else self._pieces
+        return sum(len(p.text) if isinstance(p, Literal) else 1 if p.is_check_digit else p.lengths[-1] for p in rest)
+
+    def edges(self, state: int) -> Edges:
+        """What may follow a prefix in this state."""
+        if state not in self._edges:
+            follows = sorted(self._following(self._states[state]).items())
+            self._edges[state] = Edges(
+                np.array([token for token, _ in follows], dtype=np.int64),
+                np.array([self._number(after) if after else -1 for _, after in follows], dtype=np.int64),
+                np.array([not after for _, after in follows], dtype=np.bool_),
+            )
+        return self._edges[state]
+
+    def text(self, path: Sequence[int]) -> str:
+        """The candidate whose tokens after the prompt are `path`."""
+        return self._fixed + "".join(self._character_of[token] for token in path)
+
+    def _check_candidates(self, tokenizer: Any, context: str | None) -> None:
+        """Compare the tokenizer's own encodings of some candidates with the concatenation of their characters'."""
+        format = self.format
+        texts = format.covering_candidates()
+        texts += [format.render(fill) for fill in format.sample(min(_CHECKED_CANDIDATES, format.space_size), "check")]
+        encoding = encode(tokenizer, texts, context=context)
+        for text, ids in zip(texts, encoding.sequences, strict=True):
+            if ids[encoding.conditioned :] != [self._token_of[character] for character in text]:
+                raise _merging(tokenizer, text)
+
+    def _number(self, state: _State) -> int:
+        if state not in self._number_of:
+            self._number_of[state] = len(self._states)
+            self._states.append(state)
+        return self._number_of[state]
+
+    def _place(self, piece: int, written: str, sums: LuhnSums) -> _Place:
+        """A place that keeps the sums only while a check digit is to come."""
+        return piece, written, sums if piece < self._after_last_check else None
+
+    @cached_property
+    def _after_last_check(self) -> int:
+        checks = [at for at, piece in enumerate(self._pieces) if isinstance(piece, Hole) and piece.is_check_digit]
+        return checks[-1] + 1 if checks else 0
+
+    def _following(self, state: _State) -> dict[int, _State]:
+        """Each token that may follow, with the state after it (an empty one: the candidate ends)."""
+        following: dict[int, set[_Place]] = {}
+        for number, written, sums in state:
+            piece = self._pieces[number]
+            if isinstance(piece, Literal):
+                entries: Sequence[str] = (piece.text,)
+            else:
+                entries = (luhn_digit(sums or (0, 0)),) if piece.is_check_digit else piece.space
+            for entry in entries:
+                if len(entry) <= len(written) or not entry.startswith(written):
+                    continue
+                character = entry[len(written)]
+                places = following.setdefault(self._token_of[character], set())
+                moved = luhn_sums(character, sums or (0, 0))
+                if len(entry) > len(written) + 1:
+                    places.add(self._place(number, written + character, moved))
+                elif number + 1 < len(self._pieces):
+                    places.add(self._place(number + 1, "", moved))
+        return {token: frozenset(places) for token, places in following.items()}
+
+
+def _tokens_of_characters(format: CanaryFormat, tokenizer: Any) -> dict[str, int]:
+    """Every character of the candidates with the token that stands for it."""
+    texts = [piece.text for piece in format.pieces if isinstance(piece, Literal)]
+    texts += [entry for hole in set(format.holes) for entry in (hole.space or tuple("0123456789"))]
+    characters = sorted(set("".join(texts)))
+    ids = tokenizer(characters, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    tokens: dict[str, int] = {}
+    for character, sequence in zip(characters, ids, strict=True):
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in sequence:
+            raise _unknown_characters(tokenizer, character)
+        if len(sequence) != 1 or sequence[0] in tokens.values():
+            raise _merging(tokenizer, character)
+        tokens[character] = sequence[0]
+    return tokens
+
+
+def _merging(tokenizer: Any, text: str) -> ModelError:
+    return ModelError(
+        "tokenizer",
+        "one token for each character of the format",
+        f"a {type(tokenizer).__name__} that encodes {shown(text)} otherwise",
+        "Extraction works with character tokenizers so far; measure_exposure and ExposureCallback work with any.",
+    )
