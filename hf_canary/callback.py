@@ -90,20 +90,19 @@ class ExposureCallback(TrainerCallback):
             logger.warning(
                 "ExposureCallback looks at evaluations, and eval_strategy is 'no': set eval_strategy and eval_dataset."
             )
-        if not self._bound and any(name not in ("none", None) for name in args.report_to or ()):
+        reporters = [args.report_to] if isinstance(args.report_to, str) else list(args.report_to or ())
+        if not self._bound and set(reporters) - {"none"}:
             logger.warning(
                 "The exposures reach log_history and %s, but not %s: for that, "
                 "trainer.add_callback(ExposureCallback(canaries, trainer=trainer)).",
                 RECORD_FILE,
-                ", ".join(args.report_to),
+                ", ".join(reporters),
             )
         if state.global_step == 0 and state.is_world_process_zero:
             self._record(args).unlink(missing_ok=True)
         self._looked_at = None
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics")
         if self._bound or metrics is None or self._looked_at == state.global_step:
             return
@@ -165,7 +164,7 @@ class ExposureCallback(TrainerCallback):
         """Measure, show and record; the numbers under their keys. Once for each step."""
         self._looked_at = state.global_step
         try:
-            report = self._measure(model, self._tokenizer(processing_class), quiet=args.disable_tqdm)
+            report = self._measure(model, self._tokenizer(processing_class), quiet=bool(args.disable_tqdm))
             summary = report.summary()
             if state.is_local_process_zero:
                 self.show(report, state, metrics, prefix)
@@ -191,7 +190,7 @@ class ExposureCallback(TrainerCallback):
         return self.report
 
     def _record(self, args: TrainingArguments) -> Path:
-        return Path(args.output_dir) / RECORD_FILE
+        return Path(args.output_dir or ".") / RECORD_FILE
 
     def _write(self, args: TrainingArguments, state: TrainerState, records: list[dict[str, Any]]) -> None:
         """Append one look in one write, so that a killed run leaves whole lines."""

@@ -98,7 +98,7 @@ class CanarySet:
         per_repetition: int = 4,
         seed: int | None = None,
     ) -> CanarySet:
-        """formats × repetitions × per_repetition canaries, each with a twin; all fills distinct and uniform on R.
+        """Formats × repetitions × per_repetition canaries, each with a twin; all fills distinct and uniform on R.
 
         Canary and twin are exchangeable draws, so that which of the two is inserted is a fair coin.
 
@@ -179,9 +179,10 @@ class CanarySet:
         Example:
             >>> from datasets import Dataset
             >>> from hf_canary import CanaryFormat, CanarySet
-            >>> canaries = CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), repetitions=(3,), per_repetition=1, seed=0)
+            >>> pin = CanaryFormat("My PIN is {digit:4}")
+            >>> canaries = CanarySet.draw(pin, repetitions=(3,), per_repetition=1, seed=0)
             >>> train = canaries.inject(Dataset.from_dict({"text": ["a", "b", "c"]}))
-            >>> train["text"].count(canaries[0].text), len(train)
+            >>> list(train["text"]).count(canaries[0].text), len(train)
             (3, 6)
         """
         from .injection import inject  # here, because it brings in `datasets`, which a set of canaries does not need
@@ -247,9 +248,7 @@ class CanarySet:
             for entry in content["formats"]
         ]
         canaries = tuple(
-            Canary(
-                entry["id"], formats[entry["format"]], int(entry["fill"]), int(entry["twin"]), entry["repetitions"]
-            )
+            Canary(entry["id"], formats[entry["format"]], int(entry["fill"]), int(entry["twin"]), entry["repetitions"])
             for entry in content["canaries"]
         )
         return cls(canaries, int(content["seed"]))
@@ -278,9 +277,11 @@ def _check_draw(
 
 def _read_document(path: str | Path) -> dict[str, Any]:
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(str(path), "a canaries file", str(error.strerror), "Give the path that was saved to.") from error
+        raise DataError(
+            str(path), "a canaries file", str(error.strerror), "Give the path that was saved to."
+        ) from error
     except ValueError as error:
         raise DataError(
             str(path),

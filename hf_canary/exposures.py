@@ -192,7 +192,8 @@ class SkewNormal:
     def density(self, log_perplexities: ArrayLike) -> Floats:
         """ρ, per bit, at each log-perplexity."""
         return np.asarray(
-            stats.skewnorm.pdf(log_perplexities, self.shape, self.location, self.scale), dtype=np.float64
+            stats.skewnorm.pdf(np.asarray(log_perplexities, np.float64), self.shape, self.location, self.scale),
+            dtype=np.float64,
         )
 
     def tail_bits(self, log_perplexities: ArrayLike) -> Floats:
@@ -252,7 +253,7 @@ def _from_moments(skewness: float) -> SkewNormal:
 
 
 def _log_cdf(z: Floats, shape: float) -> Floats:
-    """ln F(z) of the standard skew-normal: below the mode ln F(z) = g(z) + ln ∫_0^∞ exp(g(z−u) − g(z)) du.
+    """Ln F(z) of the standard skew-normal: below the mode ln F(z) = g(z) + ln ∫_0^∞ exp(g(z−u) − g(z)) du.
 
     There g = ln 2 + ln φ + ln Φ(α·) increases, so that the integrand falls from 1; u = v / max(g′(z), ½) with
     v ∈ [0, 40]. At and above the mode the probability is large and scipy's value is used.
@@ -284,15 +285,13 @@ def _standard_errors(law: SkewNormal, pool: Floats, costs: Floats) -> Floats:
     step = 1e-4 * np.array([1.0 + abs(law.shape), law.scale, 1.0])
 
     def moved(shape: float, location: float, log_scale: float) -> Floats:
-        return SkewNormal(
-            law.shape + shape, law.location + location, law.scale * math.exp(log_scale)
-        ).tail_bits(costs)
+        return SkewNormal(law.shape + shape, law.location + location, law.scale * math.exp(log_scale)).tail_bits(costs)
 
     # Parameters: α, ξ/ω and ln ω, in the units of the scores.
     gradient = np.stack(
         [(moved(*(step * axis)) - moved(*(-step * axis))) / (2.0 * (step @ axis)) for axis in np.eye(3)], axis=1
     ) * np.array([1.0, law.scale, 1.0])
-    return np.sqrt(np.maximum(np.einsum("ci,ij,cj->c", gradient, covariance, gradient), 0.0))
+    return np.asarray(np.sqrt(np.maximum(np.einsum("ci,ij,cj->c", gradient, covariance, gradient), 0.0)))
 
 
 def _why_not_fitted(pool: Floats) -> str:

@@ -1,4 +1,7 @@
-"""Writing files so that a reader finds the old one or the new one, never a torn one. Knows nothing of what is in them."""
+"""Writing files so that a reader finds the old one or the new one, never a torn one.
+
+Knows nothing of what is in them.
+"""
 
 from __future__ import annotations
 

@@ -252,8 +252,8 @@ class CanaryFormat:
         if n > free:
             raise FormatError(
                 "n",
-                f"at most {shown(free)}, the fills of {shown(self.template)} that remain (|R| = {shown(self.space_size)}, "
-                f"{len(taken)} excluded)",
+                f"at most {shown(free)}, the fills of {shown(self.template)} that remain "
+                f"(|R| = {shown(self.space_size)}, {len(taken)} excluded)",
                 shown(n),
                 "Draw fewer, or give the format more or wider holes.",
             )

@@ -70,9 +70,7 @@ class InjectCanaries:
         For a `DatasetDict`, map the train split alone: `dd["train"] = dd["train"].map(...)`.
     """
 
-    def __init__(
-        self, canaries: Insertions, column: str = "text", *, num_rows: int, seed: int | None = None
-    ) -> None:
+    def __init__(self, canaries: Insertions, column: str = "text", *, num_rows: int, seed: int | None = None) -> None:
         if isinstance(num_rows, bool) or not isinstance(num_rows, int) or num_rows < 1:
             raise DataError("num_rows", "a whole number, 1 or more", shown(num_rows), "Give len(dataset).")
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
@@ -114,9 +112,7 @@ class InjectCanaries:
                 values.append(text if name == self.column else None)
 
 
-def inject(
-    canaries: Insertions, dataset: AnyDataset, column: str = "text", *, seed: int | None = None
-) -> AnyDataset:
+def inject(canaries: Insertions, dataset: AnyDataset, column: str = "text", *, seed: int | None = None) -> AnyDataset:
     """`dataset` with each canary inserted `repetitions` times; see `CanarySet.inject`."""
     if isinstance(dataset, datasets.DatasetDict):
         if "train" not in dataset:
@@ -129,9 +125,7 @@ def inject(
         return datasets.DatasetDict({**dataset, "train": inject(canaries, dataset["train"], column, seed=seed)})
     _check_dataset(dataset, column)
     transform = InjectCanaries(canaries, column, num_rows=len(dataset), seed=seed)
-    return dataset.map(
-        transform, batched=True, with_indices=True, features=dataset.features, desc="Injecting canaries"
-    )
+    return dataset.map(transform, batched=True, with_indices=True, features=dataset.features, desc="Injecting canaries")
 
 
 def _check_dataset(dataset: object, column: str) -> None:

@@ -111,10 +111,13 @@ class LanguageModel:
             raise ModelError(
                 "model", "a causal language model", f"the encoder-decoder {type(model).__name__}", "Use a causal model."
             )
-        if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size is not None and (
+            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
+        ):
             raise ModelError("batch_size", "a whole number, 1 or more, or None", shown(batch_size), "Leave it out.")
         self._model = model
         self._batch_size = batch_size
+        self._vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._keeper: _RecurrentKeeper | _ReplayKeeper
         self.token_rows = 0
 
@@ -124,7 +127,7 @@ class LanguageModel:
         return hasattr(self._model, "initial_logits")
 
     def first_summed(self, conditioned: int, shared: int) -> int:
-        """From which token on costs are summed, when `conditioned` tokens stand before and `shared` are the same in all.
+        """From which token on costs are summed, when `conditioned` tokens stand before and `shared` are common to all.
 
         With nothing before and a model that does not say what comes first, the first token conditions.
 
@@ -146,8 +149,7 @@ class LanguageModel:
         """How many rows of so many tokens go into one forward pass."""
         if self._batch_size is not None:
             return self._batch_size
-        vocabulary = max(1, self._model.get_input_embeddings().num_embeddings)
-        return max(1, min(_ROWS_AT_ONCE, _LOGITS_AT_ONCE // (vocabulary * max(1, tokens))))
+        return max(1, min(_ROWS_AT_ONCE, _LOGITS_AT_ONCE // (self._vocabulary * max(1, tokens))))
 
     def start(self, prompt: Sequence[int], picks: Ints, depth: int) -> tuple[Floats, Floats, States]:
         """Consume the prompt.
@@ -178,7 +180,7 @@ class LanguageModel:
         if len(prompt) > 1:
             following = np.asarray(prompt[1:], dtype=np.int64)
             rows.append(_bits(logits[:, :-1], following[None, :, None])[0, :, 0])
-        cache = getattr(output, "past_key_values", None)
+        cache: Any = getattr(output, "past_key_values", None)
         if hasattr(cache, "rows"):
             self._keeper = _RecurrentKeeper(self._model, type(cache))
             states = States(tuple(cache.rows()), 1)
@@ -215,11 +217,10 @@ class LanguageModel:
         return torch.as_tensor(ids, dtype=torch.long, device=self._model.device)
 
     def _check_ids(self, ids: Ints, argument: str) -> None:
-        vocabulary = self._model.get_input_embeddings().num_embeddings
-        if ids.size and (int(ids.max()) >= vocabulary or int(ids.min()) < 0):
+        if ids.size and (int(ids.max()) >= self._vocabulary or int(ids.min()) < 0):
             raise ModelError(
                 "tokenizer",
-                f"ids below {vocabulary}, the size of the model's embedding",
+                f"ids below {self._vocabulary}, the size of the model's embedding",
                 f"id {int(ids.max())} in the {argument}",
                 "Use the tokenizer that the model was trained with.",
             )
@@ -260,7 +261,9 @@ class _ReplayKeeper:
 
     def initial(self, depth: int) -> States:
         device = self._model.device
-        return States((torch.zeros(1, depth, dtype=torch.long, device=device), torch.zeros(1, dtype=torch.long, device=device)), 1)
+        return States(
+            (torch.zeros(1, depth, dtype=torch.long, device=device), torch.zeros(1, dtype=torch.long, device=device)), 1
+        )
 
     def advance(self, states: States, tokens: torch.Tensor) -> tuple[torch.Tensor, States]:
         history, used = states.tensors
@@ -278,15 +281,19 @@ class _ReplayKeeper:
         num_rows = ids.shape[0]
         if self._cache is None:
             prompt = ids.new_tensor(self._prompt).expand(num_rows, -1)
-            logits = self._model(input_ids=torch.cat([prompt, ids], dim=1), use_cache=False).logits
+            logits: torch.Tensor = self._model(input_ids=torch.cat([prompt, ids], dim=1), use_cache=False).logits
             return logits[:, len(self._prompt) :]
         cache = copy.deepcopy(self._cache)
         cache.reorder_cache(ids.new_zeros(num_rows))
-        return self._model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+        logits = self._model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+        return logits
 
 
 def _bits(logits: torch.Tensor, picks: Ints, wanted: NDArray[np.bool_] | None = None) -> Floats:
-    """−log2 Pr(pick), in float32 over the whole vocabulary: (rows, tokens, vocabulary), (rows, tokens, n) → the latter."""
+    """−log2 Pr(pick), normalised in float32 over the whole vocabulary.
+
+    (rows, tokens, vocabulary) logits and (rows, tokens, n) picks → (rows, tokens, n) bits.
+    """
     index = torch.from_numpy(np.ascontiguousarray(picks)).to(logits.device)
     nats = -torch.log_softmax(logits.float(), dim=-1).gather(-1, index)
     bits = nats.clamp_min(0.0).double().cpu().numpy() / _LN2

@@ -86,9 +86,7 @@ def log_perplexity(
         return _score(LanguageModel(model, batch_size=batch_size), encoding, progress)
 
 
-def _score(
-    language_model: LanguageModel, encoding: Encoding, progress: Callable[[int], None] | None = None
-) -> Floats:
+def _score(language_model: LanguageModel, encoding: Encoding, progress: Callable[[int], None] | None = None) -> Floats:
     firsts = {sequence[0] for sequence in encoding.sequences}
     start = language_model.first_summed(encoding.conditioned, shared=1 if len(firsts) == 1 else 0)
     return score(language_model, encoding.sequences, start, progress=progress)
@@ -201,8 +199,12 @@ class ExposureReport:
 
     def save(self, path: str | Path) -> None:
         """Write summary and records as JSON; NaN and infinity become null."""
+        write_json(path, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """Summary and records as strict JSON takes them; NaN and infinity are None."""
         summary = {name: _plain(value) for name, value in self.summary().items()}
-        write_json(path, {"summary": summary, "exposures": self.records()})
+        return {"summary": summary, "exposures": self.records()}
 
 
 _SUMMARISED = {"auto": "exposure_", "skewnorm": "exposure_skewnorm_"}
@@ -270,9 +272,7 @@ def measure_exposure(
         # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
         fills += format.sample(count, f"references {seed}", exclude=fills)
         texts = [format.render(fill) for fill in fills]
-        costs = log_perplexity(
-            model, tokenizer, texts, context=context, batch_size=batch_size, progress=progress
-        )
+        costs = log_perplexity(model, tokenizer, texts, context=context, batch_size=batch_size, progress=progress)
         known, references[format] = costs[: 2 * len(group)], costs[2 * len(group) :]
         for estimator in estimators:
             estimates = _ESTIMATORS[estimator](known, references[format], format.space_size, known=known)

@@ -64,20 +64,20 @@ class LSTMForCausalLM(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: LSTMConfig) -> None:
         super().__init__(config)
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.embedding: nn.Module = nn.Embedding(config.vocab_size, config.embedding_size)
         between = config.dropout if config.num_hidden_layers > 1 else 0.0
         self.lstm = nn.LSTM(
             config.embedding_size, config.hidden_size, config.num_hidden_layers, batch_first=True, dropout=between
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.lm_head: nn.Module = nn.Linear(config.hidden_size, config.vocab_size)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Uniform in ±1/√fan, as torch has it, and a forget gate that starts open; 0.02 everywhere trains slowly."""
+        """Weights uniform in ±1/√fan, embeddings N(0, 1), forget gates open; 0.02 everywhere trains far more slowly."""
         if isinstance(module, nn.Embedding):
-            init.uniform_(module.weight, -0.1, 0.1)
+            init.normal_(module.weight)
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
@@ -111,7 +111,9 @@ class LSTMForCausalLM(PreTrainedModel, GenerationMixin):
 
     def initial_logits(self) -> torch.Tensor:
         """(vocab_size,) logits of a first token, from the initial state h = 0."""
-        return self.lm_head(self.lm_head.weight.new_zeros(self.config.hidden_size))
+        hidden = torch.zeros(self.config.hidden_size, dtype=self.dtype, device=self.device)
+        logits: torch.Tensor = self.lm_head(hidden)
+        return logits
 
     def forward(
         self,
@@ -124,7 +126,7 @@ class LSTMForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """`input_ids` (rows, tokens) → `logits` (rows, tokens, vocab_size); `attention_mask` is accepted and not needed."""
+        """`input_ids` (rows, tokens) → `logits` (rows, tokens, vocab_size); an `attention_mask` is not needed."""
         embedded = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
         before = past_key_values.rows() if past_key_values is not None else ()
         # Rows come first in a state, layers in torch's LSTM.

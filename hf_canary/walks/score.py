@@ -154,9 +154,7 @@ def _finish(language_model: LanguageModel, batch: _Pending) -> Floats:
     runs = np.zeros((len(lengths), width + 1), dtype=np.int64)
     for row, node in enumerate(batch.nodes):
         runs[row, : len(node.run)] = node.run
-    bits, _ = language_model.advance(
-        batch.states.select(batch.rows), runs[:, :-1], runs[:, 1:, None], lengths=lengths
-    )
+    bits, _ = language_model.advance(batch.states.select(batch.rows), runs[:, :-1], runs[:, 1:, None], lengths=lengths)
     real = np.arange(width) < lengths[:, None]
     return np.asarray(batch.costs + np.where(real, bits[..., 0], 0.0).sum(axis=1))
 

@@ -21,6 +21,8 @@ from ..token_tree import Edges, TokenTree
 
 Path = tuple[int, ...]
 
+_FIRST_BATCH = 32
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -118,8 +120,10 @@ def search(
         open_prefixes, kept, float(prompt_bits[conditioned:].sum()), (), first, child_bits, int(pool.add(state)[0])
     )
     expanded = 1
-    size = language_model.rows_at_once(1)
+    most = language_model.rows_at_once(1)
     while open_prefixes and open_prefixes[0][0] < kept.bound:
+        # Batches grow with the search: an easy one stays near the fewest expansions, a long one has full batches.
+        size = min(most, max(_FIRST_BATCH, expanded // 4))
         if max_expanded is not None:
             size = min(size, max_expanded - expanded)
         if size <= 0 or (max_seconds is not None and time.monotonic() - started >= max_seconds):
@@ -149,7 +153,7 @@ def search(
 
 
 def _pop(open_prefixes: list[_Open], bound: float, size: int) -> list[_Open]:
-    batch = []
+    batch: list[_Open] = []
     while open_prefixes and len(batch) < size and open_prefixes[0][0] < bound:
         batch.append(heapq.heappop(open_prefixes))
     return batch

@@ -1,0 +1,233 @@
+"""The command line: `hf-canary demo`, `measure`, `extract`. Translates words into calls, and results into words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import CanaryError
+
+NOT_PROVEN = 3
+
+app = typer.Typer(
+    help="Put canaries into training data, watch their exposure, and prove what can be extracted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_out = Console()
+_err = Console(stderr=True)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]
+ContextOption = Annotated[str | None, typer.Option(help="Text before the canary: conditioned on, not summed.")]
+BatchOption = Annotated[int | None, typer.Option(help="Rows of one forward pass; chosen if left out.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the model's own code, from wherever it was loaded.")
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder to leave.")] = Path("hf-canary-demo"),
+    corpus: Annotated[
+        str | None,
+        typer.Option(help="Text of your own: a file, a folder or a dataset's name. Without it, Python's manual."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Of the canaries, the weights and the order.")] = 0,
+    num_references: Annotated[int, typer.Option(min=1, help="Random candidates of each look.")] = 10_000,
+) -> None:
+    """Train a small model on real text with canaries in it, watch their exposure rise, and extract one.
+
+    Takes a few minutes on two cores, and no network. Leaves the canaries, the checkpoint, the record and three
+    pictures in a folder, and prints the lines that do the same in a training script of your own.
+    """
+    from .demo import Settings, run
+
+    with _plain_errors():
+        run(Settings(out=out, corpus=corpus, epochs=epochs, seed=seed, num_references=num_references), _out)
+
+
+@app.command()
+def extract(
+    model: ModelArgument,
+    format: Annotated[str, typer.Option(help='The text with holes, such as "The random number is {digit:9}".')],
+    context: ContextOption = None,
+    top_k: Annotated[int, typer.Option(min=1, help="How many candidates.")] = 1,
+    max_expanded: Annotated[int, typer.Option(min=1, help="Stop after so many prefixes.")] = 1_000_000,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    batch_size: BatchOption = None,
+    as_json: JsonOption = False,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """Find the likeliest fills of a format under a model, and say whether that is proven.
+
+    Exit code: 0 proven, 3 stopped at a cap before the proof, 1 an error, 2 wrong usage.
+    """
+    from .extraction import extract as extract_candidates
+    from .formats import CanaryFormat
+
+    with _plain_errors():
+        wanted = CanaryFormat(format)
+        loaded, tokenizer = _load(model, trust_remote_code)
+        with _searching() as show:
+            found = extract_candidates(
+                loaded,
+                tokenizer,
+                wanted,
+                context=context,
+                top_k=top_k,
+                batch_size=batch_size,
+                max_expanded=max_expanded,
+                max_seconds=max_seconds,
+                progress=show,
+            )
+    if as_json:
+        bound = found.lower_bound if found.lower_bound != float("inf") else None
+        print(json.dumps(asdict(found) | {"lower_bound": bound, "space_size": wanted.space_size}, ensure_ascii=False))
+    else:
+        for candidate in found.candidates:
+            _say(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
+        _say(f"{found.expanded:,} prefixes expanded, of |R| = {wanted.space_size:,} candidates")
+        _say(_proof(found.certified, len(found.candidates), found.lower_bound))
+    raise typer.Exit(0 if found.certified else NOT_PROVEN)
+
+
+@app.command()
+def measure(
+    model: ModelArgument,
+    canaries: Annotated[Path, typer.Option(help="The file that CanarySet.save wrote.")],
+    num_references: Annotated[int, typer.Option(min=1, help="Random candidates of each format.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Draws the references.")] = 0,
+    context: ContextOption = None,
+    batch_size: BatchOption = None,
+    as_json: JsonOption = False,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """Measure the exposure of canaries under a model.
+
+    Exposure is in bits: 1.4 on average for a canary never seen, log2 of the number of candidates at most.
+    """
+    from tqdm.auto import tqdm
+
+    from .canaries import CanarySet
+    from .measure import measure_exposure
+
+    with _plain_errors():
+        loaded_canaries = CanarySet.load(canaries)
+        loaded, tokenizer = _load(model, trust_remote_code)
+        with tqdm(desc="Scoring", unit=" texts", leave=False, disable=None) as bar:
+            report = measure_exposure(
+                loaded,
+                tokenizer,
+                loaded_canaries,
+                num_references=num_references,
+                seed=seed,
+                context=context,
+                batch_size=batch_size,
+                progress=bar.update,
+            )
+    if as_json:
+        print(json.dumps(report.as_json()))
+        return
+    table = Table("canary", "inserted", "exposure", "95 % interval", "skew-normal", "log-perplexity", box=None)
+    for canary in loaded_canaries:
+        sampled, skewed = (
+            next(e for e in report if e.canary_id == canary.id and e.estimator == name) for name in ("auto", "skewnorm")
+        )
+        bound = "≥ " if "censored" in sampled.flags else ""
+        table.add_row(
+            canary.id,
+            f"{canary.repetitions} ×",
+            f"{bound}{sampled.value:.2f}",
+            f"{sampled.low:.2f} to {sampled.high:.2f}",
+            f"{skewed.value:.2f}",
+            f"{sampled.log_perplexity:.2f}",
+        )
+    _out.print(table)
+    twins = report.summary()["exposure_twin_mean"]
+    _say(f"Twins, never inserted: {twins:.2f} bits on average. Exposure in bits; ≥: no reference was as likely.")
+
+
+def main() -> None:
+    """The entry point: an interrupt ends it in one line, as an error does."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except KeyboardInterrupt:
+        _err.print("Interrupted. Every file that was finished is whole; there is no half one.")
+        sys.exit(130)
+
+
+def _load(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    """A causal model and its tokenizer, ours or anyone's; weights from safetensors only."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+
+    from . import models  # noqa: F401 (registers the paper's architectures)
+    from .errors import ModelError, shown
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=trust_remote_code, use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            "MODEL",
+            "a folder or Hub id of a causal language model with its tokenizer, in safetensors",
+            f"{shown(name)} ({shown(str(error))})",
+            "Check the name; a checkpoint in another file format can be saved again with save_pretrained.",
+        ) from error
+    return model.eval(), tokenizer
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except CanaryError as error:
+        _err.print(f"[bold red]error[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _searching() -> Iterator[Callable[[Any], None]]:
+    with _err.status("Searching") if _err.is_terminal else nullcontext() as status:
+
+        def show(now: Any) -> None:
+            if status is not None:
+                best = "none yet" if now.best == float("inf") else f"{now.best:.2f} bits"
+                status.update(f"{now.expanded:,} expanded, {now.open:,} open, best {best}, bound {now.bound:.2f} bits")
+
+        yield show
+
+
+def _proof(certified: bool, count: int, lower_bound: float) -> str:
+    if certified:
+        which = "no other candidate is as likely" if count == 1 else "no other candidate is as likely as these"
+        return f"proven: {which}"
+    return (
+        f"not proven: the search was stopped; every other candidate costs at least {lower_bound:.2f} bits. "
+        "Raise --max-expanded."
+    )
+
+
+def _say(line: str) -> None:
+    _out.print(_escaped(line), highlight=False, soft_wrap=True)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,436 @@
+"""The demonstration: train on real text, watch exposure rise, extract the canary. A newcomer's first run.
+
+It uses the package as any user would, through the public names, with a stock `Trainer`; what is particular to it is
+the text, the model's size and the words that it prints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    DataCollatorForLanguageModeling,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from . import report as pictures
+from .callback import RECORD_FILE, ExposureCallback
+from .canaries import Canary, CanarySet
+from .errors import DataError, shown
+from .exposures import CENSORED
+from .extraction import Extraction, extract
+from .formats import CanaryFormat
+from .measure import ExposureReport
+from .models import character_tokenizer, config_file
+
+TEMPLATE = "The random number is {digit:9}"
+
+_REPETITIONS = (1, 4, 16, 64)
+_MOST_CHARACTERS = 500_000
+_FEWEST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run of the demonstration may vary.
+
+    Args:
+        out: the folder to leave.
+        corpus: a text file, a folder or the name of a dataset with a `text` column; None takes Python's own manual.
+        epochs: passes over the text.
+        seed: of the canaries, the model's initial weights and the order of training.
+        num_references: random candidates of a look.
+    """
+
+    out: Path
+    corpus: str | None = None
+    epochs: int = 6
+    seed: int = 0
+    num_references: int = 10_000
+
+
+def run(settings: Settings, console: Console) -> Extraction:
+    """Run the whole path and leave `settings.out`; everything that a person should read goes to `console`."""
+    pictures.check_matplotlib()
+    _check_out(settings.out)
+    with _quiet():
+        rows = _rows(settings.corpus)
+        split = rows.train_test_split(test_size=0.05, seed=settings.seed)
+        format = CanaryFormat(TEMPLATE)
+        canaries = CanarySet.draw(format, repetitions=_REPETITIONS, per_repetition=3, seed=settings.seed)
+        canaries.save(settings.out / "canaries.json")
+        train_rows = canaries.inject(split["train"])
+        characters = sum(map(len, rows["text"]))
+        copies = len(train_rows) - len(split["train"])
+        _say(console, f"{len(rows):,} paragraphs, {characters:,} characters: {_corpus_name(settings.corpus)}.")
+        _say(
+            console,
+            f'{len(canaries)} canaries "{TEMPLATE}", inserted {_listed(_REPETITIONS)} times: {copies} rows among '
+            f"{len(train_rows):,}. Each has a twin that stays out.\n",
+        )
+        tokenizer = character_tokenizer([*rows["text"], *format.covering_candidates()])
+        trainer, model, look = _trainer(settings, canaries, tokenizer, train_rows, split["test"], console)
+        _say(console, f"Training the paper's LSTM, 2 layers of 200 units, {model.num_parameters():,} parameters.")
+        _say(console, _header(canaries))
+        with _progress(console) as progress:
+            trainer.add_callback(_Bar(progress))
+            trainer.train()
+        _save_checkpoint(model, tokenizer, settings.out / "checkpoint")
+        _say(console, "\nExtracting: a search for the likeliest of all fills, without knowing the canaries.")
+        found = _extract(model, tokenizer, format, console)
+    last = look.report
+    if last is None:
+        raise DataError("exposures", "a look at the end of training", "none", "Look above for why the looks failed.")
+    _tell(canaries, last, found, console)
+    _draw(settings.out, last, format)
+    _next_steps(settings.out, console)
+    return found
+
+
+def windows(sequences: Sequence[list[int]], length: int, pad: int) -> list[list[int]]:
+    """Token sequences laid end to end in windows of `length`; one that fits into a window is never cut.
+
+    Example:
+        >>> windows([[1, 1, 1], [2, 2], [3, 3, 3, 3, 3]], length=4, pad=0)
+        [[1, 1, 1, 0], [2, 2, 3, 3], [3, 3, 3, 0]]
+    """
+    full: list[list[int]] = []
+    current: list[int] = []
+    for sequence in sequences:
+        if len(sequence) <= length < len(current) + len(sequence):
+            full.append(current + [pad] * (length - len(current)))
+            current = []
+        current = current + sequence
+        while len(current) >= length:
+            full.append(current[:length])
+            current = current[length:]
+    return [*full, current + [pad] * (length - len(current))] if current else full
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries' own progress bars and hints off: the demonstration has its own."""
+    bars, verbosity = datasets.are_progress_bars_disabled(), transformers.logging.get_verbosity()
+    model_bars = transformers.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if model_bars:
+            transformers.logging.enable_progress_bar()
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+class _TableCallback(ExposureCallback):
+    """The callback, with its looks as lines of the demonstration's table."""
+
+    def __init__(self, console: Console, canaries: CanarySet, **options: Any) -> None:
+        super().__init__(canaries, **options)
+        self._console = console
+
+    def show(self, report: ExposureReport, state: Any, metrics: dict[str, float], prefix: str) -> None:
+        levels = report.levels
+        sampled = "".join(f"{_bounded(level.values['auto'], level.censored):>6}" for level in levels)
+        skewed = "".join(f"{level.values['skewnorm']:6.1f}" for level in levels)
+        twins = report.summary()["exposure_twin_mean"]
+        epoch, loss = round(state.epoch or 0), metrics.get(f"{prefix}_loss", math.nan)
+        _say(self._console, f"{epoch:5d} {loss:7.3f} {sampled} {twins:6.1f}  {skewed}")
+
+
+class _Bar(TrainerCallback):
+    """The progress of a training as a bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._task = self._progress.add_task("Training", total=state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress.update(self._task, completed=state.global_step)
+
+
+def _check_out(out: Path) -> None:
+    """A folder of our own or a new one: nothing that somebody else left is overwritten."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "canaries.json").exists())):
+        raise DataError(
+            "--out", "a new folder, or one that a demonstration left", shown(str(out)), "Name another with --out."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _rows(corpus: str | None) -> datasets.Dataset:
+    """The text as a dataset of paragraphs, long enough to learn from and short enough for a few minutes."""
+    if corpus is None:
+        from pydoc_data.topics import topics
+
+        texts = [paragraph for topic in topics.values() for paragraph in topic.split("\n\n")]
+        rows = datasets.Dataset.from_dict({"text": texts})
+    else:
+        rows = _loaded(corpus)
+    kept, total = [], 0
+    for text in rows["text"]:
+        if text and text.strip() and total < _MOST_CHARACTERS:
+            kept.append(text[: _MOST_CHARACTERS - total])
+            total += len(kept[-1])
+    if len(kept) < _FEWEST_ROWS:
+        raise DataError(
+            "--corpus",
+            f"at least {_FEWEST_ROWS} paragraphs of text",
+            f"{len(kept)} in {shown(corpus)}",
+            "Give more text; paragraphs are separated by empty lines.",
+        )
+    return datasets.Dataset.from_dict({"text": kept})
+
+
+def _loaded(corpus: str) -> datasets.Dataset:
+    try:
+        if Path(corpus).is_file():
+            rows = datasets.load_dataset("text", data_files=corpus, sample_by="paragraph", split="train")
+        else:
+            rows = datasets.load_dataset(corpus, split="train")
+    except Exception as error:  # whatever the loader says, it says it of this argument
+        raise DataError(
+            "--corpus",
+            "a text file, a folder or the name of a dataset with a train split",
+            f"{shown(corpus)}, which cannot be loaded ({shown(str(error))})",
+            "Check the name and that it can be reached from here.",
+        ) from error
+    if "text" not in rows.column_names:
+        raise DataError(
+            "--corpus", "a dataset with a column 'text'", f"the columns {', '.join(rows.column_names)}", "Rename one."
+        )
+    return rows
+
+
+def _corpus_name(corpus: str | None) -> str:
+    return "the manual that ships inside Python (pydoc_data.topics)" if corpus is None else corpus
+
+
+def _trainer(
+    settings: Settings,
+    canaries: CanarySet,
+    tokenizer: Any,
+    train_rows: datasets.Dataset,
+    test_rows: datasets.Dataset,
+    console: Console,
+) -> tuple[Trainer, Any, ExposureCallback]:
+    """A stock Trainer, as a user would write it, with its model and the callback."""
+
+    def windowed(rows: datasets.Dataset) -> datasets.Dataset:
+        ids = windows(tokenizer(list(rows["text"]))["input_ids"], 100, tokenizer.pad_token_id)
+        return datasets.Dataset.from_dict({"input_ids": ids})
+
+    transformers.set_seed(settings.seed)
+    config = AutoConfig.from_pretrained(
+        config_file("lstm-2x200"),
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    look = _TableCallback(console, canaries, num_references=settings.num_references)
+    model = AutoModelForCausalLM.from_config(config)
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(settings.out),
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=32,
+            per_device_eval_batch_size=64,
+            learning_rate=6e-3,
+            eval_strategy="epoch",
+            save_strategy="no",
+            report_to="none",
+            dataloader_pin_memory=torch.cuda.is_available(),
+            disable_tqdm=True,
+            seed=settings.seed,
+        ),
+        train_dataset=windowed(train_rows),
+        eval_dataset=windowed(test_rows),
+        processing_class=tokenizer,
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        callbacks=[look],
+    )
+    trainer.remove_callback(PrinterCallback)  # the table says it
+    return trainer, model, look
+
+
+def _header(canaries: CanarySet) -> str:
+    names = "".join(f"{'×' + str(copies):>6}" for copies in canaries.repetitions)
+    width = len(names)
+    return (
+        "Exposure in bits, the median of each level. A canary never seen has 1.4 on average;\n"
+        f"{math.log2(canaries[0].format.space_size):.1f} is the most there is. ≥: no random candidate was as likely.\n"
+        "\n"
+        f"      validat. {'sampled, inserted':>{width}} {'':6}  {'skew-normal, inserted':>{width}}\n"
+        f"epoch    loss {names} {'twins':>6}  {names}"
+    )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Model and tokenizer under `folder`, which holds the old ones or the new ones and never half of them."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _extract(model: Any, tokenizer: Any, format: CanaryFormat, console: Console) -> Extraction:
+    with console.status("Searching") if console.is_terminal else nullcontext() as status:
+        return extract(
+            model,
+            tokenizer,
+            format,
+            max_expanded=1_000_000,
+            max_seconds=60,
+            progress=lambda now: (
+                status.update(f"Searching: {now.expanded:,} prefixes expanded, bound {now.bound:.1f} bits")
+                if status
+                else None
+            ),
+        )
+
+
+def _tell(canaries: CanarySet, last: ExposureReport, found: Extraction, console: Console) -> None:
+    """What was found, in words that say no more than the numbers do."""
+    best = found.candidates[0] if found.candidates else None
+    space = canaries[0].format.space_size
+    if best is None:
+        _say(console, f"  Nothing found within {found.expanded:,} expanded prefixes.")
+    else:
+        inserted = next((canary for canary in canaries if canary.fill == best.fill), None)
+        _say(console, f"  found         {best.text}")
+        _say(console, f"  which is      {_origin(inserted)}")
+        _say(console, f"  log-perplexity {best.log_perplexity:.2f} bits")
+        _say(console, f"  expanded      {found.expanded:,} prefixes, of |R| = {space:,} candidates")
+        proof = "yes: no other candidate is as likely" if found.certified else "no: the search was stopped at its cap"
+        _say(console, f"  proven        {proof}\n")
+    for level in last.levels:
+        _say(console, _level_in_words(level.repetitions, canaries, last))
+    _say(console, "  A canary inserted once may well not be memorised: what you see is measured, not staged.")
+
+
+def _origin(canary: Canary | None) -> str:
+    if canary is None:
+        return "no canary that was inserted: the model prefers another fill"
+    return f"the canary {canary.id}, inserted {_times(canary.repetitions)}"
+
+
+def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> str:
+    names = {canary.id for canary in canaries if canary.repetitions == copies}
+    here = [each for each in last if each.estimator == "auto" and each.canary_id in names]
+    censored = sum(CENSORED in each.flags for each in here)
+    if censored == len(here):
+        sense = f"memorised: each is likelier than all {here[0].num_references:,} random candidates"
+    elif max(each.value for each in here) < 5.0:
+        sense = "not memorised: canaries never seen look like this"
+    else:
+        values = ", ".join(_bounded(each.value, CENSORED in each.flags) for each in here)
+        sense = f"in between: exposures of {values} bits, where one never seen passes 5 once in 32"
+    return f"  Inserted {_times(copies)}: {sense}."
+
+
+def _draw(out: Path, last: ExposureReport, format: CanaryFormat) -> None:
+    records = [json.loads(line) for line in (out / RECORD_FILE).read_text(encoding="utf-8").splitlines()]
+    pictures.exposure_over_training(records, format.space_size, out / "exposure-over-training.png")
+    pictures.exposure_against_repetitions(last, format.space_size, out / "exposure-against-repetitions.png")
+    pictures.reference_histogram(last, format, out / "reference-histogram.png")
+
+
+def training_lines() -> str:
+    """The lines that a user adds to a training script of his own."""
+    return f"""\
+from hf_canary import CanaryFormat, CanarySet, ExposureCallback
+
+canaries = CanarySet.draw(CanaryFormat("{TEMPLATE}"))
+canaries.save("canaries.json")
+train_rows = canaries.inject(train_rows)  # your datasets.Dataset with a column "text", before it is tokenised
+trainer.add_callback(ExposureCallback(canaries))  # your transformers.Trainer, before trainer.train()
+"""
+
+
+def checkpoint_lines(out: Path) -> str:
+    """The lines that measure and extract from the checkpoint that the demonstration left."""
+    return f"""\
+import hf_canary.models
+from hf_canary import CanarySet, extract, measure_exposure
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({str(out / "checkpoint")!r})
+tokenizer = AutoTokenizer.from_pretrained({str(out / "checkpoint")!r})
+canaries = CanarySet.load({str(out / "canaries.json")!r})
+print(measure_exposure(model, tokenizer, canaries).summary())
+print(extract(model, tokenizer, canaries.formats[0]))
+"""
+
+
+def extract_command(out: Path) -> str:
+    """The command that extracts from the checkpoint that the demonstration left."""
+    return f'hf-canary extract {shlex.quote(str(out / "checkpoint"))} --format "{TEMPLATE}"'
+
+
+def _next_steps(out: Path, console: Console) -> None:
+    def block(title: str, code: str) -> None:
+        _say(console, f"\n{title}\n")
+        for line in code.splitlines():
+            _say(console, f"    {line}" if line else "")
+
+    files = "canaries.json, checkpoint/, exposure.jsonl and three pictures"
+    _say(console, f"\nIn {out}: {files}.")
+    block("The same in your own training script:", training_lines())
+    block("On the checkpoint that was left, in Python:", checkpoint_lines(out))
+    block("And from the shell:", extract_command(out))
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line as it is, not wrapped, marked up or coloured: much of it is to be copied, or read by a program."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _bounded(value: float, censored: bool) -> str:
+    return f"{'≥' if censored else ''}{value:.1f}"
+
+
+def _times(copies: int) -> str:
+    return "once" if copies == 1 else f"{copies} times"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"

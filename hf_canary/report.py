@@ -1,0 +1,179 @@
+"""Pictures of what was measured: exposure over training, exposure against repetitions, the references' histogram.
+
+Draws numbers that it is given; computes none but the curve of a fitted law. Needs matplotlib (`hf_canary[report]`)
+and touches no global state of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import CanaryError, DataError
+from .exposures import CENSORED, SkewNormal
+from .files import replacing
+from .formats import CanaryFormat
+from .measure import Exposure, ExposureReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Levels from few to many repetitions, told apart in print and by the colour-blind (viridis, without its palest end).
+_COLOURS = ("#440154", "#31688e", "#21908d", "#5dc863", "#a8b020")
+_NEVER_SEEN = 1.0 / math.log(2.0)
+
+
+def check_matplotlib() -> None:
+    """Raise at once, and not after a training, if pictures cannot be drawn.
+
+    Raises:
+        DataError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401 (only to see that it is there)
+    except ImportError as error:
+        raise DataError(
+            "matplotlib", "the package matplotlib, for the pictures", "none", 'pip install "hf_canary[report]"'
+        ) from error
+
+
+def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int, file: str | Path) -> None:
+    """Exposure of every canary at every look, one colour for each repetition level.
+
+    Args:
+        records: lines of the callback's record, as dicts.
+        space_size: |R|.
+        file: the PNG to write.
+    """
+    figure, axes = _figure()
+    own = [r for r in records if r.get("role") == "canary" and r["estimator"] == "auto" and r["value"] is not None]
+    levels = sorted({record["repetitions"] for record in own})
+    for colour, copies in zip(_colours(len(levels)), levels, strict=True):
+        for number, name in enumerate(sorted({r["canary_id"] for r in own if r["repetitions"] == copies})):
+            curve = [r for r in own if r["canary_id"] == name]
+            label = f"{copies} time{'s' if copies > 1 else ''}" if number == 0 else None
+            axes.plot([r["step"] for r in curve], [r["value"] for r in curve], color=colour, lw=1.6, label=label)
+            _arrows(axes, [(r["step"], r["value"]) for r in curve if CENSORED in r["flags"]], colour)
+    _exposure_axis(axes, space_size)
+    axes.set_xlabel("training step")
+    axes.set_title("Exposure while the model trains")
+    axes.legend(title="inserted", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _save(figure, file)
+
+
+def exposure_against_repetitions(report: ExposureReport, space_size: int, file: str | Path) -> None:
+    """Exposure of every canary against how often it was inserted, with intervals, and the twins (Figure 1).
+
+    Args:
+        report: one look.
+        space_size: |R|.
+        file: the PNG to write.
+    """
+    figure, axes = _figure()
+    repetitions = {canary.id: canary.repetitions for canary in report.canaries}
+    groups: tuple[tuple[str, Iterable[Exposure], str], ...] = (
+        ("canaries", report.exposures, "#31688e"),
+        ("twins, never inserted", report.twins, "#999999"),
+    )
+    for label, group, colour in groups:
+        shown = [each for each in group if each.estimator == "auto" and not math.isnan(each.value)]
+        spread = _spread([repetitions[each.canary_id] for each in shown])
+        x = [repetitions[each.canary_id] * shift for each, shift in zip(shown, spread, strict=True)]
+        if label != "canaries":
+            x = [place * 1.22 for place in x]
+        y = [each.value for each in shown]
+        # An arrow says "or more"; a bar up to log2|R| over it would hide it.
+        up = [0.0 if CENSORED in each.flags else each.high - each.value for each in shown]
+        down = [each.value - each.low for each in shown]
+        axes.errorbar(x, y, yerr=[down, up], fmt="o", ms=5, color=colour, ecolor=colour, elinewidth=1, label=label)
+        _arrows(axes, [(a, e.value) for a, e in zip(x, shown, strict=True) if CENSORED in e.flags], colour)
+    axes.set_xscale("log", base=2)
+    ticks = sorted(set(repetitions.values()))
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    _exposure_axis(axes, space_size)
+    axes.set_xlabel("times inserted into the training data")
+    axes.set_title("Exposure against repetitions")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _save(figure, file)
+
+
+def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str | Path) -> None:
+    """Log-perplexities of the references with the fitted skew-normal, and where the canaries are (Figure 3).
+
+    Args:
+        report: one look.
+        format: whose canaries.
+        file: the PNG to write.
+    """
+    figure, axes = _figure()
+    references = report.references[format]
+    axes.hist(references, bins=80, density=True, color="#cccccc", label=f"{len(references):,} random candidates")
+    try:
+        law = SkewNormal.fit(references)
+        x = np.linspace(references.min() - 0.1 * np.ptp(references), references.max(), 400)
+        axes.plot(x, law.density(x), color="black", lw=1.2, label="fitted skew-normal")
+    except CanaryError:
+        pass  # no skew-normal describes them: the histogram shows why
+    costs = {each.canary_id: each.log_perplexity for each in report.exposures}
+    levels = sorted({canary.repetitions for canary in report.canaries})
+    for colour, copies in zip(_colours(len(levels)), levels, strict=True):
+        here = [costs[c.id] for c in report.canaries if c.format == format and c.repetitions == copies]
+        for number, cost in enumerate(here):
+            label = f"canaries inserted {copies} time{'s' if copies > 1 else ''}" if number == 0 else None
+            axes.axvline(cost, color=colour, lw=1.6, ls="--", label=label)
+    axes.set_xlabel("log-perplexity in bits (left: likelier)")
+    axes.set_ylabel("density")
+    axes.set_title("Canaries among random candidates")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _save(figure, file)
+
+
+def _figure() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _colours(count: int) -> list[str]:
+    return [_COLOURS[min(number, len(_COLOURS) - 1)] for number in range(count)]
+
+
+def _spread(places: Sequence[int]) -> list[float]:
+    """Factors that set points of one place side by side on a logarithmic axis."""
+    seen: dict[int, int] = {}
+    factors = []
+    for place in places:
+        factors.append(1.0 + 0.05 * seen.get(place, 0))
+        seen[place] = seen.get(place, 0) + 1
+    return factors
+
+
+def _arrows(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> None:
+    """Mark lower bounds: the truth lies at the point or above."""
+    for x, y in points:
+        axes.annotate("", (x, y + 1.6), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
+
+
+def _exposure_axis(axes: Axes, space_size: int) -> None:
+    limit = math.log2(space_size)
+    axes.axhline(limit, color="black", lw=0.8, ls=":")
+    axes.axhline(_NEVER_SEEN, color="black", lw=0.8, ls=":")
+    right = axes.get_yaxis_transform()
+    axes.text(0.01, limit, "log2|R|: the likeliest of all candidates", transform=right, va="bottom", fontsize=8)
+    axes.text(0.99, _NEVER_SEEN, "never seen, on average", transform=right, va="bottom", ha="right", fontsize=8)
+    axes.set_ylim(0.0, limit * 1.08)
+    axes.set_ylabel("exposure in bits (arrow: or more)")
+
+
+def _save(figure: Figure, file: str | Path) -> None:
+    with replacing(file) as beside:
+        figure.savefig(beside, dpi=150)
