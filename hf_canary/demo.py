@@ -356,14 +356,13 @@ def _origin(canary: Canary | None) -> str:
 def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> str:
     names = {canary.id for canary in canaries if canary.repetitions == copies}
     here = [each for each in last if each.estimator == "auto" and each.canary_id in names]
-    censored = sum(CENSORED in each.flags for each in here)
-    if censored == len(here):
+    if all(CENSORED in each.flags for each in here):
         sense = f"memorised: each is likelier than all {here[0].num_references:,} random candidates"
     elif max(each.value for each in here) < 5.0:
         sense = "not memorised: canaries never seen look like this"
     else:
         values = ", ".join(_bounded(each.value, CENSORED in each.flags) for each in here)
-        sense = f"in between: exposures of {values} bits, where one never seen passes 5 once in 32"
+        sense = f"exposures of {values} bits; a canary never seen passes 5 once in 32"
     return f"  Inserted {_times(copies)}: {sense}."
 
 

@@ -30,7 +30,7 @@ class Extraction:
     """What a search found, and what it proved.
 
     Args:
-        candidates: the cheapest candidates, in ascending log-perplexity.
+        candidates: the cheapest candidates, in ascending log-perplexity; those of probability 0 are left out.
         certified: True means proven: no candidate of the format is cheaper than these. False means a cap ended the
             search; they are the best so far.
         expanded: prefixes whose children were scored, the work done; compare it with |R|.

@@ -51,19 +51,24 @@ def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int
         file: the PNG to write.
     """
     figure, axes = _figure()
-    own = [r for r in records if r.get("role") == "canary" and r["estimator"] == "auto" and r["value"] is not None]
+    own = [r for r in records if r.get("role") == "canary" and r["value"] is not None]
     levels = sorted({record["repetitions"] for record in own})
     for colour, copies in zip(_colours(len(levels)), levels, strict=True):
-        for number, name in enumerate(sorted({r["canary_id"] for r in own if r["repetitions"] == copies})):
-            curve = [r for r in own if r["canary_id"] == name]
-            label = f"{copies} time{'s' if copies > 1 else ''}" if number == 0 else None
-            axes.plot([r["step"] for r in curve], [r["value"] for r in curve], color=colour, lw=1.6, label=label)
-            _arrows(axes, [(r["step"], r["value"]) for r in curve if CENSORED in r["flags"]], colour)
-    _exposure_axis(axes, space_size)
+        for name in sorted({r["canary_id"] for r in own if r["repetitions"] == copies}):
+            sampled, extrapolated = (
+                [r for r in own if r["canary_id"] == name and r["estimator"] == estimator]
+                for estimator in ("auto", "skewnorm")
+            )
+            axes.plot([r["step"] for r in sampled], [r["value"] for r in sampled], color=colour, lw=1.6)
+            axes.plot([r["step"] for r in extrapolated], [r["value"] for r in extrapolated], color=colour, lw=1, ls=":")
+            _arrows(axes, [(r["step"], r["value"]) for r in sampled if CENSORED in r["flags"]], colour)
+        axes.plot([], [], color=colour, lw=1.6, label=f"inserted {_times(copies)}")
+    axes.plot([], [], color="black", lw=1.6, label="sampled (arrow: or more)")
+    axes.plot([], [], color="black", lw=1, ls=":", label="skew-normal, extrapolated")
+    _exposure_axis(axes, space_size, [r["value"] for r in own])
     axes.set_xlabel("training step")
     axes.set_title("Exposure while the model trains")
-    axes.legend(title="inserted", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, file)
+    _save(figure, axes, file)
 
 
 def exposure_against_repetitions(report: ExposureReport, space_size: int, file: str | Path) -> None:
@@ -76,31 +81,41 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     """
     figure, axes = _figure()
     repetitions = {canary.id: canary.repetitions for canary in report.canaries}
-    groups: tuple[tuple[str, Iterable[Exposure], str], ...] = (
-        ("canaries", report.exposures, "#31688e"),
-        ("twins, never inserted", report.twins, "#999999"),
+    kinds: tuple[tuple[str, Sequence[Exposure], str, float, dict[str, Any]], ...] = (
+        ("canaries, sampled (arrow: or more)", report.exposures, "auto", 1.0, {"color": "#31688e"}),
+        ("canaries, skew-normal", report.exposures, "skewnorm", 0.84, {"color": "#31688e", "mfc": "white", "ls": ":"}),
+        ("twins, never inserted", report.twins, "auto", 1.22, {"color": "#999999"}),
     )
-    for label, group, colour in groups:
-        shown = [each for each in group if each.estimator == "auto" and not math.isnan(each.value)]
-        spread = _spread([repetitions[each.canary_id] for each in shown])
-        x = [repetitions[each.canary_id] * shift for each, shift in zip(shown, spread, strict=True)]
-        if label != "canaries":
-            x = [place * 1.22 for place in x]
-        y = [each.value for each in shown]
+    for label, group, estimator, shift, style in kinds:
+        shown = [each for each in group if each.estimator == estimator and not math.isnan(each.value)]
+        places = [repetitions[each.canary_id] for each in shown]
+        x = [place * shift * beside for place, beside in zip(places, _beside(places), strict=True)]
         # An arrow says "or more"; a bar up to log2|R| over it would hide it.
         up = [0.0 if CENSORED in each.flags else each.high - each.value for each in shown]
         down = [each.value - each.low for each in shown]
-        axes.errorbar(x, y, yerr=[down, up], fmt="o", ms=5, color=colour, ecolor=colour, elinewidth=1, label=label)
-        _arrows(axes, [(a, e.value) for a, e in zip(x, shown, strict=True) if CENSORED in e.flags], colour)
-    axes.set_xscale("log", base=2)
+        marks = axes.errorbar(
+            x,
+            [e.value for e in shown],
+            yerr=[down, up],
+            fmt="o",
+            ms=5,
+            elinewidth=1,
+            label=label,
+            color=style["color"],
+            mfc=style.get("mfc", style["color"]),
+        )
+        for bar in marks[2]:
+            bar.set_linestyle(style.get("ls", "-"))
+        censored = [(place, e.value) for place, e in zip(x, shown, strict=True) if CENSORED in e.flags]
+        _arrows(axes, censored, style["color"])
     ticks = sorted(set(repetitions.values()))
+    axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    _exposure_axis(axes, space_size)
+    _exposure_axis(axes, space_size, [each.high for each in report.exposures if not math.isnan(each.high)])
     axes.set_xlabel("times inserted into the training data")
     axes.set_title("Exposure against repetitions")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, file)
+    _save(figure, axes, file)
 
 
 def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str | Path) -> None:
@@ -125,13 +140,12 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
     for colour, copies in zip(_colours(len(levels)), levels, strict=True):
         here = [costs[c.id] for c in report.canaries if c.format == format and c.repetitions == copies]
         for number, cost in enumerate(here):
-            label = f"canaries inserted {copies} time{'s' if copies > 1 else ''}" if number == 0 else None
+            label = f"canaries inserted {_times(copies)}" if number == 0 else None
             axes.axvline(cost, color=colour, lw=1.6, ls="--", label=label)
     axes.set_xlabel("log-perplexity in bits (left: likelier)")
     axes.set_ylabel("density")
     axes.set_title("Canaries among random candidates")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, file)
+    _save(figure, axes, file)
 
 
 def _figure() -> tuple[Figure, Axes]:
@@ -147,7 +161,11 @@ def _colours(count: int) -> list[str]:
     return [_COLOURS[min(number, len(_COLOURS) - 1)] for number in range(count)]
 
 
-def _spread(places: Sequence[int]) -> list[float]:
+def _times(copies: int) -> str:
+    return "once" if copies == 1 else f"{copies} times"
+
+
+def _beside(places: Sequence[int]) -> list[float]:
     """Factors that set points of one place side by side on a logarithmic axis."""
     seen: dict[int, int] = {}
     factors = []
@@ -160,20 +178,20 @@ def _spread(places: Sequence[int]) -> list[float]:
 def _arrows(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> None:
     """Mark lower bounds: the truth lies at the point or above."""
     for x, y in points:
-        axes.annotate("", (x, y + 1.6), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
+        axes.annotate("", (x, y + 2.0), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
 
 
-def _exposure_axis(axes: Axes, space_size: int) -> None:
+def _exposure_axis(axes: Axes, space_size: int, values: Sequence[float]) -> None:
+    """Exposure in bits, with the two marks that give it a meaning beside the axis."""
     limit = math.log2(space_size)
-    axes.axhline(limit, color="black", lw=0.8, ls=":")
-    axes.axhline(_NEVER_SEEN, color="black", lw=0.8, ls=":")
-    right = axes.get_yaxis_transform()
-    axes.text(0.01, limit, "log2|R|: the likeliest of all candidates", transform=right, va="bottom", fontsize=8)
-    axes.text(0.99, _NEVER_SEEN, "never seen, on average", transform=right, va="bottom", ha="right", fontsize=8)
-    axes.set_ylim(0.0, limit * 1.08)
-    axes.set_ylabel("exposure in bits (arrow: or more)")
+    for height, words in ((limit, "log2|R|: the likeliest of all"), (_NEVER_SEEN, "never seen, on average")):
+        axes.axhline(height, color="black", lw=0.8, ls=(0, (1, 3)))
+        axes.text(1.01, height, words, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_ylim(0.0, 1.05 * max(limit, *values, 0.0))
+    axes.set_ylabel("exposure in bits")
 
 
-def _save(figure: Figure, file: str | Path) -> None:
+def _save(figure: Figure, axes: Axes, file: str | Path) -> None:
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     with replacing(file) as beside:
         figure.savefig(beside, dpi=150)

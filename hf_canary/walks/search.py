@@ -47,7 +47,7 @@ class SearchResult:
     """The cheapest leaves found, and what is proven about those not found.
 
     Args:
-        leaves: in ascending cost.
+        leaves: in ascending cost; impossible ones, of infinite cost, are left out.
         certified: whether no other leaf is cheaper than the last of `leaves`.
         expanded: prefixes whose children were scored.
         lower_bound: every leaf that is not in `leaves` costs at least so many bits.
@@ -181,9 +181,9 @@ def _open_children(
     children = zip(out.tokens.tolist(), out.states.tolist(), out.is_leaf.tolist(), bits.tolist(), strict=False)
     for token, state, is_leaf, edge in children:
         child = cost + edge
-        if is_leaf:
+        if is_leaf and child < math.inf:
             kept.offer(child, (*path, token))
-        elif child < kept.bound:
+        elif not is_leaf and child < kept.bound:
             heapq.heappush(open_prefixes, (child, (*path, token), state, number))
         else:
             pruned = min(pruned, child)

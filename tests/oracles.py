@@ -1,0 +1,80 @@
+"""Slow and obvious twins of what the package computes, and small models to compute it on."""
+
+import math
+import zlib
+
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+import hf_canary.models as models
+
+
+class TableModel(nn.Module):
+    """A model whose every prefix has logits of its own, drawn from a seed: no state, no cache, no embedding."""
+
+    def __init__(self, vocab_size: int, seed: int = 0, spread: float = 2.0):
+        super().__init__()
+        self.vocab_size, self.seed, self.spread = vocab_size, seed, spread
+        self.embedding = nn.Embedding(vocab_size, 1)
+        self.config = GPT2Config(vocab_size=vocab_size)
+        self.device = torch.device("cpu")
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def logits_after(self, prefix: list[int]) -> torch.Tensor:
+        number = zlib.crc32(bytes(str((self.seed, prefix)), "ascii"))
+        return torch.randn(self.vocab_size, generator=torch.Generator().manual_seed(number)) * self.spread
+
+    def forward(self, input_ids, past_key_values=None, use_cache=None):
+        rows = [[self.logits_after(ids[: end + 1]) for end in range(len(ids))] for ids in input_ids.tolist()]
+        return CausalLMOutputWithPast(logits=torch.stack([torch.stack(row) for row in rows]))
+
+
+def small_model(kind: str, vocab_size: int, seed: int = 0):
+    """A random model with sharp preferences, so that no two candidates are nearly alike."""
+    if kind == "table":
+        return TableModel(vocab_size, seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if kind == "lstm":
+            model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=vocab_size, hidden_size=24, embedding_size=12))
+        elif kind == "gpt2":
+            model = GPT2LMHeadModel(
+                GPT2Config(vocab_size=vocab_size, n_positions=64, n_embd=24, n_layer=2, n_head=2, bos_token_id=2)
+            )
+        else:
+            model = LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=vocab_size,
+                    hidden_size=24,
+                    intermediate_size=48,
+                    num_hidden_layers=2,
+                    num_attention_heads=4,
+                    num_key_value_heads=2,
+                    max_position_embeddings=64,
+                )
+            )
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3.0)
+    return model
+
+
+def teacher_forced_bits(model, ids: list[int], conditioned: int) -> float:
+    """Definition 1, one sequence at a time, no cache, no padding, float64 after the logits."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        log_probabilities = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].double(), dim=-1)
+    model.train(was_training)
+    summed = range(max(1, conditioned), len(ids))
+    return -sum(log_probabilities[place - 1, ids[place]].item() for place in summed) / math.log(2.0)
+
+
+def brute_force(model, tokenizer, texts: list[str], context: str = "") -> list[float]:
+    """Log-perplexities by teacher forcing, for tokenizers that put one token in front."""
+    before = len(tokenizer(context).input_ids)
+    return [teacher_forced_bits(model, tokenizer(context + text).input_ids, before) for text in texts]

@@ -1,0 +1,274 @@
+"""The callback: its numbers are those of a measurement, they are where they should be, and training does not notice."""
+
+import json
+import logging
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorForLanguageModeling,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+import hf_canary.models as models
+from hf_canary import CanaryFormat, CanarySet, ExposureCallback, measure_exposure
+from hf_canary.callback import RECORD_FILE
+from hf_canary.errors import ModelError
+from hf_canary.measure import summary_keys
+
+# The test machine has no accelerator to pin memory for, and says so when a loader is made.
+pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
+
+FORMAT = CanaryFormat("the pin is {digit:4}")
+CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)
+
+
+class Steps(TrainerCallback):
+    """Counts what a training did."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps += 1
+
+
+def make_trainer(tokenizer, folder, *, callbacks=(), dropout=0.0, model=None, **arguments):
+    """A small training on rows with canaries; the same at every call."""
+    set_seed(0)
+    if model is None:
+        config = models.LSTMConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            embedding_size=8,
+            dropout=dropout,
+            pad_token_id=0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        model = models.LSTMForCausalLM(config)
+    rows = CANARIES.inject(Dataset.from_dict({"text": [f"row {n} of the text" for n in range(24)]}))
+    tokenised = rows.map(lambda row: {"input_ids": tokenizer(row["text"])["input_ids"]}, remove_columns=["text"])
+    defaults = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-2,
+        "eval_strategy": "epoch",
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }
+    return Trainer(
+        model=model,
+        args=TrainingArguments(**(defaults | arguments)),
+        train_dataset=tokenised,
+        eval_dataset=arguments.pop("eval_dataset", tokenised.select(range(6))),
+        processing_class=tokenizer,
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        callbacks=list(callbacks),
+    )
+
+
+def look(**options):
+    return ExposureCallback(CANARIES, num_references=60, **options)
+
+
+def entries(trainer):
+    return [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+
+
+def test_the_last_look_equals_a_measurement_afterwards(tokenizer, tmp_path, capsys):
+    """Every evaluation's one entry in the log holds all keys; the last has the values of measure_exposure."""
+    callback = look()
+    trainer = make_trainer(tokenizer, tmp_path, callbacks=[callback])
+    trainer.train()
+    assert len(entries(trainer)) == 2
+    expected = measure_exposure(trainer.model, tokenizer, CANARIES, num_references=60).summary()
+    for name in summary_keys(CANARIES):
+        assert all(type(entry[f"eval_{name}"]) is float for entry in entries(trainer))
+        if name != "exposure_seconds":
+            assert entries(trainer)[-1][f"eval_{name}"] == pytest.approx(expected[name], nan_ok=True)
+    assert callback.report.summary()["exposure_mean"] == entries(trainer)[-1]["eval_exposure_mean"]
+    printed = [line for line in capsys.readouterr().out.splitlines() if "exposure (bits)" in line]
+    assert len(printed) == 2
+    assert f"{expected['exposure_x2']:.1f}" in printed[-1]
+    assert "eval loss" in printed[-1]
+
+
+def test_the_record_has_each_look_and_no_text(tokenizer, tmp_path):
+    """One line for each look, canary, twin and estimator; a new training starts a new record."""
+    for _ in range(2):
+        make_trainer(tokenizer, tmp_path, callbacks=[look()]).train()
+    text = (tmp_path / RECORD_FILE).read_text()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert len(lines) == 2 * len(CANARIES) * 2 * 2
+    assert {line["step"] for line in lines} == {8, 16}
+    assert {line["canary_id"] for line in lines} == {canary.id for canary in CANARIES}
+    assert not any(canary.text in text or canary.twin_text in text for canary in CANARIES)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"dropout": 0.3},
+        {"dropout": 0.3, "gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 1},
+        {"dropout": 0.3, "bf16": True, "optim": "sgd"},
+    ],
+)
+@pytest.mark.parametrize("bound", [False, True])
+def test_training_is_bitwise_the_same_with_and_without(tokenizer, tmp_path, arguments, bound):
+    """Weights and losses do not depend on whether somebody looks."""
+    plain = make_trainer(tokenizer, tmp_path / "a", **arguments)
+    plain.train()
+    watched = make_trainer(tokenizer, tmp_path / "b", **arguments)
+    watched.add_callback(look(trainer=watched) if bound else look())
+    watched.train()
+    for name, tensor in plain.model.state_dict().items():
+        assert torch.equal(tensor, watched.model.state_dict()[name]), name
+    losses = [[e["eval_loss"] for e in entries(trainer)] for trainer in (plain, watched)]
+    assert losses[0] == losses[1]
+    assert "eval_exposure_mean" in entries(watched)[-1]
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_exposure_can_choose_the_best_model(tokenizer, tmp_path, bound):
+    """metric_for_best_model sees the keys, and the checkpoint chosen has the least exposure of all looks."""
+    trainer = make_trainer(
+        tokenizer,
+        tmp_path,
+        num_train_epochs=3,
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="exposure_mean",
+        greater_is_better=False,
+    )
+    trainer.add_callback(look(trainer=trainer) if bound else look())
+    trainer.train()
+    seen = [entry["eval_exposure_mean"] for entry in entries(trainer)]
+    assert trainer.state.best_metric == min(seen)
+    found = measure_exposure(trainer.model, tokenizer, CANARIES, num_references=60).summary()["exposure_mean"]
+    assert found == pytest.approx(min(seen))
+    # After training the weights are the best ones at the same step: a further evaluation looks anew.
+    assert trainer.evaluate()["eval_exposure_mean"] == pytest.approx(min(seen))
+
+
+def test_bound_to_the_trainer_every_reader_sees_the_numbers(tokenizer, tmp_path, monkeypatch):
+    """TensorBoard, early stopping listed before us, and one entry in the log."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    trainer = make_trainer(
+        tokenizer,
+        tmp_path,
+        callbacks=[EarlyStoppingCallback(1, 100.0)],
+        report_to="tensorboard",
+        num_train_epochs=4,
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_exposure_mean",
+        greater_is_better=False,
+    )
+    trainer.add_callback(look(trainer=trainer))
+    trainer.train()
+    assert len(entries(trainer)) == 2  # stopped: no look could better the first by 100 bits
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    written = [event.value for event in events.Scalars("eval/exposure_mean")]
+    assert written == pytest.approx([entry["eval_exposure_mean"] for entry in entries(trainer)])
+
+
+def test_unbound_beside_a_reporter_says_what_it_cannot_reach(tokenizer, tmp_path, monkeypatch, caplog):
+    """... and how to reach it; once."""
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    make_trainer(tokenizer, tmp_path, callbacks=[look()], report_to="tensorboard").train()
+    assert sum("trainer=trainer" in record.message for record in caplog.records) == 1
+
+
+def test_several_evaluation_sets_are_one_look(tokenizer, tmp_path):
+    """The keys go to the step's first evaluation, and only there."""
+    callback = look()
+    trainer = make_trainer(tokenizer, tmp_path, callbacks=[callback], num_train_epochs=1)
+    trainer.eval_dataset = {"one": trainer.eval_dataset, "two": trainer.eval_dataset}
+    trainer.train()
+    holding = [entry for entry in trainer.state.log_history if any("exposure_mean" in name for name in entry)]
+    assert [next(name for name in entry if name.endswith("exposure_mean")) for entry in holding] == [
+        "eval_one_exposure_mean"
+    ]
+
+
+def test_a_failing_look_does_not_end_the_training(tokenizer, tmp_path, caplog):
+    """Its keys are there and NaN, the error is logged and recorded, the next look is tried."""
+
+    class Spoil(TrainerCallback):
+        def on_epoch_end(self, args, state, control, model=None, **kwargs):
+            if state.epoch == 1:
+                self.kept = model.lm_head.weight.clone()
+                model.lm_head.weight.data.fill_(float("nan"))
+
+        def on_epoch_begin(self, args, state, control, model=None, **kwargs):
+            if hasattr(self, "kept"):
+                model.lm_head.weight.data.copy_(self.kept)
+
+    trainer = make_trainer(tokenizer, tmp_path, callbacks=[Spoil(), look()], optim="sgd", learning_rate=1e-3)
+    trainer.train()
+    first, second = entries(trainer)
+    for name in summary_keys(CANARIES):
+        assert math.isnan(first[f"eval_{name}"])
+    assert second["eval_exposure_mean"] >= 0
+    assert any("look at step 8 failed" in record.message for record in caplog.records)
+    lines = [json.loads(line) for line in (tmp_path / RECORD_FILE).read_text().splitlines()]
+    assert lines[0]["role"] == "failure"
+    assert {line["step"] for line in lines[1:]} == {16}
+
+
+def broken_model(tokenizer):
+    model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+    model.lm_head.weight.data.fill_(float("nan"))
+    return model
+
+
+@pytest.mark.parametrize("fault", ["no tokenizer", "unknown character", "NaN"])
+def test_what_would_fail_every_look_fails_before_the_first_step(tokenizer, tmp_path, fault):
+    """The error is typed and comes before any training."""
+    steps = Steps()
+    trainer = make_trainer(
+        tokenizer, tmp_path, callbacks=[steps], model=broken_model(tokenizer) if fault == "NaN" else None
+    )
+    canaries = CANARIES
+    if fault == "no tokenizer":
+        trainer.callback_handler.processing_class = None
+    elif fault == "unknown character":
+        canaries = CanarySet.draw(CanaryFormat("Ω is {digit:4}"), per_repetition=1, seed=0)
+    trainer.add_callback(ExposureCallback(canaries, num_references=60))
+    with pytest.raises(ModelError):
+        trainer.train()
+    assert steps.steps == 0
+
+
+def test_a_processor_gives_its_tokenizer(tokenizer, tmp_path):
+    """`processing_class` may be a processor that holds the tokenizer; an explicit tokenizer wins."""
+
+    class Processor:
+        def __init__(self, tokenizer):
+            self.tokenizer = tokenizer
+
+    trainer = make_trainer(tokenizer, tmp_path, callbacks=[look()], num_train_epochs=1)
+    trainer.callback_handler.processing_class = Processor(tokenizer)
+    trainer.train()
+    assert "eval_exposure_mean" in entries(trainer)[-1]
+
+
+def test_without_evaluations_it_says_that_it_never_looks(tokenizer, tmp_path, caplog):
+    """A callback that does nothing must not do so silently."""
+    with caplog.at_level(logging.WARNING):
+        make_trainer(tokenizer, tmp_path, callbacks=[look()], eval_strategy="no").train()
+    assert any("eval_strategy" in record.message for record in caplog.records)

@@ -1,0 +1,65 @@
+"""Extraction: fills with texts and costs that other routes confirm."""
+
+import pytest
+
+from hf_canary import CanaryFormat, extract, log_perplexity
+from hf_canary.errors import FormatError, ModelError
+from tests import oracles
+
+
+@pytest.mark.keeps_random_state
+@pytest.mark.parametrize("context", [None, "the "])
+def test_candidates_are_those_of_brute_force(model, tokenizer, context):
+    """Text, fill and log-perplexity of the ten likeliest, on every kind of model."""
+    format = CanaryFormat("pin {digit}{lower}")
+    found = extract(model, tokenizer, format, context=context, top_k=10)
+    texts = list(format.candidates())
+    costs = log_perplexity(model, tokenizer, texts, context=context)
+    expected = sorted(range(len(texts)), key=costs.__getitem__)[:10]
+    assert found.certified
+    assert [candidate.fill for candidate in found.candidates] == expected
+    assert [candidate.text for candidate in found.candidates] == [texts[fill] for fill in expected]
+    assert [candidate.log_perplexity for candidate in found.candidates] == pytest.approx(costs[expected], abs=1e-3)
+
+
+def test_all_of_a_space_can_be_asked_for(lstm, tokenizer, pin):
+    """top_k = |R| ranks everything, and nothing is left to cost anything."""
+    found = extract(lstm, tokenizer, pin, top_k=1000)
+    assert sorted(candidate.fill for candidate in found.candidates) == list(range(1000))
+    assert found.certified
+    assert found.lower_bound == float("inf")
+
+
+def test_a_planted_canary_is_found_among_a_billion(tokenizer):
+    """A model that was taught one fill gives it away, proven, after few expansions."""
+    format = CanaryFormat("the pin is {digit:9}")
+    model = oracles.small_model("lstm", len(tokenizer))
+    planted = format.render(123454321)
+    import torch
+
+    ids = torch.tensor([tokenizer(planted).input_ids])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    found = extract(model, tokenizer, format)
+    assert found.candidates[0].text == planted
+    assert found.certified
+    assert found.expanded < 1000
+
+
+@pytest.mark.parametrize("top_k", [0, 1001, -1, True, 2.0])
+def test_bad_top_k(lstm, tokenizer, pin, top_k):
+    """One to |R|."""
+    with pytest.raises(FormatError, match="top_k"):
+        extract(lstm, tokenizer, pin, top_k=top_k)
+
+
+def test_a_hole_first_needs_something_before_it(tokenizer):
+    """A transformer without BOS and context cannot say what comes first."""
+    from tests.test_measure import without_bos
+
+    model = oracles.small_model("gpt2", len(tokenizer))
+    with pytest.raises(ModelError, match="context"):
+        extract(model, without_bos(tokenizer), CanaryFormat("{digit:2}"))

@@ -1,0 +1,137 @@
+"""The search finds what brute force finds, and claims no more than it has proven."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hf_canary.models as models
+from hf_canary.formats import CanaryFormat
+from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.token_tree import TokenTree
+from hf_canary.walks.search import search
+from tests import oracles
+
+DIGITS = models.character_tokenizer(["pin 0123456789", "abcx. "])
+
+
+def run(model, format, **options):
+    batch_size = options.pop("batch_size", None)
+    tree = TokenTree(format, DIGITS)
+    with evaluating(model):
+        result = search(LanguageModel(model, batch_size=batch_size), tree, **options)
+    return result, [tree.text(leaf.path) for leaf in result.leaves]
+
+
+def ranking(model, format):
+    """All candidates by brute force, cheapest first."""
+    texts = list(format.candidates())
+    costs = oracles.brute_force(model, DIGITS, texts)
+    return sorted(zip(costs, texts, strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    template=st.sampled_from(["pin {digit:2}", "{digit}{luhn}", "{w}{digit}.", "{w} {w}.", "a{digit} {digit}x"]),
+    top_k=st.integers(1, 12),
+    batch_size=st.integers(1, 40),
+    spread=st.sampled_from([0.3, 2.0, 8.0]),
+)
+def test_the_cheapest_leaves_are_those_of_brute_force(seed, template, top_k, batch_size, spread):
+    """Any random model, any batch size, any top_k: the same candidates at the same costs, certified."""
+    format = CanaryFormat(template, spaces={"w": ["a", "ab", "b", "cab"]})
+    top_k = min(top_k, format.space_size)
+    model = oracles.TableModel(len(DIGITS), seed=seed, spread=spread)
+    result, texts = run(model, format, top_k=top_k, batch_size=batch_size)
+    expected = ranking(model, format)
+    assert result.certified
+    np.testing.assert_allclose([leaf.cost for leaf in result.leaves], [cost for cost, _ in expected[:top_k]], atol=1e-3)
+    assert texts == [text for _, text in expected[:top_k]]
+    following = expected[top_k][0] if top_k < format.space_size else math.inf
+    assert result.lower_bound <= following + 1e-3
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gpt2", "llama"])
+@pytest.mark.parametrize("seed", range(5))
+def test_on_real_architectures(kind, seed):
+    """A recurrent state and a key-value cache lead to the answer of brute force."""
+    model = oracles.small_model(kind, len(DIGITS), seed)
+    format = CanaryFormat("pin {digit:3}")
+    result, texts = run(model, format, top_k=10, batch_size=16)
+    expected = ranking(model, format)[:10]
+    assert texts == [text for _, text in expected]
+    np.testing.assert_allclose([leaf.cost for leaf in result.leaves], [cost for cost, _ in expected], atol=1e-3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), cap=st.integers(1, 60), batch_size=st.integers(1, 20))
+def test_a_capped_search_claims_only_what_holds(seed, cap, batch_size):
+    """The cap is kept; every candidate not listed costs at least the bound; certified means cheapest."""
+    format = CanaryFormat("{digit:2}{w}.", spaces={"w": ["a", "ab"]})
+    model = oracles.TableModel(len(DIGITS), seed=seed, spread=1.0)
+    result, texts = run(model, format, top_k=3, max_expanded=cap, batch_size=batch_size)
+    expected = ranking(model, format)
+    assert result.expanded <= cap
+    unlisted = [cost for cost, text in expected if text not in texts]
+    assert min(unlisted) >= result.lower_bound - 1e-3
+    if result.certified:
+        assert texts == [text for _, text in expected[:3]]
+    by_text = {text: cost for cost, text in expected}
+    np.testing.assert_allclose([leaf.cost for leaf in result.leaves], [by_text[text] for text in texts], atol=1e-3)
+
+
+def test_no_time_leaves_a_bound_and_no_claim(lstm):
+    """Seconds are a cap like any other."""
+    model = oracles.small_model("lstm", len(DIGITS))
+    result, _ = run(model, CanaryFormat("pin {digit:9}"), max_seconds=0.0)
+    assert not result.certified
+    assert result.leaves == ()
+    assert result.expanded == 1
+    assert 0 < result.lower_bound < math.inf
+
+
+def test_one_at_a_time_expands_only_prefixes_cheaper_than_the_answer():
+    """With batches of one row the work is the least that a proof needs: the prefixes cheaper than the best leaf."""
+    format = CanaryFormat("pin {digit:3}")
+    model = oracles.TableModel(len(DIGITS), seed=5)
+    result, _ = run(model, format, batch_size=1)
+    fixed = len("pin ")
+    best = result.leaves[0].cost
+    prefixes = {text[:end] for text in format.candidates() for end in range(fixed + 1, len(text))}
+    cheaper = sum(cost < best for cost in oracles.brute_force(model, DIGITS, sorted(prefixes)))
+    assert result.expanded == 1 + cheaper
+
+
+def test_equal_costs_are_ordered_by_tokens():
+    """A model without preferences gives the first fills, the same at any batch size."""
+    model = oracles.TableModel(len(DIGITS), spread=0.0)
+    for batch_size in (1, 5, 100):
+        _, texts = run(model, CanaryFormat("pin {digit:2}"), top_k=5, batch_size=batch_size)
+        assert texts == ["pin 00", "pin 01", "pin 02", "pin 03", "pin 04"]
+
+
+def test_impossible_candidates_are_left_out(tokenizer):
+    """A digit of probability 0 rules out what holds it; all that is possible is found, and that is proven."""
+    model = oracles.small_model("lstm", len(DIGITS))
+    with torch.no_grad():
+        model.lm_head.bias[DIGITS.convert_tokens_to_ids("7")] = float("-inf")
+    result, texts = run(model, CanaryFormat("pin {digit:2}"), top_k=100)
+    assert sorted(texts) == [f"pin {n:02d}" for n in range(100) if "7" not in f"{n:02d}"]
+    assert result.certified
+    assert result.lower_bound == math.inf
+
+
+def test_progress_says_what_is_true_so_far():
+    """Expanded grows to the result's; the bound never falls and ends at the best or above."""
+    said = []
+    model = oracles.TableModel(len(DIGITS), seed=3)
+    result, _ = run(model, CanaryFormat("pin {digit:3}"), batch_size=4, progress=said.append)
+    assert said[-1].expanded == result.expanded
+    assert said[-1].best == result.leaves[0].cost
+    bounds = [each.bound for each in said]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] >= said[-1].best
