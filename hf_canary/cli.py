@@ -162,13 +162,9 @@ def measure(
 
 
 def main() -> None:
-    """The entry point: an interrupt ends it in one line, as an error does."""
+    """The entry point."""
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    try:
-        app()
-    except KeyboardInterrupt:
-        _err.print("Interrupted. Every file that was finished is whole; there is no half one.")
-        sys.exit(130)
+    app()
 
 
 def _load(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
@@ -194,8 +190,12 @@ def _load(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
+    """Our errors, and an interrupt, in one line and with an exit code of their own."""
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        _err.print("Interrupted. What was written before is whole; no file is torn.")
+        raise typer.Exit(130) from interrupt
     except CanaryError as error:
         _err.print(f"[bold red]error[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from error

@@ -247,6 +247,10 @@ def measure_exposure(
         batch_size: rows of one forward pass; None chooses.
         progress: called with the number of texts scored since the last call.
 
+    Returns:
+        A report; iterating gives an `Exposure` in bits (higher means better memorised) for each canary and estimator,
+        in order. `.twins` has those of the fills left out, `.summary()` plain floats, `.save(path)` writes JSON.
+
     Raises:
         DataError: an unknown estimator, no canaries, a number of references below 1.
         ModelError: what `log_perplexity` raises.

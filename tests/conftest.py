@@ -6,6 +6,8 @@ import tempfile
 _home = tempfile.mkdtemp(prefix="hf-canary-tests-")
 os.environ.update(HF_HOME=_home, HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
 
+from pydoc_data.topics import topics
+
 import pytest
 import torch
 
@@ -43,3 +45,20 @@ def _random_state_is_left_alone(request):
     yield
     if request.node.get_closest_marker("keeps_random_state"):
         assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A part of the text that the demonstration takes when it is given none."""
+    paragraphs = [paragraph for topic in topics.values() for paragraph in topic.split("\n\n") if paragraph.strip()]
+    file = tmp_path_factory.mktemp("corpus") / "part.txt"
+    file.write_text("\n\n".join(paragraphs[:200]), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory, corpus):
+    """(folder that it ran in, what it printed): the whole path, on less text and with fewer references."""
+    folder = tmp_path_factory.mktemp("demo")
+    options = ["--corpus", str(corpus), "--epochs", "14", "--num-references", "1000", "--out", "left here"]
+    return folder, oracles.run_command("demo", *options, cwd=folder)

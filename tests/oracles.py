@@ -1,6 +1,8 @@
 """Slow and obvious twins of what the package computes, and small models to compute it on."""
 
 import math
+import subprocess
+import sys
 import zlib
 
 import torch
@@ -9,6 +11,15 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import hf_canary.models as models
+
+COMMAND = [sys.executable, "-c", "from hf_canary.cli import main; main()"]
+
+
+def run_command(*arguments, cwd, check=True):
+    """`hf-canary ...` in a process of its own, as a user runs it; piped, so without bars and colours."""
+    result = subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    assert not check or result.returncode == 0, result.stdout + result.stderr
+    return result
 
 
 class TableModel(nn.Module):

@@ -1,0 +1,119 @@
+"""The commands beside the demonstration: what a person reads, what a program reads, how they end."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from hf_canary import CanaryFormat, CanarySet, extract, measure_exposure
+from hf_canary.cli import app
+from tests import oracles
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, lstm, tokenizer):
+    """A checkpoint and canaries, as a user has them."""
+    path = tmp_path_factory.mktemp("checkpoint")
+    lstm.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    CanarySet.draw(CanaryFormat("the pin is {digit:3}"), per_repetition=2, seed=0).save(path / "canaries.json")
+    return path
+
+
+def test_extract_for_a_person_and_for_a_program(folder, lstm, tokenizer):
+    """Both say what extract() says; proven ends with 0."""
+    template = "the pin is {digit:3}"
+    expected = extract(lstm, tokenizer, CanaryFormat(template), top_k=2)
+    options = ["extract", str(folder), "--format", template, "--top-k", "2"]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    for candidate in expected.candidates:
+        assert f"{candidate.log_perplexity:.2f} bits  {candidate.text}" in plain.stdout
+    assert "proven: no other candidate" in plain.stdout
+    found = json.loads(machine.stdout)
+    assert [each["fill"] for each in found["candidates"]] == [each.fill for each in expected.candidates]
+    assert found["certified"] is True
+    assert found["space_size"] == 1000
+
+
+def test_extract_stopped_at_a_cap_says_so_and_ends_with_3(folder):
+    """What is proven so far is a bound."""
+    options = ["extract", str(folder), "--format", "the pin is {digit:9}", "--max-expanded", "5"]
+    result = RUNNER.invoke(app, options)
+    assert result.exit_code == 3
+    assert "not proven" in result.stdout
+    assert "at least" in result.stdout
+
+
+def test_measure_for_a_person_and_for_a_program(folder, lstm, tokenizer):
+    """Both say what measure_exposure() says."""
+    canaries = CanarySet.load(folder / "canaries.json")
+    expected = measure_exposure(lstm, tokenizer, canaries, num_references=100)
+    options = ["measure", str(folder), "--canaries", str(folder / "canaries.json"), "--num-references", "100"]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    for exposure in expected:
+        if exposure.estimator == "auto":
+            assert exposure.canary_id in plain.stdout
+            assert f"{exposure.value:.2f}" in plain.stdout
+    found = json.loads(machine.stdout, parse_constant=pytest.fail)
+    assert found["summary"]["exposure_mean"] == pytest.approx(expected.summary()["exposure_mean"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "the pin is {digits}"], "unknown name"),
+        (["--format", "the pin is {digit"], "unclosed"),
+        (["--format", "no hole"], "at least one hole"),
+        (["--format", "é is {digit}"], "U+00E9"),
+        (["--format", "[bold]{digit}"], "'['"),
+    ],
+)
+def test_a_bad_format_is_one_plain_line(folder, arguments, message):
+    """Exit code 1, the four things, no traceback; what the user wrote is printed as it was written."""
+    result = RUNNER.invoke(app, ["extract", str(folder), *arguments])
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "expected" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    """... is named, with what was expected."""
+    result = RUNNER.invoke(app, ["extract", str(tmp_path), "--format", "{digit}"])
+    assert result.exit_code == 1
+    assert "MODEL" in result.stderr
+
+
+def test_weights_that_could_run_code_are_refused(tmp_path, tokenizer):
+    """A checkpoint that has only a pickle is not read."""
+    import torch
+
+    model = oracles.small_model("lstm", len(tokenizer))
+    model.config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    result = RUNNER.invoke(app, ["extract", str(tmp_path), "--format", "{digit}"])
+    assert result.exit_code == 1
+    assert "safetensors" in result.stderr
+
+
+def test_an_edited_canaries_file_is_refused(folder, tmp_path):
+    """The digest is checked before the model is loaded."""
+    text = (folder / "canaries.json").read_text().replace('"repetitions": 16', '"repetitions": 17')
+    (tmp_path / "canaries.json").write_text(text)
+    result = RUNNER.invoke(app, ["measure", str(folder), "--canaries", str(tmp_path / "canaries.json")])
+    assert result.exit_code == 1
+    assert "digest" in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["extract"], ["measure"]])
+def test_help_teaches(command):
+    """Each command says what it does and what its options mean."""
+    result = RUNNER.invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+    assert len(result.output) > 400

@@ -1,0 +1,86 @@
+"""The public list: complete, documented, quick to import."""
+
+import ast
+import doctest
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hf_canary
+
+CONTRACT = {
+    "Canary",
+    "CanaryError",
+    "CanaryFormat",
+    "CanarySet",
+    "EXPOSURE_METRIC",
+    "Exposure",
+    "ExposureCallback",
+    "Extraction",
+    "InjectCanaries",
+    "extract",
+    "log_perplexity",
+    "measure_exposure",
+}
+
+
+def test_the_list_is_the_contract():
+    """What is exported, what is promised, and what type checkers see are one list."""
+    tree = ast.parse(Path(hf_canary.__file__).read_text(encoding="utf-8"))
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    typed = {alias.asname for node in checked.body for alias in node.names}
+    assert set(hf_canary.__all__) == CONTRACT == typed
+    assert set(dir(hf_canary)) >= CONTRACT
+
+
+@pytest.mark.parametrize("name", sorted(CONTRACT - {"EXPOSURE_METRIC"}))
+def test_public_names_are_documented(name):
+    """A docstring that names its arguments; what is called with keywords alone takes them so."""
+    value = getattr(hf_canary, name)
+    documentation = inspect.getdoc(value)
+    assert documentation
+    parameters = inspect.signature(value).parameters
+    for parameter in parameters:
+        assert f"{parameter}:" in documentation or name in ("CanarySet", "Extraction"), parameter
+    if inspect.isfunction(value):
+        assert "Raises:" in documentation
+        assert "bits" in documentation
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        hf_canary.CanaryFormat,
+        hf_canary.CanarySet.draw,
+        hf_canary.CanarySet.inject,
+        hf_canary.Canary.seen_as,
+        hf_canary.InjectCanaries,
+        hf_canary.ExposureCallback,
+        hf_canary.extract,
+        hf_canary.log_perplexity,
+        hf_canary.measure_exposure,
+    ],
+)
+def test_public_calls_have_an_example(value):
+    """The examples themselves run with the doctests."""
+    assert doctest.DocTestParser().get_examples(inspect.getdoc(value))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    """... as of any module."""
+    with pytest.raises(AttributeError, match="exact_bank"):
+        _ = hf_canary.exact_bank
+
+
+def test_importing_the_package_and_drawing_bring_in_no_torch():
+    """The list is lazy: formats and canaries cost neither torch nor transformers nor datasets."""
+    program = (
+        "import sys, hf_canary\n"
+        "hf_canary.CanarySet.draw(hf_canary.CanaryFormat('{digit:9}'))\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'scipy') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
