@@ -77,7 +77,8 @@ class ExposureCallback(TrainerCallback):
         self.batch_size = batch_size
         self.report: ExposureReport | None = None
         self._bound = trainer is not None
-        self._looked_at: int | None = None
+        # Step and prefix of the last look: further evaluation sets of a step are not looked at again.
+        self._last_look: tuple[int, str] | None = None
         if trainer is not None:
             self._bind(trainer)
 
@@ -100,13 +101,15 @@ class ExposureCallback(TrainerCallback):
             )
         if state.global_step == 0 and state.is_world_process_zero:
             self._record(args).unlink(missing_ok=True)
-        self._looked_at = None
+        self._last_look = None
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics")
-        if self._bound or metrics is None or self._looked_at == state.global_step:
+        if self._bound or metrics is None:
             return
         prefix = next((name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime")), "eval")
+        if self._looked_beside(state.global_step, prefix):
+            return
         found = self._look(args, state, kwargs["model"], kwargs.get("processing_class"), prefix, metrics)
         metrics.update(found)
         # The trainer has logged a copy of the metrics already: what we add belongs into the same entry.
@@ -117,7 +120,7 @@ class ExposureCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # load_best_model_at_end may have changed the weights without a step.
-        self._looked_at = None
+        self._last_look = None
 
     def show(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> None:
         """Print one look in one line; override it to show looks elsewhere."""
@@ -131,8 +134,9 @@ class ExposureCallback(TrainerCallback):
 
         def evaluation_loop(*args: Any, **kwargs: Any) -> Any:
             output = inner(*args, **kwargs)
-            if kwargs.get("description") == "Evaluation" and self._looked_at != trainer.state.global_step:
-                prefix = kwargs.get("metric_key_prefix", "eval")
+            prefix = kwargs.get("metric_key_prefix", "eval")
+            is_evaluation = kwargs.get("description") == "Evaluation"
+            if is_evaluation and not self._looked_beside(trainer.state.global_step, prefix):
                 found = self._look(
                     trainer.args, trainer.state, trainer.model, trainer.processing_class, prefix, output.metrics
                 )
@@ -152,6 +156,10 @@ class ExposureCallback(TrainerCallback):
             )
         return getattr(tokenizer, "tokenizer", tokenizer)
 
+    def _looked_beside(self, step: int, prefix: str) -> bool:
+        """Whether this step was looked at in another evaluation of it."""
+        return self._last_look is not None and self._last_look[0] == step and self._last_look[1] != prefix
+
     def _look(
         self,
         args: TrainingArguments,
@@ -161,8 +169,8 @@ class ExposureCallback(TrainerCallback):
         prefix: str,
         metrics: dict[str, float],
     ) -> dict[str, float]:
-        """Measure, show and record; the numbers under their keys. Once for each step."""
-        self._looked_at = state.global_step
+        """Measure, show and record; the numbers under their keys."""
+        self._last_look = (state.global_step, prefix)
         try:
             report = self._measure(model, self._tokenizer(processing_class), quiet=bool(args.disable_tqdm))
             summary = report.summary()

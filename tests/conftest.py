@@ -1,10 +1,15 @@
-"""Before anything of Hugging Face is imported: caches in a folder of this run, and no way to the network."""
+"""Before anything of Hugging Face is imported: caches in a folder of this run, and no way to the network.
+
+One thread for torch: the models of the tests are small, and threads that wait for one another on a busy machine cost
+more than they bring.
+"""
 
 import os
 import tempfile
 
 _home = tempfile.mkdtemp(prefix="hf-canary-tests-")
 os.environ.update(HF_HOME=_home, HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from pydoc_data.topics import topics
 

@@ -158,7 +158,8 @@ def test_exposure_can_choose_the_best_model(tokenizer, tmp_path, bound):
     found = measure_exposure(trainer.model, tokenizer, CANARIES, num_references=60).summary()["exposure_mean"]
     assert found == pytest.approx(min(seen))
     # After training the weights are the best ones at the same step: a further evaluation looks anew.
-    assert trainer.evaluate()["eval_exposure_mean"] == pytest.approx(min(seen))
+    for _ in range(2):
+        assert trainer.evaluate()["eval_exposure_mean"] == pytest.approx(min(seen))
 
 
 def test_bound_to_the_trainer_every_reader_sees_the_numbers(tokenizer, tmp_path, monkeypatch):

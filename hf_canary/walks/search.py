@@ -7,6 +7,7 @@ for any batch size. Knows tokens and costs; knows no text and no tokenizer.
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import math
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..language_model import LanguageModel, StatePool
+from ..language_model import Floats, LanguageModel, StatePool, States
 from ..token_tree import Edges, TokenTree
 
 Path = tuple[int, ...]
@@ -64,31 +65,91 @@ class SearchResult:
 _Open = tuple[float, Path, int, int]
 
 
-class _Kept:
-    """The `top_k` cheapest leaves so far."""
+class _Frontier:
+    """What a search knows: the cheapest leaves so far, the open prefixes, and the model's states at their parents."""
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
         self._leaves: list[tuple[float, Path]] = []
-        self.cheapest_dropped = math.inf
+        self._open: list[_Open] = []
+        self._states = StatePool()
+        self._cheapest_dropped = math.inf
 
     @property
-    def bound(self) -> float:
+    def worst_kept(self) -> float:
         """What a further leaf must cost less than, to be kept."""
         return self._leaves[-1][0] if len(self._leaves) == self._top_k else math.inf
 
     @property
-    def best(self) -> float:
-        return self._leaves[0][0] if self._leaves else math.inf
+    def cheapest_open(self) -> float:
+        return self._open[0][0] if self._open else math.inf
 
-    def offer(self, cost: float, path: Path) -> None:
-        self._leaves = sorted([*self._leaves, (cost, path)])
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that is open can lead to a cheaper leaf: the rule that proves."""
+        return self.cheapest_open >= self.worst_kept
+
+    def pop(self, size: int) -> list[_Open]:
+        """The cheapest open prefixes, `size` of them at most, as far as they can lead to a leaf that is kept."""
+        batch: list[_Open] = []
+        while len(batch) < size and not self.settled:
+            batch.append(heapq.heappop(self._open))
+        return batch
+
+    def states_before(self, batch: list[_Open]) -> States:
+        """The model's states at the parents of these prefixes."""
+        return self._states.take(np.array([number for *_, number in batch], dtype=np.int64))
+
+    def add(self, parents: list[tuple[float, Path]], edges: list[Edges], bits: Floats, states: States) -> None:
+        """Keep the children that are leaves and open the others, where they are cheap enough.
+
+        Args:
+            parents: cost and tokens of each expanded prefix.
+            edges: what may follow each.
+            bits: (n_parents, most edges) what the edges cost.
+            states: the model's states at the parents.
+        """
+        children = [
+            (cost + edge, (*path, token), state, row, is_leaf)
+            for row, ((cost, path), out) in enumerate(zip(parents, edges, strict=True))
+            for token, state, is_leaf, edge in zip(
+                out.tokens.tolist(), out.states.tolist(), out.is_leaf.tolist(), bits[row].tolist(), strict=False
+            )
+        ]
+        for cost, path, *_, is_leaf in children:
+            if is_leaf:
+                self._keep(cost, path)
+        opened = [child for child in children if not child[-1] and self._worth_opening(child[0])]
+        # Only the states that an open prefix goes on from are stored.
+        rows = sorted({row for *_, row, _ in opened})
+        numbers = dict(zip(rows, self._states.add(states.select(np.array(rows, dtype=np.int64))).tolist(), strict=True))
+        for cost, path, state, row, _ in opened:
+            heapq.heappush(self._open, (cost, path, state, numbers[row]))
+
+    def progress(self, expanded: int) -> Progress:
+        best = self._leaves[0][0] if self._leaves else math.inf
+        return Progress(expanded, len(self._open), best, self.cheapest_open)
+
+    def result(self, expanded: int) -> SearchResult:
+        return SearchResult(
+            leaves=tuple(Leaf(cost, path) for cost, path in self._leaves),
+            certified=self.settled,
+            expanded=expanded,
+            lower_bound=min(self.cheapest_open, self._cheapest_dropped),
+        )
+
+    def _keep(self, cost: float, path: Path) -> None:
+        if cost < math.inf:
+            bisect.insort(self._leaves, (cost, path))
         for dropped, _ in self._leaves[self._top_k :]:
-            self.cheapest_dropped = min(self.cheapest_dropped, dropped)
+            self._cheapest_dropped = min(self._cheapest_dropped, dropped)
         del self._leaves[self._top_k :]
 
-    def result(self) -> tuple[Leaf, ...]:
-        return tuple(Leaf(cost, path) for cost, path in self._leaves)
+    def _worth_opening(self, cost: float) -> bool:
+        if cost < self.worst_kept:
+            return True
+        self._cheapest_dropped = min(self._cheapest_dropped, cost)
+        return False
 
 
 def search(
@@ -114,49 +175,26 @@ def search(
     first = tree.edges(tree.root)
     conditioned = language_model.first_summed(tree.conditioned, len(tree.prompt))
     prompt_bits, child_bits, state = language_model.start(tree.prompt, first.tokens, tree.depth)
-    pool, kept = StatePool(), _Kept(top_k)
-    open_prefixes: list[_Open] = []
-    cheapest_pruned = _open_children(
-        open_prefixes, kept, float(prompt_bits[conditioned:].sum()), (), first, child_bits, int(pool.add(state)[0])
-    )
+    frontier = _Frontier(top_k)
+    frontier.add([(float(prompt_bits[conditioned:].sum()), ())], [first], child_bits[None], state)
     expanded = 1
     most = language_model.rows_at_once(1)
-    while open_prefixes and open_prefixes[0][0] < kept.bound:
+    while not frontier.settled:
         # Batches grow with the search: an easy one stays near the fewest expansions, a long one has full batches.
         size = min(most, max(_FIRST_BATCH, expanded // 4))
         if max_expanded is not None:
             size = min(size, max_expanded - expanded)
         if size <= 0 or (max_seconds is not None and time.monotonic() - started >= max_seconds):
             break
-        batch = _pop(open_prefixes, kept.bound, size)
+        batch = frontier.pop(size)
         edges = [tree.edges(state) for _, _, state, _ in batch]
-        bits, states = language_model.advance(
-            pool.take(np.array([number for *_, number in batch], dtype=np.int64)),
-            np.array([[path[-1]] for _, path, _, _ in batch], dtype=np.int64),
-            _picks(edges),
-        )
-        numbers = pool.add(states)
-        for (cost, path, _, _), out, row, number in zip(batch, edges, bits[:, 0], numbers.tolist(), strict=True):
-            pruned = _open_children(open_prefixes, kept, cost, path, out, row, number)
-            cheapest_pruned = min(cheapest_pruned, pruned)
+        tokens = np.array([[path[-1]] for _, path, *_ in batch], dtype=np.int64)
+        bits, states = language_model.advance(frontier.states_before(batch), tokens, _picks(edges))
+        frontier.add([(cost, path) for cost, path, *_ in batch], edges, bits[:, 0], states)
         expanded += len(batch)
         if progress is not None:
-            bound = open_prefixes[0][0] if open_prefixes else math.inf
-            progress(Progress(expanded, len(open_prefixes), kept.best, bound))
-    smallest_open = open_prefixes[0][0] if open_prefixes else math.inf
-    return SearchResult(
-        leaves=kept.result(),
-        certified=smallest_open >= kept.bound,
-        expanded=expanded,
-        lower_bound=min(smallest_open, kept.cheapest_dropped, cheapest_pruned),
-    )
-
-
-def _pop(open_prefixes: list[_Open], bound: float, size: int) -> list[_Open]:
-    batch: list[_Open] = []
-    while open_prefixes and len(batch) < size and open_prefixes[0][0] < bound:
-        batch.append(heapq.heappop(open_prefixes))
-    return batch
+            progress(frontier.progress(expanded))
+    return frontier.result(expanded)
 
 
 def _picks(edges: list[Edges]) -> NDArray[np.int64]:
@@ -165,26 +203,3 @@ def _picks(edges: list[Edges]) -> NDArray[np.int64]:
     for row, out in enumerate(edges):
         picks[row, 0, : len(out.tokens)] = out.tokens
     return picks
-
-
-def _open_children(
-    open_prefixes: list[_Open],
-    kept: _Kept,
-    cost: float,
-    path: Path,
-    out: Edges,
-    bits: NDArray[np.float64],
-    number: int,
-) -> float:
-    """Keep the children that are leaves, open the others; returns the smallest cost that was not worth opening."""
-    pruned = math.inf
-    children = zip(out.tokens.tolist(), out.states.tolist(), out.is_leaf.tolist(), bits.tolist(), strict=False)
-    for token, state, is_leaf, edge in children:
-        child = cost + edge
-        if is_leaf and child < math.inf:
-            kept.offer(child, (*path, token))
-        elif not is_leaf and child < kept.bound:
-            heapq.heappush(open_prefixes, (child, (*path, token), state, number))
-        else:
-            pruned = min(pruned, child)
-    return pruned
