@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,10 +26,11 @@ CONDITIONAL = "interval assumes the skew-normal"
 NOT_FINITE = "not finite"
 NOT_FITTED = "not fitted"
 
-_LN2 = math.log(2.0)
+_LN2, _SQRT2 = math.log(2.0), math.sqrt(2.0)
 _FEWEST_TO_FIT = 50
-# Above this share of the space Clopper-Pearson, which assumes draws with replacement, is wider than it need be.
-_HYPERGEOMETRIC_SHARE = 0.1
+# Where so many times the references are more than the rest of R, Clopper-Pearson, which assumes draws with
+# replacement, is wider than it need be.
+_HYPERGEOMETRIC_SHARE = 10
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
@@ -49,14 +51,14 @@ class Estimate:
     flags: tuple[str, ...] = ()
 
 
-def exposure_of_rank(rank: int, space_size: int) -> float:
-    """log2|R| − log2 rank (Definition 4), in bits, for ints of any size.
+def exposure_of_rank(rank: int | Fraction, space_size: int) -> float:
+    """log2|R| − log2 rank (Definition 4), in bits, at any size; an estimated rank may be a fraction.
 
     Example:
         >>> exposure_of_rank(1, 1024), exposure_of_rank(1024, 1024)
         (10.0, 0.0)
     """
-    return math.log2(space_size) - math.log2(rank)
+    return math.log2(space_size) - math.log2(rank.numerator) + math.log2(rank.denominator)
 
 
 def sampled(
@@ -114,26 +116,26 @@ def sampled(
         hits = int(np.searchsorted(pool, cost, side="right"))
         counted = max(1, int(np.searchsorted(taken, cost, side="right")))
         value, low, high = (
-            _exposure_of_share(counted, rest, share, space_size)
-            for share in _shares(hits, pool.size, rest, 1.0 - confidence)
+            exposure_of_rank(counted + below, space_size)
+            for below in _rest_below(hits, pool.size, rest, 1.0 - confidence)
         )
         return Estimate(value, low, high, (CENSORED,) if hits == 0 and pool.size < rest else ())
 
     return [one(cost) for cost in costs.tolist()]
 
 
-def _shares(hits: int, n: int, size: int, alpha: float) -> tuple[float, float, float]:
-    """Share of the rest of R at or below the cost: a point, the upper end and the lower end of its interval."""
-    if n == size:
-        share = hits / n if n else 0.0
-        return share, share, share
-    point = (hits + 0.5) / (n + 0.5) if hits else 1.0 / (n + 1.0)
-    if n > _HYPERGEOMETRIC_SHARE * size:
-        fewest, most = hypergeometric_interval(hits, n, size, alpha)
-        return min(max(point, fewest / size), most / size), most / size, fewest / size
+def _rest_below(hits: int, n: int, rest: int, alpha: float) -> tuple[Fraction, Fraction, Fraction]:
+    """How many of the `rest` of R are at or below a cost: a point, and the upper and lower end of its interval."""
+    if n == rest:
+        exactly = Fraction(hits)
+        return exactly, exactly, exactly
+    point = rest * (Fraction(2 * hits + 1, 2 * n + 1) if hits else Fraction(1, n + 1))
+    if n * _HYPERGEOMETRIC_SHARE > rest:
+        fewest, most = hypergeometric_interval(hits, n, rest, alpha)
+        return min(max(point, Fraction(fewest)), Fraction(most)), Fraction(most), Fraction(fewest)
     upper = float(stats.beta.ppf(1.0 - alpha / 2.0, hits + 1, n - hits)) if hits < n else 1.0
     lower = float(stats.beta.ppf(alpha / 2.0, hits, n - hits + 1)) if hits else 0.0
-    return point, upper, lower
+    return point, rest * Fraction(upper), rest * Fraction(lower)
 
 
 def hypergeometric_interval(hits: int, n: int, size: int, alpha: float) -> tuple[int, int]:
@@ -150,16 +152,6 @@ def hypergeometric_interval(hits: int, n: int, size: int, alpha: float) -> tuple
     too_many = first(lambda marked: stats.hypergeom.cdf(hits, size, marked, n) <= alpha / 2.0)
     most = too_many if stats.hypergeom.cdf(hits, size, too_many, n) > alpha / 2.0 else too_many - 1
     return fewest, max(most, fewest)
-
-
-def _exposure_of_share(counted: int, rest: int, share: float, space_size: int) -> float:
-    """Exposure when `counted` known candidates and a `share` of the `rest` are at or below the cost."""
-    below = share * rest if rest < 2**1000 else None
-    if below is not None and below == round(below):
-        return exposure_of_rank(counted + round(below), space_size)
-    # Quotients of ints are rounded once, at any size; a share of 0 was answered above or is answered here.
-    probability = counted / space_size + rest / space_size * share
-    return -math.log2(probability) if probability > 0.0 else exposure_of_rank(counted, space_size)
 
 
 @dataclass(frozen=True)
@@ -253,33 +245,56 @@ def _from_moments(skewness: float) -> SkewNormal:
 
 
 def _log_cdf(z: Floats, shape: float) -> Floats:
-    """Ln F(z) of the standard skew-normal: below the mode ln F(z) = g(z) + ln ∫_0^∞ exp(g(z−u) − g(z)) du.
-
-    There g = ln 2 + ln φ + ln Φ(α·) increases, so that the integrand falls from 1; u = v / max(g′(z), ½) with
-    v ∈ [0, 40]. At and above the mode the probability is large and scipy's value is used.
-    """
-
-    def g(t: Floats) -> Floats:
-        return np.asarray(_LN2 + stats.norm.logpdf(t) + special.log_ndtr(shape * t), dtype=np.float64)
-
-    # φ(t)/Φ(t) by logarithms: both vanish far to the left, their quotient does not.
-    mills = np.exp(stats.norm.logpdf(shape * z) - special.log_ndtr(shape * z))
-    slope = -z + shape * mills
-    left = slope > 0.5
-    result = np.asarray(stats.skewnorm.logcdf(np.where(left, 0.0, z), shape), dtype=np.float64)
-    if np.any(left):
-        start = z[left]
-        stretch = 1.0 / np.maximum(slope[left], 0.5)
-        v = 20.0 * (_NODES + 1.0)
-        falls = np.exp(g(start[:, None] - stretch[:, None] * v) - g(start)[:, None])
-        result[left] = g(start) + np.log(20.0 * stretch * (falls @ _WEIGHTS))
+    """Ln F(z) of the standard skew-normal, to full accuracy in both tails and for any shape."""
+    # Left of the mode the tail's own form; elsewhere F is large, and for α < 0 the mirrored law says how far from 1.
+    tail = (z < 0.0) & ((shape >= 0.0) | (-z + shape * _mills(shape * z) > 0.5))
+    result = np.empty_like(z)
+    result[tail] = _log_left_tail(z[tail], shape)
+    others = z[~tail]
+    result[~tail] = (
+        np.log(_cdf_at_positive(others, shape)) if shape >= 0.0 else np.log1p(-np.exp(_log_cdf(-others, -shape)))
+    )
     return result
+
+
+def _log_left_tail(z: Floats, shape: float) -> Floats:
+    """Ln F(z) = g(z) + ln ∫_0^∞ exp(g(z−u) − g(z)) du, where g = ln 2 + ln φ + ln Φ(α·) increases up to z.
+
+    The integrand falls from 1; u = v / max(g′(z), ½) with v ∈ [0, 40].
+    """
+    start = z[:, None]
+    stretch = 1.0 / np.maximum(-start + shape * _mills(shape * start), 0.5)
+    u = stretch * 20.0 * (_NODES + 1.0)
+    falls = np.exp(start * u - u * u / 2.0 + _log_ndtr_change(shape * start, -shape * u, left=shape >= 0.0))
+    at_z = _LN2 + stats.norm.logpdf(z) + special.log_ndtr(shape * z)
+    return np.asarray(at_z + np.log(20.0 * stretch[:, 0] * (falls @ _WEIGHTS)))
+
+
+def _cdf_at_positive(z: Floats, shape: float) -> Floats:
+    """F(z) = arctan(1/α)/π + ∫_0^z 2φ(s)Φ(αs) ds for z, α ≥ 0; from s = 10/α on Φ(αs) is 1."""
+    bend = np.minimum(z, 10.0 / max(shape, 1.0))
+    s = bend[:, None] / 2.0 * (_NODES + 1.0)
+    curved = bend * ((stats.norm.pdf(s) * special.ndtr(shape * s)) @ _WEIGHTS)
+    straight = special.erf(z / _SQRT2) - special.erf(bend / _SQRT2)
+    return np.asarray(np.minimum(math.atan2(1.0, shape) / math.pi + curved + straight, 1.0))
+
+
+def _mills(t: Floats) -> Floats:
+    """φ(t) / Φ(t), also where both vanish."""
+    return np.asarray(math.sqrt(2.0 / math.pi) / special.erfcx(-t / _SQRT2))
+
+
+def _log_ndtr_change(t: Floats, by: Floats, *, left: bool) -> Floats:
+    """The change of ln Φ from t to t + by; on the left of 0 without the cancellation of two large numbers."""
+    if left:
+        return -t * by - by * by / 2.0 + np.log(special.erfcx(-(t + by) / _SQRT2) / special.erfcx(-t / _SQRT2))
+    return np.asarray(special.log_ndtr(t + by) - special.log_ndtr(t))
 
 
 def _standard_errors(law: SkewNormal, pool: Floats, costs: Floats) -> Floats:
     """Standard error of `law.tail_bits(costs)` by the delta method, information from the outer product of scores."""
     z = (pool - law.location) / law.scale
-    pull = np.exp(stats.norm.logpdf(law.shape * z) - special.log_ndtr(law.shape * z))
+    pull = _mills(law.shape * z)
     scores = np.stack([z * pull, z - law.shape * pull, z * z - 1.0 - law.shape * z * pull], axis=1)
     covariance = np.linalg.pinv(scores.T @ scores, rcond=1e-12, hermitian=True)
     step = 1e-4 * np.array([1.0 + abs(law.shape), law.scale, 1.0])

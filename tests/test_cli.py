@@ -69,7 +69,7 @@ def test_measure_for_a_person_and_for_a_program(folder, lstm, tokenizer):
         (["--format", "the pin is {digit"], "unclosed"),
         (["--format", "no hole"], "at least one hole"),
         (["--format", "é is {digit}"], "U+00E9"),
-        (["--format", "[bold]{digit}"], "'['"),
+        (["--format", "[bold]x"], "'[bold]x'"),
     ],
 )
 def test_a_bad_format_is_one_plain_line(folder, arguments, message):
