@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CanaryError, DataError, FormatError, shown
+from .errors import CanaryError, DataError, FormatError, is_int, shown
 from .files import write_json
 from .formats import CanaryFormat
 
@@ -69,6 +69,8 @@ class Canary:
             >>> canary.seen_as(CanaryFormat("is {digit:4}")).text == canary.text.removeprefix("the PIN ")
             True
         """
+        if not isinstance(format, CanaryFormat):
+            raise FormatError("format", "a CanaryFormat", shown(format), "Wrap it: CanaryFormat(...).")
         if format.holes != self.format.holes:
             raise FormatError(
                 "format",
@@ -116,7 +118,7 @@ class CanarySet:
             >>> len(CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), repetitions=(1, 8), per_repetition=2, seed=0))
             4
         """
-        formats = (formats,) if isinstance(formats, CanaryFormat) else tuple(formats)
+        formats = (formats,) if isinstance(formats, CanaryFormat) else formats
         _check_draw(formats, repetitions, per_repetition, seed)
         seed = secrets.randbits(63) if seed is None else int(seed)
         drawn = []
@@ -125,11 +127,11 @@ class CanarySet:
             if 2 * count > format.space_size:
                 raise FormatError(
                     "formats",
-                    f"|R| of at least {2 * count}, for {count} canaries and their twins",
+                    f"|R| of at least {shown(2 * count)}, for {shown(count)} canaries and their twins",
                     f"{shown(format.template)} with |R| = {format.space_size}",
                     "Draw fewer canaries, or give the format more or wider holes.",
                 )
-            fills = iter(format.sample(2 * count, f"canaries {seed} {number}"))
+            fills = iter(format.sample(2 * count, f"canaries {seed:x} {number}"))
             drawn += [
                 Canary(f"f{number}-x{copies}-{k}", format, next(fills), next(fills), copies)
                 for copies in repetitions
@@ -203,7 +205,9 @@ class CanarySet:
         document = _read_document(path)
         try:
             loaded = cls._from_content(document)
-            intact = loaded._content() | {"digest": loaded.digest} == document
+            intact = json.dumps(loaded._content() | {"digest": loaded.digest}, sort_keys=True) == json.dumps(
+                document, sort_keys=True
+            )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, CanaryError):
             intact = False
         if not intact:
@@ -219,7 +223,7 @@ class CanarySet:
         formats = self.formats
         return {
             "version": _FILE_VERSION,
-            "seed": str(self.seed),
+            "seed": hex(self.seed),
             "formats": [
                 {
                     "template": format.template,
@@ -232,8 +236,8 @@ class CanarySet:
                 {
                     "id": canary.id,
                     "format": formats.index(canary.format),
-                    "fill": str(canary.fill),
-                    "twin": str(canary.twin),
+                    "fill": hex(canary.fill),
+                    "twin": hex(canary.twin),
                     "repetitions": canary.repetitions,
                     "text": canary.text,
                 }
@@ -248,21 +252,28 @@ class CanarySet:
             for entry in content["formats"]
         ]
         canaries = tuple(
-            Canary(entry["id"], formats[entry["format"]], int(entry["fill"]), int(entry["twin"]), entry["repetitions"])
+            Canary(
+                entry["id"],
+                formats[entry["format"]],
+                int(entry["fill"], 16),
+                int(entry["twin"], 16),
+                entry["repetitions"],
+            )
             for entry in content["canaries"]
         )
-        return cls(canaries, int(content["seed"]))
+        return cls(canaries, int(content["seed"], 16))
 
 
 def _check_draw(
-    formats: tuple[CanaryFormat, ...], repetitions: Sequence[int], per_repetition: int, seed: int | None
+    formats: Sequence[CanaryFormat], repetitions: Sequence[int], per_repetition: int, seed: int | None
 ) -> None:
-    if not formats or not all(isinstance(format, CanaryFormat) for format in formats):
+    listed = formats if isinstance(formats, Sequence) else ()
+    if not listed or not all(isinstance(format, CanaryFormat) for format in listed):
         raise FormatError("formats", "a CanaryFormat or a list of them", shown(formats), "Wrap it: CanaryFormat(...).")
     if len(set(formats)) < len(formats):
         raise FormatError("formats", "different formats", "one format twice", "Raise per_repetition instead.")
-    counts = [per_repetition, *repetitions]
-    if len(counts) < 2 or not all(isinstance(count, int) and count >= 1 for count in counts):
+    counts = [per_repetition, *(repetitions if isinstance(repetitions, Sequence) else ())]
+    if len(counts) < 2 or not all(is_int(n) and n >= 1 for n in counts):
         raise FormatError(
             "repetitions",
             "whole numbers, 1 or more, at least one of them; per_repetition likewise",
@@ -271,7 +282,7 @@ def _check_draw(
         )
     if len(set(repetitions)) < len(repetitions):
         raise FormatError("repetitions", "distinct levels", shown(repetitions), "Raise per_repetition instead.")
-    if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
+    if seed is not None and not is_int(seed):
         raise FormatError("seed", "an int or None", shown(seed), "Leave it out for a fresh, unpredictable draw.")
 
 
@@ -282,7 +293,7 @@ def _read_document(path: str | Path) -> dict[str, Any]:
         raise DataError(
             str(path), "a canaries file", str(error.strerror), "Give the path that was saved to."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             str(path),
             "a canaries file as CanarySet.save wrote it",
@@ -290,7 +301,7 @@ def _read_document(path: str | Path) -> dict[str, Any]:
             "The file is torn or is another one: restore it, or draw and save a new set.",
         ) from error
     version = document.get("version") if isinstance(document, dict) else None
-    if version != _FILE_VERSION:
+    if type(version) is not int or version != _FILE_VERSION:
         raise DataError(
             str(path),
             f"a canaries file of version {_FILE_VERSION}",

@@ -6,17 +6,35 @@ knows no format, no model and no file: whoever raises an error supplies the word
 
 from __future__ import annotations
 
+import operator
 import reprlib
 
-_shortened = reprlib.Repr()
+_LONGEST = 160
+
+
+class _Shortened(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write an int of thousands of digits; nobody would read it either.
+        return repr(x) if x.bit_length() <= 128 else f"about {'-' * (x < 0)}2^{x.bit_length() - 1}"
+
+
+_shortened = _Shortened()
 _shortened.maxstring = _shortened.maxother = 80
 
 
 def shown(value: object) -> str:
     """`repr(value)`, shortened so that a message stays one that a person reads."""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"about 2^{value.bit_length() - 1}"
-    return _shortened.repr(value)
+    text = _shortened.repr(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def is_int(value: object) -> bool:
+    """Whether `value` is a whole number: Python's or NumPy's, but no bool."""
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
 
 
 class CanaryError(Exception):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import FormatError, shown
+from .errors import FormatError, is_int, shown
 from .formats import CanaryFormat
 from .language_model import LanguageModel, evaluating
 from .token_tree import TokenTree
@@ -88,7 +88,7 @@ def extract(
         >>> found.certified, len(found.candidates)
         (True, 3)
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= format.space_size:
+    if not is_int(top_k) or not 1 <= top_k <= format.space_size:
         raise FormatError(
             "top_k", f"1 to |R| = {shown(format.space_size)}", shown(top_k), "Ask for as many as the format has."
         )

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .errors import FormatError, shown
+from .errors import FormatError, is_int, shown
 
 _DIGITS = "0123456789"
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
@@ -32,7 +32,9 @@ BUILT_IN_SPACES: Mapping[str, str] = {
 }
 LUHN = "luhn"
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _HOLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::(?P<count>[0-9]+))?")
+_BRACE = re.compile(r"[{}]")
 _MAX_COUNT = 10_000
 
 
@@ -212,7 +214,7 @@ class CanaryFormat:
             >>> CanaryFormat("{digit:2}-{digit:2}").parse("12-34")
             1234
         """
-        choices = _read(self.pieces, text)
+        choices = _read(self.pieces, text) if isinstance(text, str) else None
         if choices is None:
             raise FormatError(
                 "text",
@@ -245,9 +247,9 @@ class CanaryFormat:
         """
         taken = sorted({self._checked(fill, "exclude") for fill in exclude})
         free = self.space_size - len(taken)
-        if not _is_int(n) or n < 0:
+        if not is_int(n) or n < 0:
             raise FormatError("n", "a whole number, 0 or more", shown(n), "Give the number of fills to draw.")
-        if not _is_int(seed) and not isinstance(seed, str):
+        if not is_int(seed) and not isinstance(seed, str):
             raise FormatError("seed", "an int or a str", shown(seed), "Give a fixed seed, so that the draw repeats.")
         if n > free:
             raise FormatError(
@@ -281,7 +283,7 @@ class CanaryFormat:
         return [_written(self.pieces, [n % radix for radix in self._radices]) for n in range(max(self._radices))]
 
     def _checked(self, fill: int, argument: str) -> int:
-        if not _is_int(fill) or not 0 <= fill < self.space_size:
+        if not is_int(fill) or not 0 <= fill < self.space_size:
             raise FormatError(
                 argument,
                 f"a fill of {shown(self.template)}: an int in [0, {shown(self.space_size)})",
@@ -298,13 +300,10 @@ class CanaryFormat:
         return tuple(reversed(choices))
 
 
-def _is_int(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
 def _sample_indices(n: int, size: int, seed: int | str) -> Iterator[int]:
     """`n` distinct indices below `size`: a Fisher-Yates shuffle that stores only the places it moved."""
-    generator = random.Random(seed if isinstance(seed, str) else int(seed))
+    # As text, because random.Random takes a seed and its negative for the same.
+    generator = random.Random(seed if isinstance(seed, str) else hex(seed))
     moved: dict[int, int] = {}
     for place in range(n):
         other = generator.randrange(place, size)
@@ -321,13 +320,13 @@ def _checked_spaces(spaces: Mapping[str, Sequence[str]] | None) -> dict[str, tup
         )
     checked = {}
     for name, entries in spaces.items():
-        argument = f"spaces[{name!r}]"
-        if not isinstance(name, str) or not _HOLE.fullmatch(name):
+        argument = f"spaces[{shown(name)}]"
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise FormatError(argument, "a plain name", shown(name), "Use letters, digits, _ and -.")
         if name in BUILT_IN_SPACES or name == LUHN:
             raise FormatError(argument, "a name of your own", f"the built-in {name!r}", "Choose another name.")
-        if isinstance(entries, str):
-            entries = tuple(entries)
+        if not isinstance(entries, (str, list, tuple)):
+            raise FormatError(argument, "a list of strings", shown(entries), "List the values in a fixed order.")
         entries = tuple(entries)
         if not entries or not all(isinstance(entry, str) and entry for entry in entries):
             raise FormatError(
@@ -337,7 +336,7 @@ def _checked_spaces(spaces: Mapping[str, Sequence[str]] | None) -> dict[str, tup
             twice = next(entry for entry in entries if entries.count(entry) > 1)
             raise FormatError(argument, "distinct entries", f"{shown(twice)} twice", "Remove the repeated entry.")
         checked[name] = entries
-    return checked
+    return checked or None
 
 
 def _parsed(template: str, argument: str, spaces: Mapping[str, Sequence[str]] | None) -> tuple[Piece, ...]:
@@ -365,7 +364,9 @@ def _parsed(template: str, argument: str, spaces: Mapping[str, Sequence[str]] | 
                 "Write }} for a brace in the text.",
             )
         else:
-            literal, at = literal + character, at + 1
+            brace = _BRACE.search(template, at)
+            end = brace.start() if brace else len(template)
+            literal, at = literal + template[at:end], end
     if literal:
         pieces.append(Literal(literal))
     return tuple(pieces)
@@ -391,18 +392,19 @@ def _hole_draws(
             f"{shown('{' + inside + '}')} at character {at}",
             "A hole is a name and, after a colon, a number; attributes, indices and conversions have no meaning here.",
         )
-    name, count = match["name"], int(match["count"] or 1)
+    name, digits = match["name"], (match["count"] or "1").lstrip("0") or "0"
+    count = int(digits) if len(digits) <= len(str(_MAX_COUNT)) else _MAX_COUNT + 1
     known = {**BUILT_IN_SPACES, LUHN: "", **(spaces or {})}
     if name not in known:
         raise FormatError(
             argument,
-            f"one of the alphabets {', '.join(known)}",
-            f"the unknown name {name!r}",
-            f'Correct it, or give its entries: spaces={{"{name}": [...]}}.',
+            f"one of the alphabets {shown(list(known))}" if spaces else f"one of the alphabets {', '.join(known)}",
+            f"the unknown name {shown(name)}",
+            "Correct it, or give its entries: spaces={name: [...]}.",
         )
     if not 1 <= count <= _MAX_COUNT:
         raise FormatError(
-            argument, f"1 to {_MAX_COUNT} draws in a hole", f"{count} in {{{inside}}}", "Change the number."
+            argument, f"1 to {_MAX_COUNT} draws in a hole", shown("{" + inside + "}"), "Change the number."
         )
     return [Hole(name, tuple(known[name]))] * count
 
@@ -439,7 +441,7 @@ def _check_source(source_pieces: tuple[Piece, ...], pieces: tuple[Piece, ...], s
             raise FormatError(
                 "source",
                 "holes that repeat those of the template",
-                f"{count} of {{{name}}} in {shown(source)} where the template has {available.get(name, 0)}",
+                f"{count} of {shown(name)} in {shown(source)} where the template has {available.get(name, 0)}",
                 "Repeat holes of the template, or write fixed text.",
             )
 
@@ -471,7 +473,7 @@ def _read(pieces: Sequence[Piece], text: str) -> list[int] | None:
             for end, choice in _readings(piece, text, start):
                 ends[end] = (start, choice)
         reached.append(ends)
-    if not isinstance(text, str) or len(text) not in reached[-1]:
+    if len(text) not in reached[-1]:
         return None
     choices, end = [], len(text)
     for piece, ends in zip(reversed(pieces), reversed(reached), strict=False):
@@ -506,14 +508,16 @@ class _Entries:
             entries = tuple(_DIGITS) if piece.is_check_digit else piece.space
         self._set = frozenset(entries)
         self._sorted = sorted(entries)
+        self._lengths = sorted({len(entry) for entry in entries})
 
     def leads(self) -> set[str]:
         """What one entry has written beyond another that it begins with."""
-        return {entry[cut:] for entry in self._sorted for cut in range(1, len(entry)) if entry[:cut] in self._set}
+        cuts = ((entry, cut) for entry in self._sorted for cut in self._lengths if cut < len(entry))
+        return {entry[cut:] for entry, cut in cuts if entry[:cut] in self._set}
 
     def compatible(self, text: str) -> Iterator[str]:
         """The entries that begin `text` or begin with it."""
-        yield from (text[:cut] for cut in range(1, len(text)) if text[:cut] in self._set)
+        yield from (text[:cut] for cut in self._lengths if cut < len(text) and text[:cut] in self._set)
         at = bisect.bisect_left(self._sorted, text)
         yield from itertools.takewhile(lambda entry: entry.startswith(text), itertools.islice(self._sorted, at, None))
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import datasets
 from datasets.formatting.formatting import LazyBatch
 
-from .errors import DataError, shown
+from .errors import DataError, is_int, shown
 
 # Part of the fingerprint of every mapped dataset: raise it when the same arguments give other rows.
 _PLAN_VERSION = 1
@@ -71,14 +71,14 @@ class InjectCanaries:
     """
 
     def __init__(self, canaries: Insertions, column: str = "text", *, num_rows: int, seed: int | None = None) -> None:
-        if isinstance(num_rows, bool) or not isinstance(num_rows, int) or num_rows < 1:
+        if not is_int(num_rows) or num_rows < 1:
             raise DataError("num_rows", "a whole number, 1 or more", shown(num_rows), "Give len(dataset).")
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        if seed is not None and not is_int(seed):
             raise DataError("seed", "an int or None", shown(seed), "Leave it out to derive it from the canaries.")
         self.column = column
         self.num_rows = num_rows
         self.version = _PLAN_VERSION
-        self.before = _places(canaries, num_rows, f"{canaries.digest} places" if seed is None else seed)
+        self.before = _places(canaries, num_rows, f"{canaries.digest if seed is None else hex(seed)} places")
 
     def __call__(self, batch: dict[str, list[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
         if not isinstance(batch, LazyBatch):
@@ -119,13 +119,19 @@ def inject(canaries: Insertions, dataset: AnyDataset, column: str = "text", *, s
             raise DataError(
                 "dataset",
                 "a DatasetDict with a split named 'train'",
-                f"the splits {', '.join(dataset)}",
+                f"the splits {shown(list(dataset))}",
                 "Inject into the split that you train on, and put it back: dd[name] = canaries.inject(dd[name]).",
             )
         return datasets.DatasetDict({**dataset, "train": inject(canaries, dataset["train"], column, seed=seed)})
     _check_dataset(dataset, column)
     transform = InjectCanaries(canaries, column, num_rows=len(dataset), seed=seed)
-    return dataset.map(transform, batched=True, with_indices=True, features=dataset.features, desc="Injecting canaries")
+    read_as = dataset.format
+    mapped = dataset.with_format(None).map(
+        transform, batched=True, with_indices=True, features=dataset.features, desc="Injecting canaries"
+    )
+    return mapped.with_format(
+        read_as["type"], read_as["columns"], read_as["output_all_columns"], **read_as["format_kwargs"]
+    )
 
 
 def _check_dataset(dataset: object, column: str) -> None:
@@ -138,7 +144,7 @@ def _check_dataset(dataset: object, column: str) -> None:
         )
     if len(dataset) == 0:
         raise DataError("dataset", "at least one row", "an empty dataset", "Inject before you filter, not after.")
-    if column not in dataset.features:
+    if not isinstance(column, str) or column not in dataset.features:
         raise _missing_column(column, dataset.column_names)
     feature = dataset.features[column]
     if not isinstance(feature, datasets.Value) or feature.dtype not in ("string", "large_string"):
@@ -151,12 +157,10 @@ def _check_dataset(dataset: object, column: str) -> None:
 
 
 def _missing_column(column: str, present: list[str]) -> DataError:
-    return DataError(
-        "column", f"one of the columns {', '.join(map(repr, present))}", shown(column), "Name the text: column=..."
-    )
+    return DataError("column", f"one of the columns {shown(present)}", shown(column), "Name the text: column=...")
 
 
-def _places(canaries: Insertions, num_rows: int, seed: int | str) -> dict[int, list[str]]:
+def _places(canaries: Insertions, num_rows: int, seed: str) -> dict[int, list[str]]:
     """Row index → texts to insert before that row (`num_rows`: after the last): a uniformly random merge."""
     copies = [canary.text for canary in canaries.canaries for _ in range(canary.repetitions)]
     generator = random.Random(seed)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .errors import ModelError, shown
+from .errors import ModelError, is_int, shown
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -111,9 +111,7 @@ class LanguageModel:
             raise ModelError(
                 "model", "a causal language model", f"the encoder-decoder {type(model).__name__}", "Use a causal model."
             )
-        if batch_size is not None and (
-            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
-        ):
+        if batch_size is not None and (not is_int(batch_size) or batch_size < 1):
             raise ModelError("batch_size", "a whole number, 1 or more, or None", shown(batch_size), "Leave it out.")
         self._model = model
         self._batch_size = batch_size

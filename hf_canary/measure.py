@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import exposures
 from .canaries import CanarySet
-from .errors import DataError, shown
+from .errors import DataError, is_int, shown
 from .exposures import CENSORED, Estimate
 from .files import write_json
 from .formats import CanaryFormat
@@ -318,7 +318,7 @@ def _check_request(canaries: CanarySet, estimators: Sequence[str], num_reference
             shown(estimators),
             'Give the names in a list, such as ["auto", "skewnorm"].',
         )
-    if isinstance(num_references, bool) or not isinstance(num_references, int) or num_references < 1:
+    if not is_int(num_references) or num_references < 1:
         raise DataError("num_references", "a whole number, 1 or more", shown(num_references), "Leave it at 10000.")
 
 

@@ -4,10 +4,13 @@ One thread for torch: the models of the tests are small, and threads that wait f
 more than they bring.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 
 _home = tempfile.mkdtemp(prefix="hf-canary-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
 os.environ.update(HF_HOME=_home, HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
 os.environ["OMP_NUM_THREADS"] = "1"
 

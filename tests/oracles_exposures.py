@@ -32,6 +32,18 @@ def hypergeometric_pmf(hits, size, marked, n):
     return Fraction(math.comb(marked, hits) * math.comb(size - marked, n - hits), math.comb(size, n))
 
 
+def hypergeometric_pmfs(size, marked, n):
+    """(n + 1,) float64: that probability for each number of hits, from the quotients of neighbours."""
+    fewest, most = max(0, n - (size - marked)), min(n, marked)
+    k = np.arange(fewest, most, dtype=float)
+    logs = np.log(marked - k) + np.log(n - k) - np.log(k + 1) - np.log(size - marked - n + k + 1)
+    weights = np.concatenate([[0.0], np.cumsum(logs)])
+    weights = np.exp(weights - weights.max())
+    pmfs = np.zeros(n + 1)
+    pmfs[fewest : most + 1] = weights / weights.sum()
+    return pmfs
+
+
 def hypergeometric_interval(hits, n, size, alpha):
     """The counts of marked ones under which neither tail from `hits` on is α/2 or less: every count is tried."""
     half = Fraction(alpha) / 2
@@ -45,7 +57,7 @@ def hypergeometric_interval(hits, n, size, alpha):
 
 
 def clopper_pearson(hits, n, alpha):
-    """The shares p at which P[X ≥ hits] and P[X ≤ hits], X binomial (n, p), are α/2: by bisection, 0 or 1 at the ends."""
+    """The shares p at which P[X ≥ hits] and P[X ≤ hits], X ~ Bin(n, p), are α/2: by bisection; 0 and 1 at the ends."""
 
     def tail(p, ks):
         return mpmath.fsum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in ks)
@@ -67,7 +79,7 @@ def clopper_pearson(hits, n, alpha):
 
 
 def skew_normal_tail_bits(z, shape):
-    """−log2 ∫_{−∞}^{z} 2φ(t)Φ(shape·t) dt by quadrature at fifty digits, sure of 1e-6 bits by its own error estimate."""
+    """−log2 ∫_{−∞}^{z} 2φ(t)Φ(shape·t) dt by quadrature at fifty digits, sure to 1e-6 bits by its own estimate."""
     with mpmath.workdps(DIGITS):
         z, shape = mpmath.mpf(z), mpmath.mpf(shape)
 

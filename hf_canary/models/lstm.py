@@ -16,7 +16,7 @@ from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from ..errors import ModelError, shown
+from ..errors import ModelError, is_int, shown
 from .state_cache import StateCache
 
 
@@ -48,7 +48,7 @@ class LSTMConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_int(value) or value < 1:
                 raise ModelError(name, "a whole number, 1 or more", shown(value), "Correct the model's config.")
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise ModelError("dropout", "a number in [0, 1)", shown(self.dropout), "Correct the model's config.")

@@ -1,0 +1,118 @@
+"""The metric for `evaluate`: an adapter, so that its numbers are those of hf_canary.exposures and nothing is added."""
+
+import math
+import re
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+
+from hf_canary import EXPOSURE_METRIC, exposures
+from hf_canary.errors import CanaryError, DataError
+
+SPACE_SIZE = 10**6
+
+
+@pytest.fixture(scope="module")
+def metric():
+    return evaluate.load(EXPOSURE_METRIC)
+
+
+@pytest.fixture
+def shuffled():
+    """Costs of 3 canaries among 200 references, in mixed order: the columns, and the two groups in that order."""
+    generator = np.random.default_rng(4)
+    costs = generator.normal(60, 6, 203).tolist()
+    costs[7], costs[100], costs[150] = 70.0, 30.0, 55.0
+    is_canary = [number in (7, 100, 150) for number in range(203)]
+    return costs, is_canary, [70.0, 30.0, 55.0], [cost for cost, own in zip(costs, is_canary, strict=True) if not own]
+
+
+def columns(estimates):
+    return {
+        "exposure": [e.value for e in estimates],
+        "low": [e.low for e in estimates],
+        "high": [e.high for e in estimates],
+        "flags": [list(e.flags) for e in estimates],
+    }
+
+
+@pytest.mark.parametrize("estimator", ["sampled", "skewnorm"])
+def test_same_numbers_as_the_function(metric, shuffled, estimator):
+    """Value, interval and flags are those of the estimator, canaries in order, float64 to the last digit."""
+    costs, is_canary, canaries, references = shuffled
+    result = metric.compute(log_perplexities=costs, is_canary=is_canary, space_size=SPACE_SIZE, estimator=estimator)
+    assert result == columns(getattr(exposures, estimator)(canaries, references, SPACE_SIZE))
+    assert np.argsort(result["exposure"]).tolist() == [0, 2, 1]
+
+
+def test_sampled_unless_asked_otherwise(metric, shuffled):
+    """Without an estimator the one with the exact interval is used."""
+    costs, is_canary, canaries, references = shuffled
+    result = metric.compute(log_perplexities=costs, is_canary=is_canary, space_size=SPACE_SIZE)
+    assert result == columns(exposures.sampled(canaries, references, SPACE_SIZE))
+
+
+def test_batches_add_up(metric, shuffled):
+    """Added in batches and one by one, the same as given at once."""
+    costs, is_canary, canaries, references = shuffled
+    for start in range(0, 200, 50):
+        batch = slice(start, start + 50)
+        metric.add_batch(log_perplexities=costs[batch], is_canary=is_canary[batch])
+    for cost, own in zip(costs[200:], is_canary[200:], strict=True):
+        metric.add(log_perplexities=cost, is_canary=own)
+    assert metric.compute(space_size=SPACE_SIZE) == columns(exposures.sampled(canaries, references, SPACE_SIZE))
+
+
+def test_a_result_is_worked_out_by_hand(metric):
+    """Rank 1 of 5 is log2 5 bits, rank 5 of 5 is 0, with all of R given."""
+    costs = [31.0, 40.0, 41.5, 39.8, 42.1]
+    likeliest, unlikeliest = (
+        metric.compute(log_perplexities=costs, is_canary=[cost == own for cost in costs], space_size=5)
+        for own in (31.0, 42.1)
+    )
+    assert likeliest["exposure"] == likeliest["low"] == likeliest["high"] == [pytest.approx(math.log2(5))]
+    assert unlikeliest["exposure"] == [0.0]
+    assert likeliest["flags"] == [[]]
+
+
+def test_unknown_estimator_is_refused(metric):
+    """The error is the package's own and names the choices."""
+    with pytest.raises(DataError, match="sampled, skewnorm") as caught:
+        metric.compute(log_perplexities=[1.0, 2.0], is_canary=[True, False], space_size=10, estimator="best")
+    assert caught.value.argument == "estimator"
+
+
+@pytest.mark.parametrize("costs", [[1.0, math.nan], [1.0]])
+def test_what_the_estimator_refuses_the_metric_refuses(metric, costs):
+    """NaN references and none at all raise the estimator's own error."""
+    is_canary = [True, False][: len(costs)]
+    with pytest.raises(CanaryError):
+        metric.compute(log_perplexities=costs, is_canary=is_canary, space_size=10)
+
+
+def test_nan_canary_is_flagged(metric):
+    """A canary without a number has NaN and a flag in its place."""
+    result = metric.compute(log_perplexities=[math.nan, 2.0, 1.0], is_canary=[True, False, True], space_size=10)
+    assert math.isnan(result["exposure"][0])
+    assert result["flags"][0] == [exposures.NOT_FINITE]
+    assert result["exposure"][1] > 0
+
+
+def test_the_card_runs(capsys):
+    """The Python block of the metric's README runs as it stands and prints what it says."""
+    card = (Path(EXPOSURE_METRIC) / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    assert exposures.CENSORED in capsys.readouterr().out
+
+
+def test_the_description_says_unit_and_direction(metric):
+    """What `evaluate` shows of the metric names bits, and which end is memorised."""
+    assert "bits" in metric.inputs_description
+    assert "lower: better memorised" in metric.inputs_description
+    assert "higher: better memorised" in metric.inputs_description
+    assert "carlini2019secret" in metric.citation
