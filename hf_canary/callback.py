@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from .canaries import CanarySet
 from .errors import CanaryError, ModelError, shown
-from .measure import ExposureReport, check_scores, measure_exposure, summary_keys
+from .files import replacing
+from .language_model import check_batch_size
+from .measure import ExposureReport, check_measurable, check_request, measure_exposure, summary_keys
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +30,14 @@ class ExposureCallback(TrainerCallback):
     `Trainer(..., callbacks=[ExposureCallback(canaries)])` puts the numbers into the metrics (best-model selection,
     early stopping after it in the list), `trainer.state.log_history`, the terminal and a record file. With the
     trainer given, `trainer.add_callback(ExposureCallback(canaries, trainer=trainer))`, they are part of the
-    evaluation's own metrics, and so reach every reporter (TensorBoard, Weights & Biases, ...) and the model card.
+    evaluation's own metrics, and so reach every reporter (TensorBoard, Weights & Biases, ...) and the model card; the
+    evaluation's runtime then contains the look's.
 
     Keys, after the prefix of the evaluation (`eval_`): `exposure_mean`, `exposure_max`, `exposure_x{repetitions}`
     (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean` (the control, 1.4 bits on
     average), `exposure_seconds`; all in bits but the last, higher means better memorised. The record file
-    `exposure.jsonl` in `output_dir` has one line for each look, canary and estimator, never with a canary's text.
+    `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with a text. A
+    training that starts at some step drops the lines of later steps, which it will write anew.
 
     A look leaves the model's mode and every random state as they were. A look that fails does not end the training:
     the error is logged and every key is NaN. What would make all looks fail is found before the first step.
@@ -46,7 +52,8 @@ class ExposureCallback(TrainerCallback):
         batch_size: rows of one forward pass of a look; None chooses.
 
     Raises:
-        CanaryError: at the start of training: no tokenizer, a character that it cannot represent, a canary longer
+        DataError, FormatError: canaries or a number of references that cannot be measured on any model.
+        ModelError: at the start of training: no tokenizer, a character that it cannot represent, a canary longer
             than the model's positions, logits that are no numbers.
 
     Attributes:
@@ -69,6 +76,8 @@ class ExposureCallback(TrainerCallback):
         context: str | None = None,
         batch_size: int | None = None,
     ) -> None:
+        check_request(canaries, num_references)
+        check_batch_size(batch_size)
         self.canaries = canaries
         self.tokenizer = tokenizer
         self.num_references = num_references
@@ -86,7 +95,7 @@ class ExposureCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         tokenizer = self._tokenizer(kwargs.get("processing_class"))
-        check_scores(kwargs["model"], tokenizer, self.canaries, context=self.context)
+        check_measurable(kwargs["model"], tokenizer, self.canaries, context=self.context)
         if args.eval_strategy == "no":
             logger.warning(
                 "ExposureCallback looks at evaluations, and eval_strategy is 'no': set eval_strategy and eval_dataset."
@@ -99,8 +108,8 @@ class ExposureCallback(TrainerCallback):
                 RECORD_FILE,
                 ", ".join(reporters),
             )
-        if state.global_step == 0 and state.is_world_process_zero:
-            self._record(args).unlink(missing_ok=True)
+        if state.is_world_process_zero:
+            self._forget_after(self._record(args), state.global_step)
         self._last_look = None
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -127,6 +136,12 @@ class ExposureCallback(TrainerCallback):
         loss = metrics.get(f"{prefix}_loss")
         beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
         tqdm.write(f"step {state.global_step}{beside} · {one_line(report)}")
+
+    @contextmanager
+    def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+        """A progress bar for one look, off where it is not wanted or not a terminal; override it for another kind."""
+        with tqdm(desc="Exposure", unit=" texts", leave=False, disable=True if quiet else None) as bar:
+            yield bar.update
 
     def _bind(self, trainer: Any) -> None:
         """Add our numbers to the metrics that the trainer's own evaluation loop returns, before anyone reads them."""
@@ -171,20 +186,25 @@ class ExposureCallback(TrainerCallback):
     ) -> dict[str, float]:
         """Measure, show and record; the numbers under their keys."""
         self._last_look = (state.global_step, prefix)
+        self.report = None
         try:
             report = self._measure(model, self._tokenizer(processing_class), quiet=bool(args.disable_tqdm))
             summary = report.summary()
             if state.is_local_process_zero:
                 self.show(report, state, metrics, prefix)
             self._write(args, state, report.records())
-        except CanaryError as error:
-            logger.error("The look at step %d failed; its exposures are NaN. %s", state.global_step, error)
+        except Exception as error:  # whatever it is, a training of days does not end for it
+            unexpected = not isinstance(error, CanaryError)
+            logger.error(
+                "The look at step %d failed; its exposures are NaN. %s", state.global_step, error, exc_info=unexpected
+            )
             summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
-            self._write(args, state, [{"role": "failure", "error": shown(str(error))}])
+            with suppress(OSError):
+                self._write(args, state, [{"role": "failure", "error": shown(str(error))}])
         return {f"{prefix}_{name}": value for name, value in summary.items()}
 
     def _measure(self, model: Any, tokenizer: Any, *, quiet: bool) -> ExposureReport:
-        with tqdm(desc="Exposure", unit=" texts", leave=False, disable=True if quiet else None) as bar:
+        with self.watch(quiet=quiet) as progress:
             self.report = measure_exposure(
                 model,
                 tokenizer,
@@ -193,9 +213,17 @@ class ExposureCallback(TrainerCallback):
                 seed=self.seed,
                 context=self.context,
                 batch_size=self.batch_size,
-                progress=bar.update,
+                progress=progress,
             )
         return self.report
+
+    def _forget_after(self, record: Path, step: int) -> None:
+        """Drop the looks beyond the step at which a training starts: it will take them anew."""
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True) if record.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            with replacing(record) as beside:
+                beside.write_text("".join(kept), encoding="utf-8")
 
     def _record(self, args: TrainingArguments) -> Path:
         return Path(args.output_dir or ".") / RECORD_FILE

@@ -192,7 +192,7 @@ class CanarySet:
         return inject(self, dataset, column, seed=seed)
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON, with a version and a digest. The file names the secrets: keep it private."""
+        """Write the set as JSON, with a version and a digest. The file holds every text: keep it private."""
         write_json(path, self._content() | {"digest": self.digest})
 
     @classmethod

@@ -10,7 +10,7 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,8 @@ TEMPLATE = "The random number is {digit:9}"
 _REPETITIONS = (1, 4, 16, 64)
 _MOST_CHARACTERS = 500_000
 _FEWEST_ROWS = 20
+_MARK = ".hf-canary-demo"
+_PICTURES = ("exposure-over-training.png", "exposure-against-repetitions.png", "reference-histogram.png")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Settings:
 def run(settings: Settings, console: Console) -> Extraction:
     """Run the whole path and leave `settings.out`; everything that a person should read goes to `console`."""
     pictures.check_matplotlib()
-    _check_out(settings.out)
+    _claim(settings.out)
     with _quiet():
         rows = _rows(settings.corpus)
         split = rows.train_test_split(test_size=0.05, seed=settings.seed)
@@ -87,11 +89,15 @@ def run(settings: Settings, console: Console) -> Extraction:
             f"{len(train_rows):,}. Each has a twin that stays out.\n",
         )
         tokenizer = character_tokenizer([*rows["text"], *format.covering_candidates()])
-        trainer, model, look = _trainer(settings, canaries, tokenizer, train_rows, split["test"], console)
+        progress = _progress(console)
+        look = _TableCallback(console, progress, canaries, num_references=settings.num_references)
+        model = _model(settings, tokenizer)
+        trainer = _trainer(settings, model, tokenizer, train_rows, split["test"])
         _say(console, f"Training the paper's LSTM, 2 layers of 200 units, {model.num_parameters():,} parameters.")
         _say(console, _header(canaries))
-        with _progress(console) as progress:
-            trainer.add_callback(_Bar(progress))
+        trainer.add_callback(look)
+        trainer.add_callback(_Bar(progress))
+        with progress:
             trainer.train()
         _save_checkpoint(model, tokenizer, settings.out / "checkpoint")
         _say(console, "\nExtracting: a search for the likeliest of all fills, without knowing the canaries.")
@@ -144,11 +150,21 @@ def _quiet() -> Iterator[None]:
 
 
 class _TableCallback(ExposureCallback):
-    """The callback, with its looks as lines of the demonstration's table."""
+    """The callback, with its looks as lines of the demonstration's table and its progress beside the training's."""
 
-    def __init__(self, console: Console, canaries: CanarySet, **options: Any) -> None:
+    def __init__(self, console: Console, progress: Progress, canaries: CanarySet, **options: Any) -> None:
         super().__init__(canaries, **options)
         self._console = console
+        self._progress = progress
+
+    @contextmanager
+    def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+        candidates = self.num_references + 2 * len(self.canaries)
+        task = self._progress.add_task("Looking", total=candidates)
+        try:
+            yield lambda count: self._progress.advance(task, count)
+        finally:
+            self._progress.remove_task(task)
 
     def show(self, report: ExposureReport, state: Any, metrics: dict[str, float], prefix: str) -> None:
         levels = report.levels
@@ -172,13 +188,17 @@ class _Bar(TrainerCallback):
         self._progress.update(self._task, completed=state.global_step)
 
 
-def _check_out(out: Path) -> None:
-    """A folder of our own or a new one: nothing that somebody else left is overwritten."""
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "canaries.json").exists())):
+def _claim(out: Path) -> None:
+    """A new folder, or one of our own without what it held: nothing that somebody else left is overwritten."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).exists())):
         raise DataError(
             "--out", "a new folder, or one that a demonstration left", shown(str(out)), "Name another with --out."
         )
     out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).touch()
+    for name in ("canaries.json", RECORD_FILE, *_PICTURES):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
 
 
 def _rows(corpus: str | None) -> datasets.Dataset:
@@ -192,7 +212,9 @@ def _rows(corpus: str | None) -> datasets.Dataset:
         rows = _loaded(corpus)
     kept, total = [], 0
     for text in rows["text"]:
-        if text and text.strip() and total < _MOST_CHARACTERS:
+        if total >= _MOST_CHARACTERS:
+            break
+        if text and text.strip():
             kept.append(text[: _MOST_CHARACTERS - total])
             total += len(kept[-1])
     if len(kept) < _FEWEST_ROWS:
@@ -229,20 +251,8 @@ def _corpus_name(corpus: str | None) -> str:
     return "the manual that ships inside Python (pydoc_data.topics)" if corpus is None else corpus
 
 
-def _trainer(
-    settings: Settings,
-    canaries: CanarySet,
-    tokenizer: Any,
-    train_rows: datasets.Dataset,
-    test_rows: datasets.Dataset,
-    console: Console,
-) -> tuple[Trainer, Any, ExposureCallback]:
-    """A stock Trainer, as a user would write it, with its model and the callback."""
-
-    def windowed(rows: datasets.Dataset) -> datasets.Dataset:
-        ids = windows(tokenizer(list(rows["text"]))["input_ids"], 100, tokenizer.pad_token_id)
-        return datasets.Dataset.from_dict({"input_ids": ids})
-
+def _model(settings: Settings, tokenizer: Any) -> Any:
+    """The paper's LSTM, for the tokenizer's characters."""
     transformers.set_seed(settings.seed)
     config = AutoConfig.from_pretrained(
         config_file("lstm-2x200"),
@@ -251,8 +261,18 @@ def _trainer(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    look = _TableCallback(console, canaries, num_references=settings.num_references)
-    model = AutoModelForCausalLM.from_config(config)
+    return AutoModelForCausalLM.from_config(config)
+
+
+def _trainer(
+    settings: Settings, model: Any, tokenizer: Any, train_rows: datasets.Dataset, test_rows: datasets.Dataset
+) -> Trainer:
+    """A stock Trainer, as a user would write it."""
+
+    def windowed(rows: datasets.Dataset) -> datasets.Dataset:
+        ids = windows(tokenizer(list(rows["text"]))["input_ids"], 100, tokenizer.pad_token_id)
+        return datasets.Dataset.from_dict({"input_ids": ids})
+
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -272,10 +292,9 @@ def _trainer(
         eval_dataset=windowed(test_rows),
         processing_class=tokenizer,
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-        callbacks=[look],
     )
     trainer.remove_callback(PrinterCallback)  # the table says it
-    return trainer, model, look
+    return trainer
 
 
 def _header(canaries: CanarySet) -> str:
@@ -303,12 +322,11 @@ def _progress(console: Console) -> Progress:
 
 
 def _save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Model and tokenizer under `folder`, which holds the old ones or the new ones and never half of them."""
+    """Model and tokenizer under `folder`, which is whole as soon as it is there."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 
@@ -340,8 +358,7 @@ def _tell(canaries: CanarySet, last: ExposureReport, found: Extraction, console:
         _say(console, f"  which is      {_origin(inserted)}")
         _say(console, f"  log-perplexity {best.log_perplexity:.2f} bits")
         _say(console, f"  expanded      {found.expanded:,} prefixes, of |R| = {space:,} candidates")
-        proof = "yes: no other candidate is as likely" if found.certified else "no: the search was stopped at its cap"
-        _say(console, f"  proven        {proof}\n")
+        _say(console, f"  {found.proof}\n")
     for level in last.levels:
         _say(console, _level_in_words(level.repetitions, canaries, last))
     _say(console, "  A canary inserted once may well not be memorised: what you see is measured, not staged.")
@@ -350,7 +367,7 @@ def _tell(canaries: CanarySet, last: ExposureReport, found: Extraction, console:
 def _origin(canary: Canary | None) -> str:
     if canary is None:
         return "no canary that was inserted: the model prefers another fill"
-    return f"the canary {canary.id}, inserted {_times(canary.repetitions)}"
+    return f"the canary {canary.id}, inserted {pictures.times(canary.repetitions)}"
 
 
 def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> str:
@@ -363,14 +380,15 @@ def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> s
     else:
         values = ", ".join(_bounded(each.value, CENSORED in each.flags) for each in here)
         sense = f"exposures of {values} bits; a canary never seen passes 5 once in 32"
-    return f"  Inserted {_times(copies)}: {sense}."
+    return f"  Inserted {pictures.times(copies)}: {sense}."
 
 
 def _draw(out: Path, last: ExposureReport, format: CanaryFormat) -> None:
     records = [json.loads(line) for line in (out / RECORD_FILE).read_text(encoding="utf-8").splitlines()]
-    pictures.exposure_over_training(records, format.space_size, out / "exposure-over-training.png")
-    pictures.exposure_against_repetitions(last, format.space_size, out / "exposure-against-repetitions.png")
-    pictures.reference_histogram(last, format, out / "reference-histogram.png")
+    over_training, against_repetitions, histogram = (out / name for name in _PICTURES)
+    pictures.exposure_over_training(records, format.space_size, over_training)
+    pictures.exposure_against_repetitions(last, format.space_size, against_repetitions)
+    pictures.reference_histogram(last, format, histogram)
 
 
 def training_lines() -> str:
@@ -425,10 +443,6 @@ def _say(console: Console, line: str) -> None:
 
 def _bounded(value: float, censored: bool) -> str:
     return f"{'≥' if censored else ''}{value:.1f}"
-
-
-def _times(copies: int) -> str:
-    return "once" if copies == 1 else f"{copies} times"
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from .errors import DataError, shown
+from .errors import DataError, is_int, shown
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Estimate:
         value: the estimate; NaN where there is none, and then `flags` says why.
         low: lower end of the interval.
         high: upper end of the interval.
-        flags: words such as `censored`: no reference was as likely, so the true exposure is `value` or more.
+        flags: words such as `censored`: no reference was as likely, so that only `low` is sure.
     """
 
     value: float
@@ -95,6 +95,7 @@ def sampled(
         >>> sampled([3.0], [1.0, 2.0, 4.0, 5.0], space_size=5)[0].value == exposure_of_rank(3, 5)
         True
     """
+    space_size = _space(space_size)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = np.sort(_references(references))
     taken = costs if known is None else _numbers(known, "known")
@@ -215,6 +216,7 @@ def skewnorm(
     Raises:
         DataError: no references, NaN among them, or a value that is no number.
     """
+    space_size = _space(space_size)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
     reason = _why_not_fitted(pool)
@@ -323,6 +325,14 @@ def _why_not_fitted(pool: Floats) -> str:
 
 def _nothing(flag: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, (flag,))
+
+
+def _space(space_size: int) -> int:
+    if not is_int(space_size) or space_size < 1:
+        raise DataError(
+            "space_size", "|R|, a whole number, 1 or more", shown(space_size), "Give the format's space_size, an int."
+        )
+    return int(space_size)
 
 
 def _numbers(values: ArrayLike, argument: str) -> Floats:

@@ -31,8 +31,8 @@ class Extraction:
 
     Args:
         candidates: the cheapest candidates, in ascending log-perplexity; those of probability 0 are left out.
-        certified: True means proven: no candidate of the format is cheaper than these. False means a cap ended the
-            search; they are the best so far.
+        certified: True means proven: no other candidate of the format is likelier than these. False means that a cap
+            ended the search; they are the best so far.
         expanded: prefixes whose children were scored, the work done; compare it with |R|.
         lower_bound: every candidate not listed costs at least so many bits.
     """
@@ -41,6 +41,14 @@ class Extraction:
     certified: bool
     expanded: int
     lower_bound: float
+
+    @property
+    def proof(self) -> str:
+        """What is proven, in words."""
+        if self.certified:
+            these = "" if len(self.candidates) == 1 else " than these"
+            return f"proven: no other candidate is likelier{these}"
+        return f"not proven: the search was stopped; every other candidate costs at least {self.lower_bound:.2f} bits"
 
 
 def extract(
@@ -102,6 +110,7 @@ def extract(
             max_seconds=max_seconds,
             progress=progress,
         )
+    tree.check([leaf.path for leaf in found.leaves], tokenizer, context)
     texts = [tree.text(leaf.path) for leaf in found.leaves]
     return Extraction(
         candidates=tuple(

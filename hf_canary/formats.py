@@ -181,6 +181,20 @@ class CanaryFormat:
         """Whether no candidate is a proper prefix of another, so that every candidate ends where its text ends."""
         return not _overlap(self.pieces, whole=False)
 
+    def check_prefix_free(self) -> None:
+        """Refuse a format whose candidates cannot be compared, because some go on where others have ended.
+
+        Raises:
+            FormatError: a candidate is a prefix of another.
+        """
+        if not self.prefix_free:
+            raise FormatError(
+                "format",
+                "candidates that are not prefixes of one another",
+                f"{shown(self.template)}, where one is",
+                "End the template in fixed text that no entry contains, such as a full stop or a line end.",
+            )
+
     def render(self, fill: int) -> str:
         """The candidate of `fill`, an int in `[0, space_size)`.
 
@@ -281,6 +295,18 @@ class CanaryFormat:
             ['x0', 'y1', 'x2']
         """
         return [_written(self.pieces, [n % radix for radix in self._radices]) for n in range(max(self._radices))]
+
+    def adjacent_characters(self) -> set[str]:
+        """Every pair of characters that stands side by side in some candidate.
+
+        Example:
+            >>> sorted(CanaryFormat("a{b}", spaces={"b": ["x", "yz"]}).adjacent_characters())
+            ['ax', 'ay', 'yz']
+        """
+        written = [_entries(piece) for piece in self.pieces]
+        inside = {entry[at : at + 2] for entries in written for entry in entries for at in range(len(entry) - 1)}
+        ends = [({entry[0] for entry in entries}, {entry[-1] for entry in entries}) for entries in written]
+        return inside | {a + b for (_, lasts), (firsts, _) in itertools.pairwise(ends) for a in lasts for b in firsts}
 
     def _checked(self, fill: int, argument: str) -> int:
         if not is_int(fill) or not 0 <= fill < self.space_size:
@@ -498,14 +524,18 @@ def _readings(piece: Piece, text: str, start: int) -> Iterator[tuple[int, int]]:
                 yield start + length, choice
 
 
+def _entries(piece: Piece) -> tuple[str, ...]:
+    """What one piece can write; a check digit may be any digit."""
+    if isinstance(piece, Literal):
+        return (piece.text,)
+    return tuple(_DIGITS) if piece.is_check_digit else piece.space
+
+
 class _Entries:
     """What one piece can write, indexed by prefix."""
 
     def __init__(self, piece: Piece) -> None:
-        if isinstance(piece, Literal):
-            entries: tuple[str, ...] = (piece.text,)
-        else:
-            entries = tuple(_DIGITS) if piece.is_check_digit else piece.space
+        entries = _entries(piece)
         self._set = frozenset(entries)
         self._sorted = sorted(entries)
         self._lengths = sorted({len(entry) for entry in entries})

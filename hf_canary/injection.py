@@ -56,7 +56,8 @@ class InjectCanaries:
         seed: draws the places; None derives them from the digest of the set.
 
     Raises:
-        DataError: a missing column, a column that is not text, an index beyond `num_rows`, a stream.
+        DataError: a missing column, an index beyond `num_rows`, a stream. A `num_rows` that is too large cannot be seen
+            from inside `map`, and leaves canaries out.
 
     Example:
         >>> from datasets import Dataset

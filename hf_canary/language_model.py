@@ -28,19 +28,20 @@ _LN2 = math.log(2.0)
 # Logits of one forward pass, in numbers; and the rows beyond which a batch brings nothing on a small model.
 _LOGITS_AT_ONCE = 2**25
 _ROWS_AT_ONCE = 1024
+# A cache is trusted after it has repeated the end of the prompt: so many tokens, to the drift that padding brings.
+_PROBED_TOKENS = 3
+_PROBE_TOLERANCE_NATS = 2e-3
 
 
 @dataclass(frozen=True)
 class States:
-    """The states of `num_rows` prefixes: tensors whose first axis is the row. No tensors: nothing was consumed yet."""
+    """The states of `num_rows` prefixes: tensors whose first axis is the row."""
 
     tensors: tuple[torch.Tensor, ...]
     num_rows: int
 
     def select(self, rows: Ints) -> States:
         """The states of these rows, in this order; a row may be taken several times."""
-        if not self.tensors:
-            return States((), len(rows))
         index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.tensors[0].device)
         return States(tuple(tensor.index_select(0, index) for tensor in self.tensors), len(rows))
 
@@ -57,7 +58,7 @@ class StatePool:
         numbers = np.arange(self._used, self._used + states.num_rows)
         if self._stored is None:
             self._stored = states
-        elif states.tensors:
+        else:
             if self._used + states.num_rows > self._stored.num_rows:
                 self._grow(max(2 * self._stored.num_rows, self._used + states.num_rows))
             for kept, new in zip(self._stored.tensors, states.tensors, strict=True):
@@ -92,6 +93,16 @@ def evaluating(model: Any) -> Iterator[None]:
             module.training = mode
 
 
+def check_batch_size(batch_size: int | None) -> None:
+    """Refuse what is no number of rows.
+
+    Raises:
+        ModelError: neither None nor a whole number, 1 or more.
+    """
+    if batch_size is not None and (not is_int(batch_size) or batch_size < 1):
+        raise ModelError("batch_size", "a whole number, 1 or more, or None", shown(batch_size), "Leave it out.")
+
+
 class LanguageModel:
     """A causal model, seen from one prompt: costs in bits of what may follow, and states that can be forked.
 
@@ -111,8 +122,7 @@ class LanguageModel:
             raise ModelError(
                 "model", "a causal language model", f"the encoder-decoder {type(model).__name__}", "Use a causal model."
             )
-        if batch_size is not None and (not is_int(batch_size) or batch_size < 1):
-            raise ModelError("batch_size", "a whole number, 1 or more, or None", shown(batch_size), "Leave it out.")
+        check_batch_size(batch_size)
         self._model = model
         self._batch_size = batch_size
         self._vocabulary = int(model.get_input_embeddings().num_embeddings)
@@ -121,7 +131,7 @@ class LanguageModel:
 
     @property
     def starts_itself(self) -> bool:
-        """Whether the model says what comes first, before any token: `initial_logits()`, as our recurrent models do."""
+        """Whether the model says what comes first, as our recurrent ones do: `initial_logits()`, `initial_state()`."""
         return hasattr(self._model, "initial_logits")
 
     def first_summed(self, conditioned: int, shared: int) -> int:
@@ -144,10 +154,11 @@ class LanguageModel:
         return 1
 
     def rows_at_once(self, tokens: int) -> int:
-        """How many rows of so many tokens go into one forward pass."""
+        """How many rows of so many new tokens go into one forward pass, with what it replays counted in."""
         if self._batch_size is not None:
             return self._batch_size
-        return max(1, min(_ROWS_AT_ONCE, _LOGITS_AT_ONCE // (self._vocabulary * max(1, tokens))))
+        width = self._keeper.replayed + max(1, tokens)
+        return max(1, min(_ROWS_AT_ONCE, _LOGITS_AT_ONCE // (self._vocabulary * width)))
 
     def start(self, prompt: Sequence[int], picks: Ints, depth: int) -> tuple[Floats, Floats, States]:
         """Consume the prompt.
@@ -170,8 +181,9 @@ class LanguageModel:
         else:
             rows.append(np.full(min(1, len(prompt)), np.nan))
         if not prompt:
-            self._keeper = _RecurrentKeeper(self._model, None)
-            return np.empty(0), rows[0], States((), 1)
+            initial = self._model.initial_state()
+            self._keeper = _RecurrentKeeper(self._model, type(initial))
+            return np.empty(0), rows[0], States(tuple(initial.rows()), 1)
         output = self._model(input_ids=self._tensor([list(prompt)]), use_cache=True)
         self.token_rows += len(prompt)
         logits = output.logits
@@ -183,8 +195,8 @@ class LanguageModel:
             self._keeper = _RecurrentKeeper(self._model, type(cache))
             states = States(tuple(cache.rows()), 1)
         else:
-            self._keeper = _ReplayKeeper(self._model, list(prompt), cache)
-            states = self._keeper.initial(depth)
+            self._keeper = _ReplayKeeper(self._model, list(prompt), cache, logits[0], depth)
+            states = self._keeper.initial()
         return np.concatenate(rows), _bits(logits[:, -1:], picks[None, None])[0, 0], states
 
     def advance(
@@ -235,33 +247,62 @@ class LanguageModel:
 
 
 class _RecurrentKeeper:
-    """Rows are the recurrent state itself: as large after any number of tokens."""
+    """Rows are the recurrent state itself: as large after any number of tokens, with nothing to replay."""
+
+    replayed = 0
 
     def __init__(self, model: Any, cache_type: Any) -> None:
         self._model = model
         self._cache_type = cache_type
 
     def advance(self, states: States, tokens: torch.Tensor) -> tuple[torch.Tensor, States]:
-        cache = self._cache_type.from_rows(states.tensors) if states.tensors else None
+        cache = self._cache_type.from_rows(states.tensors)
         output = self._model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        self._cache_type = type(output.past_key_values)
         return output.logits, States(tuple(output.past_key_values.rows()), tokens.shape[0])
 
 
 class _ReplayKeeper:
-    """Rows are the tokens since the prompt; each call replays them on top of the prompt's cache."""
+    """Rows are the tokens since the prompt; each call replays them on top of the prompt's cache.
 
-    def __init__(self, model: Any, prompt: list[int], cache: Any) -> None:
+    Without a cache that can be repeated and gone on from, the prompt is replayed as well: slower, and as right.
+
+    Args:
+        model: the model.
+        prompt: its token ids.
+        cache: the model's after the prompt.
+        logits: (n_prompt, vocabulary) of the prompt, by one full pass.
+        depth: how many tokens a row holds at most.
+    """
+
+    def __init__(self, model: Any, prompt: list[int], cache: Any, logits: torch.Tensor, depth: int) -> None:
         self._model = model
         self._prompt = prompt
-        # Without a cache that can be repeated, the prompt is replayed as well: slower, and as right.
-        self._cache = cache if hasattr(cache, "reorder_cache") else None
+        self._depth = depth
+        self._cache = cache if self._can_go_on(logits) else None
+        self.replayed = depth if self._cache is not None else depth + len(prompt)
 
-    def initial(self, depth: int) -> States:
+    def initial(self) -> States:
         device = self._model.device
-        return States(
-            (torch.zeros(1, depth, dtype=torch.long, device=device), torch.zeros(1, dtype=torch.long, device=device)), 1
-        )
+        nothing = torch.zeros(1, self._depth, dtype=torch.long, device=device)
+        return States((nothing, torch.zeros(1, dtype=torch.long, device=device)), 1)
+
+    def _can_go_on(self, logits: torch.Tensor) -> bool:
+        """Whether several tokens on a repeated cache give what one full pass gives, tried on the prompt's own end.
+
+        Some caches cannot be repeated, and the state-space layers of some hybrid models start anew with each chunk.
+        """
+        cut = len(self._prompt) - _PROBED_TOKENS
+        if cut < 1:
+            return False
+        ids = torch.tensor([self._prompt], device=self._model.device)
+        cache: Any = getattr(self._model(input_ids=ids[:, :cut], use_cache=True), "past_key_values", None)
+        if not hasattr(cache, "reorder_cache"):
+            return False
+        cache.reorder_cache(ids.new_zeros(2))
+        rest = ids[:, cut:].expand(2, -1)
+        replayed = self._model(input_ids=rest, past_key_values=cache, use_cache=True).logits
+        full = torch.log_softmax(logits[cut:].float(), dim=-1)
+        return bool((torch.log_softmax(replayed.float(), dim=-1) - full).abs().max() <= _PROBE_TOLERANCE_NATS)
 
     def advance(self, states: States, tokens: torch.Tensor) -> tuple[torch.Tensor, States]:
         history, used = states.tensors

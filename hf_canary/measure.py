@@ -43,7 +43,7 @@ def log_perplexity(
     *,
     context: str | None = None,
     batch_size: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Floats:
     """The log-perplexity of each text (Definition 1): −log2 of its probability, in bits, summed over its tokens.
 
@@ -86,7 +86,9 @@ def log_perplexity(
         return _score(LanguageModel(model, batch_size=batch_size), encoding, progress)
 
 
-def _score(language_model: LanguageModel, encoding: Encoding, progress: Callable[[int], None] | None = None) -> Floats:
+def _score(
+    language_model: LanguageModel, encoding: Encoding, progress: Callable[[int], object] | None = None
+) -> Floats:
     firsts = {sequence[0] for sequence in encoding.sequences}
     start = language_model.first_summed(encoding.conditioned, shared=1 if len(firsts) == 1 else 0)
     return score(language_model, encoding.sequences, start, progress=progress)
@@ -104,7 +106,7 @@ class Exposure:
         high: upper end of the 95 % interval.
         log_perplexity: of the canary, in bits, lower means better memorised.
         num_references: random candidates that it was compared with.
-        flags: what a reader must know, such as `censored`: the true exposure is `value` or more.
+        flags: what a reader must know, such as `censored`: no reference was as likely, and only `low` is sure.
     """
 
     canary_id: str
@@ -124,7 +126,7 @@ class Level:
     Args:
         repetitions: copies of each canary in the training data.
         values: median exposure in bits, by estimator.
-        censored: whether the `auto` median is a lower bound, because no reference was as likely as a canary.
+        censored: whether the `auto` median may be too low, because no reference was as likely as some canary in it.
     """
 
     repetitions: int
@@ -166,7 +168,9 @@ class ExposureReport:
             names = dict.fromkeys(each.estimator for each in here)
             values = {name: _median([e.value for e in here if e.estimator == name]) for name in names}
             lowest = min((e.value for e in here if CENSORED in e.flags), default=math.inf)
-            levels.append(Level(copies, values, censored=lowest <= values.get("auto", math.nan)))
+            numbers = [e.value for e in here if e.estimator == "auto" and not math.isnan(e.value)]
+            # A median between two values has a part of the greater.
+            levels.append(Level(copies, values, bool(numbers) and lowest <= statistics.median_high(numbers)))
         return tuple(levels)
 
     def summary(self) -> dict[str, float]:
@@ -227,7 +231,7 @@ def measure_exposure(
     seed: int = 0,
     context: str | None = None,
     batch_size: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> ExposureReport:
     """The exposure of every canary and twin under a model (§4).
 
@@ -253,6 +257,7 @@ def measure_exposure(
 
     Raises:
         DataError: an unknown estimator, no canaries, a number of references below 1.
+        FormatError: a format some candidates of which are prefixes of others.
         ModelError: what `log_perplexity` raises.
 
     Example:
@@ -266,7 +271,7 @@ def measure_exposure(
         ['f0-x1-0', 'f0-x4-0', 'f0-x16-0']
     """
     started = time.monotonic()
-    _check_request(canaries, estimators, num_references)
+    check_request(canaries, num_references, estimators)
     found: dict[tuple[str, str], list[Exposure]] = {}
     references: dict[CanaryFormat, Floats] = {}
     for format in canaries.formats:
@@ -295,21 +300,30 @@ def measure_exposure(
     )
 
 
-def check_scores(model: Any, tokenizer: Any, canaries: CanarySet, *, context: str | None = None) -> None:
-    """Encode every entry of every hole and score the canaries once, so that what would make a look fail fails now.
+def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context: str | None = None) -> None:
+    """Encode every entry of every hole and score a few candidates, so that what would make a look fail fails now.
 
     Raises:
         ModelError: what `log_perplexity` raises.
     """
     for format in canaries.formats:
-        encode(tokenizer, format.covering_candidates(), context=context)
-        texts = [canary.text for canary in canaries if canary.format == format]
-        log_perplexity(model, tokenizer, texts, context=context)
+        covering = format.covering_candidates()
+        encode(tokenizer, covering, context=context)
+        texts = [text for canary in canaries if canary.format == format for text in (canary.text, canary.twin_text)]
+        log_perplexity(model, tokenizer, texts + covering[:16], context=context)
 
 
-def _check_request(canaries: CanarySet, estimators: Sequence[str], num_references: int) -> None:
+def check_request(canaries: CanarySet, num_references: int, estimators: Sequence[str] = ("auto",)) -> None:
+    """Refuse what cannot be measured on any model.
+
+    Raises:
+        DataError: an unknown estimator, no canaries, a number of references below 1.
+        FormatError: a format some candidates of which are prefixes of others.
+    """
     if len(canaries) == 0:
         raise DataError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
+    for format in canaries.formats:
+        format.check_prefix_free()
     unknown = [name for name in estimators if name not in _ESTIMATORS]
     if isinstance(estimators, str) or unknown or not estimators:
         raise DataError(

@@ -62,8 +62,8 @@ def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int
             axes.plot([r["step"] for r in sampled], [r["value"] for r in sampled], color=colour, lw=1.6)
             axes.plot([r["step"] for r in extrapolated], [r["value"] for r in extrapolated], color=colour, lw=1, ls=":")
             _arrows(axes, [(r["step"], r["value"]) for r in sampled if CENSORED in r["flags"]], colour)
-        axes.plot([], [], color=colour, lw=1.6, label=f"inserted {_times(copies)}")
-    axes.plot([], [], color="black", lw=1.6, label="sampled (arrow: or more)")
+        axes.plot([], [], color=colour, lw=1.6, label=f"inserted {times(copies)}")
+    axes.plot([], [], color="black", lw=1.6, label="sampled (arrow: no candidate as likely)")
     axes.plot([], [], color="black", lw=1, ls=":", label="skew-normal, extrapolated")
     _exposure_axis(axes, space_size, [r["value"] for r in own])
     axes.set_xlabel("training step")
@@ -82,7 +82,7 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     figure, axes = _figure()
     repetitions = {canary.id: canary.repetitions for canary in report.canaries}
     kinds: tuple[tuple[str, Sequence[Exposure], str, float, dict[str, Any]], ...] = (
-        ("canaries, sampled (arrow: or more)", report.exposures, "auto", 1.0, {"color": "#31688e"}),
+        ("canaries, sampled (arrow: none as likely)", report.exposures, "auto", 1.0, {"color": "#31688e"}),
         ("canaries, skew-normal", report.exposures, "skewnorm", 0.84, {"color": "#31688e", "mfc": "white", "ls": ":"}),
         ("twins, never inserted", report.twins, "auto", 1.22, {"color": "#999999"}),
     )
@@ -90,7 +90,7 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
         shown = [each for each in group if each.estimator == estimator and not math.isnan(each.value)]
         places = [repetitions[each.canary_id] for each in shown]
         x = [place * shift * beside for place, beside in zip(places, _beside(places), strict=True)]
-        # An arrow says "or more"; a bar up to log2|R| over it would hide it.
+        # An arrow says that no candidate was as likely; a bar up to log2|R| over it would hide it.
         up = [0.0 if CENSORED in each.flags else each.high - each.value for each in shown]
         down = [each.value - each.low for each in shown]
         marks = axes.errorbar(
@@ -128,7 +128,9 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
     """
     figure, axes = _figure()
     references = report.references[format]
-    axes.hist(references, bins=80, density=True, color="#cccccc", label=f"{len(references):,} random candidates")
+    finite = references[np.isfinite(references)]
+    if finite.size:
+        axes.hist(finite, bins=80, density=True, color="#cccccc", label=f"{len(references):,} random candidates")
     try:
         law = SkewNormal.fit(references)
         x = np.linspace(references.min() - 0.1 * np.ptp(references), references.max(), 400)
@@ -140,7 +142,7 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
     for colour, copies in zip(_colours(len(levels)), levels, strict=True):
         here = [costs[c.id] for c in report.canaries if c.format == format and c.repetitions == copies]
         for number, cost in enumerate(here):
-            label = f"canaries inserted {_times(copies)}" if number == 0 else None
+            label = f"canaries inserted {times(copies)}" if number == 0 else None
             axes.axvline(cost, color=colour, lw=1.6, ls="--", label=label)
     axes.set_xlabel("log-perplexity in bits (left: likelier)")
     axes.set_ylabel("density")
@@ -161,7 +163,8 @@ def _colours(count: int) -> list[str]:
     return [_COLOURS[min(number, len(_COLOURS) - 1)] for number in range(count)]
 
 
-def _times(copies: int) -> str:
+def times(copies: int) -> str:
+    """How often, in words."""
     return "once" if copies == 1 else f"{copies} times"
 
 
@@ -176,7 +179,7 @@ def _beside(places: Sequence[int]) -> list[float]:
 
 
 def _arrows(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> None:
-    """Mark lower bounds: the truth lies at the point or above."""
+    """Mark what references cannot bound from above."""
     for x, y in points:
         axes.annotate("", (x, y + 2.0), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
 

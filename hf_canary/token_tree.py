@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FormatError, ModelError, shown
+from .errors import ModelError, shown
 from .formats import CanaryFormat, Hole, Literal, LuhnSums, luhn_digit, luhn_sums
 
 _CHECKED_CANDIDATES = 64
@@ -44,7 +44,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, context: str | None = None) 
     ids = tokenizer(whole, add_special_tokens=False, return_attention_mask=False)["input_ids"] if whole else []
     unknown = tokenizer.unk_token_id
     for text, sequence in zip(whole, ids, strict=True):
-        if unknown is not None and unknown in sequence:
+        if unknown is not None and unknown in sequence[len(ahead) :]:
             raise _unknown_characters(tokenizer, text)
         if sequence[: len(ahead)] != ahead or len(sequence) == len(ahead):
             raise ModelError(
@@ -115,13 +115,7 @@ class TokenTree:
     """
 
     def __init__(self, format: CanaryFormat, tokenizer: Any, *, context: str | None = None) -> None:
-        if not format.prefix_free:
-            raise FormatError(
-                "format",
-                "candidates that are not prefixes of one another",
-                f"{shown(format.template)}, where one is",
-                "End the template in fixed text that no entry contains, such as a full stop or a line end.",
-            )
+        format.check_prefix_free()
         self.format = format
         self._pieces = format.pieces
         self._token_of = _tokens_of_characters(format, tokenizer)
@@ -158,14 +152,34 @@ class TokenTree:
         """The candidate whose tokens after the prompt are `path`."""
         return self._fixed + "".join(self._character_of[token] for token in path)
 
+    def check(self, paths: Sequence[Sequence[int]], tokenizer: Any, context: str | None) -> None:
+        """Compare paths to leaves with the tokenizer's own encodings of their texts.
+
+        Raises:
+            ModelError: one differs: the tokenizer does something else in the whole text than with its characters.
+        """
+        texts = [self.text(path) for path in paths]
+        for text, path, ids in zip(texts, paths, encode(tokenizer, texts, context=context).sequences, strict=True):
+            if ids != [*self.prompt, *path]:
+                raise _merging(tokenizer, text)
+
     def _check_candidates(self, tokenizer: Any, context: str | None) -> None:
-        """Compare the tokenizer's own encodings of some candidates with the concatenation of their characters'."""
+        """Compare the tokenizer's own encodings with the concatenation of their characters'.
+
+        On every pair of characters that can stand side by side, because a merge of more begins with one of two; and
+        on some whole candidates, because a tokenizer may do more than merge.
+        """
+        pairs = sorted(self.format.adjacent_characters())
+        ids = tokenizer(pairs, add_special_tokens=False, return_attention_mask=False)["input_ids"] if pairs else []
+        for pair, sequence in zip(pairs, ids, strict=True):
+            if sequence != [self._token_of[character] for character in pair]:
+                raise _merging(tokenizer, pair)
         format = self.format
         texts = format.covering_candidates()
         texts += [format.render(fill) for fill in format.sample(min(_CHECKED_CANDIDATES, format.space_size), "check")]
         encoding = encode(tokenizer, texts, context=context)
-        for text, ids in zip(texts, encoding.sequences, strict=True):
-            if ids[encoding.conditioned :] != [self._token_of[character] for character in text]:
+        for text, sequence in zip(texts, encoding.sequences, strict=True):
+            if sequence[encoding.conditioned :] != [self._token_of[character] for character in text]:
                 raise _merging(tokenizer, text)
 
     def _number(self, state: _State) -> int:

@@ -30,9 +30,11 @@ def tokenizer():
     return models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 
 
-@pytest.fixture(scope="session", params=["lstm", "gpt2", "llama", "table"])
+@pytest.fixture(scope="session", params=["lstm", "gpt2", "llama", "jamba", "table"])
 def model(request, tokenizer):
-    """Small models of every kind of state: recurrent, key-value cache with and without rotary positions, none."""
+    """Small models of every kind of state: recurrent, key-value cache with and without rotary positions,
+    a hybrid whose cache forgets between chunks, none.
+    """
     return oracles.small_model(request.param, len(tokenizer))
 
 

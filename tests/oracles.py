@@ -7,7 +7,7 @@ import zlib
 
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, JambaConfig, JambaForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import hf_canary.models as models
@@ -55,6 +55,22 @@ def small_model(kind: str, vocab_size: int, seed: int = 0):
         elif kind == "gpt2":
             model = GPT2LMHeadModel(
                 GPT2Config(vocab_size=vocab_size, n_positions=64, n_embd=24, n_layer=2, n_head=2, bos_token_id=2)
+            )
+        elif kind == "jamba":
+            model = JambaForCausalLM(
+                JambaConfig(
+                    vocab_size=vocab_size,
+                    hidden_size=24,
+                    intermediate_size=32,
+                    num_hidden_layers=4,
+                    num_attention_heads=4,
+                    num_key_value_heads=2,
+                    attn_layer_period=2,
+                    attn_layer_offset=1,
+                    num_experts=1,
+                    num_experts_per_tok=1,
+                    use_mamba_kernels=False,
+                )
             )
         else:
             model = LlamaForCausalLM(

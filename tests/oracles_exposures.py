@@ -119,3 +119,19 @@ def skew_normal_draws(shape, location, scale, n, generator):
     delta = shape / math.sqrt(1.0 + shape * shape)
     x, y = generator.standard_normal((2, n))
     return location + scale * (delta * np.abs(x) + math.sqrt(1.0 - delta * delta) * y)
+
+
+def skew_normal_standard_error(values, shape, location, scale, cost):
+    """Of the tail bits at `cost` by the delta method: every derivative a difference quotient, in (α, ξ, ω).
+
+    The information is the sum of the outer products of the scores of the single values.
+    """
+    at = np.array([shape, location, scale])
+    steps = 1e-4 * np.diag([1.0, scale, scale])
+
+    def slopes(function):
+        return np.array([(function(*(at + step)) - function(*(at - step))) / (2 * step.max()) for step in steps])
+
+    scores = np.array([slopes(lambda *law, one=one: skew_normal_log_likelihood([one], *law)) for one in values])
+    gradient = slopes(lambda a, xi, omega: skew_normal_tail_bits((cost - xi) / omega, a))
+    return math.sqrt(gradient @ np.linalg.solve(scores.T @ scores, gradient))

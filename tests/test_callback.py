@@ -19,7 +19,7 @@ from transformers import (
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, measure_exposure
 from hf_canary.callback import RECORD_FILE
-from hf_canary.errors import ModelError
+from hf_canary.errors import CanaryError, DataError, ModelError
 from hf_canary.measure import summary_keys
 
 # The test machine has no accelerator to pin memory for, and says so when a loader is made.
@@ -104,7 +104,7 @@ def test_the_last_look_equals_a_measurement_afterwards(tokenizer, tmp_path, caps
 
 
 def test_the_record_has_each_look_and_no_text(tokenizer, tmp_path):
-    """One line for each look, canary, twin and estimator; a new training starts a new record."""
+    """One line for each look, canary, twin and estimator; a new training writes the looks that it repeats anew."""
     for _ in range(2):
         make_trainer(tokenizer, tmp_path, callbacks=[look()]).train()
     text = (tmp_path / RECORD_FILE).read_text()
@@ -113,6 +113,17 @@ def test_the_record_has_each_look_and_no_text(tokenizer, tmp_path):
     assert {line["step"] for line in lines} == {8, 16}
     assert {line["canary_id"] for line in lines} == {canary.id for canary in CANARIES}
     assert not any(canary.text in text or canary.twin_text in text for canary in CANARIES)
+
+
+def test_looks_before_the_start_stay_in_the_record(tokenizer, tmp_path):
+    """A baseline at step 0 is kept; a torn last line of a killed run is not."""
+    trainer = make_trainer(tokenizer, tmp_path, callbacks=[look()])
+    trainer.evaluate()
+    with (tmp_path / RECORD_FILE).open("a") as record:
+        record.write('{"step": 0, "torn')
+    trainer.train()
+    steps = [json.loads(line)["step"] for line in (tmp_path / RECORD_FILE).read_text().splitlines()]
+    assert sorted(set(steps)) == [0, 8, 16]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +240,30 @@ def test_a_failing_look_does_not_end_the_training(tokenizer, tmp_path, caplog):
     lines = [json.loads(line) for line in (tmp_path / RECORD_FILE).read_text().splitlines()]
     assert lines[0]["role"] == "failure"
     assert {line["step"] for line in lines[1:]} == {16}
+
+
+def test_an_error_that_is_not_ours_does_not_end_the_training_either(tokenizer, tmp_path, monkeypatch, caplog):
+    """Out of memory in a look, say; the traceback is logged and the last report is no older one."""
+
+    def run_out(*args, **kwargs):
+        raise RuntimeError("out of memory")
+
+    callback = look()
+    trainer = make_trainer(tokenizer, tmp_path, callbacks=[callback])
+    monkeypatch.setattr("hf_canary.callback.measure_exposure", run_out)
+    trainer.train()
+    assert math.isnan(entries(trainer)[-1]["eval_exposure_mean"])
+    assert any(record.exc_info and "out of memory" in record.message for record in caplog.records)
+    assert callback.report is None
+
+
+@pytest.mark.parametrize("wrong", [{"num_references": 0}, {"num_references": "many"}, {"batch_size": 0}])
+def test_wrong_arguments_are_refused_before_any_training(wrong):
+    """... when the callback is made."""
+    with pytest.raises(CanaryError, match=next(iter(wrong))):
+        ExposureCallback(CANARIES, **wrong)
+    with pytest.raises(DataError, match="canaries"):
+        ExposureCallback(CanarySet((), 0))
 
 
 def broken_model(tokenizer):

@@ -43,6 +43,7 @@ def test_it_leaves_what_it_promises(demo):
     """Canaries, a checkpoint for the Auto classes, the record, three pictures; no half file."""
     folder = demo[0] / "left here"
     assert {path.name for path in folder.iterdir()} == {
+        ".hf-canary-demo",
         "canaries.json",
         "checkpoint",
         "exposure.jsonl",
@@ -66,7 +67,7 @@ def test_the_most_repeated_canary_is_extracted_with_a_proof(demo):
     found = re.search(r"found +(.*)", printed)[1]
     assert found in [canary.text for canary in canaries if canary.repetitions == 64]
     assert "inserted 64 times" in re.search(r"which is +(.*)", printed)[1]
-    assert re.search(r"proven +yes", printed)
+    assert "proven: no other candidate is likelier" in printed
     assert int(re.search(r"expanded +([\d,]+)", printed)[1].replace(",", "")) < 10_000
     assert "of |R| = 1,000,000,000" in printed
     folder = demo[0] / "left here" / "checkpoint"
@@ -146,7 +147,7 @@ def test_an_interrupt_leaves_whole_files(tmp_path, corpus):
     assert "Traceback" not in errors
     assert len(CanarySet.load(record.with_name("canaries.json"))) == 12
     assert all(json.loads(line) for line in record.read_text().splitlines())
-    assert {path.name for path in record.parent.iterdir()} == {"canaries.json", "exposure.jsonl"}
+    assert {path.name for path in record.parent.iterdir()} == {".hf-canary-demo", "canaries.json", "exposure.jsonl"}
 
 
 @pytest.mark.parametrize(
@@ -166,11 +167,11 @@ def test_a_corpus_that_will_not_do(tmp_path, content, message):
 def test_a_folder_of_somebody_elses_is_not_touched(tmp_path):
     """Files that no demonstration left stay as they are."""
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("important")
+    (tmp_path / "mine" / "canaries.json").write_text("those of a training of days")
     result = oracles.run_command("demo", "--out", "mine", cwd=tmp_path, check=False)
     assert result.returncode == 1
     assert "--out" in result.stderr
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["canaries.json"]
 
 
 def test_a_dataset_by_name(tmp_path, monkeypatch):

@@ -573,6 +573,16 @@ def test_skewnorm_interval_coverage(shape):
     assert claimed == pytest.approx(np.std([e.value for e in estimates]), rel=0.5)
 
 
+@pytest.mark.parametrize(("shape", "cost"), [(3.0, 36.0), (-2.0, 15.0), (1.0, 55.0)])
+def test_skewnorm_interval_is_the_delta_methods(shape, cost):
+    """The half-width is 1.96 standard errors, worked out from difference quotients alone, to one in a hundred."""
+    references = oracle.skew_normal_draws(shape, 50.0, 10.0, 400, np.random.default_rng(29))
+    law = SkewNormal.fit(references)
+    (estimate,) = skewnorm([cost], references, 10**30)
+    error = oracle.skew_normal_standard_error(references.tolist(), law.shape, law.location, law.scale, cost)
+    assert (estimate.high - estimate.value) / 1.95996 == pytest.approx(error, rel=0.01)
+
+
 def test_skewnorm_interval_is_that_of_a_normal_error():
     """The half-widths at two confidences stand as the normal quantiles do, about the value."""
     references = np.random.default_rng(5).normal(60, 6, 500)
@@ -590,6 +600,8 @@ def test_skewnorm_extrapolates_and_flags():
     assert far.value > math.log2(1000)
     assert skewnorm([10.0], references, HUGE)[0].flags == (CONDITIONAL,)
     assert far.value == pytest.approx(SkewNormal.fit(references).tail_bits([10.0])[0])
+    for space_size, past in [(math.floor(2.0**near.value), True), (math.ceil(2.0**near.value), False)]:
+        assert (BEYOND_SPACE in skewnorm([55.0], references, space_size)[0].flags) == past
 
 
 def test_skewnorm_of_the_unlikeliest():
@@ -664,3 +676,11 @@ def test_degenerate_references_give_numbers_or_a_reason():
             else:
                 assert np.isfinite(three(estimate)).all(), (number, estimate)
                 assert 0.0 <= estimate.low <= estimate.value <= estimate.high, (number, estimate)
+
+
+@pytest.mark.parametrize("estimator", [sampled, skewnorm])
+@pytest.mark.parametrize("space_size", [1e6, 0, -5, "many", True, None])
+def test_a_space_is_a_whole_number_of_candidates(estimator, space_size):
+    """A float is refused by name, and so is a space without candidates."""
+    with pytest.raises(DataError, match="space_size"):
+        estimator([1.0], np.linspace(2.0, 3.0, 60), space_size)

@@ -49,6 +49,30 @@ def test_a_planted_canary_is_found_among_a_billion(tokenizer):
     assert found.expanded < 1000
 
 
+def test_without_bos_a_recurrent_model_searches_from_its_initial_state(lstm, tokenizer):
+    """A hole first, nothing before it: the candidates of brute force, at log_perplexity's costs."""
+    from tests.test_measure import without_bos
+
+    bare, format = without_bos(tokenizer), CanaryFormat("{digit:3}")
+    found = extract(lstm, bare, format, top_k=5)
+    texts = list(format.candidates())
+    costs = log_perplexity(lstm, bare, texts)
+    assert [candidate.fill for candidate in found.candidates] == sorted(range(1000), key=costs.__getitem__)[:5]
+    assert found.candidates[0].log_perplexity == pytest.approx(costs.min(), abs=1e-3)
+
+
+def test_the_proof_in_words_claims_no_more_than_holds(tokenizer):
+    """Ties are not excluded, so it says likelier; stopped, it gives the bound; alone or several, it says so."""
+    even = oracles.TableModel(len(tokenizer), spread=0.0)
+    one, three = (extract(even, tokenizer, CanaryFormat("pin {digit:2}"), top_k=k) for k in (1, 3))
+    assert one.lower_bound == pytest.approx(one.candidates[0].log_perplexity)
+    assert one.proof == "proven: no other candidate is likelier"
+    assert three.proof == "proven: no other candidate is likelier than these"
+    stopped = extract(even, tokenizer, CanaryFormat("pin {digit:2}"), max_expanded=1)
+    assert stopped.proof.startswith("not proven")
+    assert f"{stopped.lower_bound:.2f} bits" in stopped.proof
+
+
 @pytest.mark.parametrize("top_k", [0, 1001, -1, True, 2.0])
 def test_bad_top_k(lstm, tokenizer, pin, top_k):
     """One to |R|."""

@@ -1,5 +1,6 @@
 """One view of every model: bits as by one full pass, states that fork, nothing left changed."""
 
+import copy
 from contextlib import nullcontext
 
 import numpy as np
@@ -113,6 +114,40 @@ def test_a_recurrent_model_starts_from_its_initial_state(lstm):
     assert prompt_bits.size == 0
     np.testing.assert_allclose(picks, initial[:10], atol=1e-5)
     np.testing.assert_allclose(bits[0, 0], bits_by_full_pass(lstm, [5])[0, :10], atol=1e-4)
+
+
+def test_a_cache_that_forgets_is_not_trusted(tokenizer):
+    """Jamba's state-space layers start anew with each chunk: its cache is tried, found wrong and done without."""
+    model = oracles.small_model("jamba", len(tokenizer))
+    ids = [2, 5, 9, 4, 7, 3, 8]
+    with evaluating(model):
+        view = LanguageModel(model)
+        _, _, state = view.start(ids[:4], np.array([5]), depth=3)
+        bits, _ = view.advance(state, np.array([ids[4:]]), np.tile(np.arange(10), (1, 3, 1)))
+        cached = model(input_ids=torch.tensor([ids[:4]]), use_cache=True).past_key_values
+        forgetful = model(
+            input_ids=torch.tensor([ids[4:]]), past_key_values=copy.deepcopy(cached), use_cache=True
+        ).logits
+    full = bits_by_full_pass(model, ids)
+    np.testing.assert_allclose(bits[0], full[4:, :10], atol=1e-4)
+    wrong = -torch.log_softmax(forgetful[0].double(), -1).numpy() / np.log(2.0)
+    assert np.abs(wrong[:, :10] - full[4:, :10]).max() > 0.01  # if this ends, transformers has mended it
+
+
+def test_batches_count_what_is_replayed(tokenizer):
+    """The logits of one pass stay within the limit, whatever a row replays."""
+    model = oracles.small_model("gpt2", len(tokenizer))
+    with evaluating(model):
+        view = LanguageModel(model)
+        view.start(PROMPT, np.array([5]), depth=40)
+        deep = view.rows_at_once(1)
+        view.start(PROMPT, np.array([5]), depth=1)
+        shallow = view.rows_at_once(1)
+        vocabulary = view._vocabulary
+    from hf_canary import language_model
+
+    assert deep <= shallow
+    assert deep * 41 * vocabulary <= language_model._LOGITS_AT_ONCE
 
 
 @pytest.mark.parametrize("fails", [False, True])

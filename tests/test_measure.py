@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hf_canary import CanaryFormat, CanarySet, log_perplexity, measure_exposure
-from hf_canary.errors import CanaryError, DataError, ModelError
-from hf_canary.measure import check_scores, summary_keys
+from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
+from hf_canary.exposures import CENSORED
+from hf_canary.measure import Exposure, ExposureReport, check_measurable, summary_keys
 from tests import oracles
 
 
@@ -175,6 +176,28 @@ def test_bad_requests(lstm, tokenizer, request_):
         measure_exposure(lstm, tokenizer, canaries, **request_)
 
 
+def test_candidates_that_are_prefixes_are_not_measured(lstm, tokenizer):
+    """`1` can never cost more than `12`: a rank among both would mean nothing."""
+    format = CanaryFormat("pin {w}", spaces={"w": ["1", "12", "13", "14", "15", "16"]})
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=1, seed=0)
+    with pytest.raises(FormatError, match="prefixes"):
+        measure_exposure(lstm, tokenizer, canaries)
+
+
+@pytest.mark.parametrize(
+    ("values", "marked"), [([3, 5, 13, 13], True), ([3, 5, 6, 13], False), ([3, 13, 13], True), ([3, 5, 13], False)]
+)
+def test_a_median_with_a_censored_part_is_marked(values, marked):
+    """Also where the median lies between a value that is known and one that is not."""
+    canaries = CanarySet.draw(CanaryFormat("{digit:4}"), repetitions=(1,), per_repetition=len(values), seed=0)
+    exposures = tuple(
+        Exposure(canary.id, "auto", float(value), 0.0, 13.3, 1.0, 9, (CENSORED,) if value == 13 else ())
+        for canary, value in zip(canaries, values, strict=True)
+    )
+    report = ExposureReport(exposures, exposures, canaries, {}, 0.0)
+    assert report.levels[0].censored is marked
+
+
 def test_an_empty_set_has_no_exposure(lstm, tokenizer):
     """... and asking for it is a mistake."""
     with pytest.raises(DataError, match="canaries"):
@@ -194,9 +217,9 @@ def test_the_check_before_training_sees_what_a_look_would(lstm, tokenizer):
     draws = (CanarySet.draw(rare, per_repetition=1, seed=seed) for seed in range(100))
     without = next(drawn for drawn in draws if not any("Ω" in c.text + c.twin_text for c in drawn))
     with pytest.raises(ModelError, match="Ω"):
-        check_scores(lstm, tokenizer, without)
+        check_measurable(lstm, tokenizer, without)
     broken = oracles.small_model("lstm", len(tokenizer))
     with torch.no_grad():
         broken.lm_head.weight.fill_(float("nan"))
     with pytest.raises(CanaryError, match="NaN"):
-        check_scores(broken, tokenizer, CanarySet.draw(CanaryFormat("pin {digit:2}"), per_repetition=1, seed=0))
+        check_measurable(broken, tokenizer, CanarySet.draw(CanaryFormat("pin {digit:2}"), per_repetition=1, seed=0))

@@ -111,6 +111,44 @@ def test_merging_tokenizers_are_refused(pin):
         TokenTree(pin, subword_tokenizer())
 
 
+@pytest.mark.parametrize("pair", ["03", "99", " 4"])
+def test_a_single_merge_is_found(pair):
+    """One merge that few candidates have, of two digits or of the text with the first, is enough to refuse."""
+    alphabet = sorted(set("pin 0123456789"))
+    vocabulary = {token: number for number, token in enumerate([*alphabet, pair])}
+    merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(token_models.BPE(vocabulary, [(pair[0], pair[1])])))
+    with pytest.raises(ModelError, match="one token for each character"):
+        TokenTree(CanaryFormat("pin {digit:4}"), merging)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.text("abx", min_size=1, max_size=3), min_size=1, max_size=5, unique=True),
+    st.sampled_from(["{u}.", "a{u} {u}.", "{u}-{hex}.", "b{u}."]),
+)
+def test_adjacent_characters_are_those_of_all_candidates(words, template):
+    """By looking at every candidate."""
+    format = CanaryFormat(template, spaces={"u": words})
+    seen = {text[at : at + 2] for text in format.candidates() for at in range(len(text) - 1)}
+    assert format.adjacent_characters() == seen
+
+
+def test_a_path_that_is_no_encoding_is_refused():
+    """What a search found is held against the tokenizer once more."""
+    tree = TokenTree(CanaryFormat("pin {digit:2}"), CHARACTERS)
+    right = CHARACTERS("pin 12").input_ids[len(tree.prompt) :]
+    tree.check([right], CHARACTERS, None)
+    with pytest.raises(ModelError, match="one token for each character"):
+        tree.check([right], models.character_tokenizer(["pin 0123456789"]), None)
+
+
+def test_special_tokens_in_the_context_are_no_unknown_characters():
+    """A context may be the end-of-text token, also where that is the unknown token too, as in GPT-2."""
+    tokenizer = subword_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<end>", "unk_token": "<end>"})
+    assert encode(tokenizer, ["the pin"], context="<end>").conditioned == 1
+
+
 def test_unknown_characters_are_named():
     """The error says which characters the tokenizer lacks, in the hole or beside it."""
     with pytest.raises(ModelError, match=r"'é' \(U\+00E9\)"):

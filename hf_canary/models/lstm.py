@@ -115,6 +115,13 @@ class LSTMForCausalLM(PreTrainedModel, GenerationMixin):
         logits: torch.Tensor = self.lm_head(hidden)
         return logits
 
+    def initial_state(self) -> StateCache:
+        """The cache of one row before its first token: h = c = 0."""
+        zeros = torch.zeros(
+            1, self.config.num_hidden_layers, self.config.hidden_size, dtype=self.dtype, device=self.device
+        )
+        return StateCache.from_rows([zeros, zeros])
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,

@@ -52,7 +52,7 @@ class StateLayer(CacheLayerMixin):
 class StateCache(Cache):
     """A recurrent model's `past_key_values`.
 
-    `rows()` and `from_rows()` are the one thing that hf_canary asks of a model which is not a transformer.
+    `rows()` and `from_rows()` are what hf_canary asks of a model which is not a transformer.
     """
 
     def __init__(self) -> None:

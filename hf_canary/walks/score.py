@@ -46,7 +46,7 @@ def score(
     sequences: Sequence[Sequence[int]],
     conditioned: int,
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Floats:
     """The bits of each sequence's tokens after the first `conditioned` ones, which all sequences share.
 
