@@ -95,7 +95,7 @@ def sampled(
         >>> sampled([3.0], [1.0, 2.0, 4.0, 5.0], space_size=5)[0].value == exposure_of_rank(3, 5)
         True
     """
-    space_size = _space(space_size)
+    space_size, alpha = _space(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = np.sort(_references(references))
     taken = costs if known is None else _numbers(known, "known")
@@ -117,8 +117,7 @@ def sampled(
         hits = int(np.searchsorted(pool, cost, side="right"))
         counted = max(1, int(np.searchsorted(taken, cost, side="right")))
         value, low, high = (
-            exposure_of_rank(counted + below, space_size)
-            for below in _rest_below(hits, pool.size, rest, 1.0 - confidence)
+            exposure_of_rank(counted + below, space_size) for below in _rest_below(hits, pool.size, rest, alpha)
         )
         return Estimate(value, low, high, (CENSORED,) if hits == 0 and pool.size < rest else ())
 
@@ -216,7 +215,7 @@ def skewnorm(
     Raises:
         DataError: no references, NaN among them, or a value that is no number.
     """
-    space_size = _space(space_size)
+    space_size, alpha = _space(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
     reason = _why_not_fitted(pool)
@@ -225,7 +224,7 @@ def skewnorm(
     law = SkewNormal.fit(pool)
     finite = np.where(np.isfinite(costs), costs, law.location)
     values = law.tail_bits(finite)
-    errors = _standard_errors(law, pool, finite) * float(stats.norm.ppf(0.5 + confidence / 2.0))
+    errors = _standard_errors(law, pool, finite) * float(stats.norm.ppf(1.0 - alpha / 2.0))
     limit = math.log2(space_size)
 
     def one(cost: float, value: float, error: float) -> Estimate:
@@ -327,6 +326,12 @@ def _nothing(flag: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, (flag,))
 
 
+def _error_rate(confidence: float) -> float:
+    if not 0.0 < confidence < 1.0:
+        raise DataError("confidence", "a number between 0 and 1", shown(confidence), "Give 0.95 for 95 %.")
+    return 1.0 - confidence
+
+
 def _space(space_size: int) -> int:
     if not is_int(space_size) or space_size < 1:
         raise DataError(
@@ -338,7 +343,7 @@ def _space(space_size: int) -> int:
 def _numbers(values: ArrayLike, argument: str) -> Floats:
     try:
         numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(argument, "numbers, in bits", shown(values), "Give one log-perplexity for each.") from error
     if numbers.ndim != 1:
         raise DataError(argument, "one axis", f"an array of shape {numbers.shape}", "Give a flat list.")
