@@ -35,7 +35,8 @@ class ExposureCallback(TrainerCallback):
 
     Keys, after the prefix of the evaluation (`eval_`): `exposure_mean`, `exposure_max`, `exposure_x{repetitions}`
     (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean` (the control, 1.4 bits on
-    average), `exposure_seconds`; all in bits but the last, higher means better memorised. The record file
+    average), in bits, higher means better memorised; `exposure_censored`, how many canaries were likelier than every
+    reference, so that the numbers are too low for them; `exposure_seconds`. The record file
     `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with a text. A
     training that starts at some step drops the lines of later steps, which it will write anew.
 

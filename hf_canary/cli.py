@@ -16,12 +16,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from . import __version__
 from .errors import CanaryError
 
 NOT_PROVEN = 3
 
 app = typer.Typer(
-    help="Put canaries into training data, watch their exposure, and prove what can be extracted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +29,22 @@ app = typer.Typer(
 )
 _out = Console()
 _err = Console(stderr=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Put canaries into training data, watch their exposure, and prove what can be extracted."""
+
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]
 ContextOption = Annotated[str | None, typer.Option(help="Text before the canary: conditioned on, not summed.")]
@@ -145,7 +161,8 @@ def measure(
         return
     _out.print(_table(report))
     twins = report.summary()["exposure_twin_mean"]
-    _say(f"Twins, never inserted: {twins:.2f} bits on average. Exposure in bits; ≥: no reference was as likely.")
+    _say(f"Twins, never inserted: {twins:.2f} bits on average. Exposure in bits.")
+    _say("≥: no reference was as likely; what is sure at 95 % is the lower end of the interval.")
 
 
 def main() -> None:

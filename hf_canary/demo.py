@@ -46,6 +46,7 @@ TEMPLATE = "The random number is {digit:9}"
 _REPETITIONS = (1, 4, 16, 64)
 _MOST_CHARACTERS = 500_000
 _FEWEST_ROWS = 20
+_TEXT_SUFFIXES = (".txt", ".text", ".md", ".rst")
 _MARK = ".hf-canary-demo"
 _PICTURES = ("exposure-over-training.png", "exposure-against-repetitions.png", "reference-histogram.png")
 
@@ -82,7 +83,11 @@ def run(settings: Settings, console: Console) -> Extraction:
         train_rows = canaries.inject(split["train"])
         characters = sum(map(len, rows["text"]))
         copies = len(train_rows) - len(split["train"])
-        _say(console, f"{len(rows):,} paragraphs, {characters:,} characters: {_corpus_name(settings.corpus)}.")
+        _say(
+            console,
+            f"{len(rows):,} paragraphs, {characters:,} characters: {_corpus_name(settings.corpus)}; "
+            "5 % of them for validation.",
+        )
         _say(
             console,
             f'{len(canaries)} canaries "{TEMPLATE}", inserted {_listed(_REPETITIONS)} times: {copies} rows among '
@@ -228,6 +233,8 @@ def _rows(corpus: str | None) -> datasets.Dataset:
 
 
 def _loaded(corpus: str) -> datasets.Dataset:
+    if not Path(corpus).exists() and (Path(corpus).suffix in _TEXT_SUFFIXES or corpus.startswith((".", "/", "~"))):
+        raise DataError("--corpus", "a file or folder that is there", shown(corpus), "Check the path.")
     try:
         if Path(corpus).is_file():
             rows = datasets.load_dataset("text", data_files=corpus, sample_by="paragraph", split="train")
@@ -303,6 +310,7 @@ def _header(canaries: CanarySet) -> str:
     return (
         "Exposure in bits, the median of each level. A canary never seen has 1.4 on average;\n"
         f"{math.log2(canaries[0].format.space_size):.1f} is the most there is. ≥: no random candidate was as likely.\n"
+        "The skew-normal extrapolates, and may pass what there is.\n"
         "\n"
         f"      validat. {'sampled, inserted':>{width}} {'':6}  {'skew-normal, inserted':>{width}}\n"
         f"epoch    loss {names} {'twins':>6}  {names}"
@@ -356,7 +364,7 @@ def _tell(canaries: CanarySet, last: ExposureReport, found: Extraction, console:
         inserted = next((canary for canary in canaries if canary.fill == best.fill), None)
         _say(console, f"  found         {best.text}")
         _say(console, f"  which is      {_origin(inserted)}")
-        _say(console, f"  log-perplexity {best.log_perplexity:.2f} bits")
+        _say(console, f"  log-perpl.    {best.log_perplexity:.2f} bits")
         _say(console, f"  expanded      {found.expanded:,} prefixes, of |R| = {space:,} candidates")
         _say(console, f"  {found.proof}\n")
     for level in last.levels:
@@ -379,7 +387,7 @@ def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> s
         sense = "not memorised: canaries never seen look like this"
     else:
         values = ", ".join(_bounded(each.value, CENSORED in each.flags) for each in here)
-        sense = f"exposures of {values} bits; a canary never seen passes 5 once in 32"
+        sense = f"exposures of {values} bits; a canary never seen passes 5 bits once in 32 times"
     return f"  Inserted {pictures.times(copies)}: {sense}."
 
 

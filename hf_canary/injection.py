@@ -141,7 +141,7 @@ def _check_dataset(dataset: object, column: str) -> None:
             "dataset",
             "a datasets.Dataset, or a DatasetDict with a train split",
             f"a {type(dataset).__name__}",
-            "Load it without streaming, or build one with Dataset.from_dict or Dataset.from_list.",
+            "Streams and plain lists are not supported: load without streaming, or build one with Dataset.from_dict.",
         )
     if len(dataset) == 0:
         raise DataError("dataset", "at least one row", "an empty dataset", "Inject before you filter, not after.")
@@ -153,7 +153,7 @@ def _check_dataset(dataset: object, column: str) -> None:
             "column",
             "a column of strings",
             f"{column!r} of type {shown(feature)}",
-            "Inject into the text, before it is tokenised.",
+            "Inject into plain text, before it is tokenised; chats and translation pairs are not supported yet.",
         )
 
 

@@ -177,7 +177,9 @@ class ExposureReport:
         """Plain floats: exposure in bits by the `auto` estimator and by the skew-normal, and of the twins.
 
         Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), the same three
-        with `exposure_skewnorm_`, `exposure_twin_mean` and `exposure_seconds`. NaN where there is nothing to say.
+        with `exposure_skewnorm_`, `exposure_censored` (how many canaries were likelier than every reference, so that
+        the numbers before are too low for them), `exposure_twin_mean` and `exposure_seconds`. NaN where there is
+        nothing to say.
         """
         summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
         for estimator, prefix in _SUMMARISED.items():
@@ -187,6 +189,9 @@ class ExposureReport:
             for level in self.levels:
                 summary[f"{prefix}x{level.repetitions}"] = level.values.get(estimator, math.nan)
         twins = [e.value for e in self.twins if e.estimator == "auto" and not math.isnan(e.value)]
+        summary["exposure_censored"] = float(
+            sum(CENSORED in each.flags for each in self.exposures if each.estimator == "auto")
+        )
         summary["exposure_twin_mean"] = statistics.fmean(twins) if twins else math.nan
         summary["exposure_seconds"] = self.seconds
         return summary
@@ -218,7 +223,7 @@ def summary_keys(canaries: CanarySet) -> list[str]:
     """The keys of `ExposureReport.summary()`, which depend on the repetition levels alone."""
     parts = ["mean", "max", *(f"x{copies}" for copies in canaries.repetitions)]
     keys = [prefix + part for prefix in _SUMMARISED.values() for part in parts]
-    return [*keys, "exposure_twin_mean", "exposure_seconds"]
+    return [*keys, "exposure_censored", "exposure_twin_mean", "exposure_seconds"]
 
 
 def measure_exposure(

@@ -110,6 +110,15 @@ def test_an_edited_canaries_file_is_refused(folder, tmp_path):
     assert "digest" in result.stderr
 
 
+def test_version():
+    """The version of the package, and nothing else."""
+    from hf_canary import __version__
+
+    result = RUNNER.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.strip() == __version__
+
+
 @pytest.mark.parametrize("command", [[], ["demo"], ["extract"], ["measure"]])
 def test_help_teaches(command):
     """Each command says what it does and what its options mean."""

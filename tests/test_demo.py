@@ -72,7 +72,7 @@ def test_the_most_repeated_canary_is_extracted_with_a_proof(demo):
     assert "of |R| = 1,000,000,000" in printed
     folder = demo[0] / "left here" / "checkpoint"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    printed_bits = float(re.search(r"log-perplexity +([\d.]+) bits", printed)[1])
+    printed_bits = float(re.search(r"log-perpl\. +([\d.]+) bits", printed)[1])
     assert log_perplexity(model, tokenizer, [found])[0] == pytest.approx(printed_bits, abs=0.006)
 
 
@@ -150,9 +150,7 @@ def test_an_interrupt_leaves_whole_files(tmp_path, corpus):
     assert {path.name for path in record.parent.iterdir()} == {".hf-canary-demo", "canaries.json", "exposure.jsonl"}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [("one paragraph", "at least 20 paragraphs"), (None, "cannot be loaded")]
-)
+@pytest.mark.parametrize(("content", "message"), [("one paragraph", "at least 20 paragraphs"), (None, "that is there")])
 def test_a_corpus_that_will_not_do(tmp_path, content, message):
     """Too little text, or none: a typed error in one line, before anything is trained."""
     file = tmp_path / "own.txt"

@@ -138,6 +138,7 @@ def test_summary_and_file(lstm, tokenizer, tmp_path):
     skewed = [e.value for e in report if e.estimator == "skewnorm"]
     assert summary["exposure_mean"] == pytest.approx(np.mean(auto))
     assert summary["exposure_max"] == max(auto)
+    assert summary["exposure_censored"] == sum("censored" in e.flags for e in report if e.estimator == "auto")
     assert summary["exposure_x2"] == np.median(auto[3:])
     assert summary["exposure_skewnorm_x1"] == np.median(skewed[:3])
     assert summary["exposure_twin_mean"] == pytest.approx(
