@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import exposures
 from .canaries import CanarySet
 from .errors import DataError, is_int, shown
-from .exposures import CENSORED, Estimate
+from .exposures import CENSORED, Estimate, Floats
 from .files import write_json
 from .formats import CanaryFormat
 from .language_model import LanguageModel, evaluating
 from .token_tree import Encoding, encode
 from .walks.score import score
-
-Floats = NDArray[np.float64]
 
 # `auto` is the estimator that can be trusted at the least cost; with these walks that is the sampled one.
 _ESTIMATORS: Mapping[str, Callable[..., list[Estimate]]] = {

@@ -161,7 +161,7 @@ class TokenTree:
         texts = [self.text(path) for path in paths]
         for text, path, ids in zip(texts, paths, encode(tokenizer, texts, context=context).sequences, strict=True):
             if ids != [*self.prompt, *path]:
-                raise _merging(tokenizer, text)
+                raise _merging(text)
 
     def _check_candidates(self, tokenizer: Any, context: str | None) -> None:
         """Compare the tokenizer's own encodings with the concatenation of their characters'.
@@ -173,14 +173,14 @@ class TokenTree:
         ids = tokenizer(pairs, add_special_tokens=False, return_attention_mask=False)["input_ids"] if pairs else []
         for pair, sequence in zip(pairs, ids, strict=True):
             if sequence != [self._token_of[character] for character in pair]:
-                raise _merging(tokenizer, pair)
+                raise _merging(pair)
         format = self.format
         texts = format.covering_candidates()
         texts += [format.render(fill) for fill in format.sample(min(_CHECKED_CANDIDATES, format.space_size), "check")]
         encoding = encode(tokenizer, texts, context=context)
         for text, sequence in zip(texts, encoding.sequences, strict=True):
             if sequence[encoding.conditioned :] != [self._token_of[character] for character in text]:
-                raise _merging(tokenizer, text)
+                raise _merging(text)
 
     def _number(self, state: _State) -> int:
         if state not in self._number_of:
@@ -230,15 +230,15 @@ def _tokens_of_characters(format: CanaryFormat, tokenizer: Any) -> dict[str, int
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in sequence:
             raise _unknown_characters(tokenizer, character)
         if len(sequence) != 1 or sequence[0] in tokens.values():
-            raise _merging(tokenizer, character)
+            raise _merging(character)
         tokens[character] = sequence[0]
     return tokens
 
 
-def _merging(tokenizer: Any, text: str) -> ModelError:
+def _merging(text: str) -> ModelError:
     return ModelError(
         "tokenizer",
         "one token for each character of the format",
-        f"a {type(tokenizer).__name__} that encodes {shown(text)} otherwise",
+        f"one that encodes {shown(text)} otherwise",
         "Extraction works with character tokenizers so far; measure_exposure and ExposureCallback work with any.",
     )

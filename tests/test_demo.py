@@ -1,5 +1,6 @@
 """The demonstration at reduced size, as a newcomer runs it: the command, what it prints, what it leaves."""
 
+import io
 import json
 import os
 import re
@@ -10,15 +11,17 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import matplotlib.image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_canary.models as models
 from hf_canary import CanarySet, log_perplexity
-from hf_canary.demo import TEMPLATE, windows
+from hf_canary.demo import TEMPLATE, Settings, run, windows
 from tests import oracles
 
 
@@ -92,6 +95,16 @@ def test_piped_it_prints_plain_lines(demo):
     assert float(rows[-1][1]) < float(rows[0][1])
     table = [line for line in printed.splitlines() if re.match(r" +\d+ +\d+\.\d{3} ", line)]
     assert all(len(line) < 80 and len(line.split()) == 11 for line in table)
+
+
+def test_on_a_terminal_it_shows_its_progress(tmp_path, corpus):
+    """Bars for the training and each look, a line for the search, and the same table between them."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=100)
+    run(Settings(tmp_path / "out", corpus=str(corpus), epochs=1, num_references=200), console)
+    for words in ("Training", "Looking", "Searching", "epoch    loss"):
+        assert words in shown.getvalue()
+    assert not datasets.are_progress_bars_disabled()  # what was switched off for the while is on again
 
 
 def test_what_it_printed_runs_in_a_fresh_interpreter(demo, tmp_path):

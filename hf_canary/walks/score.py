@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..language_model import LanguageModel, States
+from ..language_model import Floats, LanguageModel, States
 
-Floats = NDArray[np.float64]
 Tokens = tuple[int, ...]
 
 
