@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
@@ -168,7 +169,7 @@ def measure(
 def main() -> None:
     """The entry point."""
     # torch is imported later. Its threads wait for one another by spinning, which on a busy machine makes a training
-    # step ten times slower and more; asleep, they cost nothing where the machine is idle.
+    # step ten times slower and more; asleep, they leave the cores to whoever has work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     app()
@@ -247,6 +248,4 @@ def _say(line: str) -> None:
 
 
 def _escaped(text: str) -> str:
-    from rich.markup import escape
-
     return escape(text)

@@ -73,9 +73,9 @@ class Settings:
 def run(settings: Settings, console: Console) -> Extraction:
     """Run the whole path and leave `settings.out`; everything that a person should read goes to `console`."""
     pictures.check_matplotlib()
-    _claim(settings.out)
     with _quiet():
         rows = _rows(settings.corpus)
+        _claim(settings.out)  # now that the text is there: what an earlier run left does not go for a slip in --corpus
         split = rows.train_test_split(test_size=0.05, seed=settings.seed)
         format = CanaryFormat(TEMPLATE)
         canaries = CanarySet.draw(format, repetitions=_REPETITIONS, per_repetition=3, seed=settings.seed)

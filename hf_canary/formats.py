@@ -303,7 +303,7 @@ class CanaryFormat:
             >>> sorted(CanaryFormat("a{b}", spaces={"b": ["x", "yz"]}).adjacent_characters())
             ['ax', 'ay', 'yz']
         """
-        written = [_entries(piece) for piece in self.pieces]
+        written = [entries_of(piece) for piece in self.pieces]
         inside = {entry[at : at + 2] for entries in written for entry in entries for at in range(len(entry) - 1)}
         ends = [({entry[0] for entry in entries}, {entry[-1] for entry in entries}) for entries in written]
         return inside | {a + b for (_, lasts), (firsts, _) in itertools.pairwise(ends) for a in lasts for b in firsts}
@@ -524,7 +524,7 @@ def _readings(piece: Piece, text: str, start: int) -> Iterator[tuple[int, int]]:
                 yield start + length, choice
 
 
-def _entries(piece: Piece) -> tuple[str, ...]:
+def entries_of(piece: Piece) -> tuple[str, ...]:
     """What one piece can write; a check digit may be any digit."""
     if isinstance(piece, Literal):
         return (piece.text,)
@@ -535,7 +535,7 @@ class _Entries:
     """What one piece can write, indexed by prefix."""
 
     def __init__(self, piece: Piece) -> None:
-        entries = _entries(piece)
+        entries = entries_of(piece)
         self._set = frozenset(entries)
         self._sorted = sorted(entries)
         self._lengths = sorted({len(entry) for entry in entries})

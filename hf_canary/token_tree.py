@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ModelError, shown
-from .formats import CanaryFormat, Hole, Literal, LuhnSums, luhn_digit, luhn_sums
+from .formats import CanaryFormat, Hole, Literal, LuhnSums, entries_of, luhn_digit, luhn_sums
 
 _CHECKED_CANDIDATES = 64
 
@@ -221,9 +221,9 @@ class TokenTree:
 
 def _tokens_of_characters(format: CanaryFormat, tokenizer: Any) -> dict[str, int]:
     """Every character of the candidates with the token that stands for it."""
-    texts = [piece.text for piece in format.pieces if isinstance(piece, Literal)]
-    texts += [entry for hole in set(format.holes) for entry in (hole.space or tuple("0123456789"))]
-    characters = sorted(set("".join(texts)))
+    characters = sorted(
+        {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
+    )
     ids = tokenizer(characters, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     tokens: dict[str, int] = {}
     for character, sequence in zip(characters, ids, strict=True):

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_canary.models as models
 from hf_canary import CanarySet, log_perplexity
 from hf_canary.demo import TEMPLATE, Settings, run, windows
+from hf_canary.errors import DataError
 from tests import oracles
 
 
@@ -173,6 +174,15 @@ def test_a_corpus_that_will_not_do(tmp_path, content, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_slip_in_the_corpus_costs_no_earlier_run(tmp_path):
+    """What a demonstration left stays until there is a text for the next one."""
+    for name in (".hf-canary-demo", "canaries.json"):
+        (tmp_path / name).write_text("left")
+    with pytest.raises(DataError, match="--corpus"):
+        run(Settings(tmp_path, corpus=str(tmp_path / "slip.txt")), Console(file=io.StringIO()))
+    assert (tmp_path / "canaries.json").read_text() == "left"
 
 
 def test_a_folder_of_somebody_elses_is_not_touched(tmp_path):
