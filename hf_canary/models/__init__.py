@@ -10,14 +10,18 @@ from pathlib import Path
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..errors import ModelError, shown
+from .cnn import CNNConfig, CNNForCausalLM
+from .gru import GRUConfig, GRUForCausalLM
 from .lstm import LSTMConfig, LSTMForCausalLM
 from .state_cache import StateCache
 from .tokenizers import character_tokenizer
+from .wavenet import WaveNetConfig, WaveNetForCausalLM
 
 __all__ = ["LSTMConfig", "LSTMForCausalLM", "StateCache", "character_tokenizer", "config_file"]
 
-AutoConfig.register(LSTMConfig.model_type, LSTMConfig, exist_ok=True)
-AutoModelForCausalLM.register(LSTMConfig, LSTMForCausalLM, exist_ok=True)
+for model in (LSTMForCausalLM, GRUForCausalLM, CNNForCausalLM, WaveNetForCausalLM):
+    AutoConfig.register(model.config_class.model_type, model.config_class, exist_ok=True)
+    AutoModelForCausalLM.register(model.config_class, model, exist_ok=True)
 
 
 def config_file(name: str) -> Path:

@@ -1,0 +1,84 @@
+"""The convolutional language model of the paper: causal convolutions, one upon the other.
+
+    y_t = relu(b + Σ_{j<kernel} W_j x_{t-j})    in each layer, over the layer below; x is the embedding
+    logits_t = W y_t + b                        over the last
+
+Before a text all inputs are zero. A token is seen by the `num_hidden_layers (kernel_size - 1)` after it, and no more:
+its state is that many tokens wide, however long the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .causal import CausalModel, SizedConfig
+from .layers import CausalConvolution
+
+
+class CNNConfig(SizedConfig):
+    """Sizes of the model: `num_hidden_layers` convolutions of `hidden_size` filters.
+
+    Args:
+        vocab_size: of the tokenizer.
+        embedding_size: width of the embedding.
+        hidden_size: filters of each layer.
+        num_hidden_layers: layers.
+        kernel_size: tokens that a filter sees: one and those before it.
+        dropout: on the embeddings and after each layer, while training.
+    """
+
+    model_type = "hf-canary-cnn"
+    sizes: ClassVar[tuple[str, ...]] = (*SizedConfig.sizes, "kernel_size")
+
+    vocab_size: int = 64
+    embedding_size: int = 168
+    hidden_size: int = 188
+    num_hidden_layers: int = 2
+    kernel_size: int = 9
+    dropout: float = 0.0
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+
+
+class CNNLayer(GradientCheckpointingLayer, CausalConvolution):
+    """A causal convolution and its rectifier."""
+
+    def forward(
+        self, inputs: torch.Tensor, state: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs, state = CausalConvolution.forward(self, inputs, state, lengths)
+        return outputs.relu(), state
+
+
+class CNNForCausalLM(CausalModel):
+    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+
+    config_class = CNNConfig
+    _gain = 2**0.5  # a rectifier halves the power (He et al. 2015)
+
+    def __init__(self, config: CNNConfig) -> None:
+        widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
+        layers = (CNNLayer(inputs, outputs, config.kernel_size) for inputs, outputs in pairwise(widths))
+        super().__init__(config, layers, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()
+
+    def run(
+        self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        after = []
+        hidden = self.dropout(embedded).transpose(1, 2)
+        for layer, state in zip(self.layers, states, strict=True):
+            hidden, state = layer(hidden, state, lengths)
+            hidden = self.dropout(hidden)
+            after.append(state)
+        return hidden.transpose(1, 2), after
