@@ -44,14 +44,51 @@ class TableModel(nn.Module):
         return CausalLMOutputWithPast(logits=torch.stack([torch.stack(row) for row in rows]))
 
 
+def models_of_the_paper():
+    """Small sizes of each causal architecture, all different, so that none can stand for another."""
+
+    def small(model, **sizes):
+        return lambda vocab_size: model(model.config_class(vocab_size=vocab_size, **sizes))
+
+    return {
+        "lstm": small(models.LSTMForCausalLM, hidden_size=24, embedding_size=12),
+        "gru": small(models.GRUForCausalLM, hidden_size=20, embedding_size=12, num_hidden_layers=3),
+        "cnn": small(models.CNNForCausalLM, hidden_size=18, embedding_size=10, num_hidden_layers=3, kernel_size=3),
+        "wavenet": small(models.WaveNetForCausalLM, hidden_size=16, num_hidden_layers=3, kernel_size=2),
+        "awd-lstm": small(models.AWDLSTMForCausalLM, hidden_size=20, embedding_size=14),
+    }
+
+
+def small_translation(cell, attention, vocab_size, seed=0, **options):
+    """A random encoder-decoder; token 2 starts a target and 3 ends it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = models.TranslationConfig(
+            cell=cell,
+            attention=attention,
+            vocab_size=vocab_size,
+            embedding_size=10,
+            hidden_size=16,
+            pad_token_id=0,
+            decoder_start_token_id=2,
+            eos_token_id=3,
+            **options,
+        )
+        model = models.RNNForConditionalGeneration(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3.0)
+    return model
+
+
 def small_model(kind: str, vocab_size: int, seed: int = 0):
     """A random model with sharp preferences, so that no two candidates are nearly alike."""
     if kind == "table":
         return TableModel(vocab_size, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if kind == "lstm":
-            model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=vocab_size, hidden_size=24, embedding_size=12))
+        if kind in models_of_the_paper():
+            model = models_of_the_paper()[kind](vocab_size)
         elif kind == "gpt2":
             model = GPT2LMHeadModel(
                 GPT2Config(vocab_size=vocab_size, n_positions=64, n_embd=24, n_layer=2, n_head=2, bos_token_id=2)

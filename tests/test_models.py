@@ -1,190 +1,433 @@
-"""Our models are ordinary citizens: saved, loaded, decoded and trained like any other."""
+"""Our causal models are what their equations say, and ordinary citizens: decoded, masked, saved, resized like any."""
 
+import copy
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, pipeline
 
 import hf_canary.models as models
 from hf_canary.errors import ModelError
-from tests import oracles
+from tests import oracles, oracles_models
+
+KINDS = sorted(oracles.models_of_the_paper())
+VOCABULARY = 20
 
 
-def plain_lstm(model, ids):
-    """The equations with torch's LSTM alone: (rows, tokens, vocab_size) logits."""
-    lstm = nn.LSTM(model.config.embedding_size, model.config.hidden_size, model.config.num_hidden_layers)
-    lstm.load_state_dict(model.lstm.state_dict())
-    hidden, _ = lstm(nn.functional.embedding(ids.T, model.embedding.weight))
-    return nn.functional.linear(hidden, model.lm_head.weight, model.lm_head.bias).transpose(0, 1)
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
 
 
-def test_forward_is_the_equations(lstm):
-    """Embedding, LSTM, linear head."""
-    ids = torch.randint(0, 20, (3, 7), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(lstm(input_ids=ids).logits, plain_lstm(lstm, ids))
+@pytest.fixture(scope="module")
+def model(kind):
+    return oracles.small_model(kind, VOCABULARY).eval()
 
 
-def test_one_gate_by_hand():
-    """A single unit, a single step, written out: h = o · tanh(i · g) from c = 0."""
-    model = models.LSTMForCausalLM(
-        models.LSTMConfig(vocab_size=3, embedding_size=1, hidden_size=1, num_hidden_layers=1)
-    )
-    x = model.embedding.weight[2, 0]
-    i, _, g, o = (model.lstm.weight_ih_l0[:, 0] * x + model.lstm.bias_ih_l0 + model.lstm.bias_hh_l0).unbind()
-    h = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
-    expected = model.lm_head.weight[:, 0] * h + model.lm_head.bias
-    torch.testing.assert_close(model(input_ids=torch.tensor([[2]])).logits[0, 0], expected)
+def random_ids(rows, tokens, seed=0):
+    # Without 0, which `generate` takes for padding.
+    return torch.randint(1, VOCABULARY, (rows, tokens), generator=torch.Generator().manual_seed(seed))
 
 
-def test_stepwise_equals_the_full_pass_and_states_fork(lstm):
-    """Token by token with the cache, rows reordered between steps."""
-    ids = torch.randint(0, 20, (4, 6), generator=torch.Generator().manual_seed(1))
-    full = lstm(input_ids=ids).logits
-    output = lstm(input_ids=ids[:, :3], use_cache=True)
-    torch.testing.assert_close(output.logits, full[:, :3])
-    cache, order = output.past_key_values, torch.tensor([3, 0, 0, 2, 1])
-    assert cache.get_seq_length() == 3
+@torch.no_grad()
+def logits_of(model, ids, **options):
+    return model(input_ids=ids, **options).logits
+
+
+def test_forward_is_the_equations(model, kind):
+    """Written out token by token in float64, from the weights alone."""
+    ids = random_ids(2, 12)
+    for row in range(2):
+        expected = oracles_models.CAUSAL_LOGITS[kind](model, ids[row].tolist())
+        np.testing.assert_allclose(logits_of(model, ids)[row], expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_stepwise_equals_the_full_pass(model):
+    """One token at a time, or in pieces of any size, with the cache between them."""
+    ids = random_ids(3, 14, seed=1)
+    full = logits_of(model, ids)
+    for pieces in ([1] * 14, [5, 1, 8], [2, 12], [13, 1]):
+        cache, done = None, 0
+        for piece in pieces:
+            with torch.no_grad():
+                output = model(input_ids=ids[:, done : done + piece], past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            torch.testing.assert_close(output.logits, full[:, done : done + piece], atol=1e-5, rtol=1e-5)
+            done += piece
+            assert cache.get_seq_length() == done
+
+
+def test_states_are_selected_and_repeated_exactly(model):
+    """Rows in any order, several times: bit for bit, and each goes on as the text that it is."""
+    ids, order = random_ids(4, 6, seed=2), torch.tensor([3, 0, 0, 2, 1])
+    with torch.no_grad():
+        cache = model(input_ids=ids[:, :5], use_cache=True).past_key_values
+    before = [tensor.clone() for tensor in cache.rows()]
     cache.reorder_cache(order)
-    for place in range(3, 6):
-        step = lstm(input_ids=ids[order, place : place + 1], past_key_values=cache, use_cache=True)
-        torch.testing.assert_close(step.logits[:, 0], full[order, place])
+    assert all(torch.equal(new, old[order]) for new, old in zip(cache.rows(), before, strict=True))
+    cache.batch_repeat_interleave(2)
+    assert all(torch.equal(new, old[order.repeat_interleave(2)]) for new, old in zip(cache.rows(), before, strict=True))
+    cache.batch_select_indices(torch.arange(0, 10, 2))
+    step = logits_of(model, ids[order, 5:], past_key_values=cache, use_cache=True)
+    torch.testing.assert_close(step[:, 0], logits_of(model, ids)[order, 5], atol=1e-5, rtol=1e-5)
 
 
-def test_padding_on_the_right_changes_nothing_before_it(lstm):
-    """A mask is not needed for it."""
-    ids = torch.tensor([[5, 6, 7, 8]])
-    padded = torch.tensor([[5, 6, 7, 8, 0, 0]])
-    torch.testing.assert_close(lstm(input_ids=padded).logits[:, :4], lstm(input_ids=ids).logits)
+def test_a_token_changes_nothing_before_it(model):
+    """... at any place, and something at that place."""
+    ids = random_ids(1, 12, seed=3)
+    full = logits_of(model, ids)
+    for place in range(12):
+        changed = ids.clone()
+        changed[0, place] = changed[0, place] % (VOCABULARY - 1) + 1
+        other = logits_of(model, changed)
+        torch.testing.assert_close(other[:, :place], full[:, :place], atol=1e-6, rtol=1e-6)
+        assert not torch.allclose(other[:, place], full[:, place])
 
 
-def test_loss_is_the_mean_over_shifted_labels(lstm):
+def test_a_step_costs_the_same_after_any_text(model):
+    """Work and state are as large after 60 tokens as after 3; counted, not timed."""
+    costs = []
+    for length in (3, 60):
+        with torch.no_grad():
+            cache = model(input_ids=random_ids(1, length), use_cache=True).past_key_values
+            with FlopCounterMode(display=False) as counter:
+                model(input_ids=random_ids(1, 1), past_key_values=cache, use_cache=True)
+        costs.append((counter.get_total_flops(), sum(tensor.numel() for tensor in cache.rows())))
+    assert costs[0] == costs[1]
+    assert costs[0][0] > 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=3))
+def test_masked_tokens_are_skipped(rows):
+    """Left, right, or in the middle: the other tokens get what they get without them, and so does the state."""
+    mask = torch.tensor(rows).long()
+    ids = random_ids(len(rows), 9, seed=4)
+    following = random_ids(len(rows), 1, seed=5)
+    for kind in KINDS:
+        model = oracles.small_model(kind, VOCABULARY).eval()
+        with torch.no_grad():
+            output = model(input_ids=ids, attention_mask=mask, use_cache=True)
+            longer = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            step = logits_of(model, following, attention_mask=longer, past_key_values=output.past_key_values)
+        for row, real in enumerate(mask.bool()):
+            text = torch.cat([ids[row, real], following[row]])[None]
+            alone = logits_of(model, text)[0]
+            tolerance = {"atol": 1e-6 * alone.abs().max().item(), "rtol": 1e-5}
+            torch.testing.assert_close(output.logits[row, real], alone[:-1], **tolerance)
+            torch.testing.assert_close(step[row, 0], alone[-1], **tolerance)
+
+
+def test_padding_on_the_right_changes_nothing_before_it(model):
+    """No mask is needed for it, and with one the logits are the same, with and without a cache."""
+    ids = random_ids(1, 6, seed=6)
+    padded, mask = torch.cat([ids, ids.new_zeros(1, 4)], dim=1), torch.tensor([[1] * 6 + [0] * 4])
+    expected = logits_of(model, ids)
+    for options in ({}, {"attention_mask": mask}, {"attention_mask": mask, "use_cache": False}):
+        torch.testing.assert_close(logits_of(model, padded, **options)[:, :6], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_loss_is_the_mean_over_shifted_labels(model):
     """−100 is left out, as everywhere in transformers."""
     ids = torch.tensor([[5, 6, 7, 8], [9, 4, 3, 3]])
     labels = torch.tensor([[5, 6, 7, 8], [9, 4, -100, -100]])
-    log_probabilities = torch.log_softmax(lstm(input_ids=ids).logits, -1)
+    output = model(input_ids=ids, labels=labels)
+    log_probabilities = torch.log_softmax(output.logits, -1)
     picked = [log_probabilities[0, t, ids[0, t + 1]] for t in range(3)] + [log_probabilities[1, 0, 4]]
-    torch.testing.assert_close(lstm(input_ids=ids, labels=labels).loss, -torch.stack(picked).mean())
+    torch.testing.assert_close(output.loss, -torch.stack(picked).mean())
+    torch.testing.assert_close(model(input_ids=ids, labels=labels, return_dict=False)[0], output.loss)
 
 
-def test_saved_and_loaded_it_is_bitwise_the_same(lstm, tokenizer, tmp_path):
-    """Through the Auto classes, in safetensors."""
-    lstm.save_pretrained(tmp_path)
-    assert (tmp_path / "model.safetensors").exists()
+def test_logits_that_are_kept(model):
+    """The last so many, or those of an index."""
+    ids = random_ids(2, 7)
+    full = logits_of(model, ids)
+    torch.testing.assert_close(logits_of(model, ids, logits_to_keep=2), full[:, -2:])
+    torch.testing.assert_close(logits_of(model, ids, logits_to_keep=torch.tensor([0, 4])), full[:, [0, 4]])
+
+
+def test_embeddings_stand_for_ids(model):
+    """`inputs_embeds` of the same tokens gives the same logits."""
+    ids = random_ids(2, 5)
+    embedded = model.get_input_embeddings()(ids).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model(inputs_embeds=embedded).logits, logits_of(model, ids))
+
+
+def test_saved_and_loaded_it_is_bitwise_the_same(model, kind, tmp_path):
+    """Through the Auto classes, in safetensors, in an interpreter that only imports `hf_canary.models`."""
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("model*")) == ["model.safetensors"]
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert isinstance(loaded, models.LSTMForCausalLM)
-    for name, tensor in lstm.state_dict().items():
+    assert type(loaded) is type(model)
+    for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
+    assert torch.equal(logits_of(loaded, random_ids(2, 5)), logits_of(model, random_ids(2, 5)))
 
 
-def test_greedy_generation_is_the_argmax_by_hand(lstm, tokenizer):
-    """generate() uses the cache; the loop below has none."""
-    ids = tokenizer("the ", return_tensors="pt").input_ids
-    by_hand = ids
-    for _ in range(8):
-        by_hand = torch.cat([by_hand, lstm(input_ids=by_hand).logits[:, -1:].argmax(-1)], dim=1)
-    assert torch.equal(
-        lstm.generate(ids, max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=0), by_hand
-    )
-
-
-def test_beam_search_with_all_beams_is_exhaustive(lstm, tokenizer):
-    """With as many beams as the vocabulary, two tokens on are the best of all pairs."""
-    ids = tokenizer("the ", return_tensors="pt").input_ids
-    vocabulary = len(tokenizer)
-    found = lstm.generate(
-        ids, max_new_tokens=2, num_beams=vocabulary, do_sample=False, eos_token_id=None, pad_token_id=0
-    )
-    pairs = torch.cartesian_prod(torch.arange(vocabulary), torch.arange(vocabulary))
-    logits = lstm(input_ids=torch.cat([ids.expand(len(pairs), -1), pairs], dim=1)).logits.log_softmax(-1)
-    rows = torch.arange(len(pairs))
-    costs = logits[rows, -3, pairs[:, 0]] + logits[rows, -2, pairs[:, 1]]
-    assert found[0, -2:].tolist() == pairs[costs.argmax()].tolist()
-
-
-def test_the_papers_lstm_has_its_size():
-    """620 thousand parameters with Penn Treebank's 50 characters (Table 2), counted from the equations too."""
-    config = AutoConfig.from_pretrained(models.config_file("lstm-2x200"))
-    model = AutoModelForCausalLM.from_config(config)
-    v, e, h = config.vocab_size, config.embedding_size, config.hidden_size
-    counted = v * e + 4 * h * (e + h + 2) + 4 * h * (h + h + 2) + h * v + v
-    assert (v, h, config.num_hidden_layers) == (50, 200, 2)
-    assert model.num_parameters() == counted
-    assert abs(counted - 620_000) <= 5_000
-
-
-def test_initial_weights_are_not_tiny_and_come_from_the_seed():
-    """An initialisation that trains: weights of order 1/sqrt(units), a forget gate that starts open."""
-    torch.manual_seed(3)
-    one = models.LSTMForCausalLM(models.LSTMConfig(hidden_size=64))
-    torch.manual_seed(3)
-    same = models.LSTMForCausalLM(models.LSTMConfig(hidden_size=64))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
-    assert one.embedding.weight.std().item() == pytest.approx(1.0, abs=0.05)
-    assert one.lstm.weight_hh_l0.abs().max().item() == pytest.approx(1 / 8, rel=0.05)
-    forget = (one.lstm.bias_ih_l0 + one.lstm.bias_hh_l0)[64:128]
-    assert torch.equal(forget, torch.ones(64))
-
-
-@pytest.mark.parametrize(
-    "change", [{"hidden_size": 0}, {"hidden_size": "wide"}, {"num_hidden_layers": 1.5}, {"dropout": 1.0}]
-)
-def test_bad_configs_are_named(change):
-    """The error names the field."""
-    with pytest.raises(ModelError, match=next(iter(change))):
-        models.LSTMConfig(**change)
-
-
-def test_an_unknown_config_lists_the_known_ones():
-    """... so that a typing error is mended at once."""
-    with pytest.raises(ModelError, match="lstm-2x200"):
-        models.config_file("lstm-2x2000")
-
-
-def test_embeddings_can_be_resized(tokenizer):
-    """Input and output grow together."""
-    model = oracles.small_model("lstm", len(tokenizer))
-    model.resize_token_embeddings(len(tokenizer) + 3, mean_resizing=False)
-    assert model(input_ids=torch.tensor([[len(tokenizer) + 2]])).logits.shape[-1] == len(tokenizer) + 3
-
-
-SPELLED = "a <|endoftext|> b<|pad|><|unk|>"
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.text(max_size=40))
-@example(SPELLED)
-@example("  two  spaces\n\ttabs\r\n ")
-@example("e\u0301 é ﬁ \u200b \U0001f600")
-def test_the_character_tokenizer_is_lossless(text):
-    """On characters that it has seen, any Unicode text comes back as it was, one token for each character."""
-    tokenizer = models.character_tokenizer([text, SPELLED])
-    ids = tokenizer(text).input_ids
-    assert len(ids) == 1 + len(text)
-    assert ids[0] == tokenizer.bos_token_id
-    assert tokenizer.decode(ids[1:], skip_special_tokens=False) == text
-
-
-def test_a_character_never_seen_is_the_unknown_token():
-    """... and only that character."""
-    tokenizer = models.character_tokenizer(["abc"])
-    assert tokenizer("aéc", add_special_tokens=False).input_ids == [3, tokenizer.unk_token_id, 5]
-
-
-def test_the_tokenizer_loads_without_this_package(tmp_path):
-    """AutoTokenizer in a fresh interpreter, with hf_canary barred, gives the same ids."""
-    tokenizer = models.character_tokenizer(["the pin <|endoftext|>"])
-    tokenizer.save_pretrained(tmp_path)
+def test_it_loads_in_a_fresh_interpreter(tmp_path):
+    """Someone who has never heard of this package imports `hf_canary.models`, and no more."""
+    oracles.small_model("wavenet", VOCABULARY).save_pretrained(tmp_path)
     program = (
-        "import sys, json; sys.modules['hf_canary'] = None\n"
-        "from transformers import AutoTokenizer\n"
-        f"print(json.dumps(AutoTokenizer.from_pretrained({str(tmp_path)!r})('the <|endoftext|>p').input_ids))"
+        "import hf_canary.models\n"
+        "from transformers import AutoModelForCausalLM\n"
+        f"print(type(AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})).__name__)"
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert json.loads(output) == tokenizer("the <|endoftext|>p").input_ids
-    assert AutoTokenizer.from_pretrained(tmp_path).bos_token == tokenizer.bos_token
+    assert output.strip() == "WaveNetForCausalLM"
+
+
+def generated(model, ids, steps=7, **options):
+    return model.generate(ids, max_new_tokens=steps, eos_token_id=None, pad_token_id=0, **options)
+
+
+def test_greedy_generation_is_the_argmax_by_hand(model):
+    """generate() uses the cache; the loop below has none."""
+    by_hand = ids = random_ids(3, 4)
+    for _ in range(7):
+        by_hand = torch.cat([by_hand, logits_of(model, by_hand)[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(generated(model, ids, do_sample=False), by_hand)
+
+
+def test_texts_of_different_length_are_generated_together(model):
+    """Padded on the left, each goes on as it does alone."""
+    texts = [[4], [5, 6, 7, 8], [9, 10, 11]]
+    ids = torch.tensor([[0] * (4 - len(text)) + text for text in texts])
+    mask = torch.tensor([[0] * (4 - len(text)) + [1] * len(text) for text in texts])
+    together = generated(model, ids, attention_mask=mask, do_sample=False)
+    for row, text in enumerate(texts):
+        alone = generated(model, torch.tensor([text]), do_sample=False)
+        assert together[row, 4:].tolist() == alone[0, len(text) :].tolist()
+
+
+def test_sampling_does_not_depend_on_the_cache(model):
+    """The same seed draws the same tokens with the cache and by full passes."""
+    drawn = []
+    for use_cache in (True, False):
+        torch.manual_seed(0)
+        drawn.append(generated(model, random_ids(4, 3), do_sample=True, use_cache=use_cache))
+    assert torch.equal(*drawn)
+    assert len({tuple(row) for row in drawn[0][:, 3:].tolist()}) > 1
+
+
+@pytest.mark.parametrize("num_beams", [2, 5])
+def test_beam_search_is_the_slow_one(model, num_beams):
+    """The same text and score as beams that are scored by full passes."""
+    ids = random_ids(1, 3, seed=7)
+    slow, score = oracles_models.slow_beam_search(
+        lambda prefix: logits_of(model, torch.tensor([prefix]))[0, -1].log_softmax(-1), ids[0].tolist(), num_beams, 6
+    )
+    options = {"num_beams": num_beams, "do_sample": False, "length_penalty": 0.0}
+    found = generated(model, ids, 6, return_dict_in_generate=True, output_scores=True, **options)
+    assert found.sequences[0].tolist() == slow
+    assert found.sequences_scores[0].item() == pytest.approx(score, abs=1e-4)
+
+
+def test_the_pipeline_writes(kind, tokenizer):
+    """`pipeline("text-generation")` takes model and tokenizer as they are."""
+    model = oracles.small_model(kind, len(tokenizer))
+    write = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    text = write("the pin", max_new_tokens=4, do_sample=False)[0]["generated_text"]
+    assert text.startswith("the pin")
+    assert len(text) > len("the pin")
+
+
+@pytest.mark.parametrize("size", [VOCABULARY + 3, VOCABULARY - 5])
+def test_embeddings_can_be_resized(kind, size):
+    """Input and output grow and shrink together, tied ones too; the known tokens keep their logits."""
+    model = oracles.small_model(kind, VOCABULARY).eval()
+    ids, kept = random_ids(1, 6) % 14 + 1, min(size, VOCABULARY)
+    before = logits_of(model, ids)
+    model.resize_token_embeddings(size, mean_resizing=False)
+    after = logits_of(model, ids)
+    assert after.shape[-1] == model.config.vocab_size == size
+    torch.testing.assert_close(after[..., :kept], before[..., :kept])
+    model.train()
+    assert torch.isfinite(model(input_ids=ids, labels=ids).loss)
+
+
+def test_checkpointed_gradients_are_the_same(kind):
+    """Recomputed in the backward pass, with the same dropout."""
+    gradients = []
+    for checkpointing in (False, True):
+        model = oracles.small_model(kind, VOCABULARY).train()
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.3
+        if checkpointing:
+            # transformers has renamed it on the way.
+            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+            assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        torch.manual_seed(0)
+        ids = random_ids(3, 8)
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own
+def test_compiled_it_computes_the_same(model):
+    """Through torch.compile's tracer; left padding included."""
+    compiled = torch.compile(copy.deepcopy(model), backend="aot_eager")
+    ids, mask = random_ids(2, 6), torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6])
+    torch.testing.assert_close(logits_of(compiled, ids), logits_of(model, ids), atol=1e-5, rtol=1e-5)
+    masked = logits_of(compiled, ids, attention_mask=mask)[mask.bool()]
+    torch.testing.assert_close(masked, logits_of(model, ids, attention_mask=mask)[mask.bool()], atol=1e-5, rtol=1e-5)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_heads_are_tied_where_the_config_says_so(tied, tmp_path):
+    """One tensor or two, in memory and after loading."""
+    config = models.LSTMConfig(
+        vocab_size=VOCABULARY, embedding_size=8, hidden_size=8, tie_word_embeddings=tied, num_hidden_layers=1
+    )
+    models.LSTMForCausalLM(config).save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert (loaded.lm_head.weight is loaded.embedding.weight) == tied
+
+
+def test_widths_that_cannot_be_tied_are_named():
+    """The error says which width the embedding would need."""
+    with pytest.raises(ModelError, match=r"tie_word_embeddings.*24"):
+        models.LSTMForCausalLM(models.LSTMConfig(embedding_size=12, hidden_size=24, tie_word_embeddings=True))
+
+
+def test_initial_weights_come_from_the_seed_and_are_not_tiny(kind):
+    """The first logits of the paper's sizes vary, so that there is something to learn from, but say little yet."""
+    make = oracles.models_of_the_paper()[kind]
+    torch.manual_seed(3)
+    one = make(50)
+    torch.manual_seed(3)
+    same = make(50)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    loss = one(input_ids=random_ids(8, 30), labels=random_ids(8, 30)).loss.item()
+    assert loss == pytest.approx(np.log(50), abs=0.4)
+    for name, parameter in one.named_parameters():
+        if "weight" in name and "embedding" not in name and "lm_head" not in name:
+            assert parameter.std().item() * parameter[0].numel() ** 0.5 > 0.4, name
+
+
+def test_an_lstms_forget_gate_starts_open():
+    """At 1, all other biases at 0."""
+    bias = models.LSTMForCausalLM(models.LSTMConfig(hidden_size=8)).layers[0].cell
+    assert (bias.bias_ih_l0 + bias.bias_hh_l0).tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+
+
+def without_dropout(model):
+    model.config.embedding_dropout = 0.0
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "weight_drop"):
+            module.weight_drop = 0.0
+
+
+def steps_to_learn(model, tiny):
+    """Adam's steps until a short text is known by heart, 400 at most."""
+    if tiny:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.zero_() if "bias" in name else parameter.normal_(0.0, 0.02)
+    without_dropout(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    ids = random_ids(4, 12, seed=8)
+    for step in range(400):
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        if loss.item() < 0.7:
+            return step
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return 400
+
+
+def test_initial_weights_train(kind):
+    """Sooner than from normal weights of 0.02, which transformers would draw."""
+    make = oracles.models_of_the_paper()[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ours, tiny = steps_to_learn(make(VOCABULARY), False), steps_to_learn(make(VOCABULARY), True)
+    assert ours < 0.8 * tiny
+    assert ours < 400
+
+
+CONFIGS = {name: getattr(models, name) for name in models.__all__ if name.endswith("Config")}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bad_configs_are_named(name):
+    """The error names the field, whichever it is."""
+    config = CONFIGS[name]
+    for field in config.sizes:
+        if field in config.__annotations__ or field == "vocab_size":
+            for value in (0, -3, 1.5, "wide", True, None):
+                with pytest.raises(ModelError, match=field):
+                    config(**{field: value})
+    for field in config.rates:
+        for value in (1.0, -0.1, "much", True):
+            with pytest.raises(ModelError, match=field):
+                config(**{field: value})
+
+
+def test_weight_drop_leaves_out_the_same_weights_at_all_tokens():
+    """The training pass is the evaluation pass of a model whose weights were dropped by hand."""
+    rates = dict.fromkeys(("embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout"), 0.0)
+    config = models.AWDLSTMConfig(vocab_size=VOCABULARY, embedding_size=6, hidden_size=9, weight_drop=0.5, **rates)
+    model = models.AWDLSTMForCausalLM(config)
+    dropped = copy.deepcopy(model)
+    torch.manual_seed(4)
+    for layer in dropped.layers:
+        with torch.no_grad():
+            layer.cell.weight_hh_l0.copy_(nn.functional.dropout(layer.cell.weight_hh_l0, 0.5))
+    ids = random_ids(3, 7)
+    torch.manual_seed(4)
+    output = model.train()(input_ids=ids, labels=ids)
+    torch.testing.assert_close(output.logits, logits_of(dropped.eval(), ids))
+    output.loss.backward()
+    for layer, other in zip(model.layers, dropped.layers, strict=True):
+        left_out = other.cell.weight_hh_l0 == 0
+        assert 0.2 < left_out.float().mean() < 0.8
+        assert not layer.cell.weight_hh_l0.grad[left_out].any()
+        assert layer.cell.weight_hh_l0.grad[~left_out].any()
+
+
+def test_a_dropped_word_is_dropped_wherever_it_stands():
+    """... and the others are scaled up."""
+    config = models.AWDLSTMConfig(vocab_size=VOCABULARY, embedding_size=6, hidden_size=9, embedding_dropout=0.5)
+    model = models.AWDLSTMForCausalLM(config).train()
+    ids = random_ids(4, 30)
+    torch.manual_seed(0)
+    ratio = (model.embed(ids) / model.embedding(ids)).detach().mean(-1)
+    of_word = {word: set(ratio[ids == word].round(decimals=4).tolist()) for word in ids.unique().tolist()}
+    assert all(len(values) == 1 for values in of_word.values())
+    assert set.union(*of_word.values()) == {0.0, 2.0}
+
+
+def test_variational_dropout_is_one_mask_for_a_row():
+    """The same features at all tokens, others in another row; nothing in evaluation; the mean is kept."""
+    from hf_canary.models.recurrent import VariationalDropout
+
+    dropout = VariationalDropout(0.25)
+    torch.manual_seed(0)
+    dropped = dropout(torch.ones(40, 5, 200))
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert not torch.equal(dropped[0], dropped[1])
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(dropout.eval()(dropped), dropped)
+
+
+@pytest.mark.parametrize(("layers", "largest", "expected"), [(4, 512, [1, 2, 4, 8]), (5, 4, [1, 2, 4, 1, 2])])
+def test_dilations_double_and_start_anew(layers, largest, expected):
+    """van den Oord et al. 2016: 1, 2, 4, ..., and again."""
+    assert models.WaveNetConfig(num_hidden_layers=layers, max_dilation=largest).dilations() == expected

@@ -7,21 +7,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ..errors import ModelError, shown
+from .awd_lstm import AWDLSTMConfig, AWDLSTMForCausalLM
 from .cnn import CNNConfig, CNNForCausalLM
 from .gru import GRUConfig, GRUForCausalLM
 from .lstm import LSTMConfig, LSTMForCausalLM
 from .state_cache import StateCache
-from .tokenizers import character_tokenizer
+from .tokenizers import LosslessTokenizer, character_tokenizer, word_tokenizer
+from .translation import RNNForConditionalGeneration, TranslationConfig
 from .wavenet import WaveNetConfig, WaveNetForCausalLM
 
-__all__ = ["LSTMConfig", "LSTMForCausalLM", "StateCache", "character_tokenizer", "config_file"]
+__all__ = [
+    "AWDLSTMConfig",
+    "AWDLSTMForCausalLM",
+    "CNNConfig",
+    "CNNForCausalLM",
+    "GRUConfig",
+    "GRUForCausalLM",
+    "LSTMConfig",
+    "LSTMForCausalLM",
+    "LosslessTokenizer",
+    "RNNForConditionalGeneration",
+    "StateCache",
+    "TranslationConfig",
+    "WaveNetConfig",
+    "WaveNetForCausalLM",
+    "character_tokenizer",
+    "config_file",
+    "config_names",
+    "word_tokenizer",
+]
 
-for model in (LSTMForCausalLM, GRUForCausalLM, CNNForCausalLM, WaveNetForCausalLM):
-    AutoConfig.register(model.config_class.model_type, model.config_class, exist_ok=True)
-    AutoModelForCausalLM.register(model.config_class, model, exist_ok=True)
+CAUSAL = (LSTMForCausalLM, GRUForCausalLM, CNNForCausalLM, WaveNetForCausalLM, AWDLSTMForCausalLM)
+for auto, models in ((AutoModelForCausalLM, CAUSAL), (AutoModelForSeq2SeqLM, (RNNForConditionalGeneration,))):
+    for model in models:
+        config = model.config_class
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoTokenizer.register(config, fast_tokenizer_class=LosslessTokenizer, exist_ok=True)
+        auto.register(config, model, exist_ok=True)
 
 
 def config_file(name: str) -> Path:
@@ -38,11 +63,24 @@ def config_file(name: str) -> Path:
         >>> AutoConfig.from_pretrained(config_file("lstm-2x200")).hidden_size
         200
     """
-    package = Path(__file__).parents[1]
-    # In a wheel the configs lie in the package, in a checkout beside it.
-    folder = next(f for f in (package / "model_configs", package.parent / "model_configs") if f.is_dir())
-    file = folder / f"{name}.json"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.json")))
+    file = _config_folder() / f"{name}.json"
+    if name not in config_names():
+        known = ", ".join(config_names())
         raise ModelError("name", f"one of {known}", shown(name), "Correct the name, or give a config file of your own.")
     return file
+
+
+def config_names() -> list[str]:
+    """The architectures that `config_file` knows, in the order of the alphabet.
+
+    Example:
+        >>> "gru-2x235" in config_names()
+        True
+    """
+    return sorted(path.stem for path in _config_folder().glob("*.json"))
+
+
+def _config_folder() -> Path:
+    # In a wheel the configs lie in the package, in a checkout beside it.
+    package = Path(__file__).parents[1]
+    return next(f for f in (package / "model_configs", package.parent / "model_configs") if f.is_dir())

@@ -17,11 +17,12 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .causal import CausalModel, SizedConfig
-from .layers import CausalConvolution
+from .base import CheckedConfig
+from .causal import CausalModel
+from .convolution import CausalConvolution
 
 
-class CNNConfig(SizedConfig):
+class CNNConfig(CheckedConfig):
     """Sizes of the model: `num_hidden_layers` convolutions of `hidden_size` filters.
 
     Args:
@@ -34,19 +35,13 @@ class CNNConfig(SizedConfig):
     """
 
     model_type = "hf-canary-cnn"
-    sizes: ClassVar[tuple[str, ...]] = (*SizedConfig.sizes, "kernel_size")
+    sizes: ClassVar[tuple[str, ...]] = (*CheckedConfig.sizes, "kernel_size")
 
-    vocab_size: int = 64
     embedding_size: int = 168
     hidden_size: int = 188
     num_hidden_layers: int = 2
     kernel_size: int = 9
     dropout: float = 0.0
-    use_cache: bool = True
-    tie_word_embeddings: bool = False
-    bos_token_id: int | None = None
-    eos_token_id: int | None = None
-    pad_token_id: int | None = None
 
 
 class CNNLayer(GradientCheckpointingLayer, CausalConvolution):
@@ -63,7 +58,7 @@ class CNNForCausalLM(CausalModel):
     """The language model: logits of the next token after each, and a state that can be selected and repeated."""
 
     config_class = CNNConfig
-    _gain = 2**0.5  # a rectifier halves the power (He et al. 2015)
+    convolution_gain = 2**0.5  # a rectifier halves the power (He et al. 2015)
 
     def __init__(self, config: CNNConfig) -> None:
         widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers

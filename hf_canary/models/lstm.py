@@ -1,23 +1,20 @@
 """The LSTM language model of the paper (Hochreiter and Schmidhuber 1997).
 
-    i, f, g, o = W x_t + U h_{t-1} + b
-    c_t = σ(f) ∘ c_{t-1} + σ(i) ∘ tanh(g)
-    h_t = σ(o) ∘ tanh(c_t)                  in each layer, over the layer below; x is the embedding
-    logits_t = W h_t + b                    over the last
+i, f, g, o = W x_t + U h_{t-1} + b
+c_t = σ(f) ∘ c_{t-1} + σ(i) ∘ tanh(g)
+h_t = σ(o) ∘ tanh(c_t)                  in each layer, over the layer below; x is the embedding
+logits_t = W h_t + b                    over the last
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import nn
 
-from .causal import CausalModel, SizedConfig, run_recurrent
-from .layers import stack
+from .base import CheckedConfig
+from .recurrent import RecurrentModel
 
 
-class LSTMConfig(SizedConfig):
+class LSTMConfig(CheckedConfig):
     """Sizes of the model: `num_hidden_layers` layers of `hidden_size` units over embeddings of `embedding_size`.
 
     Args:
@@ -30,30 +27,17 @@ class LSTMConfig(SizedConfig):
 
     model_type = "hf-canary-lstm"
 
-    vocab_size: int = 64
     embedding_size: int = 150
     hidden_size: int = 200
     num_hidden_layers: int = 2
     dropout: float = 0.0
-    use_cache: bool = True
-    tie_word_embeddings: bool = False
-    bos_token_id: int | None = None
-    eos_token_id: int | None = None
-    pad_token_id: int | None = None
 
 
-class LSTMForCausalLM(CausalModel):
+class LSTMForCausalLM(RecurrentModel):
     """The language model: logits of the next token after each, and a state that can be selected and repeated."""
 
     config_class = LSTMConfig
 
     def __init__(self, config: LSTMConfig) -> None:
         widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
-        super().__init__(config, stack(nn.LSTM, widths), config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
-        self.post_init()
-
-    def run(
-        self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        return run_recurrent(self.layers, embedded, states, lengths, self.dropout)
+        super().__init__(config, nn.LSTM, widths, [nn.Dropout(config.dropout) for _ in widths])

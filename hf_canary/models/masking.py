@@ -1,8 +1,8 @@
 """Rows of different length: masked tokens are skipped, they neither read a state nor change it.
 
 Every model here reads a row from its front; tokens on the right of the last real one change nothing before them. Where
-a mask has its zeros elsewhere, or the state after the last real token is wanted, the real tokens are moved to the front,
-read with their number, and what was computed is moved back. Knows no architecture.
+a mask has its zeros elsewhere, or the state after the last real token is wanted, the real tokens are moved to the
+front, read with their number, and what was computed is moved back. Knows no architecture.
 """
 
 from __future__ import annotations

@@ -1,42 +1,142 @@
-"""The character tokenizer: one token for each character, lossless, loadable by AutoTokenizer without this package.
+"""Tokenizers of characters and of words, trained in one call, lossless, loadable by AutoTokenizer without this package.
 
-Knows text; knows no model and no canary.
+A token is a character, or a word with the space before it; a word that has no token is spelled out in characters. So
+any text of known characters comes back as it was. A character that was never seen becomes `<|unk|>`, and a warning
+names it. Knows text; knows no model and no canary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import tokenizers
-from tokenizers import decoders, models, processors
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from ..errors import DataError, is_int, shown
 
 BOUNDARY = "<|endoftext|>"
 PAD = "<|pad|>"
 UNKNOWN = "<|unk|>"
+SPECIAL = (PAD, UNKNOWN, BOUNDARY)
+# A digit; a word, the end of a contraction or a run of signs, each with the space before it; a space by itself.
+_WORD = (
+    r"\p{N}"
+    r"| ?<unk>"  # one word in the corpora that spell it
+    r"| ?'(?:s|t|re|ve|m|ll|d)(?!\p{L})"
+    r"| ?[\p{L}\p{M}_]+"
+    r"| ?[^\s\p{L}\p{M}\p{N}_]+"
+    r"|\s"
+)
 
 
-def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+class LosslessTokenizer(PreTrainedTokenizerFast):
+    """A fast tokenizer that warns of characters which it does not have, each once.
+
+    Without this package it loads as transformers' own class, with the same ids and without the warning.
+    """
+
+    def _encode_plus(self, *texts: Any, **options: Any) -> Any:
+        encoded = super()._encode_plus(*texts, **options)
+        _tell_unknown(self, set().union(*_strings([*texts, options.get("text"), options.get("text_pair")])))
+        return encoded
+
+
+def character_tokenizer(texts: Iterable[str], *, end_token: bool = False) -> LosslessTokenizer:
     """A tokenizer with one token for each character of `texts`.
 
     `<|endoftext|>` stands before every text that it encodes: it is both the first token, on which the first character
     is conditioned, and the one that ends a text in `generate`. A character that was never seen becomes `<|unk|>`.
     Special tokens that are spelled out in a text are read as the characters they are.
 
+    Args:
+        texts: the corpus, or all that is to be read.
+        end_token: `<|endoftext|>` behind every text and not before it, as an encoder-decoder model wants.
+
+    Raises:
+        DataError: no character at all, or what is no text.
+
     Example:
         >>> tokenizer = character_tokenizer(["to be or not to be"])
         >>> tokenizer.decode(tokenizer("not to be").input_ids, skip_special_tokens=True)
         'not to be'
     """
-    characters = sorted(set().union(*map(set, texts)))
-    vocabulary = {token: number for number, token in enumerate([PAD, UNKNOWN, BOUNDARY, *characters])}
-    # Byte-pair encoding without a single merge: twice as fast as splitting, and spaces stay what they are.
-    tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, [], unk_token=UNKNOWN))
+    tokenizer = tokenizers.Tokenizer(models.BPE(_numbered(_characters(texts)), [], unk_token=UNKNOWN))
+    return _finished(tokenizer, end_token)
+
+
+def word_tokenizer(
+    texts: Iterable[str], *, vocab_size: int = 10_000, min_frequency: int = 2, end_token: bool = False
+) -> LosslessTokenizer:
+    r"""A tokenizer with one token for each frequent word of `texts`, the space before it included.
+
+    A word is a run of letters, or of other signs; a digit is a token of its own. A word without a token is spelled out
+    in characters, and a character never seen is `<|unk|>`. `<|endoftext|>` as in `character_tokenizer`.
+
+    Args:
+        texts: the corpus.
+        vocab_size: tokens in all; characters come first, then words, the frequent ones before the rare.
+        min_frequency: how often a word must occur to have a token.
+        end_token: `<|endoftext|>` behind every text and not before it, as an encoder-decoder model wants.
+
+    Raises:
+        DataError: no character at all, what is no text, or a `vocab_size` below the number of characters.
+
+    Example:
+        >>> tokenizer = word_tokenizer(["to be or not to be"])
+        >>> tokenizer.tokenize("to be or to rot")
+        ['t', 'o', ' be', ' ', 'o', 'r', ' ', 't', 'o', ' ', 'r', 'o', 't']
+    """
+    kept = list(texts)
+    characters = _characters(kept)
+    least = len(characters) + len(SPECIAL)
+    if not is_int(vocab_size) or vocab_size < least:
+        raise DataError(
+            "vocab_size", f"a whole number, {least} or more, for the characters alone", shown(vocab_size), "Raise it."
+        )
+    if not is_int(min_frequency) or min_frequency < 1:
+        raise DataError("min_frequency", "a whole number, 1 or more", shown(min_frequency), "Leave it out.")
+    splitter = pre_tokenizers.Split(tokenizers.Regex(_WORD), "isolated")
+    counter = tokenizers.Tokenizer(models.WordLevel())
+    counter.pre_tokenizer = splitter
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=vocab_size + len(characters), min_frequency=min_frequency, show_progress=False
+    )
+    counter.train_from_iterator(kept, trainer)
+    frequent = counter.get_vocab()
+    words = [word for word in sorted(frequent, key=frequent.__getitem__) if len(word) > 1]
+    vocabulary = _numbered([*characters, *words[: vocab_size - least]])
+    # A word that is in the vocabulary is taken whole; for any other there are no merges.
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, [], unk_token=UNKNOWN, ignore_merges=True))
+    tokenizer.pre_tokenizer = splitter
+    return _finished(tokenizer, end_token)
+
+
+def _characters(texts: Iterable[str]) -> list[str]:
+    found: set[str] = set()
+    for text in [texts] if isinstance(texts, str) else texts:
+        if not isinstance(text, str):
+            raise DataError("texts", "strings", shown(text), "Give the rows of a text column.")
+        found.update(text)
+    if not found:
+        raise DataError("texts", "at least one character", "none", "Give the text that is to be read.")
+    return sorted(found)
+
+
+def _numbered(tokens: Iterable[str]) -> dict[str, int]:
+    return {token: number for number, token in enumerate([*SPECIAL, *tokens])}
+
+
+def _finished(tokenizer: tokenizers.Tokenizer, end_token: bool) -> LosslessTokenizer:
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOUNDARY} $A", special_tokens=[(BOUNDARY, vocabulary[BOUNDARY])]
+        single=f"$A {BOUNDARY}" if end_token else f"{BOUNDARY} $A",
+        special_tokens=[(BOUNDARY, tokenizer.token_to_id(BOUNDARY))],
     )
-    return PreTrainedTokenizerFast(
+    return LosslessTokenizer(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         unk_token=UNKNOWN,
@@ -45,3 +145,30 @@ def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         split_special_tokens=True,
     )
+
+
+# Kept beside the tokenizers and not in them: a tokenizer that changes with use would change the fingerprints of what
+# `datasets` maps with it.
+_told: WeakKeyDictionary[LosslessTokenizer, set[str]] = WeakKeyDictionary()
+
+
+def _tell_unknown(tokenizer: LosslessTokenizer, characters: set[str]) -> None:
+    """Warn of characters that have no token, but not again of those that were told."""
+    if tokenizer not in _told:
+        _told[tokenizer] = {token for token in tokenizer.get_vocab() if len(token) == 1}
+    if unknown := characters - _told[tokenizer]:
+        _told[tokenizer] |= unknown
+        warnings.warn(
+            f"text: expected characters that the tokenizer was trained on; got {shown(''.join(sorted(unknown)))}, "
+            f"read as {UNKNOWN}. Train the tokenizer on text that has them, or leave them out.",
+            stacklevel=4,
+        )
+
+
+def _strings(text: Any) -> Iterator[str]:
+    """The strings in a text, a batch of texts, or a batch of texts split into words."""
+    if isinstance(text, str):
+        yield text
+    elif isinstance(text, (list, tuple)):
+        for part in text:
+            yield from _strings(part)

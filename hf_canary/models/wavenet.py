@@ -17,11 +17,12 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .causal import CausalModel, SizedConfig
-from .layers import CausalConvolution
+from .base import CheckedConfig
+from .causal import CausalModel
+from .convolution import CausalConvolution
 
 
-class WaveNetConfig(SizedConfig):
+class WaveNetConfig(CheckedConfig):
     """Sizes of the model; the embedding is as wide as the residual stream, `hidden_size`.
 
     Args:
@@ -36,17 +37,11 @@ class WaveNetConfig(SizedConfig):
     model_type = "hf-canary-wavenet"
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers", "kernel_size", "max_dilation")
 
-    vocab_size: int = 64
     hidden_size: int = 188
     num_hidden_layers: int = 2
     kernel_size: int = 3
     max_dilation: int = 512
     dropout: float = 0.0
-    use_cache: bool = True
-    tie_word_embeddings: bool = False
-    bos_token_id: int | None = None
-    eos_token_id: int | None = None
-    pad_token_id: int | None = None
 
     @property
     def embedding_size(self) -> int:
@@ -98,8 +93,9 @@ class WaveNetForCausalLM(CausalModel):
     def run(
         self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        after, skips = [], 0.0
+        after = []
         hidden = self.dropout(embedded).transpose(1, 2)
+        skips = torch.zeros_like(hidden)
         for layer, state in zip(self.layers, states, strict=True):
             hidden, skip, state = layer(hidden, state, lengths)
             skips = skips + skip

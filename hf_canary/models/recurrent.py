@@ -1,0 +1,114 @@
+"""Recurrent layers, one upon the other, and the models that are nothing else.
+
+A layer reads a piece of text and the state that the text before it left, and returns what it computed and the state
+after it: piece by piece is the same as all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .causal import CausalModel
+
+
+class RecurrentLayer(GradientCheckpointingLayer):
+    """One layer of torch's LSTM or GRU.
+
+    Args:
+        cell: `nn.LSTM` or `nn.GRU`.
+        inputs: features that it reads.
+        units: features that it computes.
+        weight_drop: share of the weights from units to units that is left out while training, drawn anew for each
+            batch and the same at all of its times (DropConnect; Merity, Keskar and Socher 2018, §2).
+    """
+
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU], inputs: int, units: int, weight_drop: float = 0.0) -> None:
+        super().__init__()
+        self.cell = cell(inputs, units, batch_first=True)
+        self.units = units
+        self.weight_drop = weight_drop
+        self.vectors = 2 if cell is nn.LSTM else 1
+
+    def zeros(self, rows: int, like: torch.Tensor) -> torch.Tensor:
+        """(rows, vectors, units) state before a text: h, and with an LSTM c."""
+        return like.new_zeros(rows, self.vectors, self.units)
+
+    def forward(
+        self, inputs: torch.Tensor, state: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rows, tokens, inputs) and the state before → (rows, tokens, units) and the state after."""
+        before = state.transpose(0, 1).contiguous()
+        given = tuple(before.split(1)) if self.vectors == 2 else before
+        if lengths is None:
+            hidden, after = self._run(inputs, given)
+        else:
+            # What is packed has a token at least; rows without any keep their state, below.
+            packed = pack_padded_sequence(inputs, lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
+            hidden, after = self._run(packed, given)
+            hidden, _ = pad_packed_sequence(hidden, batch_first=True, total_length=inputs.shape[1])
+        after = torch.cat(after) if self.vectors == 2 else after
+        after = after.transpose(0, 1)
+        if lengths is not None:
+            after = torch.where((lengths > 0)[:, None, None], after, state)
+        return hidden, after
+
+    def _run(self, inputs, given):  # type: ignore[no-untyped-def]  # packed or not, one state or two
+        if not (self.training and self.weight_drop):
+            return self.cell(inputs, given)
+        weights: torch.Tensor = self.cell.get_parameter("weight_hh_l0")
+        dropped = nn.functional.dropout(weights, self.weight_drop)
+        return functional_call(self.cell, {"weight_hh_l0": dropped}, (inputs, given))
+
+
+class VariationalDropout(nn.Dropout):
+    """Dropout with one mask for a whole row, whatever its length (Gal and Ghahramani 2016)."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, features) → the same, some features zero at all tokens of a row while training."""
+        if not self.training:
+            return inputs
+        return inputs * nn.functional.dropout(torch.ones_like(inputs[:, :1]), self.p)
+
+
+class RecurrentModel(CausalModel):
+    """A language model that is a stack of recurrent layers, with dropout before the first and after each.
+
+    Args:
+        config: sizes.
+        cell: `nn.LSTM` or `nn.GRU`.
+        widths: of the embedding, and then of each layer.
+        dropouts: one module more than there are layers.
+        weight_drop: as in `RecurrentLayer`.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        cell: type[nn.LSTM] | type[nn.GRU],
+        widths: Sequence[int],
+        dropouts: Iterable[nn.Module],
+        weight_drop: float = 0.0,
+    ) -> None:
+        layers = [RecurrentLayer(cell, inputs, units, weight_drop) for inputs, units in pairwise(widths)]
+        super().__init__(config, layers, widths[-1])
+        self.dropouts = nn.ModuleList(dropouts)
+        self.post_init()
+
+    def run(
+        self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        first, *others = self.dropouts
+        hidden, after = first(embedded), []
+        for layer, dropout, state in zip(self.layers, others, states, strict=True):
+            hidden, state = layer(hidden, state, lengths)
+            hidden = dropout(hidden)
+            after.append(state)
+        return hidden, after
