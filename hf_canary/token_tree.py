@@ -38,10 +38,10 @@ def encode(tokenizer: Any, texts: Sequence[str], *, context: str | None = None) 
         ModelError: a character that the tokenizer cannot represent, or a context whose last token swallows the
             beginning of a text.
     """
-    before = _leading_special_tokens(tokenizer)
     ahead = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
     whole = [(context or "") + text for text in texts]
     ids = tokenizer(whole, add_special_tokens=False, return_attention_mask=False)["input_ids"] if whole else []
+    before = _leading_special_tokens(tokenizer, whole[0]) if whole else []
     unknown = tokenizer.unk_token_id
     for text, sequence in zip(whole, ids, strict=True):
         if unknown is not None and unknown in sequence[len(ahead) :]:
@@ -56,8 +56,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, context: str | None = None) 
     return Encoding([before + sequence for sequence in ids], len(before) + len(ahead))
 
 
-def _leading_special_tokens(tokenizer: Any) -> list[int]:
-    probe = "a"
+def _leading_special_tokens(tokenizer: Any, probe: str) -> list[int]:
     bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
     full = tokenizer(probe)["input_ids"]
     starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)

@@ -30,7 +30,9 @@ def tokenizer():
     return models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 
 
-@pytest.fixture(scope="session", params=["lstm", "gru", "cnn", "wavenet", "awd-lstm", "gpt2", "llama", "jamba", "table"])
+@pytest.fixture(
+    scope="session", params=["lstm", "gru", "cnn", "wavenet", "awd-lstm", "gpt2", "llama", "jamba", "table"]
+)
 def model(request, tokenizer):
     """Small models of every kind of state: recurrent, key-value cache with and without rotary positions,
     a hybrid whose cache forgets between chunks, none.

@@ -47,20 +47,21 @@ class Stack:
     def step(self, x):
         after = []
         for w, state in zip(self.cells, self.states, strict=True):
-            if self.lstm:
-                state = list(lstm_step(w, x, *state))
-            else:
-                state = [gru_step(w, x, *state)]
+            state = list(lstm_step(w, x, *state)) if self.lstm else [gru_step(w, x, *state)]
             x = state[0]
             after.append(state)
         self.states = after
         return x
 
 
+def logits(model, hidden):
+    w = weights(model.lm_head)
+    return np.array(hidden) @ w["weight"].T + w["bias"]
+
+
 def recurrent_logits(model, ids):
-    w, stack = weights(model), Stack(model.layers)
-    hidden = [stack.step(w["embedding.weight"][token]) for token in ids]
-    return np.array(hidden) @ w["lm_head.weight"].T + w["lm_head.bias"]
+    w, stack = weights(model.model), Stack(model.model.layers)
+    return logits(model, [stack.step(w["embedding.weight"][token]) for token in ids])
 
 
 def convolved(kernel, bias, inputs, at, dilation):
@@ -74,16 +75,16 @@ def convolved(kernel, bias, inputs, at, dilation):
 
 
 def cnn_logits(model, ids):
-    w = weights(model)
+    w = weights(model.model)
     hidden = [w["embedding.weight"][token] for token in ids]
     for number in range(model.config.num_hidden_layers):
         kernel, bias = (w[f"layers.{number}.convolution.{part}"] for part in ("weight", "bias"))
         hidden = [relu(convolved(kernel, bias, hidden, at, 1)) for at in range(len(ids))]
-    return np.array(hidden) @ w["lm_head.weight"].T + w["lm_head.bias"]
+    return logits(model, hidden)
 
 
 def wavenet_logits(model, ids):
-    w = weights(model)
+    w = weights(model.model)
     hidden = [w["embedding.weight"][token] for token in ids]
     skips = np.zeros((len(ids), model.config.hidden_size))
     for number in range(model.config.num_hidden_layers):
@@ -97,8 +98,7 @@ def wavenet_logits(model, ids):
             above.append(hidden[at] + residual)
             skips[at] += skip
         hidden = above
-    mixed = relu(relu(skips) @ w["mix.weight"].T + w["mix.bias"])
-    return mixed @ w["lm_head.weight"].T + w["lm_head.bias"]
+    return logits(model, relu(relu(skips) @ w["mix.weight"].T + w["mix.bias"]))
 
 
 def translation_logits(model, source, target):

@@ -114,7 +114,7 @@ def test_model_and_random_state_are_left_as_they_were(tokenizer):
     """Modes, weights, gradients and torch's generator, also after a failure."""
     model = oracles.small_model("lstm", len(tokenizer))
     model.train()
-    model.dropout.eval()
+    model.model.dropouts.eval()
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), per_repetition=1, seed=3)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = [module.training for module in model.modules()]

@@ -1,7 +1,6 @@
 """Our causal models are what their equations say, and ordinary citizens: decoded, masked, saved, resized like any."""
 
 import copy
-import json
 import subprocess
 import sys
 
@@ -293,7 +292,7 @@ def test_heads_are_tied_where_the_config_says_so(tied, tmp_path):
     )
     models.LSTMForCausalLM(config).save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert (loaded.lm_head.weight is loaded.embedding.weight) == tied
+    assert (loaded.lm_head.weight is loaded.model.embedding.weight) == tied
 
 
 def test_widths_that_cannot_be_tied_are_named():
@@ -319,7 +318,7 @@ def test_initial_weights_come_from_the_seed_and_are_not_tiny(kind):
 
 def test_an_lstms_forget_gate_starts_open():
     """At 1, all other biases at 0."""
-    bias = models.LSTMForCausalLM(models.LSTMConfig(hidden_size=8)).layers[0].cell
+    bias = models.LSTMForCausalLM(models.LSTMConfig(hidden_size=8)).model.layers[0].cell
     assert (bias.bias_ih_l0 + bias.bias_hh_l0).tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
 
 
@@ -386,7 +385,7 @@ def test_weight_drop_leaves_out_the_same_weights_at_all_tokens():
     model = models.AWDLSTMForCausalLM(config)
     dropped = copy.deepcopy(model)
     torch.manual_seed(4)
-    for layer in dropped.layers:
+    for layer in dropped.model.layers:
         with torch.no_grad():
             layer.cell.weight_hh_l0.copy_(nn.functional.dropout(layer.cell.weight_hh_l0, 0.5))
     ids = random_ids(3, 7)
@@ -394,7 +393,7 @@ def test_weight_drop_leaves_out_the_same_weights_at_all_tokens():
     output = model.train()(input_ids=ids, labels=ids)
     torch.testing.assert_close(output.logits, logits_of(dropped.eval(), ids))
     output.loss.backward()
-    for layer, other in zip(model.layers, dropped.layers, strict=True):
+    for layer, other in zip(model.model.layers, dropped.model.layers, strict=True):
         left_out = other.cell.weight_hh_l0 == 0
         assert 0.2 < left_out.float().mean() < 0.8
         assert not layer.cell.weight_hh_l0.grad[left_out].any()
@@ -404,7 +403,7 @@ def test_weight_drop_leaves_out_the_same_weights_at_all_tokens():
 def test_a_dropped_word_is_dropped_wherever_it_stands():
     """... and the others are scaled up."""
     config = models.AWDLSTMConfig(vocab_size=VOCABULARY, embedding_size=6, hidden_size=9, embedding_dropout=0.5)
-    model = models.AWDLSTMForCausalLM(config).train()
+    model = models.AWDLSTMModel(config).train()
     ids = random_ids(4, 30)
     torch.manual_seed(0)
     ratio = (model.embed(ids) / model.embedding(ids)).detach().mean(-1)
@@ -429,5 +428,5 @@ def test_variational_dropout_is_one_mask_for_a_row():
 
 @pytest.mark.parametrize(("layers", "largest", "expected"), [(4, 512, [1, 2, 4, 8]), (5, 4, [1, 2, 4, 1, 2])])
 def test_dilations_double_and_start_anew(layers, largest, expected):
-    """van den Oord et al. 2016: 1, 2, 4, ..., and again."""
+    """As van den Oord et al. 2016: 1, 2, 4, ..., and again."""
     assert models.WaveNetConfig(num_hidden_layers=layers, max_dilation=largest).dilations() == expected

@@ -4,7 +4,6 @@ import json
 import pickle
 import subprocess
 import sys
-import warnings
 
 import pytest
 from datasets.fingerprint import Hasher
@@ -75,14 +74,14 @@ def test_the_boundary_stands_before_or_behind(make):
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_character_never_seen_is_the_unknown_token_and_the_user_is_told(make):
+def test_a_character_never_seen_is_the_unknown_token_and_the_user_is_told(make, caplog):
     """... only that character, and told once for each, in whatever way the text is given."""
     tokenizer = make(["abc"])
-    with pytest.warns(UserWarning, match="'é'"):
-        assert tokenizer("aéc", add_special_tokens=False).input_ids == [3, tokenizer.unk_token_id, 5]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tokenizer(["é", "abc"])
+    assert tokenizer("aéc", add_special_tokens=False).input_ids == [3, tokenizer.unk_token_id, 5]
+    assert "got 'é', read as <|unk|>" in caplog.text
+    caplog.clear()
+    tokenizer(["é", "abc"])
+    assert not caplog.records
     for number, use in enumerate(
         [
             lambda text: tokenizer(["abc", text]),
@@ -93,12 +92,12 @@ def test_a_character_never_seen_is_the_unknown_token_and_the_user_is_told(make):
             tokenizer.tokenize,
         ]
     ):
-        with pytest.warns(UserWarning, match=rf"got '{number}', read as <\|unk\|>"):
-            use(f"a{number}")
+        use(f"a{number}")
+        assert f"got '{number}', read as <|unk|>" in caplog.text
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_it_is_the_same_after_loading(make, tmp_path):
+def test_it_is_the_same_after_loading(make, tmp_path, caplog):
     """In a fresh interpreter with hf_canary barred, as transformers' own class; with it, one that tells."""
     tokenizer = make(["the pin <|endoftext|> the pin"])
     tokenizer.save_pretrained(tmp_path)
@@ -112,16 +111,15 @@ def test_it_is_the_same_after_loading(make, tmp_path):
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded.bos_token == tokenizer.bos_token
     assert isinstance(loaded, models.LosslessTokenizer)
-    with pytest.warns(UserWarning, match="'z'"):
-        loaded("z")
+    loaded("z")
+    assert "'z'" in caplog.text
 
 
 def test_use_does_not_change_it():
     """Neither its pickle nor its fingerprint, so that what `datasets` cached with it is found again."""
     tokenizer = models.word_tokenizer(CORPUS)
     before = Hasher.hash(tokenizer)
-    with pytest.warns(UserWarning, match="'é'"):
-        tokenizer("é")
+    tokenizer("é")
     assert Hasher.hash(tokenizer) == before
     assert pickle.loads(pickle.dumps(tokenizer))("the cat").input_ids == tokenizer("the cat").input_ids
 

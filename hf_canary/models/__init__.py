@@ -7,46 +7,51 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ..errors import ModelError, shown
-from .awd_lstm import AWDLSTMConfig, AWDLSTMForCausalLM
-from .cnn import CNNConfig, CNNForCausalLM
-from .gru import GRUConfig, GRUForCausalLM
-from .lstm import LSTMConfig, LSTMForCausalLM
+from .awd_lstm import AWDLSTMConfig, AWDLSTMForCausalLM, AWDLSTMModel
+from .cnn import CNNConfig, CNNForCausalLM, CNNModel
+from .gru import GRUConfig, GRUForCausalLM, GRUModel
+from .lstm import LSTMConfig, LSTMForCausalLM, LSTMModel
 from .state_cache import StateCache
 from .tokenizers import LosslessTokenizer, character_tokenizer, word_tokenizer
 from .translation import RNNForConditionalGeneration, TranslationConfig
-from .wavenet import WaveNetConfig, WaveNetForCausalLM
+from .wavenet import WaveNetConfig, WaveNetForCausalLM, WaveNetModel
 
 __all__ = [
     "AWDLSTMConfig",
     "AWDLSTMForCausalLM",
+    "AWDLSTMModel",
     "CNNConfig",
     "CNNForCausalLM",
+    "CNNModel",
     "GRUConfig",
     "GRUForCausalLM",
+    "GRUModel",
     "LSTMConfig",
     "LSTMForCausalLM",
+    "LSTMModel",
     "LosslessTokenizer",
     "RNNForConditionalGeneration",
     "StateCache",
     "TranslationConfig",
     "WaveNetConfig",
     "WaveNetForCausalLM",
+    "WaveNetModel",
     "character_tokenizer",
     "config_file",
     "config_names",
     "word_tokenizer",
 ]
 
-CAUSAL = (LSTMForCausalLM, GRUForCausalLM, CNNForCausalLM, WaveNetForCausalLM, AWDLSTMForCausalLM)
-for auto, models in ((AutoModelForCausalLM, CAUSAL), (AutoModelForSeq2SeqLM, (RNNForConditionalGeneration,))):
-    for model in models:
-        config = model.config_class
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoTokenizer.register(config, fast_tokenizer_class=LosslessTokenizer, exist_ok=True)
-        auto.register(config, model, exist_ok=True)
+for causal in (LSTMForCausalLM, GRUForCausalLM, CNNForCausalLM, WaveNetForCausalLM, AWDLSTMForCausalLM):
+    AutoModel.register(causal.config_class, causal.body, exist_ok=True)
+    AutoModelForCausalLM.register(causal.config_class, causal, exist_ok=True)
+AutoModelForSeq2SeqLM.register(TranslationConfig, RNNForConditionalGeneration, exist_ok=True)
+for config in (LSTMConfig, GRUConfig, CNNConfig, WaveNetConfig, AWDLSTMConfig, TranslationConfig):
+    AutoConfig.register(config.model_type, config, exist_ok=True)
+    AutoTokenizer.register(config, fast_tokenizer_class=LosslessTokenizer, exist_ok=True)
 
 
 def config_file(name: str) -> Path:

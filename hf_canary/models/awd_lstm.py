@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .base import CheckedConfig
+from .causal import CausalLanguageModel
 from .recurrent import RecurrentModel, VariationalDropout
 
 
@@ -52,8 +53,8 @@ class AWDLSTMConfig(CheckedConfig):
     tie_word_embeddings: bool = True
 
 
-class AWDLSTMForCausalLM(RecurrentModel):
-    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+class AWDLSTMModel(RecurrentModel):
+    """The layers, without a head."""
 
     config_class = AWDLSTMConfig
 
@@ -72,3 +73,10 @@ class AWDLSTMForCausalLM(RecurrentModel):
         words = embedded.new_ones(self.config.vocab_size)
         kept = nn.functional.dropout(words, self.config.embedding_dropout)
         return embedded * kept[input_ids][..., None]
+
+
+class AWDLSTMForCausalLM(CausalLanguageModel):
+    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+
+    config_class = AWDLSTMConfig
+    body = AWDLSTMModel

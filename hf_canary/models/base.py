@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 
@@ -40,32 +41,15 @@ class CheckedConfig(PreTrainedConfig):
                 raise ModelError(name, "a number in [0, 1)", shown(value), "Correct the model's config.")
 
 
-class StatefulModel(PreTrainedModel, GenerationMixin):
-    """A model with a `StateCache`. Its attribute `embedding` is read, its attribute `lm_head` writes.
-
-    Args:
-        config: sizes.
-        features: how many the head reads.
-    """
+class StatefulModel(PreTrainedModel):
+    """A model whose past is a `StateCache`; its `embedding` is what it reads tokens with."""
 
     base_model_prefix = "model"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     convolution_gain = 1.0
-    _is_stateful = True  # a state cannot be cut back, so that no other model may draft for this one
 
     embedding: nn.Module
-
-    def __init__(self, config: Any, features: int) -> None:
-        super().__init__(config)
-        if config.tie_word_embeddings and features != config.embedding_size:
-            raise ModelError(
-                "tie_word_embeddings",
-                f"embeddings as wide as what the head reads, {features}, to tie them",
-                f"embeddings of {config.embedding_size}",
-                "Correct the model's config.",
-            )
-        self.lm_head: nn.Module = nn.Linear(features, config.vocab_size)
 
     def _init_weights(self, module: nn.Module) -> None:
         # Embeddings are as large as what the layers compute; tied, they are the weights of the head as well.
@@ -78,6 +62,14 @@ class StatefulModel(PreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.embedding = value
 
+
+class GeneratingModel(StatefulModel, GenerationMixin):
+    """A model with a head, `lm_head`, that `generate` writes with."""
+
+    _is_stateful = True  # a state cannot be cut back, so that no other model may draft for this one
+
+    lm_head: nn.Module
+
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
@@ -89,6 +81,22 @@ class StatefulModel(PreTrainedModel, GenerationMixin):
         return False  # generate() is to leave the cache to forward(): ours is not one of keys and values
 
 
-def kept_places(logits_to_keep: int | Any) -> slice | Any:
+def head(config: Any, features: int) -> nn.Linear:
+    """The map from features to logits.
+
+    Raises:
+        ModelError: the config ties it to the embedding, which has another width.
+    """
+    if config.tie_word_embeddings and features != config.embedding_size:
+        raise ModelError(
+            "tie_word_embeddings",
+            f"embeddings as wide as what the head reads, {features}, to tie them",
+            f"embeddings of {config.embedding_size}",
+            "Correct the model's config.",
+        )
+    return nn.Linear(features, config.vocab_size)
+
+
+def kept_places(logits_to_keep: int | torch.Tensor) -> slice | torch.Tensor:
     """The index of the tokens whose logits are wanted: the last so many, all if 0, or those of a tensor."""
     return slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep

@@ -1,4 +1,4 @@
-"""What the causal models share: from tokens to logits through layers with states, masks, cache and loss.
+"""What the causal models share: from tokens to features through layers with states, and from features to logits.
 
 Knows no architecture: a model says what its layers are and how they are run, in a file of its own.
 """
@@ -6,33 +6,32 @@ Knows no architecture: a model says what its layers are and how they are run, in
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from .base import StatefulModel, kept_places
+from .base import GeneratingModel, StatefulModel, head, kept_places
 from .masking import alignment
 from .state_cache import StateCache
 
 
 class CausalModel(StatefulModel):
-    """A causal language model over layers with states; each architecture gives the layers and `run`.
+    """A causal model without a head; each architecture gives the layers and `run`.
 
     Args:
         config: sizes.
         layers: each with `zeros(rows, like)`, its state before a text.
-        features: how many the last of them computes, which the head reads.
+        features: how many are computed for a token.
     """
 
-    _tied_weights_keys = {"lm_head.weight": "embedding.weight"}  # noqa: RUF012 # transformers reads it from the class
-
     def __init__(self, config: Any, layers: Iterable[nn.Module], features: int) -> None:
-        super().__init__(config, features)
+        super().__init__(config)
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_size)
         self.layers = nn.ModuleList(layers)
+        self.features = features
 
     def run(
         self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
@@ -45,20 +44,73 @@ class CausalModel(StatefulModel):
         embedded: torch.Tensor = self.embedding(input_ids)
         return embedded
 
+    def zeros(self, rows: int) -> tuple[torch.Tensor, ...]:
+        """The state of each layer before a text."""
+        like = next(self.parameters())
+        return tuple(layer.zeros(rows, like) for layer in self.layers)  # type: ignore[operator]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: StateCache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """`input_ids` (rows, tokens) → `last_hidden_state` (rows, tokens, features).
+
+        A token whose `attention_mask` is 0 is skipped, on the left too; on the right none is needed.
+        """
+        embedded = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+        rows, tokens, _ = embedded.shape
+        keeps_state = self.config.use_cache if use_cache is None else use_cache
+        before = past_key_values.rows() if past_key_values is not None else ()
+        moved, lengths = alignment(attention_mask, tokens, keeps_state=keeps_state), None
+        if moved is not None:
+            embedded, lengths = moved.to_front(embedded), moved.lengths
+        hidden, after = self.run(embedded, before or self.zeros(rows), lengths)
+        if moved is not None:
+            hidden = moved.back(hidden)
+        cache = None
+        if keeps_state:
+            cache = past_key_values if past_key_values is not None else StateCache()
+            cache.put(after, tokens)
+        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
+
+
+class CausalLanguageModel(GeneratingModel):
+    """A causal model with a head: logits of the next token after each, and a state to select and repeat.
+
+    Args:
+        config: sizes.
+    """
+
+    body: ClassVar[type[CausalModel]]
+    _tied_weights_keys = {"lm_head.weight": "model.embedding.weight"}  # noqa: RUF012 # transformers reads the class's
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.model = self.body(config)  # type: ignore[call-arg]  # an architecture needs no more
+        self.lm_head = head(config, self.model.features)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        embedding: nn.Module = self.model.get_input_embeddings()
+        return embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
     def initial_logits(self) -> torch.Tensor:
         """(vocab_size,) logits of a first token: those of the head where nothing was computed before."""
-        weight = self.lm_head.weight
-        assert isinstance(weight, torch.Tensor)
-        logits: torch.Tensor = self.lm_head(weight.new_zeros(weight.shape[1]))
+        logits: torch.Tensor = self.lm_head(next(self.parameters()).new_zeros(self.model.features))
         return logits
 
     def initial_state(self) -> StateCache:
         """The cache of one row before its first token: zeros."""
-        return StateCache.from_rows(self._zeros(1))
-
-    def _zeros(self, rows: int) -> tuple[torch.Tensor, ...]:
-        weight = self.lm_head.weight
-        return tuple(layer.zeros(rows, weight) for layer in self.layers)  # type: ignore[operator]
+        return StateCache.from_rows(self.model.zeros(1))
 
     @can_return_tuple
     def forward(
@@ -72,26 +124,10 @@ class CausalModel(StatefulModel):
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """`input_ids` (rows, tokens) → `logits` (rows, tokens, vocab_size).
-
-        A token whose `attention_mask` is 0 is skipped, on the left too; on the right none is needed.
-        """
-        embedded = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
-        rows, tokens, _ = embedded.shape
-        keeps_state = self.config.use_cache if use_cache is None else use_cache
-        before = past_key_values.rows() if past_key_values is not None else ()
-        moved, lengths = alignment(attention_mask, tokens, keeps_state=keeps_state), None
-        if moved is not None:
-            embedded, lengths = moved.to_front(embedded), moved.lengths
-        hidden, after = self.run(embedded, before or self._zeros(rows), lengths)
-        if moved is not None:
-            hidden = moved.back(hidden)
-        logits = self.lm_head(hidden[:, kept_places(logits_to_keep)])
+        """`input_ids` (rows, tokens) → `logits` (rows, tokens, vocab_size); masks as in the model without a head."""
+        output = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache)
+        logits = self.lm_head(output.last_hidden_state[:, kept_places(logits_to_keep)])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
-        cache = None
-        if keeps_state:
-            cache = past_key_values if past_key_values is not None else StateCache()
-            cache.put(after, tokens)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=output.past_key_values)

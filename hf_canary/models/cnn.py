@@ -18,7 +18,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .base import CheckedConfig
-from .causal import CausalModel
+from .causal import CausalLanguageModel, CausalModel
 from .convolution import CausalConvolution
 
 
@@ -54,8 +54,8 @@ class CNNLayer(GradientCheckpointingLayer, CausalConvolution):
         return outputs.relu(), state
 
 
-class CNNForCausalLM(CausalModel):
-    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+class CNNModel(CausalModel):
+    """The layers, without a head."""
 
     config_class = CNNConfig
     convolution_gain = 2**0.5  # a rectifier halves the power (He et al. 2015)
@@ -77,3 +77,11 @@ class CNNForCausalLM(CausalModel):
             hidden = self.dropout(hidden)
             after.append(state)
         return hidden.transpose(1, 2), after
+
+
+class CNNForCausalLM(CausalLanguageModel):
+    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+
+    config_class = CNNConfig
+    body = CNNModel
+    convolution_gain = CNNModel.convolution_gain

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from .base import CheckedConfig
+from .causal import CausalLanguageModel
 from .recurrent import RecurrentModel
 
 
@@ -33,11 +34,18 @@ class LSTMConfig(CheckedConfig):
     dropout: float = 0.0
 
 
-class LSTMForCausalLM(RecurrentModel):
-    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+class LSTMModel(RecurrentModel):
+    """The layers, without a head."""
 
     config_class = LSTMConfig
 
     def __init__(self, config: LSTMConfig) -> None:
         widths = [config.embedding_size] + [config.hidden_size] * config.num_hidden_layers
         super().__init__(config, nn.LSTM, widths, [nn.Dropout(config.dropout) for _ in widths])
+
+
+class LSTMForCausalLM(CausalLanguageModel):
+    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+
+    config_class = LSTMConfig
+    body = LSTMModel

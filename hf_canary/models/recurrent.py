@@ -79,7 +79,7 @@ class VariationalDropout(nn.Dropout):
 
 
 class RecurrentModel(CausalModel):
-    """A language model that is a stack of recurrent layers, with dropout before the first and after each.
+    """A model that is a stack of recurrent layers, with dropout before the first and after each.
 
     Args:
         config: sizes.

@@ -2,12 +2,12 @@
 
 A token is a character, or a word with the space before it; a word that has no token is spelled out in characters. So
 any text of known characters comes back as it was. A character that was never seen becomes `<|unk|>`, and a warning
-names it. Knows text; knows no model and no canary.
+in the log names it. Knows text; knows no model and no canary.
 """
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,6 +17,8 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError, is_int, shown
+
+logger = logging.getLogger(__name__)
 
 BOUNDARY = "<|endoftext|>"
 PAD = "<|pad|>"
@@ -153,15 +155,16 @@ _told: WeakKeyDictionary[LosslessTokenizer, set[str]] = WeakKeyDictionary()
 
 
 def _tell_unknown(tokenizer: LosslessTokenizer, characters: set[str]) -> None:
-    """Warn of characters that have no token, but not again of those that were told."""
+    """Log the characters that have no token, but not again those that were told."""
     if tokenizer not in _told:
         _told[tokenizer] = {token for token in tokenizer.get_vocab() if len(token) == 1}
     if unknown := characters - _told[tokenizer]:
         _told[tokenizer] |= unknown
-        warnings.warn(
-            f"text: expected characters that the tokenizer was trained on; got {shown(''.join(sorted(unknown)))}, "
-            f"read as {UNKNOWN}. Train the tokenizer on text that has them, or leave them out.",
-            stacklevel=4,
+        logger.warning(
+            "text: expected characters that the tokenizer was trained on; got %s, read as %s. "
+            "Train the tokenizer on text that has them, or leave them out.",
+            shown("".join(sorted(unknown))),
+            UNKNOWN,
         )
 
 

@@ -27,7 +27,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from ..errors import ModelError, shown
-from .base import CheckedConfig, StatefulModel, kept_places
+from .base import CheckedConfig, GeneratingModel, head, kept_places
 from .masking import alignment
 from .recurrent import RecurrentLayer
 from .state_cache import StateCache
@@ -129,14 +129,15 @@ class Attention(nn.Module):
         return vector
 
 
-class RNNForConditionalGeneration(StatefulModel):
+class RNNForConditionalGeneration(GeneratingModel):
     """The translation model: logits of the next target token after each, and a state to select and repeat."""
 
     config_class = TranslationConfig
     _tied_weights_keys = {"lm_head.weight": "encoder.embedding.weight"}  # noqa: RUF012 # read from the class
 
     def __init__(self, config: TranslationConfig) -> None:
-        super().__init__(config, config.hidden_size)
+        super().__init__(config)
+        self.lm_head = head(config, config.hidden_size)
         self.encoder = Encoder(config)
         fed = config.hidden_size if config.attention else 0
         self.layers = nn.ModuleList(_layers(config, config.embedding_size + fed))

@@ -18,7 +18,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .base import CheckedConfig
-from .causal import CausalModel
+from .causal import CausalLanguageModel, CausalModel
 from .convolution import CausalConvolution
 
 
@@ -75,8 +75,8 @@ class WaveNetLayer(GradientCheckpointingLayer):
         return inputs + residual, skip, state
 
 
-class WaveNetForCausalLM(CausalModel):
-    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+class WaveNetModel(CausalModel):
+    """The layers, without a head."""
 
     config_class = WaveNetConfig
 
@@ -101,3 +101,10 @@ class WaveNetForCausalLM(CausalModel):
             skips = skips + skip
             after.append(state)
         return self.mix(skips.relu().transpose(1, 2)).relu(), after
+
+
+class WaveNetForCausalLM(CausalLanguageModel):
+    """The language model: logits of the next token after each, and a state that can be selected and repeated."""
+
+    config_class = WaveNetConfig
+    body = WaveNetModel
