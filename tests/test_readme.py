@@ -56,8 +56,8 @@ def test_the_code_runs_as_it_stands(place, number):
 
 
 def test_there_is_something_to_run():
-    """The three uses are there."""
-    assert len(BLOCKS) == 3
+    """The four uses are there."""
+    assert len(BLOCKS) == 4
 
 
 def test_ci_runs_the_readmes_test_command():

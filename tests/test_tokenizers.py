@@ -125,6 +125,14 @@ def test_use_does_not_change_it():
 
 
 @pytest.mark.parametrize("make", MAKERS)
+def test_a_corpus_is_texts_or_one_text(make):
+    """A string, a list or a generator of the same give the same tokens."""
+    text = "to be or not to be, to be or not"
+    vocabulary = make([text]).get_vocab()
+    assert make(text).get_vocab() == make(each for each in [text]).get_vocab() == vocabulary
+
+
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("texts", [[], [""], [3], [None], [["a"]]])
 def test_what_is_no_text_is_refused(make, texts):
     """The error names the argument."""

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 from hf_canary.models import character_tokenizer, config_file
 
 WINDOW = 100
+PIECE = 10_000  # characters of a whole text that are read at once
 
 
 def text_of(file: Path, share: float = 1.0) -> str:
@@ -43,8 +44,8 @@ def loss_of_whole_text(model: Any, ids: list[int]) -> float:
     """Nats a character of the text read as one, with the state carried along."""
     model.eval()
     total, cache = 0.0, None
-    for start in range(0, len(ids) - 1, 10_000):
-        piece = torch.tensor([ids[start : start + 10_001]])
+    for start in range(0, len(ids) - 1, PIECE):
+        piece = torch.tensor([ids[start : start + PIECE + 1]])
         output = model(input_ids=piece[:, :-1], past_key_values=cache, use_cache=True)
         cache = output.past_key_values
         total += torch.nn.functional.cross_entropy(output.logits[0], piece[0, 1:], reduction="sum").item()
@@ -89,6 +90,7 @@ def train(
     curve = {
         "name": name,
         "parameters": model.num_parameters(),
+        "vocab_size": len(tokenizer),
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": rate,

@@ -22,6 +22,8 @@ class CheckedConfig(PreTrainedConfig):
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers")
     rates: ClassVar[tuple[str, ...]] = ("dropout",)
 
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]  # Trainer gathers the rest
+
     vocab_size: int = 64
     use_cache: bool = True
     tie_word_embeddings: bool = False

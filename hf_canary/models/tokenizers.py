@@ -66,7 +66,8 @@ def character_tokenizer(texts: Iterable[str], *, end_token: bool = False) -> Los
         >>> tokenizer.decode(tokenizer("not to be").input_ids, skip_special_tokens=True)
         'not to be'
     """
-    tokenizer = tokenizers.Tokenizer(models.BPE(_numbered(_characters(texts)), [], unk_token=UNKNOWN))
+    characters = _characters(_checked(texts))
+    tokenizer = tokenizers.Tokenizer(models.BPE(_numbered(characters), [], unk_token=UNKNOWN))
     return _finished(tokenizer, end_token)
 
 
@@ -92,7 +93,7 @@ def word_tokenizer(
         >>> tokenizer.tokenize("to be or to rot")
         ['t', 'o', ' be', ' ', 'o', 'r', ' ', 't', 'o', ' ', 'r', 'o', 't']
     """
-    kept = list(texts)
+    kept = list(_checked(texts))
     characters = _characters(kept)
     least = len(characters) + len(SPECIAL)
     if not is_int(vocab_size) or vocab_size < least:
@@ -117,12 +118,16 @@ def word_tokenizer(
     return _finished(tokenizer, end_token)
 
 
-def _characters(texts: Iterable[str]) -> list[str]:
-    found: set[str] = set()
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, one after the other; a single string is one text."""
     for text in [texts] if isinstance(texts, str) else texts:
         if not isinstance(text, str):
             raise DataError("texts", "strings", shown(text), "Give the rows of a text column.")
-        found.update(text)
+        yield text
+
+
+def _characters(texts: Iterable[str]) -> list[str]:
+    found = set().union(*texts)
     if not found:
         raise DataError("texts", "at least one character", "none", "Give the text that is to be read.")
     return sorted(found)
