@@ -107,17 +107,17 @@ def translation_logits(model, source, target):
     embedding = w["encoder.embedding.weight"]
     encoder = Stack(model.encoder.layers)
     memory = np.array([encoder.step(embedding[token]) for token in source])
-    decoder = Stack(model.layers, encoder.states)
+    decoder = Stack(model.decoder.layers, encoder.states)
     vector, outputs = np.zeros(model.config.hidden_size), []
     for token in target:
-        if model.attention is None:
+        if model.decoder.attention is None:
             vector = decoder.step(embedding[token])
         else:
             hidden = decoder.step(np.concatenate([embedding[token], vector]))
-            scores = np.array([hidden @ w["attention.score.weight"] @ each for each in memory])
+            scores = np.array([hidden @ w["decoder.attention.score.weight"] @ each for each in memory])
             shares = np.exp(scores - scores.max())
             context = shares / shares.sum() @ memory
-            vector = np.tanh(w["attention.mix.weight"] @ np.concatenate([context, hidden]))
+            vector = np.tanh(w["decoder.attention.mix.weight"] @ np.concatenate([context, hidden]))
         outputs.append(w["lm_head.weight"] @ vector + w["lm_head.bias"])
     return np.array(outputs)
 

@@ -66,6 +66,13 @@ def test_table_3_has_the_papers_widths(name):
 
 
 @pytest.mark.parametrize("name", models.config_names())
+def test_every_file_has_the_tokenizers_ids(name):
+    """0 pads and 2 is the boundary, so that `generate` ends and pads as the tokenizers do."""
+    config, _ = load(name)
+    assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (0, 2, 2)
+
+
+@pytest.mark.parametrize("name", models.config_names())
 def test_every_file_says_what_was_chosen(name):
     """Where it comes from and how many parameters it has, as counted; the class that it names is the one it makes."""
     config, model = load(name)
@@ -93,12 +100,26 @@ def test_a_model_of_a_file_computes(name):
         assert model(input_ids=ids, labels=ids).loss.item() == pytest.approx(math.log(50), abs=0.3)
 
 
-def test_marian_translates_with_the_word_tokenizer():
-    """The small Marian takes the tokenizer's ids: it starts with 2, ends with 2 and pads with 0."""
-    tokenizer = models.word_tokenizer(["a dog", "un chien"], end_token=True)
-    config = AutoConfig.from_pretrained(models.config_file("marian-mini"), vocab_size=len(tokenizer))
+@pytest.mark.parametrize("name", ["marian-mini", "translation-gru", "translation-lstm-attention"])
+def test_a_translation_model_of_a_file_learns_a_pair(name):
+    """With the word tokenizer's ids: it starts with 2, ends with 2 and pads with 0."""
+    tokenizer = models.word_tokenizer(["a dog", "un chien"], min_frequency=1, end_token=True)
+    size = len(tokenizer)
+    options = {"decoder_vocab_size": size} if name == "marian-mini" else {}
+    config = AutoConfig.from_pretrained(models.config_file(name), vocab_size=size, **options)
     assert config.decoder_start_token_id == config.eos_token_id == tokenizer.eos_token_id
     assert config.pad_token_id == tokenizer.pad_token_id
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForSeq2SeqLM.from_config(config)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        batch = tokenizer("a dog", text_target="un chien", return_tensors="pt")
+        for _ in range(40):
+            optimizer.zero_grad()
+            model(**batch).loss.backward()
+            optimizer.step()
+    written = model.eval().generate(batch.input_ids, max_new_tokens=6, do_sample=False)
+    assert tokenizer.decode(written[0], skip_special_tokens=True) == "un chien"
 
 
 @pytest.mark.parametrize("name", ["lstm-2x2000", "", "../pyproject", None, 3])

@@ -77,11 +77,13 @@ def test_sft_trainer_trains(kind, tokenizer, arguments):
 
     trainer = SFTTrainer(
         model=fresh(kind, len(tokenizer)),
-        args=SFTConfig(**arguments, use_cpu=True, bf16=False),
+        args=SFTConfig(**arguments, use_cpu=True),
         train_dataset=datasets.Dataset.from_dict({"text": TEXTS}),
         eval_dataset=datasets.Dataset.from_dict({"text": TEXTS[:4]}),
         processing_class=tokenizer,
     )
+    end = tokenizer.eos_token_id
+    assert trainer.train_dataset[2]["input_ids"] == [*tokenizer("a pin").input_ids, end]
     trainer.train()
     assert losses(trainer)[-1] < 0.75 * losses(trainer)[0]
 

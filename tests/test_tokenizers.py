@@ -30,7 +30,7 @@ def test_known_characters_come_back_as_they_were(make, text):
     tokenizer = make([text, SPELLED, text])
     ids = tokenizer(text).input_ids
     assert ids[0] == tokenizer.bos_token_id
-    assert tokenizer.unk_token_id not in ids
+    assert (tokenizer.unk_token_id in ids) == ("<|unk|>" in text)
     assert tokenizer.decode(ids[1:], skip_special_tokens=False) == text
 
 
@@ -71,6 +71,9 @@ def test_the_boundary_stands_before_or_behind(make):
     assert before("ab").input_ids == [before.bos_token_id, *before("ab", add_special_tokens=False).input_ids]
     assert behind("ab").input_ids == [*before("ab").input_ids[1:], behind.eos_token_id]
     assert behind(text_target="ab").input_ids == behind("ab").input_ids
+    # ... of each text of a pair.
+    assert before("ab", "a").input_ids == before("ab").input_ids + before("a").input_ids
+    assert behind("ab", "a").input_ids == behind("ab").input_ids + behind("a").input_ids
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -133,16 +136,31 @@ def test_a_corpus_is_texts_or_one_text(make):
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("texts", [[], [""], [3], [None], [["a"]]])
+@pytest.mark.parametrize("texts", [[], [""], [3], [None], [["a"]], None, 3, ["a\ud800"]])
 def test_what_is_no_text_is_refused(make, texts):
     """The error names the argument."""
     with pytest.raises(DataError, match="texts"):
         make(texts)
 
 
+def test_a_token_that_was_added_is_known(caplog):
+    """What the user adds afterwards is no unknown character, also if the tokenizer was used before."""
+    tokenizer = models.character_tokenizer(["abc"])
+    tokenizer("a")
+    tokenizer.add_tokens(["é"])
+    assert tokenizer.unk_token_id not in tokenizer("é").input_ids
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("options", "argument"),
-    [({"vocab_size": 5}, "vocab_size"), ({"vocab_size": 1e4}, "vocab_size"), ({"min_frequency": 0}, "min_frequency")],
+    [
+        ({"vocab_size": 5}, "vocab_size"),
+        ({"vocab_size": 1e4}, "vocab_size"),
+        ({"vocab_size": 10**30}, "vocab_size"),
+        ({"min_frequency": 10**30}, "min_frequency"),
+        ({"min_frequency": 0}, "min_frequency"),
+    ],
 )
 def test_bad_options_are_named(options, argument):
     """Fewer tokens than there are characters cannot be."""

@@ -5,6 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
@@ -16,14 +18,21 @@ VOCABULARY = 20
 SOURCES = [[5, 6, 7, 8, 9], [10, 11], [12, 5, 13]]
 
 
-@pytest.fixture(scope="module", params=[(cell, attention) for cell in ("lstm", "gru") for attention in (False, True)])
+MODELS = {
+    (cell, attention): oracles.small_translation(cell, attention, VOCABULARY).eval()
+    for cell in ("lstm", "gru")
+    for attention in (False, True)
+}
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=str)
 def sizes(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
 def model(sizes):
-    return oracles.small_translation(*sizes, VOCABULARY).eval()
+    return MODELS[sizes]
 
 
 def padded(sides):
@@ -104,6 +113,22 @@ def test_masked_target_tokens_are_skipped(model, target_mask):
     torch.testing.assert_close(step[:, 0], alone[:, -1], atol=5e-5, rtol=1e-5)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=3, max_size=3))
+def test_masked_source_tokens_are_not_seen(rows):
+    """Whatever stands there; a source without any real token is as good as another."""
+    mask = torch.tensor(rows).long()
+    ids, targets = random_targets(3, 5, seed=4), random_targets(3, 4, seed=5)
+    others = torch.where(mask.bool(), ids, random_targets(3, 5, seed=6))
+    for model in MODELS.values():
+        seen = logits_of(model, ids, mask, targets)
+        torch.testing.assert_close(logits_of(model, others, mask, targets), seen)
+        for row, real in enumerate(mask.bool()):
+            if real.any():
+                alone = logits_of(model, ids[row, real][None], None, targets[row][None])
+                torch.testing.assert_close(seen[row], alone[0], atol=5e-5, rtol=1e-5)
+
+
 def test_labels_are_read_behind_the_start_token(model):
     """The loss is the mean over the labels, each where its logits are; −100 is left out."""
     ids, mask = padded(("right",) * 3)
@@ -175,9 +200,11 @@ def test_saved_and_loaded_it_is_bitwise_the_same(model, tmp_path):
 
 def test_embeddings_can_be_resized_and_tied():
     """Encoder, decoder and head follow."""
-    model = oracles.small_translation("gru", True, VOCABULARY, tie_word_embeddings=False)
-    model.resize_token_embeddings(VOCABULARY + 2, mean_resizing=False)
+    model = oracles.small_translation("gru", True, VOCABULARY).eval()
     ids, mask = padded(("right",) * 3)
+    before = logits_of(model, ids, mask, random_targets(3, 4))
+    model.resize_token_embeddings(VOCABULARY + 2)
+    torch.testing.assert_close(logits_of(model, ids, mask, random_targets(3, 4))[..., :VOCABULARY], before)
     assert logits_of(model, ids, mask, torch.full((3, 1), VOCABULARY + 1)).shape[-1] == VOCABULARY + 2
     tied = models.RNNForConditionalGeneration(
         models.TranslationConfig(embedding_size=8, hidden_size=8, tie_word_embeddings=True)
@@ -237,8 +264,11 @@ def test_it_learns_to_copy(sizes):
 
 def test_bad_use_is_named():
     """What is missing, and where to set it."""
-    with pytest.raises(ModelError, match="cell"):
-        models.TranslationConfig(cell="rnn")
+    for cell in ("rnn", None, ["lstm"]):
+        with pytest.raises(ModelError, match="cell"):
+            models.TranslationConfig(cell=cell)
+    with pytest.raises(ModelError, match="attention"):
+        models.TranslationConfig(attention="false")
     model = models.RNNForConditionalGeneration(models.TranslationConfig())
     with pytest.raises(ModelError, match="decoder_start_token_id"):
         model(input_ids=torch.tensor([[5]]), labels=torch.tensor([[5]]))

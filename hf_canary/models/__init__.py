@@ -1,6 +1,7 @@
 """The paper's models, registered with the Auto classes: `import hf_canary.models`, then load them like any other.
 
-A side house: the rest of the package sees these models as it sees any model, and never imports this one.
+A side house: the demonstration and the command line enter it, the rest of the package sees these models as it sees
+any model.
 """
 
 from __future__ import annotations
@@ -45,13 +46,18 @@ __all__ = [
     "word_tokenizer",
 ]
 
-for causal in (LSTMForCausalLM, GRUForCausalLM, CNNForCausalLM, WaveNetForCausalLM, AWDLSTMForCausalLM):
-    AutoModel.register(causal.config_class, causal.body, exist_ok=True)
-    AutoModelForCausalLM.register(causal.config_class, causal, exist_ok=True)
-AutoModelForSeq2SeqLM.register(TranslationConfig, RNNForConditionalGeneration, exist_ok=True)
-for config in (LSTMConfig, GRUConfig, CNNConfig, WaveNetConfig, AWDLSTMConfig, TranslationConfig):
-    AutoConfig.register(config.model_type, config, exist_ok=True)
-    AutoTokenizer.register(config, fast_tokenizer_class=LosslessTokenizer, exist_ok=True)
+
+def _register() -> None:
+    for model in (LSTMForCausalLM, GRUForCausalLM, CNNForCausalLM, WaveNetForCausalLM, AWDLSTMForCausalLM):
+        AutoModel.register(model.config_class, model.body, exist_ok=True)
+        AutoModelForCausalLM.register(model.config_class, model, exist_ok=True)
+    AutoModelForSeq2SeqLM.register(TranslationConfig, RNNForConditionalGeneration, exist_ok=True)
+    for config in (LSTMConfig, GRUConfig, CNNConfig, WaveNetConfig, AWDLSTMConfig, TranslationConfig):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoTokenizer.register(config, fast_tokenizer_class=LosslessTokenizer, exist_ok=True)
+
+
+_register()
 
 
 def config_file(name: str) -> Path:
@@ -68,11 +74,10 @@ def config_file(name: str) -> Path:
         >>> AutoConfig.from_pretrained(config_file("lstm-2x200")).hidden_size
         200
     """
-    file = _config_folder() / f"{name}.json"
     if name not in config_names():
         known = ", ".join(config_names())
         raise ModelError("name", f"one of {known}", shown(name), "Correct the name, or give a config file of your own.")
-    return file
+    return _config_folder() / f"{name}.json"
 
 
 def config_names() -> list[str]:

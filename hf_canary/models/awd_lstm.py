@@ -1,8 +1,9 @@
 """The word-level and character-level LSTM of the paper's §6.2 and §6.3 (Merity, Keskar and Socher 2018).
 
-The LSTM of `lstm.py`, with the head tied to the embedding, so that the last layer is as wide as it, and three kinds of
-dropout while training: of whole words of the embedding; of features, the same at all tokens of a row, on the embedding,
-between the layers and on the last; of weights from units to units, the same at all tokens of a batch.
+The LSTM of `lstm.py`, with the head tied to the embedding unless the config says otherwise, so that the last layer is
+as wide as the embedding; and three kinds of dropout while training: of whole words of the embedding; of features, the
+same at all tokens of a row, on the embedding, between the layers and on the last; of weights from units to units, the
+same at all tokens of a batch.
 """
 
 from __future__ import annotations
@@ -65,12 +66,12 @@ class AWDLSTMModel(RecurrentModel):
         rates = [config.input_dropout, *[config.hidden_dropout] * between, config.output_dropout]
         super().__init__(config, nn.LSTM, widths, map(VariationalDropout, rates), config.weight_drop)
 
-    def embed(self, input_ids: torch.Tensor | None) -> torch.Tensor:
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
         """(rows, tokens) → (rows, tokens, embedding_size); a word that is dropped is so wherever it stands."""
         embedded = super().embed(input_ids)
         if not self.training:
             return embedded
-        words = embedded.new_ones(self.config.vocab_size)
+        words = torch.ones_like(self.embedding.weight[:, 0])  # type: ignore[index]
         kept = nn.functional.dropout(words, self.config.embedding_dropout)
         return embedded * kept[input_ids][..., None]
 

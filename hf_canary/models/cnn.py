@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .base import CheckedConfig
+from .base import CheckedConfig, run_in_turn
 from .causal import CausalLanguageModel, CausalModel
 from .convolution import CausalConvolution
 
@@ -50,7 +50,8 @@ class CNNLayer(GradientCheckpointingLayer, CausalConvolution):
     def forward(
         self, inputs: torch.Tensor, state: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs, state = CausalConvolution.forward(self, inputs, state, lengths)
+        """As the convolution, with what is negative cut off."""
+        outputs, state = super().forward(inputs, state, lengths)
         return outputs.relu(), state
 
 
@@ -70,12 +71,10 @@ class CNNModel(CausalModel):
     def run(
         self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        after = []
+        """Layer upon layer, with the features before the tokens."""
+        dropouts = [self.dropout] * len(self.layers)
         hidden = self.dropout(embedded).transpose(1, 2)
-        for layer, state in zip(self.layers, states, strict=True):
-            hidden, state = layer(hidden, state, lengths)
-            hidden = self.dropout(hidden)
-            after.append(state)
+        hidden, after = run_in_turn(self.layers, dropouts, hidden, states, lengths)
         return hidden.transpose(1, 2), after
 
 
@@ -84,4 +83,3 @@ class CNNForCausalLM(CausalLanguageModel):
 
     config_class = CNNConfig
     body = CNNModel
-    convolution_gain = CNNModel.convolution_gain

@@ -1,14 +1,13 @@
 """Recurrent layers, one upon the other, and the models that are nothing else.
 
 A layer reads a piece of text and the state that the text before it left, and returns what it computed and the state
-after it: piece by piece is the same as all at once.
+after it: piece by piece is the same as all at once. Knows no cache and no tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +15,9 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .base import CheckedConfig, run_in_turn
 from .causal import CausalModel
+from .masking import choose
 
 
 class RecurrentLayer(GradientCheckpointingLayer):
@@ -57,14 +58,13 @@ class RecurrentLayer(GradientCheckpointingLayer):
         after = torch.cat(after) if self.vectors == 2 else after
         after = after.transpose(0, 1)
         if lengths is not None:
-            after = torch.where((lengths > 0)[:, None, None], after, state)
+            after = choose(lengths > 0, after, state)
         return hidden, after
 
     def _run(self, inputs, given):  # type: ignore[no-untyped-def]  # packed or not, one state or two
         if not (self.training and self.weight_drop):
             return self.cell(inputs, given)
-        weights: torch.Tensor = self.cell.get_parameter("weight_hh_l0")
-        dropped = nn.functional.dropout(weights, self.weight_drop)
+        dropped = nn.functional.dropout(self.cell.weight_hh_l0, self.weight_drop)  # type: ignore[arg-type]
         return functional_call(self.cell, {"weight_hh_l0": dropped}, (inputs, given))
 
 
@@ -91,7 +91,7 @@ class RecurrentModel(CausalModel):
 
     def __init__(
         self,
-        config: Any,
+        config: CheckedConfig,
         cell: type[nn.LSTM] | type[nn.GRU],
         widths: Sequence[int],
         dropouts: Iterable[nn.Module],
@@ -105,10 +105,6 @@ class RecurrentModel(CausalModel):
     def run(
         self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        """Layer upon layer."""
         first, *others = self.dropouts
-        hidden, after = first(embedded), []
-        for layer, dropout, state in zip(self.layers, others, states, strict=True):
-            hidden, state = layer(hidden, state, lengths)
-            hidden = dropout(hidden)
-            after.append(state)
-        return hidden, after
+        return run_in_turn(self.layers, others, first(embedded), states, lengths)

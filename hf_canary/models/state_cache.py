@@ -1,4 +1,4 @@
-"""The cache of a recurrent model: tensors whose first axis is the row, which `generate` and our walks can fork.
+"""The cache of a model with a state: tensors whose first axis is the row, which `generate` and our walks can fork.
 
 Knows no architecture: each model says what its rows hold.
 """
@@ -12,7 +12,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class StateLayer(CacheLayerMixin):
-    """The whole state of a recurrent model, as one layer of a cache; its size does not grow with the text."""
+    """The whole state of a model, as one layer of a cache; its size does not grow with the text."""
 
     supports_early_init = False
 
@@ -22,10 +22,10 @@ class StateLayer(CacheLayerMixin):
         self.seen = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        raise NotImplementedError("a recurrent state has no keys and values")
+        raise NotImplementedError("a state has no keys and values")
 
     def update(self, key_states, value_states, *args, **kwargs):  # type: ignore[no-untyped-def]
-        raise NotImplementedError("a recurrent state has no keys and values")
+        raise NotImplementedError("a state has no keys and values")
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -50,7 +50,7 @@ class StateLayer(CacheLayerMixin):
 
 
 class StateCache(Cache):
-    """A recurrent model's `past_key_values`.
+    """The `past_key_values` of a model with a state.
 
     `rows()` and `from_rows()` are what hf_canary asks of a model which is not a transformer.
     """
@@ -63,6 +63,13 @@ class StateCache(Cache):
         """A cache that holds these tensors; (rows, ...) each."""
         cache = cls()
         cache.put(tensors, 0)
+        return cache
+
+    @classmethod
+    def after(cls, cache: StateCache | None, tensors: Sequence[torch.Tensor], tokens: int) -> StateCache:
+        """The cache after so many tokens more: the same one, or a new one if there was none."""
+        cache = cls() if cache is None else cache
+        cache.put(tensors, tokens)
         return cache
 
     def rows(self) -> tuple[torch.Tensor, ...]:

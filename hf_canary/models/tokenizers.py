@@ -8,6 +8,7 @@ in the log names it. Knows text; knows no model and no canary.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +25,8 @@ BOUNDARY = "<|endoftext|>"
 PAD = "<|pad|>"
 UNKNOWN = "<|unk|>"
 SPECIAL = (PAD, UNKNOWN, BOUNDARY)
+_MOST = 2**31
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # A digit; a word, the end of a contraction or a run of signs, each with the space before it; a space by itself.
 _WORD = (
     r"\p{N}"
@@ -52,7 +55,7 @@ def character_tokenizer(texts: Iterable[str], *, end_token: bool = False) -> Los
 
     `<|endoftext|>` stands before every text that it encodes: it is both the first token, on which the first character
     is conditioned, and the one that ends a text in `generate`. A character that was never seen becomes `<|unk|>`.
-    Special tokens that are spelled out in a text are read as the characters they are.
+    Special tokens that are spelled out in a text are read as such, as trainers and chat templates take for granted.
 
     Args:
         texts: the corpus, or all that is to be read.
@@ -81,7 +84,7 @@ def word_tokenizer(
 
     Args:
         texts: the corpus.
-        vocab_size: tokens in all; characters come first, then words, the frequent ones before the rare.
+        vocab_size: tokens at most; characters come first, then words, the frequent ones before the rare.
         min_frequency: how often a word must occur to have a token.
         end_token: `<|endoftext|>` behind every text and not before it, as an encoder-decoder model wants.
 
@@ -96,12 +99,11 @@ def word_tokenizer(
     kept = list(_checked(texts))
     characters = _characters(kept)
     least = len(characters) + len(SPECIAL)
-    if not is_int(vocab_size) or vocab_size < least:
-        raise DataError(
-            "vocab_size", f"a whole number, {least} or more, for the characters alone", shown(vocab_size), "Raise it."
-        )
-    if not is_int(min_frequency) or min_frequency < 1:
-        raise DataError("min_frequency", "a whole number, 1 or more", shown(min_frequency), "Leave it out.")
+    if not is_int(vocab_size) or not least <= vocab_size < _MOST:
+        expected = f"a whole number from {least}, for the characters alone, to {_MOST - 1}"
+        raise DataError("vocab_size", expected, shown(vocab_size), "Correct it.")
+    if not is_int(min_frequency) or not 1 <= min_frequency < _MOST:
+        raise DataError("min_frequency", f"a whole number from 1 to {_MOST - 1}", shown(min_frequency), "Leave it out.")
     splitter = pre_tokenizers.Split(tokenizers.Regex(_WORD), "isolated")
     counter = tokenizers.Tokenizer(models.WordLevel())
     counter.pre_tokenizer = splitter
@@ -120,14 +122,21 @@ def word_tokenizer(
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
     """The texts, one after the other; a single string is one text."""
+    if not isinstance(texts, Iterable):
+        raise DataError("texts", "strings", shown(texts), "Give the rows of a text column.")
     for text in [texts] if isinstance(texts, str) else texts:
         if not isinstance(text, str):
             raise DataError("texts", "strings", shown(text), "Give the rows of a text column.")
+        if not text.isascii() and (surrogate := _SURROGATE.search(text)):
+            got = f"U+{ord(surrogate[0]):04X}"
+            raise DataError("texts", "characters", f"{got}, half of a pair of surrogates", "Decode the text anew.")
         yield text
 
 
 def _characters(texts: Iterable[str]) -> list[str]:
-    found = set().union(*texts)
+    found: set[str] = set()
+    for text in texts:
+        found.update(text)
     if not found:
         raise DataError("texts", "at least one character", "none", "Give the text that is to be read.")
     return sorted(found)
@@ -141,6 +150,7 @@ def _finished(tokenizer: tokenizers.Tokenizer, end_token: bool) -> LosslessToken
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {BOUNDARY}" if end_token else f"{BOUNDARY} $A",
+        pair=f"$A {BOUNDARY} $B {BOUNDARY}" if end_token else f"{BOUNDARY} $A {BOUNDARY} $B",
         special_tokens=[(BOUNDARY, tokenizer.token_to_id(BOUNDARY))],
     )
     return LosslessTokenizer(
@@ -150,25 +160,26 @@ def _finished(tokenizer: tokenizers.Tokenizer, end_token: bool) -> LosslessToken
         bos_token=BOUNDARY,
         eos_token=BOUNDARY,
         clean_up_tokenization_spaces=False,
-        split_special_tokens=True,
     )
 
 
 # Kept beside the tokenizers and not in them: a tokenizer that changes with use would change the fingerprints of what
 # `datasets` maps with it.
-_told: WeakKeyDictionary[LosslessTokenizer, set[str]] = WeakKeyDictionary()
+_seen: WeakKeyDictionary[LosslessTokenizer, set[str]] = WeakKeyDictionary()
 
 
 def _tell_unknown(tokenizer: LosslessTokenizer, characters: set[str]) -> None:
-    """Log the characters that have no token, but not again those that were told."""
-    if tokenizer not in _told:
-        _told[tokenizer] = {token for token in tokenizer.get_vocab() if len(token) == 1}
-    if unknown := characters - _told[tokenizer]:
-        _told[tokenizer] |= unknown
+    """Log those among the characters that have no token; each is looked at once."""
+    unknown_id = tokenizer.convert_tokens_to_ids(UNKNOWN)
+    seen = _seen.setdefault(tokenizer, set())
+    new = characters - seen
+    seen |= new
+    unknown = [character for character in sorted(new) if tokenizer.convert_tokens_to_ids(character) == unknown_id]
+    if unknown:
         logger.warning(
             "text: expected characters that the tokenizer was trained on; got %s, read as %s. "
             "Train the tokenizer on text that has them, or leave them out.",
-            shown("".join(sorted(unknown))),
+            shown("".join(unknown)),
             UNKNOWN,
         )
 

@@ -12,14 +12,15 @@ With attention as well, as its NMT model has it (Luong, Pham and Manning 2015: g
     a_t = tanh(W_a [Σ_j α_tj s_j; h_t]),    α_t = softmax_j(h_t · W_s s_j)
     logits_t = W a_t + b
 
-The cells are LSTMs or GRUs in several layers. Source and target have one vocabulary and one embedding.
+The cells are LSTMs or GRUs in several layers. Source and target have one vocabulary and one embedding. Knows no
+tokenizer and no language.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -27,8 +28,8 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from ..errors import ModelError, shown
-from .base import CheckedConfig, GeneratingModel, head, kept_places
-from .masking import alignment
+from .base import CheckedConfig, GeneratingModel, head, kept_places, run_in_turn
+from .masking import alignment, choose
 from .recurrent import RecurrentLayer
 from .state_cache import StateCache
 
@@ -49,6 +50,7 @@ class TranslationConfig(CheckedConfig):
     """
 
     model_type = "hf-canary-translation"
+    flags: ClassVar[tuple[str, ...]] = (*CheckedConfig.flags, "attention")
 
     cell: str = "lstm"
     attention: bool = True
@@ -59,9 +61,9 @@ class TranslationConfig(CheckedConfig):
     is_encoder_decoder: bool = True
     decoder_start_token_id: int | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        if self.cell not in CELLS:
+    def check(self) -> None:
+        super().check()
+        if self.cell not in tuple(CELLS):
             raise ModelError("cell", " or ".join(map(repr, CELLS)), shown(self.cell), "Correct the model's config.")
 
 
@@ -98,19 +100,16 @@ class Encoder(nn.Module):
         **kwargs: Any,
     ) -> EncoderOutput:
         """`input_ids` (rows, tokens) → its hidden states and thought vector."""
-        hidden = self.dropout(self.embedding(input_ids) if inputs_embeds is None else inputs_embeds)
-        moved, lengths = alignment(attention_mask, hidden.shape[1], keeps_state=True), None
-        if moved is not None:
-            hidden, lengths = moved.to_front(hidden), moved.lengths
-        states = [layer.zeros(len(hidden), hidden) for layer in self.layers]  # type: ignore[operator]
-        hidden, thought = _run(self.layers, hidden, states, lengths, self.dropout)
-        if moved is not None:
-            hidden = moved.back(hidden)
-        return EncoderOutput(last_hidden_state=hidden, thought=torch.stack(list(thought), dim=1))
+        embedded = self.dropout(self.embedding(input_ids) if inputs_embeds is None else inputs_embeds)
+        aligned = alignment(attention_mask, embedded.shape[1], keeps_state=True)
+        states = [layer.zeros(len(embedded), embedded) for layer in self.layers]  # type: ignore[operator]
+        dropouts = [self.dropout] * len(self.layers)
+        hidden, thought = run_in_turn(self.layers, dropouts, aligned.to_front(embedded), states, aligned.lengths)
+        return EncoderOutput(last_hidden_state=aligned.back(hidden), thought=torch.stack(list(thought), dim=1))
 
 
 class Attention(nn.Module):
-    """One step's attention vector: a weighted mean of the source, mixed with what the decoder computed."""
+    """The attention vector: a weighted mean of the source, mixed with what the decoder computed."""
 
     def __init__(self, config: TranslationConfig) -> None:
         super().__init__()
@@ -120,29 +119,88 @@ class Attention(nn.Module):
     def forward(
         self, hidden: torch.Tensor, source: torch.Tensor, keys: torch.Tensor, masked: torch.Tensor | None
     ) -> torch.Tensor:
-        """(rows, 1, hidden_size), and of the source (rows, tokens, hidden_size) twice → (rows, 1, hidden_size)."""
+        """What the decoder computed for one token → its attention vector.
+
+        Args:
+            hidden: (rows, 1, hidden_size) of the decoder.
+            source: (rows, tokens, hidden_size) of the encoder.
+            keys: `score(source)`, the same for all target tokens.
+            masked: (rows, tokens), true where a source token is to be skipped; None if none is.
+        """
         scores = hidden @ keys.transpose(1, 2)
         if masked is not None:
             scores = scores.masked_fill(masked[:, None], torch.finfo(scores.dtype).min)
-        context = scores.softmax(-1) @ source
-        vector: torch.Tensor = self.mix(torch.cat([context, hidden], dim=-1)).tanh()
+        shares = scores.softmax(-1)
+        if masked is not None:
+            shares = shares.masked_fill(masked[:, None], 0.0)  # where a whole source is masked
+        vector: torch.Tensor = self.mix(torch.cat([shares @ source, hidden], dim=-1)).tanh()
         return vector
+
+
+class Decoder(nn.Module):
+    """Writes a target: what the head reads for each of its tokens, given those before and the source."""
+
+    def __init__(self, config: TranslationConfig) -> None:
+        super().__init__()
+        fed = config.hidden_size if config.attention else 0
+        self.layers = nn.ModuleList(_layers(config, config.embedding_size + fed))
+        self.dropout = nn.Dropout(config.dropout)
+        self.attention = Attention(config) if config.attention else None
+
+    def initial(self, encoded: EncoderOutput) -> tuple[torch.Tensor, ...]:
+        """The states before a target: the thought vector, and a_0 = 0."""
+        assert encoded.thought is not None
+        assert encoded.last_hidden_state is not None
+        states = encoded.thought.unbind(1)
+        if self.attention is None:
+            return states
+        return (*states, torch.zeros_like(encoded.last_hidden_state[:, :1]))
+
+    def forward(
+        self,
+        embedded: torch.Tensor,
+        states: Sequence[torch.Tensor],
+        lengths: torch.Tensor | None,
+        source: torch.Tensor,
+        masked: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        """(rows, tokens, embedding_size) of a target → (rows, tokens, hidden_size), and the states afterwards.
+
+        Args:
+            embedded: of the target.
+            states: of the layers, and with attention the attention vector before.
+            lengths: (rows,) real tokens at the front of each target; None if all are.
+            source: (rows, source tokens, hidden_size) of the encoder.
+            masked: (rows, source tokens), true where one is to be skipped; None if none is.
+        """
+        dropouts = [self.dropout] * len(self.layers)
+        embedded = self.dropout(embedded)
+        if self.attention is None:
+            return run_in_turn(self.layers, dropouts, embedded, states, lengths)
+        keys, vectors = self.attention.score(source), []
+        for place in range(embedded.shape[1]):
+            *before, vector = states
+            inputs = torch.cat([embedded[:, place : place + 1], vector], dim=-1)
+            hidden, after = run_in_turn(self.layers, dropouts, inputs, before, None)
+            vectors.append(self.dropout(self.attention(hidden, source, keys, masked)))
+            now = (*after, vectors[-1])
+            if lengths is not None:
+                now = tuple(choose(place < lengths, new, old) for new, old in zip(now, states, strict=True))
+            states = now
+        return torch.cat(vectors, dim=1), states
 
 
 class RNNForConditionalGeneration(GeneratingModel):
     """The translation model: logits of the next target token after each, and a state to select and repeat."""
 
     config_class = TranslationConfig
-    _tied_weights_keys = {"lm_head.weight": "encoder.embedding.weight"}  # noqa: RUF012 # read from the class
+    _tied_weights_keys = {"lm_head.weight": "encoder.embedding.weight"}  # noqa: RUF012 # transformers reads the class's
 
     def __init__(self, config: TranslationConfig) -> None:
         super().__init__(config)
-        self.lm_head = head(config, config.hidden_size)
         self.encoder = Encoder(config)
-        fed = config.hidden_size if config.attention else 0
-        self.layers = nn.ModuleList(_layers(config, config.embedding_size + fed))
-        self.dropout = nn.Dropout(config.dropout)
-        self.attention = Attention(config) if config.attention else None
+        self.decoder = Decoder(config)
+        self.lm_head = head(config, config.hidden_size)
         self.post_init()
 
     def get_encoder(self, modality: str | None = None) -> nn.Module:
@@ -155,7 +213,11 @@ class RNNForConditionalGeneration(GeneratingModel):
         self.encoder.embedding = value
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        """(rows, tokens) labels → the same, one to the right, behind the start token."""
+        """(rows, tokens) labels → the same, one to the right, behind the start token.
+
+        Raises:
+            ModelError: the config names no start token.
+        """
         start = self.config.decoder_start_token_id
         if start is None:
             raise ModelError(
@@ -182,42 +244,34 @@ class RNNForConditionalGeneration(GeneratingModel):
     ) -> Seq2SeqLMOutput:
         """Source and target, (rows, tokens) each → `logits` (rows, target tokens, vocab_size).
 
-        With `labels` alone, the target is read behind the start token. Tokens whose mask is 0 are skipped.
+        With `labels` (rows, target tokens) alone, the target is read behind the start token; the loss is in nats a
+        label, −100 left out. Tokens whose mask is 0 are skipped.
+
+        Raises:
+            ModelError: neither a target nor labels.
         """
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds)
-        source, thought = encoder_outputs[0], encoder_outputs[1]
         if decoder_input_ids is None:
             if labels is None:
                 raise ModelError("decoder_input_ids", "a target, or labels", "neither", "Give one of them.")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds)
+        encoded = EncoderOutput(*[encoder_outputs[part] for part in (0, 1)])
+        source, masked = encoded.last_hidden_state, None if attention_mask is None else attention_mask == 0
         tokens = decoder_input_ids.shape[1]
         keeps_state = self.config.use_cache if use_cache is None else use_cache
-        states = past_key_values.rows() if past_key_values is not None else ()
-        if not states:
-            states = thought.unbind(1)
-            if self.attention is not None:
-                states = (*states, source.new_zeros(len(source), 1, self.config.hidden_size))
-        embedded = self.dropout(self.encoder.embedding(decoder_input_ids))
-        moved, lengths = alignment(decoder_attention_mask, tokens, keeps_state=keeps_state), None
-        if moved is not None:
-            embedded, lengths = moved.to_front(embedded), moved.lengths
-        if self.attention is None:
-            hidden, after = _run(self.layers, embedded, states, lengths, self.dropout)
-        else:
-            hidden, after = self._attend(embedded, states, lengths, source, attention_mask)
-        if moved is not None:
-            hidden = moved.back(hidden)
-        logits = self.lm_head(hidden[:, kept_places(logits_to_keep)])
+        before = past_key_values.rows() if past_key_values is not None else ()
+        aligned = alignment(decoder_attention_mask, tokens, keeps_state=keeps_state)
+        embedded = aligned.to_front(self.encoder.embedding(decoder_input_ids))
+        states = before or self.decoder.initial(encoded)
+        hidden, after = self.decoder(embedded, states, aligned.lengths, source, masked)
+        logits = self.lm_head(aligned.back(hidden)[:, kept_places(logits_to_keep)])
         loss = None
         if labels is not None:
             # Labels stand where their logits are: nothing is to be shifted.
             size = self.config.vocab_size
             loss = self.loss_function(logits, labels, vocab_size=size, shift_labels=labels, **kwargs)
-        cache = None
-        if keeps_state:
-            cache = past_key_values if past_key_values is not None else StateCache()
-            cache.put(after, tokens)
+        cache = StateCache.after(past_key_values, after, tokens) if keeps_state else None
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
@@ -225,51 +279,8 @@ class RNNForConditionalGeneration(GeneratingModel):
             encoder_last_hidden_state=source,
         )
 
-    def _attend(
-        self,
-        embedded: torch.Tensor,
-        states: Sequence[torch.Tensor],
-        lengths: torch.Tensor | None,
-        source: torch.Tensor,
-        source_mask: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        """The decoder with attention: one token after the other, as each reads the attention vector before."""
-        assert self.attention is not None
-        keys, masked = self.attention.score(source), None if source_mask is None else source_mask == 0
-        vectors = []
-        for place in range(embedded.shape[1]):
-            *before, vector = states
-            inputs = torch.cat([embedded[:, place : place + 1], vector], dim=-1)
-            hidden, after = _run(self.layers, inputs, before, None, self.dropout)
-            vector = self.dropout(self.attention(hidden, source, keys, masked))
-            vectors.append(vector)
-            now = (*after, vector)
-            if lengths is not None:
-                now = tuple(_where(place < lengths, new, old) for new, old in zip(now, states, strict=True))
-            states = now
-        return torch.cat(vectors, dim=1), states
-
 
 def _layers(config: TranslationConfig, inputs: int) -> list[RecurrentLayer]:
+    """The first layer reads `inputs` features, each other one what the one below computes."""
     widths = [inputs] + [config.hidden_size] * (config.num_hidden_layers - 1)
     return [RecurrentLayer(CELLS[config.cell], width, config.hidden_size) for width in widths]
-
-
-def _run(
-    layers: nn.ModuleList,
-    hidden: torch.Tensor,
-    states: Sequence[torch.Tensor],
-    lengths: torch.Tensor | None,
-    dropout: nn.Module,
-) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-    """Layer upon layer, with dropout after each."""
-    after = []
-    for layer, state in zip(layers, states, strict=True):
-        hidden, state = layer(hidden, state, lengths)
-        hidden = dropout(hidden)
-        after.append(state)
-    return hidden, after
-
-
-def _where(rows: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-    return torch.where(rows.view(-1, *[1] * (new.dim() - 1)), new, old)

@@ -5,7 +5,8 @@
     s   = Σ_layers U z + b                          summed over all layers
     logits_t = W' relu(W relu(s_t) + b) + b'
 
-The dilations are 1, 2, 4, ... up to `max_dilation`, and then 1 again. Before a text all inputs are zero.
+The dilations are 1, 2, 4, ... up to `max_dilation`, and then 1 again. Before a text all inputs are zero. The last
+layer has its x' as well, which nobody reads.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ class WaveNetLayer(GradientCheckpointingLayer):
         self.out = nn.Conv1d(channels, 2 * channels, 1)
 
     def zeros(self, rows: int, like: torch.Tensor) -> torch.Tensor:
+        """(rows, channels, span) inputs before a text."""
         return self.gates.zeros(rows, like)
 
     def forward(
         self, inputs: torch.Tensor, state: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(rows, channels, tokens) and the inputs before → those for the layer above, the skip, the state after."""
+        """(rows, channels, tokens) and the inputs before → what the layer above reads, the skip, the state after."""
         gates, state = self.gates(inputs, state, lengths)
         filters, gate = gates.chunk(2, dim=1)
         residual, skip = self.out(self.dropout(filters.tanh() * gate.sigmoid())).chunk(2, dim=1)
@@ -93,6 +95,7 @@ class WaveNetModel(CausalModel):
     def run(
         self, embedded: torch.Tensor, states: Sequence[torch.Tensor], lengths: torch.Tensor | None
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        """Layer upon layer, with the features before the tokens; the skips are summed on the way."""
         after = []
         hidden = self.dropout(embedded).transpose(1, 2)
         skips = torch.zeros_like(hidden)
