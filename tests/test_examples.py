@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import hf_canary.models as models
 
@@ -25,11 +26,11 @@ def load(script):
     return module
 
 
-def run(script, *arguments, cwd):
+def run(script, *arguments, cwd, codes=(0,)):
     result = subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode in codes, result.stderr
     return result.stdout
 
 
@@ -46,15 +47,48 @@ def test_architectures_are_trained_and_drawn(text_file, tmp_path):
     run("examples/paper/architectures.py", "lstm-2x50", "wavenet-4x122", *options, "--draw", cwd=tmp_path)
     for name in ("lstm-2x50", "wavenet-4x122"):
         curve = json.loads((tmp_path / name / "curve.json").read_text())
-        assert len(curve["losses"]) == len(curve["train_losses"]) == 2
-        assert curve["losses"][1] < curve["losses"][0] < math.log(curve["vocab_size"])
-        assert curve["loss_whole_text"] < curve["losses"][1]
+        assert len(curve["losses_nats"]) == len(curve["train_losses_nats"]) == 2
+        assert curve["losses_nats"][1] < curve["losses_nats"][0] < math.log(curve["vocab_size"])
+        assert curve["whole_text_loss_nats"] < curve["losses_nats"][1]
         assert (tmp_path / name / "model.safetensors").exists()
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_windows_predict_every_character_once():
-    """The last of a window is the first of the next."""
+def test_a_model_with_positions_is_read_in_pieces_as_long_as_they_reach():
+    """... and a text that fits is read as one."""
+    script = load("examples/paper/architectures.py")
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=1)).eval()
+    ids = torch.randint(0, 20, (40,)).tolist()
+    pieces = [torch.tensor([ids[at : at + 17]]) for at in (0, 16, 32)]
+    with torch.no_grad():
+        losses = [model(input_ids=piece[:, :-1]).logits[0].log_softmax(-1) for piece in pieces]
+    total = sum(-loss[range(len(loss)), piece[0, 1:]].sum() for loss, piece in zip(losses, pieces, strict=True))
+    assert script.loss_of_whole_text(model, ids) == pytest.approx(total.item() / 39, abs=1e-5)
+
+
+def test_what_cannot_be_is_said_in_a_line(tmp_path):
+    """No work is begun."""
+    (tmp_path / "short.txt").write_text("short")
+    (tmp_path / "pairs.txt").write_text("a\tb\n")
+    texts = ["--train", "short.txt", "--validation", "short.txt"]
+    for script, arguments, words in (
+        ("architectures.py", [], "give architectures"),
+        ("architectures.py", ["lstm-2x50"], "give --train"),
+        ("architectures.py", ["lstm-2x50", *texts], "more than 100"),
+        ("translation.py", ["--pairs", "pairs.txt"], "too few to hold out"),
+    ):
+        result = subprocess.run(
+            [sys.executable, ROOT / "examples" / "paper" / script, *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert result.returncode == 2
+        assert words in " ".join(result.stderr.split())
+        assert "Traceback" not in result.stderr
+
+
+def test_windows_predict_every_character_once_but_for_a_rest():
+    """The last of a window is the first of the next; the first of all is given."""
     rows = load("examples/paper/architectures.py").windows(list(range(350)))
     assert [row.tolist() for row in rows["input_ids"]] == [list(range(at, at + 101)) for at in (0, 100, 200)]
 
@@ -71,16 +105,16 @@ def test_the_loss_of_a_whole_text_is_that_of_one_pass():
 
 
 def test_a_translation_model_is_trained_and_scored(tmp_path):
-    """BLEU and samples are there; what was held out was not trained on."""
+    """BLEU and samples are there, and as many pairs were trained on as were not held out."""
     lines = [f"I see {n} dogs.\tJe vois {n} chiens.\tfrom nowhere" for n in range(60)]
     (tmp_path / "pairs.txt").write_text("\n".join([*lines, "Run!\tCours !\tx", "Run!\tCourez !\tx"]), encoding="utf-8")
     options = ["--pairs", "pairs.txt", "--epochs", 2, "--held-out", 8, "--vocab-size", 100, "--out", "out"]
     run("examples/paper/translation.py", "translation-gru", *options, cwd=tmp_path)
     results = json.loads((tmp_path / "out" / "translation-gru" / "results.json").read_text())
     assert 0 <= results["bleu"] <= 100
-    assert (results["test_sources"], len(results["samples"]), len(results["losses"])) == (8, 8, 2)
+    assert (results["test_sources"], len(results["samples"]), len(results["losses_nats"])) == (8, 8, 2)
     assert results["pairs"] in (53, 54)  # 62 without 8 sources, of which one has two targets
-    assert results["losses"][1] < results["losses"][0]
+    assert results["losses_nats"][1] < results["losses_nats"][0]
 
 
 def test_sources_are_split_and_not_pairs():
@@ -104,6 +138,7 @@ def test_bleu_counts_every_reference():
 
 def test_the_step_benchmark_compares_like_with_like(tmp_path):
     """Ours and plain torch compute the same loss before they are timed; then every row has its ratio."""
-    output = run("benchmarks/training_step.py", "--rounds", 1, "--rows", 2, "--tokens", 8, cwd=tmp_path)
+    # How fast so small a step is does not matter here: 1 is the benchmark's own verdict.
+    output = run("benchmarks/training_step.py", "--rounds", 1, "--rows", 2, "--tokens", 8, cwd=tmp_path, codes=(0, 1))
     for name in ("lstm-2x200", "gru-2x235", "cnn-2x188", "wavenet-2x188", "wavenet-4x122"):
         assert name in output

@@ -138,12 +138,15 @@ def test_masked_tokens_are_skipped(rows):
             longer = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             step = logits_of(model, following, attention_mask=longer, past_key_values=output.past_key_values)
             stateless = logits_of(model, ids, attention_mask=mask, use_cache=False)
+            without_dropout(training := copy.deepcopy(model).train())
+            trained = logits_of(training, ids, attention_mask=mask, use_cache=False)
         for row, real in enumerate(mask.bool()):
             text = torch.cat([ids[row, real], following[row]])[None]
             alone = logits_of(model, text)[0]
             tolerance = {"atol": 1e-6 * alone.abs().max().item(), "rtol": 1e-5}
             torch.testing.assert_close(output.logits[row, real], alone[:-1], **tolerance)
             torch.testing.assert_close(stateless[row, real], alone[:-1], **tolerance)
+            torch.testing.assert_close(trained[row, real], alone[:-1], **tolerance)
             torch.testing.assert_close(step[row, 0], alone[-1], **tolerance)
 
 
@@ -227,6 +230,24 @@ def test_texts_of_different_length_are_generated_together(model):
     for row, text in enumerate(texts):
         alone = generated(model, torch.tensor([text]), do_sample=False)
         assert together[row, 4:].tolist() == alone[0, len(text) :].tolist()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.filterwarnings("ignore")  # generate warns of padding on the right, which it cannot know to be harmless
+def test_padding_on_the_right_is_skipped_in_generation_too(model, use_cache):
+    """A masked token stands for what stood before it, so that each text goes on as it does alone."""
+    ids = torch.tensor([[4, 0, 0, 0], [5, 6, 7, 8], [9, 10, 11, 0]])
+    together = generated(model, ids, attention_mask=(ids != 0).long(), do_sample=False, use_cache=use_cache)
+    for row in range(3):
+        alone = generated(model, ids[row : row + 1, : (ids[row] != 0).sum()], do_sample=False)
+        assert together[row, 4:].tolist() == alone[0, (ids[row] != 0).sum() :].tolist()
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 4), (10,), (2, 1, 1, 5)])
+def test_a_mask_of_another_shape_is_refused(model, shape):
+    """Also where it is all ones."""
+    with pytest.raises(ModelError, match="attention_mask"):
+        model(input_ids=random_ids(2, 5), attention_mask=torch.ones(shape))
 
 
 def test_sampling_does_not_depend_on_the_cache(model):

@@ -49,14 +49,16 @@ def load_pairs(file: Path) -> dict[str, list[str]]:
     return targets
 
 
-def split(targets: dict[str, list[str]], held_out: int, max_pairs: int, seed: int) -> tuple[list[str], list[str]]:
+def split(
+    targets: dict[str, list[str]], held_out: int, max_pairs: int | None, seed: int
+) -> tuple[list[str], list[str]]:
     """(sources to train on, sources to test on)."""
     sources = sorted(targets)
     random.Random(seed).shuffle(sources)
     test, rest = sources[:held_out], sources[held_out:]
     count, train = 0, []
     for source in rest:
-        if count >= max_pairs:
+        if max_pairs is not None and count >= max_pairs:
             break
         train.append(source)
         count += len(targets[source])
@@ -85,12 +87,32 @@ def bleu(hypotheses: list[str], references: list[list[str]]) -> sacrebleu.metric
     return sacrebleu.corpus_bleu(hypotheses, streams)
 
 
+def arguments(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: int) -> Seq2SeqTrainingArguments:
+    """AdamW with a rate that falls linearly to 0; sentences of like length go together."""
+    return Seq2SeqTrainingArguments(
+        output_dir=str(out),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        learning_rate=learning_rate,
+        lr_scheduler_type="linear",
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        save_strategy="no",
+        report_to="none",
+        train_sampling_strategy="group_by_length",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+        seed=seed,
+    )
+
+
 def main(
+    pairs: Annotated[Path, typer.Option(help="File of sentence pairs, source TAB target.")],
     name: Annotated[str, typer.Argument(help="Architecture, as in model_configs/.")] = "translation-lstm-attention",
-    pairs: Annotated[Path, typer.Option(help="File of sentence pairs, source TAB target.")] = ...,
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the results.")] = Path("translation"),
-    epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 8,
-    max_pairs: Annotated[int, typer.Option(help="Pairs to train on, at most.")] = 10**9,
+    epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 6,
+    max_pairs: Annotated[int | None, typer.Option(help="Pairs to train on, at most.")] = None,
     held_out: Annotated[int, typer.Option(help="Sources kept for the test.")] = 1000,
     vocab_size: Annotated[int, typer.Option(help="Tokens of both languages together.")] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Pairs in a step.")] = 64,
@@ -101,37 +123,26 @@ def main(
     """Train an encoder-decoder on sentence pairs, and report BLEU and samples."""
     transformers.set_seed(seed)
     targets = load_pairs(pairs)
+    if len(targets) <= held_out:
+        raise typer.BadParameter(f"{pairs} has {len(targets)} sources, too few to hold out {held_out}")
     train, test = split(targets, held_out, max_pairs, seed)
-    texts = [text for source in train for text in [source, *targets[source]]]
-    tokenizer = word_tokenizer(texts, vocab_size=vocab_size, end_token=True)
+    tokenizer = word_tokenizer(
+        (text for source in train for text in [source, *targets[source]]), vocab_size=vocab_size, end_token=True
+    )
 
     def encoded(sources: list[str]) -> datasets.Dataset:
         both = [(source, target) for source in sources for target in targets[source]]
         rows = tokenizer([source for source, _ in both], text_target=[target for _, target in both])
         return datasets.Dataset.from_dict(dict(rows))
 
-    config = AutoConfig.from_pretrained(config_file(name), vocab_size=len(tokenizer))
+    # Marian has a size of its own for the decoder; the others do not look at it.
+    size = len(tokenizer)
+    config = AutoConfig.from_pretrained(config_file(name), vocab_size=size, decoder_vocab_size=size)
     model = AutoModelForSeq2SeqLM.from_config(config)
-    train_rows = encoded(train)
     trainer = Seq2SeqTrainer(
         model=model,
-        args=Seq2SeqTrainingArguments(
-            output_dir=str(out / name),
-            num_train_epochs=epochs,
-            per_device_train_batch_size=batch_size,
-            per_device_eval_batch_size=batch_size,
-            learning_rate=learning_rate,
-            lr_scheduler_type="linear",
-            eval_strategy="epoch",
-            logging_strategy="epoch",
-            save_strategy="no",
-            report_to="none",
-            train_sampling_strategy="group_by_length",
-            dataloader_pin_memory=torch.cuda.is_available(),
-            disable_tqdm=True,
-            seed=seed,
-        ),
-        train_dataset=train_rows,
+        args=arguments(out / name, epochs, batch_size, learning_rate, seed),
+        train_dataset=encoded(train),
         eval_dataset=encoded(test),
         processing_class=tokenizer,
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
@@ -140,14 +151,15 @@ def main(
     trainer.save_model()
     translations = translate(model, tokenizer, test, num_beams)
     score = bleu(translations, [targets[source] for source in test])
+    history = trainer.state.log_history
     results = {
         "name": name,
         "parameters": model.num_parameters(),
-        "pairs": len(train_rows),
+        "pairs": len(trainer.train_dataset),
         "test_sources": len(test),
         "epochs": epochs,
-        "losses": [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry],
-        "seconds": next(e["train_runtime"] for e in trainer.state.log_history if "train_runtime" in e),
+        "losses_nats": [entry["eval_loss"] for entry in history if "eval_loss" in entry],
+        "seconds": next(entry["train_runtime"] for entry in history if "train_runtime" in entry),
         "bleu": score.score,
         "bleu_details": str(score),
         "samples": [

@@ -70,7 +70,7 @@ class CausalModel(StatefulModel):
     ) -> BaseModelOutputWithPast:
         """`input_ids` (rows, tokens) → `last_hidden_state` (rows, tokens, features).
 
-        A token whose `attention_mask` is 0 is skipped, on the left too; on the right none is needed.
+        A token whose `attention_mask` is 0 is skipped, wherever it stands; on the right no mask is needed.
 
         Raises:
             ModelError: neither or both of ids and embeddings, or `position_ids` of several texts in one row.
@@ -84,7 +84,7 @@ class CausalModel(StatefulModel):
         rows, tokens, _ = embedded.shape
         keeps_state = self.config.use_cache if use_cache is None else use_cache
         before = past_key_values.rows() if past_key_values is not None else ()
-        aligned = alignment(attention_mask, tokens, keeps_state=keeps_state)
+        aligned = alignment(attention_mask, rows, tokens, only_real=self.training and not keeps_state)
         states = before or self.zeros(rows, embedded)
         hidden, after = self.run(aligned.to_front(embedded), states, aligned.lengths)
         return BaseModelOutputWithPast(

@@ -53,9 +53,11 @@ class LosslessTokenizer(PreTrainedTokenizerFast):
 def character_tokenizer(texts: Iterable[str], *, end_token: bool = False) -> LosslessTokenizer:
     """A tokenizer with one token for each character of `texts`.
 
-    `<|endoftext|>` stands before every text that it encodes: it is both the first token, on which the first character
-    is conditioned, and the one that ends a text in `generate`. A character that was never seen becomes `<|unk|>`.
-    Special tokens that are spelled out in a text are read as such, as trainers and chat templates take for granted.
+    `<|endoftext|>` stands before every text that it encodes, and is the token on which its first character is
+    conditioned. It is also the token at which `generate` stops, once a model has learned where texts end: where rows
+    follow one another in a window, or where `<|endoftext|>` is added behind them, as TRL does. A character that was
+    never seen becomes `<|unk|>`. Special tokens that are spelled out in a text are read as such, as trainers and chat
+    templates take for granted.
 
     Args:
         texts: the corpus, or all that is to be read.

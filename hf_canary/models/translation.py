@@ -101,7 +101,7 @@ class Encoder(nn.Module):
     ) -> EncoderOutput:
         """`input_ids` (rows, tokens) → its hidden states and thought vector."""
         embedded = self.dropout(self.embedding(input_ids) if inputs_embeds is None else inputs_embeds)
-        aligned = alignment(attention_mask, embedded.shape[1], keeps_state=True)
+        aligned = alignment(attention_mask, *embedded.shape[:2], only_real=False)
         states = [layer.zeros(len(embedded), embedded) for layer in self.layers]  # type: ignore[operator]
         dropouts = [self.dropout] * len(self.layers)
         hidden, thought = run_in_turn(self.layers, dropouts, aligned.to_front(embedded), states, aligned.lengths)
@@ -258,10 +258,11 @@ class RNNForConditionalGeneration(GeneratingModel):
             encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds)
         encoded = EncoderOutput(*[encoder_outputs[part] for part in (0, 1)])
         source, masked = encoded.last_hidden_state, None if attention_mask is None else attention_mask == 0
-        tokens = decoder_input_ids.shape[1]
+        rows, tokens = decoder_input_ids.shape
         keeps_state = self.config.use_cache if use_cache is None else use_cache
         before = past_key_values.rows() if past_key_values is not None else ()
-        aligned = alignment(decoder_attention_mask, tokens, keeps_state=keeps_state)
+        only_real = self.training and not keeps_state
+        aligned = alignment(decoder_attention_mask, rows, tokens, only_real=only_real)
         embedded = aligned.to_front(self.encoder.embedding(decoder_input_ids))
         states = before or self.decoder.initial(encoded)
         hidden, after = self.decoder(embedded, states, aligned.lengths, source, masked)

@@ -36,6 +36,7 @@ class WaveNetConfig(CheckedConfig):
     """
 
     model_type = "hf-canary-wavenet"
+    attribute_map: ClassVar[dict[str, str]] = {"embedding_size": "hidden_size"}
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers", "kernel_size", "max_dilation")
 
     hidden_size: int = 188
@@ -43,10 +44,6 @@ class WaveNetConfig(CheckedConfig):
     kernel_size: int = 3
     max_dilation: int = 512
     dropout: float = 0.0
-
-    @property
-    def embedding_size(self) -> int:
-        return self.hidden_size
 
     def dilations(self) -> list[int]:
         """1, 2, 4, ... for each layer."""
