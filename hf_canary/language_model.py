@@ -131,7 +131,7 @@ class LanguageModel:
 
     @property
     def starts_itself(self) -> bool:
-        """Whether the model says what comes first, as our models with a state do: `initial_logits()`, `initial_state()`."""
+        """Whether the model says what comes first, as ours with a state do: `initial_logits()`, `initial_state()`."""
         return hasattr(self._model, "initial_logits")
 
     def first_summed(self, conditioned: int, shared: int) -> int:
