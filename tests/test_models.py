@@ -117,10 +117,10 @@ def test_a_step_costs_the_same_after_any_text(model):
     for length in (3, 60):
         with torch.no_grad():
             cache = model(input_ids=random_ids(1, length), use_cache=True).past_key_values
+            stored = [tensor.untyped_storage().nbytes() for tensor in cache.rows()]
             with FlopCounterMode(display=False) as counter, recorded_shapes(model.model.layers) as shapes:
                 model(input_ids=random_ids(1, 1), past_key_values=cache, use_cache=True)
         assert len(shapes) == len(model.model.layers)
-        stored = sum(tensor.untyped_storage().nbytes() for tensor in cache.rows())
         costs.append((counter.get_total_flops(), shapes, stored))
     assert costs[0] == costs[1]
 
@@ -393,6 +393,14 @@ def test_initial_weights_come_from_the_seed_and_are_not_tiny(kind):
             assert parameter.std().item() * parameter[0].numel() ** 0.5 > 0.4, name
 
 
+@pytest.mark.parametrize(("tied", "deviation"), [(False, 1.0), (True, 0.1)])
+def test_embeddings_are_unit_sized_or_tied_to_the_head(tied, deviation):
+    """Tied ones are the head's weights as well, and of the order of 1/√fan."""
+    config = models.AWDLSTMConfig(vocab_size=200, embedding_size=100, hidden_size=100, tie_word_embeddings=tied)
+    weight = models.AWDLSTMForCausalLM(config).model.embedding.weight
+    assert weight.std().item() == pytest.approx(deviation, rel=0.05)
+
+
 def test_an_lstms_forget_gate_starts_open():
     """At 1, all other biases at 0."""
     bias = models.LSTMForCausalLM(models.LSTMConfig(hidden_size=8)).model.layers[0].cell
@@ -494,7 +502,7 @@ def test_bad_configs_are_named(name):
             with pytest.raises(ModelError, match=field):
                 config(**{field: value})
     for field in config.rates:
-        for value in (1.0, -0.1, float("nan"), "much", "0.5", True):
+        for value in (1.0, -0.1, float("nan"), "much", "0.5", False, None):
             with pytest.raises(ModelError, match=field):
                 config(**{field: value})
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from datasets.fingerprint import Hasher
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -37,8 +37,11 @@ def test_known_characters_come_back_as_they_were(make, text):
 @settings(deadline=None, max_examples=50)
 @given(st.text(max_size=40))
 def test_a_character_is_a_token(text):
-    """One for each, and one in front."""
-    assert len(models.character_tokenizer([text, SPELLED])(text).input_ids) == 1 + len(text)
+    """One for each, and one in front; a special token that is spelled out is one for all of its characters."""
+    tokenizer = models.character_tokenizer([text, SPELLED])
+    assume(not any(token in text for token in tokenizer.all_special_tokens))
+    assert len(tokenizer(text).input_ids) == 1 + len(text)
+    assert len(tokenizer(text + "<|pad|>").input_ids) == 1 + len(text) + 1
 
 
 CORPUS = ["the cat saw the dog .", "the dog saw a cat , and the cat didn't see <unk> in 1999", "<unk> didn't"]

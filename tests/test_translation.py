@@ -143,6 +143,9 @@ def test_labels_are_read_behind_the_start_token(model):
         if labels[row, place] >= 0
     ]
     torch.testing.assert_close(output.loss, -torch.stack(picked).mean())
+    # What stands behind a target's end is no token, and becomes one that can be read.
+    labels = torch.tensor([[5, 3, -100, -100]])
+    assert model.prepare_decoder_input_ids_from_labels(labels).tolist() == [[2, 5, 3, 0]]
 
 
 def test_generation_is_by_hand(model):
