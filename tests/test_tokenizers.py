@@ -53,6 +53,7 @@ def test_frequent_words_are_tokens_and_others_are_spelled():
     assert tokenizer.tokenize("the cat saw") == ["the", " cat", " saw"]
     assert tokenizer.tokenize("the cats") == ["the", *" cats"]
     assert tokenizer.tokenize("a didn't 19") == ["a", " didn", "'t", " ", "1", "9"]
+    assert models.word_tokenizer(["in 1984"] * 9).tokenize("1984") == [*"1984"]  # frequent as it is
     assert tokenizer.tokenize("the <unk>") == ["the", *" <unk>"]  # once with a space, once without: too rare
     assert models.word_tokenizer(CORPUS, min_frequency=1).tokenize("the <unk>") == ["the", " <unk>"]
 

@@ -130,7 +130,7 @@ def draw(out: Path) -> Path:
     curves = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("*/curve.json"))]
     for curve in sorted(curves, key=lambda curve: -curve["losses_nats"][-1]):
         epochs = range(1, len(curve["losses_nats"]) + 1)
-        label = f"{curve['name']}: {curve['losses'][-1]:.3f}"
+        label = f"{curve['name']}: {curve['losses_nats'][-1]:.3f}"
         axes.plot(epochs, curve["losses_nats"], marker="o", markersize=3, label=label)
     axes.set(xlabel="epoch", ylabel="validation loss (nats a character)", title="The paper's language models")
     axes.secondary_yaxis("right", functions=(lambda y: y / math.log(2), lambda y: y * math.log(2))).set_ylabel(
