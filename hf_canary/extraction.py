@@ -101,9 +101,9 @@ def extract(
             "top_k", f"1 to |R| = {shown(format.space_size)}", shown(top_k), "Ask for as many as the format has."
         )
     tree = TokenTree(format, tokenizer, context=context)
-    with evaluating(model):
+    with evaluating(model) as bare:
         found = search(
-            LanguageModel(model, batch_size=batch_size),
+            LanguageModel(bare, batch_size=batch_size),
             tree,
             top_k=top_k,
             max_expanded=max_expanded,

@@ -79,8 +79,8 @@ def log_perplexity(
     if not texts:
         return np.empty(0)
     encoding = encode(tokenizer, texts, context=context)
-    with evaluating(model):
-        return _score(LanguageModel(model, batch_size=batch_size), encoding, progress)
+    with evaluating(model) as bare:
+        return _score(LanguageModel(bare, batch_size=batch_size), encoding, progress)
 
 
 def _score(
@@ -88,7 +88,7 @@ def _score(
 ) -> Floats:
     firsts = {sequence[0] for sequence in encoding.sequences}
     start = language_model.first_summed(encoding.conditioned, shared=1 if len(firsts) == 1 else 0)
-    return score(language_model, encoding.sequences, start, progress=progress)
+    return score(language_model.session, encoding.sequences, start, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ FLOORS = (
     {"errors"},
     {"files", "formats", "exposures"},
     {"injection"},
+    {"states"},
     {"canaries", "token_tree", "language_model"},
     {"walks"},
     {"measure", "extraction"},

@@ -20,7 +20,7 @@ def test_any_sequences_equal_teacher_forcing(tails, batch_size):
     """Duplicates, sequences that begin with one another, any order, any batch size: the sum over each one's tokens."""
     sequences = [[3, 1, *tail] for tail in tails]
     with evaluating(TABLE):
-        found = score(LanguageModel(TABLE, batch_size=batch_size), sequences, 1)
+        found = score(LanguageModel(TABLE, batch_size=batch_size).session, sequences, 1)
     expected = [oracles.teacher_forced_bits(TABLE, sequence, 1) for sequence in sequences]
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -33,7 +33,7 @@ def test_fills_of_a_format_equal_teacher_forcing(model, tokenizer, template, bat
     texts = [format.render(fill) for fill in format.sample(min(12, format.space_size), 0)]
     encoding = encode(tokenizer, texts, context="the ")
     with evaluating(model):
-        found = score(LanguageModel(model, batch_size=batch_size), encoding.sequences, encoding.conditioned)
+        found = score(LanguageModel(model, batch_size=batch_size).session, encoding.sequences, encoding.conditioned)
     np.testing.assert_allclose(found, oracles.brute_force(model, tokenizer, texts, "the "), atol=1e-3)
 
 
@@ -44,7 +44,7 @@ def test_each_prefix_is_fed_once(lstm, tokenizer, digits):
     encoding = encode(tokenizer, list(format.candidates()))
     with evaluating(lstm):
         view = LanguageModel(lstm)
-        score(view, encoding.sequences, encoding.conditioned)
+        score(view.session, encoding.sequences, encoding.conditioned)
     prompt = 1 + len("the pin is ")
     assert view.token_rows == prompt + sum(10**depth for depth in range(1, digits))
 
@@ -53,7 +53,7 @@ def test_a_tail_without_a_branch_is_fed_once_and_its_last_token_never(lstm):
     """Two sequences that part at once: the prompt, then each tail but its last token."""
     with evaluating(lstm):
         view = LanguageModel(lstm)
-        score(view, [[2, 5, 6, 7, 8], [2, 9, 6, 7, 8]], 1)
+        score(view.session, [[2, 5, 6, 7, 8], [2, 9, 6, 7, 8]], 1)
     assert view.token_rows == 1 + 2 * 3
 
 
@@ -62,7 +62,7 @@ def test_progress_counts_every_distinct_sequence():
     counts = []
     with evaluating(TABLE):
         score(
-            LanguageModel(TABLE, batch_size=2),
+            LanguageModel(TABLE, batch_size=2).session,
             [[1, a, b] for a in range(4) for b in range(5)],
             1,
             progress=counts.append,

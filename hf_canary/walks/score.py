@@ -1,47 +1,130 @@
-"""The score walk: the log-perplexity of listed token sequences, each shared prefix computed once.
+"""The score walk: the log-perplexity of listed token sequences, or of all leaves of a tree, each shared prefix once.
 
-The sequences are merged into a tree whose edges are the longest runs without a branch. Children of a node are read
-from one softmax, so that a last token costs nothing; a run that ends in a leaf goes through the model in one pass.
-Knows tokens and costs; knows no text, no tokenizer and no format.
+Children of a node are read from one softmax, so that a last token costs nothing; a run that ends in a leaf goes through
+the model in one pass. What waits is one batch's children at each level, however large the job is. Knows tokens and
+costs; knows no text, no tokenizer and no format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
+from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 
-from ..language_model import Floats, LanguageModel, States
-
-Tokens = tuple[int, ...]
-
-
-@dataclass
-class _Node:
-    """The end of a run of tokens; `leaf` is the number of the sequence that ends here, or -1."""
-
-    run: Tokens
-    leaf: int = -1
-    children: list[_Node] = field(default_factory=list)
+from ..language_model import Floats, Session
+from ..states import Ints, States
+from ..token_tree import TokenTree
 
 
 @dataclass(frozen=True)
-class _Pending:
-    """Nodes whose runs wait for the model, beside the state and the cost at their parents."""
+class Runs:
+    """Tokens that follow a node's first one without a branch; `tokens` is padded on the right."""
 
-    nodes: list[_Node]
+    tokens: Ints  # (n_nodes, longest)
+    lengths: Ints
+
+
+@dataclass(frozen=True)
+class Children:
+    """What follows after some nodes' runs, side by side; all arrays have one entry for each child.
+
+    Args:
+        parents: which of the nodes asked for, ascending.
+        tokens: the child's first token.
+        nodes: the child's number, or -1 where nothing follows its first token.
+        leaves: the number of the leaf that ends at its first token, or -1.
+    """
+
+    parents: Ints
+    tokens: Ints
+    nodes: Ints
+    leaves: Ints
+
+
+class Branches(Protocol):
+    """A tree whose nodes are numbers: what the walk asks of it.
+
+    Attributes:
+        root: the node after the prompt, whose run has been read.
+        levels: how many nodes stand on the longest way to a leaf, at most.
+    """
+
+    root: int
+    levels: int
+
+    def runs(self, nodes: Ints) -> Runs:
+        """The tokens after each node's first one, up to where the tree branches or a leaf ends."""
+        ...
+
+    def leaves(self, nodes: Ints) -> Ints:
+        """The leaf that ends with each node's run, or -1."""
+        ...
+
+    def tails(self, nodes: Ints) -> NDArray[np.bool_]:
+        """Whether nothing follows after a run: it ends in a leaf alone."""
+        ...
+
+    def children(self, nodes: Ints) -> Children:
+        """What follows after the runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Nodes that wait for the model, beside the state and the cost at their parents.
+
+    Args:
+        nodes: their numbers.
+        firsts: their first tokens.
+        costs: up to and including these.
+        states: the model's, of their parents.
+        rows: the row of `states` at each one's parent.
+        paths: (n_nodes, depth) tokens since the prompt; of no columns where nobody asks for them.
+        depth: how many of these columns are filled.
+    """
+
+    nodes: Ints
+    firsts: Ints
+    costs: Floats
     states: States
-    rows: NDArray[np.int64]  # the row of `states` at each node's parent
-    costs: Floats  # up to and including the first token of each node's run
+    rows: Ints
+    paths: Ints
+    depth: int
 
-    def take(self, chosen: list[int]) -> _Pending:
-        return _Pending([self.nodes[i] for i in chosen], self.states, self.rows[chosen], self.costs[chosen])
+    def take(self, chosen: Ints | slice) -> _Waiting:
+        return _Waiting(
+            self.nodes[chosen],
+            self.firsts[chosen],
+            self.costs[chosen],
+            self.states,
+            self.rows[chosen],
+            self.paths[chosen],
+            self.depth,
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """Leaves with their costs: summed bits, lower means better memorised.
+
+    Args:
+        leaves: (n_leaves,) their numbers.
+        paths: (n_leaves, depth) tokens since the prompt, -1 behind the end; of no columns for listed sequences.
+        costs: (n_leaves,) bits.
+    """
+
+    leaves: Ints
+    paths: Ints
+    costs: Floats
 
 
 def score(
-    language_model: LanguageModel,
+    start: Callable[[list[int], int], Session],
     sequences: Sequence[Sequence[int]],
     conditioned: int,
     *,
@@ -50,7 +133,7 @@ def score(
     """The bits of each sequence's tokens after the first `conditioned` ones, which all sequences share.
 
     Args:
-        language_model: the model, in evaluation.
+        start: gives the session after a prompt, from which at most so many tokens more are asked for.
         sequences: token ids; none empty.
         conditioned: how many first tokens condition and are not summed.
         progress: called with the number of sequences finished since the last call.
@@ -58,123 +141,273 @@ def score(
     Returns:
         (n_sequences,) summed bits, in order; lower means better memorised.
     """
-    distinct, inverse = _distinct(sequences)
-    root = _tree(distinct)
-    prompt, first = root.run, _first_tokens(root.children)
-    depth = max(map(len, distinct)) - len(prompt)
-    prompt_bits, child_bits, state = language_model.start(prompt, first, depth)
-    scores = np.empty(len(distinct))
-    shared = float(prompt_bits[conditioned:].sum())
+    listed = Listed(sequences)
+    prompt = listed.prompt
+    session = start(prompt, listed.longest - len(prompt))
+    shared = float(session.prompt_bits[conditioned:].sum())
+    costs = np.empty(listed.count)
     report = progress or (lambda count: None)
-    if root.leaf >= 0:
-        scores[root.leaf] = shared
-        report(1)
-    rows = np.zeros(len(root.children), dtype=np.int64)
-    # Depth first: what waits is one batch's children at each depth, however many sequences there are.
-    stack = [_batches(language_model, _Pending(root.children, state, rows, shared + child_bits))]
+    for found in _walk(session, listed, shared, path_length=0):
+        costs[found.leaves] = found.costs
+        report(len(found.leaves))
+    return np.asarray(costs[listed.inverse])
+
+
+def score_leaves(session: Session, tree: TokenTree, conditioned: int) -> Iterator[Found]:
+    """All leaves of a tree, batch by batch, with their paths; in no order that could be relied on.
+
+    Args:
+        session: after the tree's prompt, for its depth.
+        tree: of a format.
+        conditioned: how many first tokens of the prompt condition and are not summed.
+    """
+    shared = float(session.prompt_bits[conditioned:].sum())
+    yield from _walk(session, _Automaton(tree), shared, path_length=tree.depth)
+
+
+def _walk(session: Session, branches: Branches, cost: float, *, path_length: int) -> Iterator[Found]:
+    """Depth first in batches, from the root at this cost."""
+    root = np.array([branches.root], dtype=np.int64)
+    here = branches.leaves(root)
+    if here[0] >= 0:
+        yield Found(here, np.full((1, path_length), -1), np.array([cost]))
+    children = branches.children(root)
+    if not len(children.tokens):
+        return
+    parent = _Waiting(root, root, np.array([cost]), session.state, root * 0, np.full((1, path_length), -1), 0)
+    found, waiting = _part(parent, children, cost + session.bits(children.tokens), session.state)
+    if len(found.leaves):
+        yield found
+    stack = [_batches(session, branches, waiting)]
     while stack:
         batch = next(stack[-1], None)
         if batch is None:
             stack.pop()
             continue
-        if batch.nodes[0].children:
-            stack.append(_batches(language_model, _descend(language_model, batch, scores)))
-        else:
-            scores[[node.leaf for node in batch.nodes]] = _finish(language_model, batch)
-        report(sum(node.leaf >= 0 for node in batch.nodes))
-    return scores[inverse]
+        try:
+            found, waiting = _feed(session, branches, batch)
+        except Exception as error:
+            if not should_reduce_batch_size(error) or not session.halve():
+                raise
+            # Nothing is lost: the same nodes wait again, in halves.
+            middle = max(1, len(batch.nodes) // 2)
+            stack.append(iter([batch.take(slice(middle)), batch.take(slice(middle, None))]))
+            continue
+        if len(found.leaves):
+            yield found
+        if len(waiting.nodes):
+            stack.append(_batches(session, branches, waiting))
 
 
-def _distinct(sequences: Sequence[Sequence[int]]) -> tuple[list[Tokens], NDArray[np.int64]]:
-    """The distinct sequences in lexicographic order, and where each given one is among them."""
-    tuples = [tuple(sequence) for sequence in sequences]
-    distinct = sorted(set(tuples))
-    place = {sequence: number for number, sequence in enumerate(distinct)}
-    return distinct, np.array([place[sequence] for sequence in tuples], dtype=np.int64)
+def _batches(session: Session, branches: Branches, waiting: _Waiting) -> Iterator[_Waiting]:
+    """Batches of one kind: runs that end in leaves by length, so that little is padded; others of one length."""
+    lengths = branches.runs(waiting.nodes).lengths
+    is_tail = branches.tails(waiting.nodes)
+    tails = np.flatnonzero(is_tail)
+    yield from _chunks(session, branches, waiting, tails[np.argsort(lengths[tails], kind="stable")], lengths)
+    for length in np.unique(lengths[~is_tail]):
+        yield from _chunks(session, branches, waiting, np.flatnonzero(~is_tail & (lengths == length)), lengths)
 
 
-def _tree(distinct: list[Tokens]) -> _Node:
-    """The tree of sorted distinct sequences: the root's run is what they all share."""
-
-    def shared(low: int, high: int, depth: int) -> int:
-        first, last = distinct[low], distinct[high - 1]
-        end = depth
-        while end < min(len(first), len(last)) and first[end] == last[end]:
-            end += 1
-        return end
-
-    root = _Node(distinct[0][: shared(0, len(distinct), 0)])
-    waiting = [(root, 0, len(distinct), len(root.run))]
-    while waiting:
-        node, low, high, depth = waiting.pop()
-        if len(distinct[low]) == depth:
-            node.leaf, low = low, low + 1
-        while low < high:
-            token, end = distinct[low][depth], low + 1
-            while end < high and distinct[end][depth] == token:
-                end += 1
-            child = _Node(distinct[low][depth : shared(low, end, depth + 1)])
-            node.children.append(child)
-            waiting.append((child, low, end, depth + len(child.run)))
-            low = end
-    return root
+def _chunks(
+    session: Session, branches: Branches, waiting: _Waiting, chosen: Ints, lengths: Ints
+) -> Iterator[_Waiting]:
+    at = 0
+    while at < len(chosen):
+        # The rows of a chunk are at most as long as its last one; asked anew each time, since memory may have run out.
+        size = session.rows_at_once(1 + int(lengths[chosen[at:]].max()), branches.levels)
+        yield waiting.take(chosen[at : at + size])
+        at += size
 
 
-def _first_tokens(nodes: list[_Node]) -> NDArray[np.int64]:
-    return np.array([node.run[0] for node in nodes], dtype=np.int64)
+def _feed(session: Session, branches: Branches, batch: _Waiting) -> tuple[Found, _Waiting]:
+    """Read the runs of a batch; what is found are the leaves at their ends and right behind, what waits the others."""
+    if branches.tails(batch.nodes)[0]:
+        return _finish(session, branches, batch), batch.take(slice(0))
+    return _descend(session, branches, batch)
 
 
-def _batches(language_model: LanguageModel, pending: _Pending) -> Iterator[_Pending]:
-    """Batches of one kind: leaves by length of their runs, so that little is padded; inner nodes of one length."""
-    tails = [i for i, node in enumerate(pending.nodes) if not node.children]
-    tails.sort(key=lambda i: len(pending.nodes[i].run))
-    yield from _chunks(language_model, pending, tails)
-    by_length: dict[int, list[int]] = {}
-    for i, node in enumerate(pending.nodes):
-        if node.children:
-            by_length.setdefault(len(node.run), []).append(i)
-    for inner in by_length.values():
-        yield from _chunks(language_model, pending, inner)
-
-
-def _chunks(language_model: LanguageModel, pending: _Pending, chosen: list[int]) -> Iterator[_Pending]:
-    if chosen:
-        size = language_model.rows_at_once(max(len(pending.nodes[i].run) for i in chosen))
-        for at in range(0, len(chosen), size):
-            yield pending.take(chosen[at : at + size])
-
-
-def _finish(language_model: LanguageModel, batch: _Pending) -> Floats:
+def _finish(session: Session, branches: Branches, batch: _Waiting) -> Found:
     """The costs at the ends of runs that end in leaves. The last token of a run is read, never fed."""
-    lengths = np.array([len(node.run) - 1 for node in batch.nodes], dtype=np.int64)
-    width = int(lengths.max())
-    if width == 0:
-        return batch.costs
-    runs = np.zeros((len(lengths), width + 1), dtype=np.int64)
-    for row, node in enumerate(batch.nodes):
-        runs[row, : len(node.run)] = node.run
-    bits, _ = language_model.advance(batch.states.select(batch.rows), runs[:, :-1], runs[:, 1:, None], lengths=lengths)
-    real = np.arange(width) < lengths[:, None]
-    return np.asarray(batch.costs + np.where(real, bits[..., 0], 0.0).sum(axis=1))
+    runs = branches.runs(batch.nodes)
+    width = int(runs.lengths.max())
+    fed = np.concatenate([batch.firsts[:, None], runs.tokens[:, : width - 1]], axis=1)
+    states = batch.states.select(batch.rows)
+    bits, _ = session.advance(states, fed, runs.tokens[:, :width, None], lengths=runs.lengths)
+    real = np.arange(width) < runs.lengths[:, None]
+    costs = batch.costs + np.where(real, bits[..., 0], 0.0).sum(axis=1)
+    return Found(branches.leaves(batch.nodes), batch.paths, costs)
 
 
-def _descend(language_model: LanguageModel, batch: _Pending, scores: Floats) -> _Pending:
-    """Feed the runs of inner nodes, all of one length; what comes back are their children, waiting."""
-    runs = np.array([node.run for node in batch.nodes], dtype=np.int64)
-    num_rows, length = runs.shape
-    most = max(len(node.children) for node in batch.nodes)
-    picks = np.zeros((num_rows, length, most), dtype=np.int64)
-    picks[:, :-1, 0] = runs[:, 1:]
-    for row, node in enumerate(batch.nodes):
-        picks[row, -1, : len(node.children)] = _first_tokens(node.children)
-    bits, states = language_model.advance(batch.states.select(batch.rows), runs, picks)
+def _descend(session: Session, branches: Branches, batch: _Waiting) -> tuple[Found, _Waiting]:
+    """Feed runs of one length, after which the tree branches."""
+    runs, children = branches.runs(batch.nodes), branches.children(batch.nodes)
+    count, length = len(batch.nodes), int(runs.lengths[0])
+    fed = np.concatenate([batch.firsts[:, None], runs.tokens[:, :length]], axis=1)
+    column = np.arange(len(children.parents)) - np.searchsorted(children.parents, children.parents)
+    picks = np.zeros((count, length + 1, int(column.max()) + 1), dtype=np.int64)
+    picks[:, :-1, 0] = runs.tokens[:, :length]
+    picks[children.parents, -1, column] = children.tokens
+    bits, states = session.advance(batch.states.select(batch.rows), fed, picks)
     costs = batch.costs + bits[:, :-1, 0].sum(axis=1)
-    children: list[_Node] = []
-    parents: list[int] = []
-    for row, node in enumerate(batch.nodes):
-        if node.leaf >= 0:
-            scores[node.leaf] = costs[row]
-        children += node.children
-        parents += [row] * len(node.children)
-    firsts = np.concatenate([bits[row, -1, : len(node.children)] for row, node in enumerate(batch.nodes)])
-    return _Pending(children, states, np.array(parents, dtype=np.int64), costs[parents] + firsts)
+    leaves = branches.leaves(batch.nodes)
+    ends = np.flatnonzero(leaves >= 0)
+    at_ends = Found(leaves[ends], batch.paths[ends], costs[ends])
+    below = costs[children.parents] + bits[children.parents, -1, column]
+    found, waiting = _part(batch, children, below, states)
+    return _joined(at_ends, found), waiting
+
+
+def _part(batch: _Waiting, children: Children, costs: Floats, states: States) -> tuple[Found, _Waiting]:
+    """Children that are leaves, and children after whose first token something follows; some are both."""
+    paths = batch.paths[children.parents]
+    if paths.shape[1]:
+        paths[:, batch.depth] = children.tokens
+    done, open = np.flatnonzero(children.leaves >= 0), np.flatnonzero(children.nodes >= 0)
+    waiting = _Waiting(
+        children.nodes[open],
+        children.tokens[open],
+        costs[open],
+        states,
+        children.parents[open],
+        paths[open],
+        batch.depth + 1,
+    )
+    return Found(children.leaves[done], paths[done], costs[done]), waiting
+
+
+def _joined(one: Found, other: Found) -> Found:
+    return Found(
+        np.concatenate([one.leaves, other.leaves]),
+        np.concatenate([one.paths, other.paths]),
+        np.concatenate([one.costs, other.costs]),
+    )
+
+
+class _Automaton:
+    """A token tree as the walk sees it: no runs, and states that many nodes share; leaves have no numbers of their own."""
+
+    def __init__(self, tree: TokenTree) -> None:
+        self._tree = tree
+        self.root = tree.root
+        self.levels = tree.depth
+
+    def runs(self, nodes: Ints) -> Runs:
+        return Runs(np.empty((len(nodes), 0), dtype=np.int64), np.zeros(len(nodes), dtype=np.int64))
+
+    def leaves(self, nodes: Ints) -> Ints:
+        return np.full(len(nodes), -1)
+
+    def tails(self, nodes: Ints) -> NDArray[np.bool_]:
+        return np.zeros(len(nodes), dtype=bool)
+
+    def children(self, nodes: Ints) -> Children:
+        states, which = np.unique(nodes, return_inverse=True)
+        edges = [self._tree.edges(int(state)) for state in states]
+        counts = np.array([len(out.tokens) for out in edges])
+        parents = np.repeat(np.arange(len(nodes)), counts[which])
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])[which]
+        before = np.repeat(np.cumsum(counts[which]) - counts[which], counts[which])
+        at = np.repeat(starts, counts[which]) + np.arange(len(parents)) - before
+        return Children(
+            parents,
+            np.concatenate([out.tokens for out in edges])[at],
+            np.concatenate([out.states for out in edges])[at],
+            np.concatenate([np.where(out.is_leaf, 0, -1) for out in edges])[at],
+        )
+
+
+class Listed:
+    """The tree of listed sequences: nodes are the longest runs without a branch, leaves are numbered as they sort.
+
+    Attributes:
+        inverse: (n_sequences,) the leaf of each given sequence; equal ones share it.
+        count: how many leaves there are.
+        longest: the most tokens of a sequence.
+    """
+
+    root = 0
+
+    def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
+        self._sorted, self._lengths, self.inverse = _sorted_distinct(sequences)
+        self.count, self.longest = len(self._lengths), int(self._lengths.max())
+        self._build()
+
+    @cached_property
+    def prompt(self) -> list[int]:
+        """What all sequences share."""
+        return self._sorted[0, : self._end[0]].tolist()
+
+    def runs(self, nodes: Ints) -> Runs:
+        lengths = self._end[nodes] - self._begin[nodes] - 1
+        width = int(lengths.max(initial=0))
+        columns = self._begin[nodes, None] + 1 + np.arange(width)
+        columns = np.minimum(columns, self._sorted.shape[1] - 1)
+        return Runs(np.maximum(self._sorted[self._low[nodes, None], columns], 0), lengths)
+
+    def leaves(self, nodes: Ints) -> Ints:
+        return self._leaf[nodes]
+
+    def tails(self, nodes: Ints) -> NDArray[np.bool_]:
+        return self._child_start[nodes] == self._child_stop[nodes]
+
+    def children(self, nodes: Ints) -> Children:
+        counts = self._child_stop[nodes] - self._child_start[nodes]
+        parents = np.repeat(np.arange(len(nodes)), counts)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        number = np.repeat(self._child_start[nodes], counts) + np.arange(len(parents)) - before
+        only_first = self._end[number] == self._begin[number] + 1
+        childless = self._child_stop[number] == self._child_start[number]
+        return Children(
+            parents,
+            self._sorted[self._low[number], self._begin[number]],
+            np.where(only_first & childless, -1, number),
+            np.where(only_first & childless, self._leaf[number], -1),
+        )
+
+    def _build(self) -> None:
+        """Level by level: a node is an interval of sorted sequences that share a prefix, and ends where they part."""
+        differ = self._sorted[1:] != self._sorted[:-1]
+        shared = np.append(differ.argmax(axis=1), 0) if self.count > 1 else np.zeros(1, dtype=np.int64)
+        low, high, begin = np.array([0]), np.array([self.count]), np.array([0])
+        levels = []
+        first_of_level = 0
+        while len(low):
+            end = np.where(high - low > 1, _range_minima(shared, low, high - 1), self._lengths[low])
+            is_leaf = self._lengths[low] == end
+            size = high - low
+            # Inside each interval, a child begins where the prefix shared with the sequence before is no longer.
+            place = np.repeat(low, size) + np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+            owner = np.repeat(np.arange(len(low)), size)
+            begins = (place == low[owner]) | (shared[place - 1] == end[owner])
+            begins &= ~((place == low[owner]) & is_leaf[owner])
+            child_low, child_owner = place[begins], owner[begins]
+            following = np.append(child_low[1:], 0)
+            last = np.append(child_owner[1:] != child_owner[:-1], True) if len(child_owner) else child_owner == 0
+            child_high = np.where(last, high[child_owner], following)
+            counts = np.bincount(child_owner, minlength=len(low))
+            first_child = first_of_level + len(low) + np.cumsum(counts) - counts
+            levels.append((low, begin, end, np.where(is_leaf, low, -1), first_child, first_child + counts))
+            first_of_level += len(low)
+            low, high, begin = child_low, child_high, end[child_owner]
+        self.levels = len(levels)
+        arrays = (np.concatenate(column) for column in zip(*levels, strict=True))
+        self._low, self._begin, self._end, self._leaf, self._child_start, self._child_stop = arrays
+
+
+def _sorted_distinct(sequences: Sequence[Sequence[int]]) -> tuple[Ints, Ints, Ints]:
+    """(n, longest) distinct sequences in lexicographic order, padded with -1; their lengths; each given one's place."""
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    padded = np.full((len(sequences), int(lengths.max())), -1, dtype=np.int64)
+    flat = np.fromiter((token for sequence in sequences for token in sequence), dtype=np.int64, count=lengths.sum())
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = flat
+    # As bytes, most significant first, rows compare as their tokens do; padding comes before every token.
+    keys = np.ascontiguousarray((padded + 1).astype(">u4")).view(np.dtype((np.void, 4 * padded.shape[1])))[:, 0]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return padded[first], lengths[first], inverse
+
+
+def _range_minima(values: Ints, low: Ints, high: Ints) -> Ints:
+    """The least of values[low:high] for each of some disjoint ascending ranges; anything for an empty one."""
+    bounds = np.stack([low, high], axis=1).ravel()
+    return np.minimum.reduceat(values, np.minimum(bounds, len(values) - 1))[::2]

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..language_model import Floats, LanguageModel, StatePool, States
+from ..language_model import Floats, LanguageModel
+from ..states import StatePool, States
 from ..token_tree import Edges, TokenTree
 
 Path = tuple[int, ...]
@@ -174,11 +175,12 @@ def search(
     started = time.monotonic()
     first = tree.edges(tree.root)
     conditioned = language_model.first_summed(tree.conditioned, len(tree.prompt))
-    prompt_bits, child_bits, state = language_model.start(tree.prompt, first.tokens, tree.depth)
+    session = language_model.session(tree.prompt, tree.depth, mixed=True)
     frontier = _Frontier(top_k)
-    frontier.add([(float(prompt_bits[conditioned:].sum()), ())], [first], child_bits[None], state)
+    shared = float(session.prompt_bits[conditioned:].sum())
+    frontier.add([(shared, ())], [first], session.bits(first.tokens)[None], session.state)
     expanded = 1
-    most = language_model.rows_at_once(1)
+    most = session.rows_at_once(1)
     while not frontier.settled:
         # Batches grow with the search: an easy one stays near the fewest expansions, a long one has full batches.
         size = min(most, max(_FIRST_BATCH, expanded // 4))
@@ -189,7 +191,7 @@ def search(
         batch = frontier.pop(size)
         edges = [tree.edges(state) for _, _, state, _ in batch]
         tokens = np.array([[path[-1]] for _, path, *_ in batch], dtype=np.int64)
-        bits, states = language_model.advance(frontier.states_before(batch), tokens, _picks(edges))
+        bits, states = session.advance(frontier.states_before(batch), tokens, _picks(edges))
         frontier.add([(cost, path) for cost, path, *_ in batch], edges, bits[:, 0], states)
         expanded += len(batch)
         if progress is not None:
