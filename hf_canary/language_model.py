@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from .errors import ModelError, is_int, shown
+from .processes import Lockstep
 from .states import Ints, Reader, Recurrent, States, Way, choose_way
 
 Floats = NDArray[np.float64]
@@ -96,6 +97,7 @@ class LanguageModel:
         self.max_memory = max_memory or _MEMORY
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self.token_rows = 0
+        self._lockstep = Lockstep(model)
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -143,6 +145,55 @@ class LanguageModel:
         """
         self.check_source(source is not None)
         return Session(self, list(prompt), depth, source, mixed)
+
+    def bits_of_pairs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Floats:
+        """The bits of each target's tokens after a source of its own, by one full pass.
+
+        Args:
+            sources: (n_rows) ids for the encoder.
+            targets: (n_rows) ids.
+
+        Returns:
+            (n_rows, longest) bits; 0 behind the end of a shorter target.
+        """
+        source_ids, source_lengths = self.padded(sources)
+        target_ids, target_lengths = self.padded(targets)
+        self.check_length(source_ids.shape[1])
+        self.check_length(target_ids.shape[1])
+        reader = self.reader(source_ids, source_lengths)
+        start = target_ids.new_tensor(reader.lead).expand(len(targets), -1)
+        logits, _ = reader(torch.cat([start, target_ids[:, :-1]], dim=1), use_cache=False)
+        self.token_rows += sum(map(len, targets))
+        wanted = np.arange(target_ids.shape[1]) < target_lengths.cpu().numpy()[:, None]
+        bits = _bits(logits, target_ids.cpu().numpy()[..., None], wanted)[..., 0]
+        return np.where(wanted, bits, 0.0)
+
+    def pairs_at_once(self, tokens: int) -> int:
+        """How many rows of so many tokens of source and target together go into one full pass."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return max(1, min(_ROWS_AT_ONCE, self.max_memory // (tokens * self.vocabulary * 2 * _FLOAT_BYTES)))
+
+    def idle(self) -> None:
+        """Call a model that is sharded over the processes along, until none of them has work left."""
+        self._lockstep.idle(lambda: self.model(input_ids=self.tensor([[0]])))
+
+    def reader(self, sources: torch.Tensor | None, lengths: torch.Tensor | None = None) -> Reader:
+        """The model after these sources."""
+        return Reader(self.model, sources, lengths, before=self._lockstep.step)
+
+    def padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n_rows, longest) ids padded on the right with 0, and (n_rows,) lengths."""
+        lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+        ids = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
+        for row, sequence in zip(ids, sequences, strict=True):
+            row[: len(sequence)] = sequence
+        self.check_ids(ids, "sources")
+        return self.tensor(ids), self.tensor(lengths)
+
+    def tensor(self, ids: Any) -> torch.Tensor:
+        """Whole numbers where the model reads them."""
+        return torch.as_tensor(ids, dtype=torch.long, device=_device(self.model))
 
     def check_source(self, given: bool) -> None:
         """Refuse a source that nobody reads, and the lack of one."""
@@ -196,7 +247,7 @@ class Session:
         self._language_model = language_model
         self._most_rows = language_model.batch_size or _ROWS_AT_ONCE
         self._check(prompt, depth, source)
-        reader = Reader(language_model.model, None if source is None else self._tensor([list(source)]))
+        reader = language_model.reader(None if source is None else language_model.tensor([list(source)]))
         ids = [*reader.lead, *prompt]
         self._way: Way
         if not ids:
@@ -205,7 +256,7 @@ class Session:
             self._next_logits = self._initial_logits()
             self.prompt_bits = np.empty(0)
         else:
-            whole = self._tensor([ids])
+            whole = language_model.tensor([ids])
             logits, cache = reader(whole)
             language_model.token_rows += len(ids)
             self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
@@ -237,7 +288,7 @@ class Session:
         """
         self._language_model.check_ids(tokens, "tokens")
         self._language_model.check_ids(picks, "tokens")
-        logits, after = self._way.advance(states, self._tensor(tokens))
+        logits, after = self._way.advance(states, self._language_model.tensor(tokens))
         self._language_model.token_rows += int(tokens.size if lengths is None else lengths.sum())
         wanted = None if lengths is None else np.arange(tokens.shape[1]) < lengths[:, None]
         return _bits(logits, picks, wanted), after
@@ -286,9 +337,6 @@ class Session:
         if len(ids) == 1:
             return np.empty(0)
         return _bits(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
-
-    def _tensor(self, ids: Any) -> torch.Tensor:
-        return torch.as_tensor(ids, dtype=torch.long, device=_device(self._language_model.model))
 
 
 def _device(model: Any) -> torch.device:

@@ -12,7 +12,7 @@ import copy
 import inspect
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,7 +68,9 @@ class Forks:
 
     def select(self, rows: Ints) -> Forks:
         """The states of these rows, in this order; a row may be taken several times."""
-        return Forks(fork(self.cache, torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)), len(rows), self.device)
+        return Forks(
+            fork(self.cache, torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)), len(rows), self.device
+        )
 
 
 class StatePool:
@@ -108,37 +110,55 @@ class StatePool:
 
 
 class Reader:
-    """A model as something that reads rows of ids; a decoder reads them after one source, which is encoded once.
+    """A model as something that reads rows of ids; a decoder reads them after its source, which is encoded once.
 
     Args:
         model: a causal model, or an encoder-decoder.
-        source: (1, n_source) ids for the encoder; None for a causal model.
+        sources: (n_sources, longest) ids for the encoder, padded on the right; None for a causal model. One source is
+            that of all rows; of several, each row has its own.
+        lengths: (n_sources,) real ids of each source.
+        before: called before each call of the model.
 
     Attributes:
         lead: ids that stand before everything: a decoder's start token, or nothing.
     """
 
-    def __init__(self, model: Any, source: torch.Tensor | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        sources: torch.Tensor | None,
+        lengths: torch.Tensor | None = None,
+        *,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         self.model = model
         self.lead: list[int] = []
+        self._before = before
         self._encoded: Any = None
         accepted = inspect.signature(model.forward).parameters
         self._cache_name = "cache_params" if "cache_params" in accepted else "past_key_values"
-        if source is not None:
+        if sources is not None:
             self.lead = [_decoder_start(model)]
-            self._encoded = model.get_encoder()(input_ids=source, attention_mask=torch.ones_like(source))
+            self._mask = torch.ones_like(sources)
+            if lengths is not None:
+                self._mask = (torch.arange(sources.shape[1], device=sources.device) < lengths[:, None]).long()
+            self._encoded = model.get_encoder()(input_ids=sources, attention_mask=self._mask)
 
     def __call__(self, ids: torch.Tensor, cache: Any = None, *, use_cache: bool = True) -> tuple[torch.Tensor, Any]:
         """(rows, tokens) ids after what `cache` has seen → (rows, tokens, vocabulary) logits, and the cache after."""
+        self._before()
         rows = ids.shape[0]
         past = {self._cache_name: cache} if cache is not None else {}
         if self._encoded is None:
             output = self.model(input_ids=ids, use_cache=use_cache, **past)
         else:
             encoded = type(self._encoded)(**{name: _repeated(part, rows) for name, part in self._encoded.items()})
-            mask = ids.new_ones(rows, self._encoded.last_hidden_state.shape[1])
             output = self.model(
-                encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids, use_cache=use_cache, **past
+                encoder_outputs=encoded,
+                attention_mask=self._mask.expand(rows, -1),
+                decoder_input_ids=ids,
+                use_cache=use_cache,
+                **past,
             )
         return output.logits, getattr(output, self._cache_name, None)
 

@@ -28,20 +28,31 @@ class Encoding:
     conditioned: int
 
 
-def encode(tokenizer: Any, texts: Sequence[str], *, context: str | None = None) -> Encoding:
+def encode(
+    tokenizer: Any, texts: Sequence[str], *, context: str | None = None, target: bool = False, end: bool = False
+) -> Encoding:
     """The canonical encoding of each text after `context`: what the tokenizer returns for the whole.
 
-    Tokens that the tokenizer puts before a text by itself (BOS) condition, as the context does; those that it puts
-    behind (EOS) are left out.
+    Tokens that the tokenizer puts before a text by itself (BOS, a language) condition, as the context does, unless the
+    context begins with them, as a rendered chat template does; those that it puts behind (EOS) are left out.
+
+    Args:
+        tokenizer: any.
+        texts: none empty.
+        context: text before each.
+        target: whether they are what a decoder writes, encoded with `text_target=`.
+        end: whether the end token follows each text and is summed.
 
     Raises:
-        ModelError: a character that the tokenizer cannot represent, or a context whose last token swallows the
-            beginning of a text.
+        ModelError: a character that the tokenizer cannot represent, a context whose last token swallows the beginning
+            of a text, no end token where one is asked for.
     """
-    ahead = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
+    ahead = _ids(tokenizer, [context], target)[0] if context else []
     whole = [(context or "") + text for text in texts]
-    ids = tokenizer(whole, add_special_tokens=False, return_attention_mask=False)["input_ids"] if whole else []
-    before = _leading_special_tokens(tokenizer, whole[0]) if whole else []
+    ids = _ids(tokenizer, whole, target) if whole else []
+    before = _leading_special_tokens(tokenizer, whole[0], target) if whole else []
+    if before and ahead[: len(before)] == before:
+        before = []
     unknown = tokenizer.unk_token_id
     for text, sequence in zip(whole, ids, strict=True):
         if unknown is not None and unknown in sequence[len(ahead) :]:
@@ -53,12 +64,31 @@ def encode(tokenizer: Any, texts: Sequence[str], *, context: str | None = None) 
                 f"{shown(context)}, which merges with {shown(text[len(context or '') :])}",
                 "End the context where a token ends: move its last space or word into the format's fixed text.",
             )
-    return Encoding([before + sequence for sequence in ids], len(before) + len(ahead))
+    behind = [end_token(tokenizer)] if end else []
+    return Encoding([before + sequence + behind for sequence in ids], len(before) + len(ahead))
 
 
-def _leading_special_tokens(tokenizer: Any, probe: str) -> list[int]:
-    bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
-    full = tokenizer(probe)["input_ids"]
+def end_token(tokenizer: Any) -> int:
+    """The token that ends a text.
+
+    Raises:
+        ModelError: the tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            "tokenizer", "an end token, since end=True", "none", "Set tokenizer.eos_token, or leave out end."
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], target: bool, special: bool = False) -> list[list[int]]:
+    side = {"text_target": list(texts)} if target else {"text": list(texts)}
+    ids: list[list[int]] = tokenizer(**side, add_special_tokens=special, return_attention_mask=False)["input_ids"]
+    return ids
+
+
+def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) -> list[int]:
+    bare, full = _ids(tokenizer, [probe], target)[0], _ids(tokenizer, [probe], target, special=True)[0]
     starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)
     return list(full[: next(starts, 0)])
 

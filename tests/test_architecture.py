@@ -11,7 +11,7 @@ PACKAGE = ROOT / "hf_canary"
 # From the ground up; a room may import from lower floors, and nobody from its own but within a folder.
 FLOORS = (
     {"errors"},
-    {"files", "formats", "exposures"},
+    {"files", "formats", "exposures", "processes"},
     {"injection"},
     {"states"},
     {"canaries", "token_tree", "language_model"},

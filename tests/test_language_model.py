@@ -34,9 +34,7 @@ def test_start_and_advance_equal_one_full_pass(model, mixed):
         session = LanguageModel(model).session(PROMPT, 5, mixed=mixed)
         np.testing.assert_allclose(session.prompt_bits[1:], [full[i, PROMPT[i + 1]] for i in range(3)], atol=1e-4)
         np.testing.assert_allclose(session.bits(every), full[3], atol=1e-4)
-        bits, state = session.advance(
-            session.state, np.array([tail[:2]]), np.broadcast_to(every, (1, 2, vocabulary))
-        )
+        bits, state = session.advance(session.state, np.array([tail[:2]]), np.broadcast_to(every, (1, 2, vocabulary)))
         np.testing.assert_allclose(bits[0], full[4:6], atol=1e-4)
         for place, token in enumerate(tail[2:], start=6):
             bits, state = session.advance(state, np.array([[token]]), every[None, None])

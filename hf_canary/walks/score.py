@@ -209,9 +209,7 @@ def _batches(session: Session, branches: Branches, waiting: _Waiting) -> Iterato
         yield from _chunks(session, branches, waiting, np.flatnonzero(~is_tail & (lengths == length)), lengths)
 
 
-def _chunks(
-    session: Session, branches: Branches, waiting: _Waiting, chosen: Ints, lengths: Ints
-) -> Iterator[_Waiting]:
+def _chunks(session: Session, branches: Branches, waiting: _Waiting, chosen: Ints, lengths: Ints) -> Iterator[_Waiting]:
     at = 0
     while at < len(chosen):
         # The rows of a chunk are at most as long as its last one; asked anew each time, since memory may have run out.
@@ -285,7 +283,7 @@ def _joined(one: Found, other: Found) -> Found:
 
 
 class _Automaton:
-    """A token tree as the walk sees it: no runs, and states that many nodes share; leaves have no numbers of their own."""
+    """A token tree as the walk sees it: no runs, states that many nodes share, and leaves without numbers."""
 
     def __init__(self, tree: TokenTree) -> None:
         self._tree = tree

@@ -1,0 +1,115 @@
+"""Several processes: each does a share of a job, and all get the whole answer.
+
+A model that is sharded over the processes computes only where all of them call it, so that each call of one is met by
+a call of the others (`Lockstep`). Knows arrays and collectives; knows no model's outputs, no walk and no text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather, reduce
+from numpy.typing import NDArray
+
+from .errors import ModelError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def num_processes() -> int:
+    """How many processes do this together: 1, unless a launcher started several."""
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if launched or (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return int(PartialState().num_processes)
+    return 1
+
+
+def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None]) -> Floats:
+    """What `work` says of the numbers below `count`, of which it is asked for a contiguous share in each process.
+
+    Args:
+        count: of numbers.
+        work: (n,) numbers → (n,) floats.
+        idle: called after a process's own work, also after an error.
+
+    Returns:
+        (count,) floats, the same in every process.
+
+    Raises:
+        ModelError: the work failed in another process; in that one, its own error.
+    """
+    processes = num_processes()
+    if processes == 1:
+        return work(np.arange(count))
+    state = PartialState()
+    share = -(-count // processes)
+    mine = np.arange(state.process_index * share, min(count, (state.process_index + 1) * share))
+    padded = np.full(share, np.nan)
+    error: Exception | None = None
+    try:
+        if len(mine):
+            padded[: len(mine)] = work(mine)
+    except Exception as failed:
+        error = failed
+    idle()
+    # The last number says how it went; all processes read it before any raises, so that none waits for another.
+    sent = torch.tensor([*padded, 0.0 if error is None else 1.0], dtype=torch.float64)
+    received = gather(sent.to(_wire(state.device))).cpu().numpy().reshape(processes, share + 1)
+    if error is not None:
+        raise error
+    if received[:, -1].any():
+        raise ModelError(
+            "model",
+            "a measurement that succeeds in every process",
+            f"an error in process {int(received[:, -1].argmax())}",
+            "See what that process printed.",
+        )
+    return np.asarray(received[:, :-1].reshape(-1)[:count])
+
+
+def _wire(device: torch.device) -> torch.device:
+    """Where numbers of 64 bits can be sent from; Apple's have no such floats."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+class Lockstep:
+    """Rounds of calls, one in each process, for a model that is sharded over them; nothing for any other.
+
+    Args:
+        model: as the walk calls it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._needed = num_processes() > 1 and is_sharded(model)
+
+    def step(self) -> None:
+        """Before each call of the model."""
+        if self._needed:
+            self._round(1)
+
+    def idle(self, call: Callable[[], object]) -> None:
+        """Call along, until no process has work left."""
+        while self._needed and self._round(0) > 0:
+            call()
+
+    def _round(self, working: int) -> int:
+        state = PartialState()
+        return int(reduce(torch.tensor([float(working)], device=_wire(state.device)), "sum").item())
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether each process holds a part of the weights, so that a call of the model is a meeting of all."""
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel  # slow to import, and rarely needed
+
+    if isinstance(model, FullyShardedDataParallel):
+        return True
+    parameters = list(model.parameters())
+    return any(isinstance(module, FSDPModule) for module in model.modules()) or any(
+        hasattr(parameter, "ds_id") for parameter in parameters
+    )
