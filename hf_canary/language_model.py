@@ -267,7 +267,8 @@ class Session:
     def bits(self, picks: Ints) -> Floats:
         """(n_picks,) tokens that may follow the prompt → their bits."""
         self._language_model.check_ids(picks, "tokens")
-        return _bits(self._next_logits, picks[None, None])[0, 0]
+        bits: Floats = _bits(self._next_logits, picks[None, None])[0, 0]
+        return bits
 
     def advance(
         self, states: States, tokens: Ints, picks: Ints, *, lengths: Ints | None = None
@@ -330,7 +331,7 @@ class Session:
         if reader.lead:
             return np.empty(0)
         if self._language_model.starts_itself:
-            return _bits(self._initial_logits(), np.array([[prompt[:1]]]))[0, 0]
+            return np.ravel(_bits(self._initial_logits(), np.array([[prompt[:1]]])))
         return np.full(1, np.nan)
 
     def _bits_inside(self, ids: list[int], logits: torch.Tensor) -> Floats:

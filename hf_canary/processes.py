@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, reduce
+from accelerate.utils import gather, parse_flag_from_env, reduce
 from numpy.typing import NDArray
 
 from .errors import ModelError
@@ -26,8 +26,13 @@ def num_processes() -> int:
     """How many processes do this together: 1, unless a launcher started several."""
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if launched or (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return int(PartialState().num_processes)
+        return int(_state().num_processes)
     return 1
+
+
+def _state() -> PartialState:
+    """What accelerate knows of the processes; on processors alone it joins them only when it is told so."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
 def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None]) -> Floats:
@@ -47,7 +52,7 @@ def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None])
     processes = num_processes()
     if processes == 1:
         return work(np.arange(count))
-    state = PartialState()
+    state = _state()
     share = -(-count // processes)
     mine = np.arange(state.process_index * share, min(count, (state.process_index + 1) * share))
     padded = np.full(share, np.nan)
@@ -99,7 +104,7 @@ class Lockstep:
             call()
 
     def _round(self, working: int) -> int:
-        state = PartialState()
+        state = _state()
         return int(reduce(torch.tensor([float(working)], device=_wire(state.device)), "sum").item())
 
 

@@ -334,7 +334,7 @@ class Listed:
     @cached_property
     def prompt(self) -> list[int]:
         """What all sequences share."""
-        return self._sorted[0, : self._end[0]].tolist()
+        return [int(token) for token in self._sorted[0, : self._end[0]]]
 
     def runs(self, nodes: Ints) -> Runs:
         lengths = self._end[nodes] - self._begin[nodes] - 1
@@ -347,7 +347,7 @@ class Listed:
         return self._leaf[nodes]
 
     def tails(self, nodes: Ints) -> NDArray[np.bool_]:
-        return self._child_start[nodes] == self._child_stop[nodes]
+        return np.asarray(self._child_start[nodes] == self._child_stop[nodes])
 
     def children(self, nodes: Ints) -> Children:
         counts = self._child_stop[nodes] - self._child_start[nodes]

@@ -1,0 +1,62 @@
+"""Two processes share the work, and each gets the whole answer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_canary import log_perplexity
+from hf_canary.processes import Lockstep, is_sharded, num_processes, shared
+from tests import oracles
+from tests.together import TEXTS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """What each of two processes wrote."""
+    out = tmp_path_factory.mktemp("processes") / "found"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = subprocess.run(
+        [*launcher, "-m", "tests.together", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr
+    return [json.loads(Path(f"{out}-{rank}").read_text(encoding="utf-8")) for rank in range(2)]
+
+
+@pytest.mark.parametrize("weights", ["plain", "sharded"])
+def test_two_processes_equal_one(together, weights):
+    """Also where one has nothing to do, and with weights that are sharded over both, which then must call alike."""
+    tokenizer = oracles.models.character_tokenizer(["the pin is 0123456789"])
+    model = oracles.small_model("gpt2", len(tokenizer))
+    few = "few" if weights == "plain" else "sharded few"
+    for each in together:
+        assert each["processes"] == 2
+        np.testing.assert_allclose(each[weights], log_perplexity(model, tokenizer, TEXTS), rtol=1e-6)
+        np.testing.assert_allclose(each[few], log_perplexity(model, tokenizer, TEXTS[:1]), rtol=1e-6)
+
+
+def test_an_error_in_one_process_is_an_error_in_both(together):
+    """Nobody waits for an answer that will not come."""
+    assert [each["failing"] for each in together] == ["ModelError", "LookupError"]
+
+
+def test_alone_there_is_nothing_to_share(lstm):
+    """One process does everything, in order, and a model that nobody else holds is called as it is."""
+    assert num_processes() == 1
+    assert shared(5, lambda numbers: numbers * 2.0, lambda: None).tolist() == [0, 2, 4, 6, 8]
+    assert not is_sharded(lstm)
+    calls = []
+    Lockstep(lstm).idle(lambda: calls.append(1))
+    assert not calls

@@ -1,0 +1,46 @@
+"""Run by test_processes.py in several processes at once: writes what each of them got."""
+
+import json
+import sys
+
+import numpy as np
+import torch
+from torch.distributed.fsdp import fully_shard
+
+from hf_canary import CanaryFormat, log_perplexity
+from hf_canary.processes import num_processes, shared
+from tests import oracles
+
+TEXTS = [CanaryFormat("the pin is {digit:3}").render(fill) for fill in range(0, 1000, 10)]
+
+
+def main(out: str) -> None:
+    processes = num_processes()
+    rank = torch.distributed.get_rank()
+    tokenizer = oracles.models.character_tokenizer(["the pin is 0123456789"])
+    model = oracles.small_model("gpt2", len(tokenizer))
+    # Different batches in each process, so that they call the model unequally often.
+    options = {"batch_size": 7 if rank else 3}
+    found = {"processes": processes, "plain": log_perplexity(model, tokenizer, TEXTS, **options).tolist()}
+    found["few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
+    for layer in model.transformer.h:
+        fully_shard(layer)
+    fully_shard(model)
+    found["sharded"] = log_perplexity(model, tokenizer, TEXTS, **options).tolist()
+    found["sharded few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
+    try:
+        shared(7, failing_on_the_last, lambda: None)
+    except Exception as error:
+        found["failing"] = type(error).__name__
+    with open(f"{out}-{rank}", "w", encoding="utf-8") as file:
+        json.dump(found, file)
+
+
+def failing_on_the_last(numbers):
+    if 6 in numbers:
+        raise LookupError
+    return np.zeros(len(numbers))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
