@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import ModelError, is_int, shown
 from .processes import Lockstep
-from .states import Ints, Reader, Recurrent, States, Way, choose_way
+from .states import Ints, Packing, Reader, Recurrent, States, Way, choose_way
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +26,8 @@ _FLOAT_BYTES = 4
 # What one forward pass and the states of a walk may take, and the rows beyond which a batch brings nothing.
 _MEMORY = 2**30
 _ROWS_AT_ONCE = 1024
+# Tokens of all rows together, beyond which packed rows bring nothing.
+_PACKED_AT_ONCE = 2048
 
 
 @contextmanager
@@ -250,6 +252,7 @@ class Session:
         reader = language_model.reader(None if source is None else language_model.tensor([list(source)]))
         ids = [*reader.lead, *prompt]
         self._way: Way
+        self._packing: Packing | None = None
         if not ids:
             initial = language_model.model.initial_state()
             self._way = Recurrent(reader, type(initial), tuple(initial.rows()))
@@ -261,7 +264,7 @@ class Session:
             language_model.token_rows += len(ids)
             self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
             self._next_logits = logits[:, -1:]
-            self._way = choose_way(reader, whole, cache, logits, depth, mixed=mixed)
+            self._way, self._packing = choose_way(reader, whole, cache, logits, depth, mixed=mixed)
         self.state = self._way.initial()
 
     def bits(self, picks: Ints) -> Floats:
@@ -293,6 +296,46 @@ class Session:
         self._language_model.token_rows += int(tokens.size if lengths is None else lengths.sum())
         wanted = None if lengths is None else np.arange(tokens.shape[1]) < lengths[:, None]
         return _bits(logits, picks, wanted), after
+
+    @property
+    def packs(self) -> bool:
+        """Whether the model can read many branches in one row: what `read_packed` asks for."""
+        return self._packing is not None
+
+    def read_packed(
+        self, tokens: Ints, depths: Ints, ancestors: NDArray[np.bool_], rows: Ints, columns: Ints, picks: Ints
+    ) -> Floats:
+        """The bits of some tokens after packed ones.
+
+        Args:
+            tokens: (n_rows, n_tokens) ids, padded with any.
+            depths: (n_rows, n_tokens) how many tokens stand between the prompt and each; -1 where padded.
+            ancestors: (n_rows, n_tokens, n_tokens) whether the last axis' token is an ancestor, or the token itself.
+            rows: (n_picks,) in which row,
+            columns: (n_picks,) after which token,
+            picks: (n_picks,) and of which token the bits are wanted.
+
+        Returns:
+            (n_picks,) bits.
+        """
+        assert self._packing is not None
+        language_model = self._language_model
+        language_model.check_ids(tokens, "tokens")
+        language_model.check_ids(picks, "tokens")
+        ids = language_model.tensor(tokens)
+        mask = torch.from_numpy(ancestors).to(ids.device)
+        logits = self._packing.read(ids, language_model.tensor(np.maximum(depths, 0)), mask).float()
+        language_model.token_rows += int((depths >= 0).sum())
+        most, total = _normalisers(logits, depths >= 0)
+        row, column, pick = map(language_model.tensor, (rows, columns, picks))
+        nats = total[row, column, 0] + (most[row, column, 0] - logits[row, column, pick])
+        return _bits_of(nats)
+
+    def packed_at_once(self, tokens: int) -> int:
+        """How many rows of so many packed tokens go into one forward pass."""
+        bytes_of_row = tokens * _FLOAT_BYTES * (2 * self._language_model.vocabulary + 2 * tokens)
+        most = self._language_model.max_memory // (bytes_of_row + self._way.row_bytes)
+        return max(1, min(max(1, _PACKED_AT_ONCE // tokens), self._most_rows, most))
 
     def rows_at_once(self, tokens: int, levels: int = 1) -> int:
         """How many rows of so many new tokens go into one forward pass.
@@ -355,6 +398,16 @@ def _bits(logits: torch.Tensor, picks: Ints, wanted: NDArray[np.bool_] | None = 
     """
     logits = logits.float()
     index = torch.from_numpy(np.ascontiguousarray(picks)).to(logits.device)
+    most, total = _normalisers(logits, wanted)
+    return _bits_of(total + (most - logits.gather(-1, index)))
+
+
+def _normalisers(logits: torch.Tensor, wanted: NDArray[np.bool_] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """(rows, tokens, 1) the greatest logit m, and ln Σ exp(logit − m): together what is taken off a logit.
+
+    Raises:
+        ModelError: logits of a wanted token that are no numbers.
+    """
     most = logits.amax(dim=-1, keepdim=True)
     total = (logits - most).exp_().sum(dim=-1, keepdim=True).log_()
     meant = total if wanted is None else total[torch.from_numpy(wanted).to(logits.device)]
@@ -365,5 +418,8 @@ def _bits(logits: torch.Tensor, picks: Ints, wanted: NDArray[np.bool_] | None = 
             "NaN or infinite logits",
             "Train with a lower learning rate, clip the gradient, or score in float32.",
         )
-    nats = (total + (most - logits.gather(-1, index))).clamp_min(0.0)
-    return np.asarray(nats.double().cpu().numpy() / _LN2, dtype=np.float64)
+    return most, total
+
+
+def _bits_of(nats: torch.Tensor) -> Floats:
+    return np.asarray(nats.clamp_min(0.0).double().cpu().numpy() / _LN2, dtype=np.float64)

@@ -9,6 +9,7 @@ Knows tensors, caches and how a model is called; knows no bits, no walk and no t
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import logging
 import weakref
@@ -144,13 +145,15 @@ class Reader:
                 self._mask = (torch.arange(sources.shape[1], device=sources.device) < lengths[:, None]).long()
             self._encoded = model.get_encoder()(input_ids=sources, attention_mask=self._mask)
 
-    def __call__(self, ids: torch.Tensor, cache: Any = None, *, use_cache: bool = True) -> tuple[torch.Tensor, Any]:
+    def __call__(
+        self, ids: torch.Tensor, cache: Any = None, *, use_cache: bool = True, **options: Any
+    ) -> tuple[torch.Tensor, Any]:
         """(rows, tokens) ids after what `cache` has seen → (rows, tokens, vocabulary) logits, and the cache after."""
         self._before()
         rows = ids.shape[0]
         past = {self._cache_name: cache} if cache is not None else {}
         if self._encoded is None:
-            output = self.model(input_ids=ids, use_cache=use_cache, **past)
+            output = self.model(input_ids=ids, use_cache=use_cache, **past, **options)
         else:
             encoded = type(self._encoded)(**{name: _repeated(part, rows) for name, part in self._encoded.items()})
             output = self.model(
@@ -202,8 +205,8 @@ class Way(Protocol):
 
 def choose_way(
     reader: Reader, prompt: torch.Tensor, cache: Any, logits: torch.Tensor, depth: int, *, mixed: bool
-) -> Way:
-    """The cheapest way of going on after the prompt that is right on this model.
+) -> tuple[Way, Packing | None]:
+    """The cheapest way of going on after the prompt that is right on this model; and packing, where that is right too.
 
     Args:
         reader: of the model.
@@ -214,11 +217,12 @@ def choose_way(
         mixed: whether rows of different age stand in one batch, and are pooled.
     """
     trust = _trust(reader, prompt, cache, logits, depth)
+    packing = Packing(reader, prompt, cache) if trust.packs else None
     if trust.forks and hasattr(cache, "rows"):
-        return Recurrent(reader, type(cache), tuple(cache.rows()))
+        return Recurrent(reader, type(cache), tuple(cache.rows())), packing
     if trust.forks and not mixed:
-        return Forking(reader, prompt, cache, depth)
-    return Replaying(reader, prompt, cache if trust.replays else None, depth)
+        return Forking(reader, prompt, cache, depth), packing
+    return Replaying(reader, prompt, cache if trust.replays else None, depth), packing
 
 
 class Recurrent:
@@ -297,6 +301,38 @@ class Replaying:
         return self._reader(whole, use_cache=False)[0][:, self._prompt.shape[1] :]
 
 
+class Packing:
+    """Many branches in one row, each token seeing the prompt and its own ancestors alone (tree attention).
+
+    The prompt's cache is repeated for each row and not for each branch. No state comes out of it.
+    """
+
+    def __init__(self, reader: Reader, prompt: torch.Tensor, cache: Any) -> None:
+        self._reader = reader
+        self._prompt = prompt
+        self._cache = cache
+
+    def read(self, tokens: torch.Tensor, depths: torch.Tensor, ancestors: torch.Tensor) -> torch.Tensor:
+        """The logits after each token of packed branches.
+
+        Args:
+            tokens: (rows, tokens) ids.
+            depths: (rows, tokens) how many tokens stand between the prompt and each.
+            ancestors: (rows, tokens, tokens) whether the token of the last axis is an ancestor, or the token itself.
+
+        Returns:
+            (rows, tokens, vocabulary) logits.
+        """
+        rows, count = tokens.shape
+        length = self._prompt.shape[1]
+        dtype = self._reader.model.dtype
+        # A mask of numbers: one of booleans is added as it is by some ways to compute attention, which is wrong.
+        mask = torch.zeros(rows, 1, count, length + count, dtype=dtype, device=tokens.device)
+        mask[:, 0, :, length:].masked_fill_(~ancestors, torch.finfo(dtype).min)
+        cache = fork(self._cache, tokens.new_zeros(rows))
+        return self._reader(tokens, cache, attention_mask=mask, position_ids=length + depths)[0]
+
+
 def fork(cache: Any, rows: torch.Tensor) -> Any:
     """These rows of a cache, as a cache of their own; the given one stays as it is."""
     forked = _containers_copied(cache)
@@ -344,10 +380,12 @@ class Trust:
     Args:
         replays: several tokens on two copies of the prompt's cache.
         forks: one token, then several, on forks of forks; and that no fork changes what it was taken from.
+        packs: branches side by side in one row, which a mask keeps apart.
     """
 
-    replays: bool
-    forks: bool
+    replays: bool = False
+    forks: bool = False
+    packs: bool = False
 
 
 # By model, then by the lengths that it was tried on: windows and positions make a difference.
@@ -371,34 +409,60 @@ def _trust(reader: Reader, prompt: torch.Tensor, cache: Any, logits: torch.Tenso
 def _try(reader: Reader, prompt: torch.Tensor, cache: Any, logits: torch.Tensor, depth: int) -> Trust:
     """Compare the cache, forked and gone on from, with one full pass over random tokens after the prompt."""
     if not hasattr(cache, "reorder_cache") or depth == 0:
-        return Trust(replays=False, forks=False)
+        return Trust()
     count = min(depth, _TRIED_TOKENS)
     ids = np.random.default_rng(0).integers(0, logits.shape[-1], size=(2, count))
     tail = torch.from_numpy(ids).to(prompt.device)
-    half = logits.dtype in (torch.bfloat16, torch.float16)
-    tolerance = _TOLERANCE_NATS_HALF if half else _TOLERANCE_NATS
     whole, _ = reader(torch.cat([prompt.expand(2, -1), tail], dim=1), use_cache=False)
     full = whole[:, prompt.shape[1] :].float().log_softmax(-1)
+    replays = _comes_out(lambda: reader(tail, fork(cache, prompt.new_zeros(2)))[0], full)
+    forks = replays and _forks(reader, cache, tail, full)
+    # A state goes on from one token to the next, and a decoder has other masks.
+    can_pack = forks and not hasattr(cache, "rows") and not reader.lead
+    return Trust(replays, forks, packs=can_pack and _packs(Packing(reader, prompt, cache), tail, full))
 
-    def equal(found: torch.Tensor, expected: torch.Tensor) -> bool:
-        if found.shape != expected.shape:
-            return False
-        difference = (found.float().log_softmax(-1) - expected).abs()
-        return bool((difference.nan_to_num(0.0, posinf=torch.inf) <= tolerance).all())
 
+def _forks(reader: Reader, cache: Any, tail: torch.Tensor, full: torch.Tensor) -> bool:
+    both = tail.new_zeros(2)
+    first, after = reader(tail[:, :1], fork(cache, both))
+    if not _equal(first, full[:, :1]):
+        return False
+    order = torch.tensor([1, 0, 1], device=tail.device)
+
+    def again(end: int) -> torch.Tensor:
+        return reader(tail[order, 1:end], fork(after, order))[0]
+
+    # The same fork three times, one token and then all: what a fork changed of what it was taken from would show.
+    ends = (2, tail.shape[1], 2) if tail.shape[1] > 1 else ()
+    return all(_comes_out(functools.partial(again, end), full[order, 1:end]) for end in ends) and _comes_out(
+        lambda: reader(tail, fork(cache, both))[0], full
+    )
+
+
+def _packs(packing: Packing, tail: torch.Tensor, full: torch.Tensor) -> bool:
+    """Both tails in one row, the second before the first."""
+    count = tail.shape[1]
+    earlier = torch.ones(count, count, dtype=torch.bool, device=tail.device).tril()
+    depths = torch.arange(count, device=tail.device).repeat(2)[None]
+    both = tail.flip(0).reshape(1, -1)
+    return _comes_out(
+        lambda: packing.read(both, depths, torch.block_diag(earlier, earlier)[None].bool()).view(2, count, -1).flip(0),
+        full,
+    )
+
+
+def _comes_out(read: Callable[[], torch.Tensor], expected: torch.Tensor) -> bool:
     try:
-        both = prompt.new_zeros(2)
-        if not equal(reader(tail, fork(cache, both))[0], full):
-            return Trust(replays=False, forks=False)
-        first, after = reader(tail[:, :1], fork(cache, both))
-        forks = equal(first, full[:, :1])
-        if forks and count > 1:
-            order = torch.tensor([1, 0, 1], device=prompt.device)
-            # Twice, one token and then all: a fork that changed what it was taken from shows the second time.
-            forks = all(
-                equal(reader(tail[order, 1:end], fork(after, order))[0], full[order, 1:end]) for end in (2, count, 2)
-            )
-            forks = forks and equal(reader(tail, fork(cache, both))[0], full)
+        return _equal(read(), expected)
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return Trust(replays=False, forks=False)
-    return Trust(replays=True, forks=forks)
+        return False
+
+
+def _equal(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+    if logits.shape != expected.shape:
+        return False
+    half = logits.dtype in (torch.bfloat16, torch.float16)
+    difference = (logits.float().log_softmax(-1) - expected).abs()
+    return bool(
+        (difference.nan_to_num(0.0, posinf=torch.inf) <= (_TOLERANCE_NATS_HALF if half else _TOLERANCE_NATS)).all()
+    )

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from ..language_model import Floats, Session
 from ..states import Ints, States
 from ..token_tree import TokenTree
+from .packed import LONGEST, Paths, score_packed
+
+_BLOCK = 4096  # leaves that are listed at once, or so many times what a node branches into
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,11 @@ def score(
     shared = float(session.prompt_bits[conditioned:].sum())
     costs = np.empty(listed.count)
     report = progress or (lambda count: None)
+    if session.packs and listed.longest - len(prompt) <= LONGEST:
+        for chosen, bits in score_packed(session, listed.paths):
+            costs[chosen] = shared + bits
+            report(len(bits))
+        return np.asarray(costs[listed.inverse])
     for found in _walk(session, listed, shared, path_length=0):
         costs[found.leaves] = found.costs
         report(len(found.leaves))
@@ -162,7 +170,44 @@ def score_leaves(session: Session, tree: TokenTree, conditioned: int) -> Iterato
         conditioned: how many first tokens of the prompt condition and are not summed.
     """
     shared = float(session.prompt_bits[conditioned:].sum())
-    yield from _walk(session, _Automaton(tree), shared, path_length=tree.depth)
+    if not session.packs or tree.depth > LONGEST:
+        yield from _walk(session, _Automaton(tree), shared, path_length=tree.depth)
+        return
+    for tokens in _leaf_paths(tree):
+        for chosen, bits in score_packed(session, Paths.of(tokens)):
+            yield Found(np.zeros(len(bits), dtype=np.int64), tokens[chosen], shared + bits)
+
+
+def _leaf_paths(tree: TokenTree) -> Iterator[Ints]:
+    """(n_leaves, depth) tokens of all leaves since the prompt, padded with -1; in lexicographic order, in blocks."""
+    automaton = _Automaton(tree)
+    pending = [(np.full((1, tree.depth), -1), np.array([tree.root]), 0)]
+    while pending:
+        paths, states, depth = pending.pop()
+        open = states >= 0
+        if not open.any():
+            yield paths
+        elif len(paths) > _BLOCK:
+            parts = range(0, len(paths), _BLOCK)
+            pending += [(paths[at : at + _BLOCK], states[at : at + _BLOCK], depth) for at in reversed(parts)]
+        else:
+            pending.append((*_grown(automaton, paths, states, depth), depth + 1))
+
+
+def _grown(automaton: _Automaton, paths: Ints, states: Ints, depth: int) -> tuple[Ints, Ints]:
+    """One token more where something follows; leaves that have ended stay in their places."""
+    open = np.flatnonzero(states >= 0)
+    children = automaton.children(states[open])
+    both = (children.leaves >= 0) & (children.nodes >= 0)
+    copies = 1 + both
+    source = np.repeat(np.arange(len(both)), copies)
+    grown = paths[open[children.parents[source]]]
+    grown[:, depth] = children.tokens[source]
+    after = children.nodes[source]
+    after[(np.cumsum(copies) - copies)[both]] = -1  # the leaf comes before what follows it
+    ended = np.flatnonzero(states < 0)
+    order = np.argsort(np.concatenate([open[children.parents[source]], ended]), kind="stable")
+    return np.concatenate([grown, paths[ended]])[order], np.concatenate([after, np.full(len(ended), -1)])[order]
 
 
 def _walk(session: Session, branches: Branches, cost: float, *, path_length: int) -> Iterator[Found]:
@@ -336,6 +381,12 @@ class Listed:
         """What all sequences share."""
         return [int(token) for token in self._sorted[0, : self._end[0]]]
 
+    @property
+    def paths(self) -> Paths:
+        """The sequences after the prompt."""
+        length = len(self.prompt)
+        return Paths(self._sorted[:, length:], self._lengths - length, np.maximum(self._shared - length, 0))
+
     def runs(self, nodes: Ints) -> Runs:
         lengths = self._end[nodes] - self._begin[nodes] - 1
         width = int(lengths.max(initial=0))
@@ -367,6 +418,7 @@ class Listed:
         """Level by level: a node is an interval of sorted sequences that share a prefix, and ends where they part."""
         differ = self._sorted[1:] != self._sorted[:-1]
         shared = np.append(differ.argmax(axis=1), 0) if self.count > 1 else np.zeros(1, dtype=np.int64)
+        self._shared = np.roll(shared, 1)
         low, high, begin = np.array([0]), np.array([self.count]), np.array([0])
         levels = []
         first_of_level = 0

@@ -1,0 +1,185 @@
+"""What the score walk costs against scoring each text by itself, in batches, as one would write it by hand.
+
+    python benchmarks/score.py [--checkpoint FOLDER]
+
+On the paper's LSTM 2×200 and, with --checkpoint, on a transformer of yours. Each job prints seconds and the ratio of the
+two; what is compared is checked to be equal first. The naive way is timed at its best batch size, on a part of the texts
+where there are many, and scaled to all. Limits are those that we hold ourselves to; where one is missed the script ends
+with 1.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from hf_canary import CanaryFormat, log_perplexity
+from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.models import character_tokenizer, config_file
+from hf_canary.token_tree import TokenTree
+from hf_canary.walks.score import score_leaves
+
+BATCHES = (64, 256, 1024)
+PART = 4096  # texts on which the naive way is timed, of a hundred thousand
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison."""
+
+    job: str
+    ours: float
+    other: float
+    limit: float
+
+    @property
+    def ratio(self) -> float:
+        return self.other / self.ours
+
+
+@torch.no_grad()
+def naive(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> np.ndarray:
+    """Bits of each text after its first token: pad, mask, one forward pass for each batch."""
+    costs = []
+    for at in range(0, len(texts), batch_size):
+        batch = tokenizer(list(texts[at : at + batch_size]), return_tensors="pt", padding=True, padding_side="right")
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
+        following = batch.input_ids[:, 1:]
+        nats = -logits.float().log_softmax(-1).gather(-1, following[..., None])[..., 0]
+        costs.append((nats * batch.attention_mask[:, 1:]).sum(1).double() / np.log(2.0))
+    return torch.cat(costs).numpy()
+
+
+@torch.no_grad()
+def perplexity_metric(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 16) -> np.ndarray:
+    """The logic of evaluate's perplexity, with its batch size, written anew; bits instead of a mean of nats."""
+    encodings = tokenizer(list(texts), add_special_tokens=True, padding=True, return_tensors="pt")
+    loss = torch.nn.CrossEntropyLoss(reduction="none")
+    costs = []
+    for at in range(0, len(texts), batch_size):
+        ids = encodings.input_ids[at : at + batch_size]
+        mask = encodings.attention_mask[at : at + batch_size]
+        logits = model(ids, attention_mask=mask).logits[..., :-1, :].contiguous()
+        costs += ((loss(logits.transpose(1, 2), ids[:, 1:]) * mask[:, 1:]).sum(1) / np.log(2.0)).tolist()
+    return np.array(costs)
+
+
+def timed(job: Callable[[], Any]) -> tuple[float, Any]:
+    """(seconds, result)."""
+    started = time.perf_counter()
+    result = job()
+    return time.perf_counter() - started, result
+
+
+def best_naive(model: Any, tokenizer: Any, texts: Sequence[str]) -> tuple[float, np.ndarray]:
+    """(seconds for a text, costs) at the best batch size."""
+    naive(model, tokenizer, texts[:64], 64)
+    runs = [timed(lambda size=size: naive(model, tokenizer, texts, size)) for size in BATCHES]
+    seconds, costs = min(runs, key=lambda run: run[0])
+    return seconds / len(texts), costs
+
+
+def all_fills(model: Any, tokenizer: Any) -> Line:
+    """Every fill of five digits."""
+    format = CanaryFormat("The random number is {digit:5}")
+
+    def ours() -> dict[str, float]:
+        with evaluating(model) as bare:
+            tree = TokenTree(format, tokenizer)
+            view = LanguageModel(bare)
+            session = view.session(tree.prompt, tree.depth)
+            start = view.first_summed(tree.conditioned, len(tree.prompt))
+            found = list(score_leaves(session, tree, start))
+        sample = found[len(found) // 2]
+        assert sum(len(batch.costs) for batch in found) == format.space_size
+        return dict(zip(map(tree.text, sample.paths.tolist()), sample.costs.tolist(), strict=True))
+
+    ours()
+    seconds, some = timed(ours)
+    texts = [format.render(fill) for fill in format.sample(PART, 0)]
+    each, _ = best_naive(model, tokenizer, texts)
+    texts = list(some)[:100]
+    np.testing.assert_allclose(
+        list(some.values())[:100], log_perplexity(model, tokenizer, texts), atol=1e-3, err_msg="other costs"
+    )
+    return Line("all 10^5 fills of {digit:5}", seconds, each * format.space_size, 30.0)
+
+
+def random_fills(model: Any, tokenizer: Any, name: str) -> list[Line]:
+    """Ten thousand fills of nine digits after some text."""
+    format = CanaryFormat("As you know, the random number is {digit:9}")
+    texts = [format.render(fill) for fill in format.sample(10_000, 0)]
+    log_perplexity(model, tokenizer, texts)
+    seconds, ours = timed(lambda: log_perplexity(model, tokenizer, texts))
+    each, theirs = best_naive(model, tokenizer, texts)
+    np.testing.assert_allclose(ours - ours[0], theirs - theirs[0], atol=1e-2)
+    metric, _ = timed(lambda: perplexity_metric(model, tokenizer, texts[:PART]))
+    job = "10,000 fills of {digit:9}"
+    return [
+        Line(f"{job}, naive batched", seconds, each * len(texts), 4.0),
+        Line(f"{job}, evaluate's perplexity", seconds, metric / PART * len(texts), 5.0),
+    ]
+
+
+def throughput(model: Any, tokenizer: Any) -> Line:
+    """Seconds a token row of the walk, against those of the best dense forward pass over the same texts."""
+    format = CanaryFormat("As you know, the random number is {digit:9}")
+    texts = [format.render(fill) for fill in format.sample(10_000, 0)]
+    ids = torch.tensor(tokenizer(texts)["input_ids"][:2048])
+    dense = []
+    with evaluating(model) as bare:
+        for size in BATCHES:
+            seconds, _ = timed(lambda size=size: [bare(input_ids=part).logits for part in ids.split(size)])
+            dense.append(seconds / ids.numel())
+    from hf_canary import measure
+
+    with evaluating(model) as bare:
+        encoding = measure.encode(tokenizer, texts)
+        view = LanguageModel(bare)
+        seconds, _ = timed(lambda: measure._score(view, encoding))
+    return Line("a token row, against dense", seconds / view.token_rows * 1e6, min(dense) * 1e6, 0.7)
+
+
+def main(
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a causal model with its tokenizer.")] = None,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 0,
+) -> None:
+    """Compare the score walk with the naive way."""
+    if threads:
+        torch.set_num_threads(threads)
+    table = Table("model", "job", "ours (s)", "other (s)", "ratio", "at least")
+    missed = False
+    for name, model, tokenizer in models(checkpoint):
+        for line in [all_fills(model, tokenizer), *random_fills(model, tokenizer, name), throughput(model, tokenizer)]:
+            missed |= line.ratio < line.limit
+            table.add_row(
+                name, line.job, f"{line.ours:.3f}", f"{line.other:.3f}", f"{line.ratio:.2f}", f"{line.limit:g}"
+            )
+    Console().print(table)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; a token row in microseconds")
+    raise typer.Exit(int(missed))
+
+
+def models(checkpoint: Path | None) -> list[tuple[str, Any, Any]]:
+    """(name, model, tokenizer)."""
+    tokenizer = character_tokenizer(["As you know, The random number is 0123456789 abcdefghijklmnopqrstuvwxyz"])
+    config = AutoConfig.from_pretrained(config_file("lstm-2x200"), vocab_size=len(tokenizer))
+    found = [("lstm-2x200", AutoModelForCausalLM.from_config(config).eval(), tokenizer)]
+    if checkpoint is not None:
+        model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+        other = AutoTokenizer.from_pretrained(checkpoint)
+        other.pad_token = other.pad_token or other.eos_token
+        found.append((checkpoint.name, model, other))
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)
