@@ -27,7 +27,7 @@ _FLOAT_BYTES = 4
 _MEMORY = 2**30
 _ROWS_AT_ONCE = 1024
 # Tokens of all rows together, beyond which packed rows bring nothing.
-_PACKED_AT_ONCE = 2048
+_PACKED_AT_ONCE = 4096
 
 
 @contextmanager

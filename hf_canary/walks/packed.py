@@ -16,7 +16,7 @@ from ..language_model import Floats, Session
 from ..states import Ints
 
 # Tokens of a row: more share more, and see more that is not theirs. Longer paths are better read by themselves.
-ROW = 96
+ROW = 64
 LONGEST = 48
 
 
