@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .formats import CanaryFormat as CanaryFormat
     from .injection import InjectCanaries as InjectCanaries
     from .measure import Exposure as Exposure
-    from .measure import log_perplexity as log_perplexity
     from .measure import measure_exposure as measure_exposure
     from .metrics import EXPOSURE_METRIC as EXPOSURE_METRIC
+    from .scoring import log_perplexity as log_perplexity
 
 _ROOM_OF = {
     "Canary": "canaries",
@@ -33,7 +33,7 @@ _ROOM_OF = {
     "Extraction": "extraction",
     "InjectCanaries": "injection",
     "extract": "extraction",
-    "log_perplexity": "measure",
+    "log_perplexity": "scoring",
     "measure_exposure": "measure",
 }
 

@@ -30,6 +30,10 @@ _ROWS_AT_ONCE = 1024
 _PACKED_AT_ONCE = 4096
 
 
+class NotNumbers(ModelError):
+    """Logits that are NaN or infinite; −inf for single tokens is none of them, but an infinite cost."""
+
+
 @contextmanager
 def evaluating(model: Any) -> Iterator[Any]:
     """The bare model, in evaluation mode, without gradients and without automatic mixed precision.
@@ -406,13 +410,13 @@ def _normalisers(logits: torch.Tensor, wanted: NDArray[np.bool_] | None = None) 
     """(rows, tokens, 1) the greatest logit m, and ln Σ exp(logit − m): together what is taken off a logit.
 
     Raises:
-        ModelError: logits of a wanted token that are no numbers.
+        NotNumbers: logits of a wanted token that are none.
     """
     most = logits.amax(dim=-1, keepdim=True)
     total = (logits - most).exp_().sum(dim=-1, keepdim=True).log_()
     meant = total if wanted is None else total[torch.from_numpy(wanted).to(logits.device)]
     if not bool(meant.isfinite().all()):
-        raise ModelError(
+        raise NotNumbers(
             "model",
             "logits that are numbers",
             "NaN or infinite logits",

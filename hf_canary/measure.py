@@ -5,7 +5,6 @@ Chooses walk and estimator and joins their results to the canaries. No formula s
 
 from __future__ import annotations
 
-import functools
 import math
 import statistics
 import time
@@ -14,23 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import exposures
 from .canaries import CanarySet
 from .errors import DataError, is_int, shown
 from .exposures import CENSORED, Estimate, Floats
 from .files import write_json
 from .formats import CanaryFormat
-from .language_model import LanguageModel, evaluating
-from .processes import shared
-from .states import Ints
-from .token_tree import Encoding, encode
-from .walks.pairs import score_pairs
-from .walks.score import score
-
-# From so many texts of one source on, a walk over their tree costs less than a full pass for each.
-_WALKED_TOGETHER = 8
+from .scoring import log_perplexity
+from .token_tree import encode
 
 # `auto` is the estimator that can be trusted at the least cost; with these walks that is the sampled one.
 _ESTIMATORS: Mapping[str, Callable[..., list[Estimate]]] = {
@@ -38,118 +28,6 @@ _ESTIMATORS: Mapping[str, Callable[..., list[Estimate]]] = {
     "sampled": exposures.sampled,
     "skewnorm": lambda costs, references, space_size, known: exposures.skewnorm(costs, references, space_size),
 }
-
-
-def log_perplexity(
-    model: Any,
-    tokenizer: Any,
-    texts: Sequence[str],
-    *,
-    sources: Sequence[str] | None = None,
-    context: str | None = None,
-    end: bool = False,
-    batch_size: int | None = None,
-    max_memory: int | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> Floats:
-    """The log-perplexity of each text (Definition 1): −log2 of its probability, in bits, summed over its tokens.
-
-    The tokens of `context`, and those that the tokenizer itself puts first (BOS, a language), condition and are not
-    summed. When nothing stands before a text, a recurrent model of `hf_canary.models` starts from its initial state, a
-    decoder behind its start token, and any other model after the text's first token, which all texts must then share.
-    Each shared prefix is computed once. The model's mode and every random state are left as they were. Under
-    `accelerate launch` all processes must call this together; each does a share, and all get the whole answer.
-
-    Args:
-        model: a causal language model, or an encoder-decoder; as it is, compiled, or as a `Trainer` wraps it.
-        tokenizer: its tokenizer.
-        texts: any texts; equal ones get equal values. What the decoder writes, for an encoder-decoder.
-        sources: what an encoder-decoder reads, one for each text.
-        context: text before each of them, such as a rendered chat template; for an encoder-decoder, what its decoder
-            has written before.
-        end: whether the end token behind each text is summed as well.
-        batch_size: rows of one forward pass; None lets the memory decide.
-        max_memory: bytes that logits and states may take; None is 1 GiB. Out of memory, batches are halved.
-        progress: called with the number of texts finished since the last call.
-
-    Returns:
-        (n_texts,) float64, in order; lower means better memorised.
-
-    Raises:
-        DataError: an empty text, or not as many sources as texts.
-        ModelError: a character that the tokenizer cannot represent, a text longer than the model's positions, logits
-            that are no numbers, a source for a causal model or none for an encoder-decoder.
-
-    Example:
-        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
-        >>> tokenizer = character_tokenizer(["to be or not to be"])
-        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
-        >>> log_perplexity(model, tokenizer, ["to be", "not to be"]).shape
-        (2,)
-    """
-    texts = _checked_texts("texts", texts)
-    with evaluating(model) as bare:
-        language_model = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
-        language_model.check_source(sources is not None)
-        if sources is not None:
-            sources = _checked_texts("sources", sources)
-            if len(sources) != len(texts):
-                raise DataError("sources", f"{len(texts)}, one for each text", f"{len(sources)}", "Pair them up.")
-        if not texts:
-            return np.empty(0)
-        encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
-        if sources is None:
-            return _score(language_model, encoding, progress)
-        return _score_after_sources(language_model, tokenizer(sources)["input_ids"], encoding, progress)
-
-
-def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:
-    texts = list(texts)
-    for number, text in enumerate(texts):
-        if not isinstance(text, str) or not text:
-            raise DataError(f"{argument}[{number}]", "a text that is not empty", shown(text), "Leave it out.")
-    return texts
-
-
-def _score(
-    language_model: LanguageModel, encoding: Encoding, progress: Callable[[int], object] | None = None
-) -> Floats:
-    """Each process takes neighbours in lexicographic order, which share the most."""
-    sequences = encoding.sequences
-    firsts = {sequence[0] for sequence in sequences}
-    start = language_model.first_summed(encoding.conditioned, shared=1 if len(firsts) == 1 else 0)
-    order = np.array(sorted(range(len(sequences)), key=sequences.__getitem__))
-
-    def work(mine: Ints) -> Floats:
-        return score(language_model.session, [sequences[i] for i in order[mine]], start, progress=progress)
-
-    costs = np.empty(len(sequences))
-    costs[order] = shared(len(sequences), work, language_model.idle)
-    return costs
-
-
-def _score_after_sources(
-    language_model: LanguageModel,
-    sources: Sequence[Sequence[int]],
-    encoding: Encoding,
-    progress: Callable[[int], object] | None = None,
-) -> Floats:
-    """Texts that have a source in common by one walk for each source, the others in full passes, pair by pair."""
-    by_source: dict[tuple[int, ...], list[int]] = {}
-    for number, source in enumerate(sources):
-        by_source.setdefault(tuple(source), []).append(number)
-    costs = np.empty(len(sources))
-    alone: list[int] = []
-    for source, numbers in by_source.items():
-        if len(numbers) < _WALKED_TOGETHER:
-            alone += numbers
-            continue
-        start = functools.partial(language_model.session, source=source)
-        sequences = [encoding.sequences[i] for i in numbers]
-        costs[numbers] = score(start, sequences, encoding.conditioned, progress=progress)
-    pairs = [(sources[i], encoding.sequences[i]) for i in alone]
-    costs[alone] = score_pairs(language_model, pairs, encoding.conditioned, progress=progress)
-    return costs
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_canary import language_model, log_perplexity
+from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.token_tree import encode
-from hf_canary.walks.score import score
+from hf_canary.token_tree import TokenTree, encode
+from hf_canary.walks.score import score, score_leaves
 from tests import oracles
 
 TABLE = oracles.TableModel(8)
@@ -69,3 +72,111 @@ def test_progress_counts_every_distinct_sequence():
         )
     assert sum(counts) == 20
     assert len(counts) > 1
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+@pytest.mark.parametrize("packs", [True, False])
+def test_packed_rows_and_forks_are_two_routes_to_one_number(tokenizer, monkeypatch, name, batch_size, packs):
+    """Duplicates, sequences that go on from others, hundreds that fill several rows: both equal teacher forcing."""
+    model = oracles.small_model(name, len(tokenizer))
+    rng = np.random.default_rng(0)
+    sequences = [[2, 5, *rng.integers(3, 6, size=rng.integers(0, 8)).tolist()] for _ in range(300)]
+    monkeypatch.setattr(language_model.Session, "packs", property(lambda session: packs))
+    with evaluating(model):
+        found = score(LanguageModel(model, batch_size=batch_size).session, sequences, 1)
+    some = range(0, 300, 10)
+    expected = [oracles.teacher_forced_bits(model, sequences[i], 1) for i in some]
+    np.testing.assert_allclose(found[list(some)], expected, atol=1e-3)
+    by_sequence = {}
+    for sequence, cost in zip(sequences, found, strict=True):
+        assert by_sequence.setdefault(tuple(sequence), cost) == cost
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_transformers_pack_and_others_do_not(tokenizer, name):
+    """Otherwise the tests above would compare one route with itself."""
+    model = oracles.small_model(name, len(tokenizer))
+    with evaluating(model):
+        assert LanguageModel(model).session([2, 5], 3).packs
+    for other in ("lstm", "jamba", "table"):
+        model = oracles.small_model(other, len(tokenizer))
+        with evaluating(model):
+            assert not LanguageModel(model).session([2, 5], 3).packs
+
+
+@pytest.mark.parametrize("template", ["the pin is {digit:3}", "{w} is {w}.", "{digit:2}{luhn}", "{w}"])
+@pytest.mark.parametrize("packs", [True, False])
+def test_all_leaves_of_a_tree_cost_what_their_texts_cost(model, tokenizer, monkeypatch, template, packs):
+    """Each candidate once, by the walk over the tree and by listing."""
+    format = CanaryFormat(template, spaces={"w": ["a", "bb", "cde", "z"]})
+    tree = TokenTree(format, tokenizer, context="the ")
+    if not packs:
+        monkeypatch.setattr(language_model.Session, "packs", property(lambda session: False))
+    with evaluating(model):
+        session = LanguageModel(model, batch_size=7).session(tree.prompt, tree.depth)
+        found = list(score_leaves(session, tree, tree.conditioned))
+    costs = {
+        tree.text([token for token in path if token >= 0]): cost
+        for batch in found
+        for path, cost in zip(batch.paths.tolist(), batch.costs.tolist(), strict=True)
+    }
+    assert sum(len(batch.costs) for batch in found) == len(costs) == format.space_size
+    expected = log_perplexity(model, tokenizer, list(costs), context="the ")
+    np.testing.assert_allclose(list(costs.values()), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "most"), [("lstm", 111_110), ("gpt2", 120_000)])
+def test_a_million_fills_cost_a_hundred_thousand_token_rows(tokenizer, name, most):
+    """10 + ... + 10^5 for six digits, and the prompt; where rows are packed, the first tokens of each once more."""
+    model = oracles.small_model(name, len(tokenizer))
+    tree = TokenTree(CanaryFormat("the pin is {digit:6}"), tokenizer)
+    with evaluating(model):
+        view = LanguageModel(model)
+        session = view.session(tree.prompt, tree.depth)
+        count = sum(len(batch.costs) for batch in score_leaves(session, tree, tree.conditioned))
+    assert count == 10**6
+    assert view.token_rows <= most + len(tree.prompt)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gpt2", "llama", "jamba"])
+def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(tokenizer, monkeypatch, name):
+    """Whatever the walk is doing; and where not even one row fits, the error comes through."""
+    model = oracles.small_model(name, len(tokenizer))
+    texts = [CanaryFormat("the pin is {digit:3}").render(fill) for fill in range(0, 1000, 3)]
+    expected = log_perplexity(model, tokenizer, texts)
+    forward, rows = model.forward, []
+
+    def short_of_memory(*, input_ids, **options):
+        if input_ids.numel() > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        rows.append(input_ids.shape[0])
+        return forward(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model, "forward", short_of_memory)
+    limit = 16 * 20
+    rows.append(1)
+    np.testing.assert_allclose(log_perplexity(model, tokenizer, texts), expected, atol=1e-4)
+    assert 1 < max(rows) <= limit
+    limit = 0
+    rows.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        log_perplexity(model, tokenizer, texts)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba", "table"])
+def test_an_error_names_the_text(tokenizer, monkeypatch, name):
+    """The one among many whose logits are no numbers."""
+    model = oracles.small_model(name, len(tokenizer))
+    texts = [CanaryFormat("the pin is {digit:2}").render(fill) for fill in range(0, 100, 3)]
+    bad = torch.tensor(tokenizer("the pin is 4").input_ids)
+    forward = model.forward
+
+    def broken(input_ids, **options):
+        output = forward(input_ids=input_ids, **options)
+        output.logits[input_ids == bad[-1]] = torch.nan
+        return output
+
+    monkeypatch.setattr(model, "forward", broken)
+    with pytest.raises(ModelError, match="'the pin is 42'"):
+        log_perplexity(model, tokenizer, texts)

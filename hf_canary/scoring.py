@@ -1,0 +1,157 @@
+"""Model + tokenizer + texts → log-perplexities: encodes, chooses the walk, shares the work among processes.
+
+Knows no canary and no estimator; the sums are those of the walks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError, ModelError, shown
+from .language_model import Floats, LanguageModel, NotNumbers, evaluating
+from .processes import shared
+from .states import Ints
+from .token_tree import encode
+from .walks.pairs import score_pairs
+from .walks.score import score
+
+# From so many texts of one source on, a walk over their tree costs less than a full pass for each.
+_WALKED_TOGETHER = 8
+
+Progress = Callable[[int], object]
+
+
+def log_perplexity(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    sources: Sequence[str] | None = None,
+    context: str | None = None,
+    end: bool = False,
+    batch_size: int | None = None,
+    max_memory: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Floats:
+    """The log-perplexity of each text (Definition 1): −log2 of its probability, in bits, summed over its tokens.
+
+    The tokens of `context`, and those that the tokenizer itself puts first (BOS, a language), condition and are not
+    summed. When nothing stands before a text, a recurrent model of `hf_canary.models` starts from its initial state, a
+    decoder behind its start token, and any other model after the text's first token, which all texts must then share.
+    Each shared prefix is computed once. The model's mode and every random state are left as they were. Under
+    `accelerate launch` all processes must call this together; each does a share, and all get the whole answer.
+
+    Args:
+        model: a causal language model, or an encoder-decoder; as it is, compiled, or as a `Trainer` wraps it.
+        tokenizer: its tokenizer.
+        texts: any texts; equal ones get equal values. What the decoder writes, for an encoder-decoder.
+        sources: what an encoder-decoder reads, one for each text.
+        context: text before each of them, such as a rendered chat template; for an encoder-decoder, what its decoder
+            has written before.
+        end: whether the end token behind each text is summed as well.
+        batch_size: rows of one forward pass; None lets the memory decide.
+        max_memory: bytes that logits and states may take; None is 1 GiB. Out of memory, batches are halved.
+        progress: called with the number of texts finished since the last call.
+
+    Returns:
+        (n_texts,) float64, in order; lower means better memorised.
+
+    Raises:
+        DataError: an empty text, or not as many sources as texts.
+        ModelError: a character that the tokenizer cannot represent, a text longer than the model's positions, logits
+            that are no numbers, a source for a causal model or none for an encoder-decoder.
+
+    Example:
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["to be or not to be"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> log_perplexity(model, tokenizer, ["to be", "not to be"]).shape
+        (2,)
+    """
+    texts = _checked_texts("texts", texts)
+    with evaluating(model) as bare:
+        language_model = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
+        language_model.check_source(sources is not None)
+        if sources is not None:
+            sources = _checked_texts("sources", sources)
+            if len(sources) != len(texts):
+                raise DataError("sources", f"{len(texts)}, one for each text", f"{len(sources)}", "Pair them up.")
+        if not texts:
+            return np.empty(0)
+        encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
+        conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
+        read = [None] * len(texts) if sources is None else [tuple(ids) for ids in tokenizer(sources)["input_ids"]]
+        return _Job(language_model, texts, encoding.sequences, read, conditioned).run(progress)
+
+
+def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:
+    texts = list(texts)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise DataError(f"{argument}[{number}]", "a text that is not empty", shown(text), "Leave it out.")
+    return texts
+
+
+def _shared_firsts(sequences: Sequence[Sequence[int]]) -> int:
+    return 1 if len({sequence[0] for sequence in sequences}) == 1 else 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Texts to score; `sequences` are their ids, and `sources` those of what an encoder reads, or None."""
+
+    language_model: LanguageModel
+    texts: Sequence[str]
+    sequences: Sequence[Sequence[int]]
+    sources: Sequence[tuple[int, ...] | None]
+    conditioned: int
+
+    def run(self, progress: Progress | None) -> Floats:
+        """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
+        order = np.array(sorted(range(len(self.texts)), key=lambda i: (self.sources[i] or (), self.sequences[i])))
+        costs = np.empty(len(order))
+        costs[order] = shared(len(order), lambda mine: self._named(order[mine], progress), self.language_model.idle)
+        return costs
+
+    def _named(self, numbers: Ints, progress: Progress | None) -> Floats:
+        """The costs of these texts; an error of one names it."""
+        try:
+            return self._costs(numbers, progress)
+        except NotNumbers as error:
+            text = self.texts[self._first_without_numbers(numbers)]
+            got = f"NaN or infinite ones in {shown(text)}"
+            raise ModelError(error.argument, error.expected, got, error.remedy) from error
+
+    def _first_without_numbers(self, numbers: Ints) -> int:
+        """By halves: that of the front if the error is there."""
+        while len(numbers) > 1:
+            front = numbers[: len(numbers) // 2]
+            try:
+                self._costs(front, None)
+                numbers = numbers[len(front) :]
+            except NotNumbers:
+                numbers = front
+        return int(numbers[0])
+
+    def _costs(self, numbers: Ints, progress: Progress | None) -> Floats:
+        """Texts after one source, or none, by one walk; those with a source of their own by full passes."""
+        by_source: dict[tuple[int, ...] | None, list[int]] = {}
+        for place, number in enumerate(numbers):
+            by_source.setdefault(self.sources[number], []).append(place)
+        costs = np.empty(len(numbers))
+        alone: list[int] = []
+        for source, places in by_source.items():
+            if source is not None and len(places) < _WALKED_TOGETHER:
+                alone += places
+                continue
+            start = functools.partial(self.language_model.session, source=source)
+            sequences = [self.sequences[number] for number in numbers[places]]
+            costs[places] = score(start, sequences, self.conditioned, progress=progress)
+        pairs = [(self.sources[number] or (), self.sequences[number]) for number in numbers[alone]]
+        costs[alone] = score_pairs(self.language_model, pairs, self.conditioned, progress=progress)
+        return costs
