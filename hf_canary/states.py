@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from .errors import ModelError
 
@@ -343,7 +342,7 @@ def fork(cache: Any, rows: torch.Tensor) -> Any:
 
 def _containers_copied(part: Any) -> Any:
     """The same tensors in containers of their own, so that a model which puts others there changes no other fork."""
-    if isinstance(part, (Cache, CacheLayerMixin)):
+    if hasattr(part, "reorder_cache"):  # a cache or one of its layers, of whatever class
         copied = copy.copy(part)
         copied.__dict__ = {name: _containers_copied(value) for name, value in part.__dict__.items()}
         return copied
@@ -357,7 +356,7 @@ def _containers_copied(part: Any) -> Any:
 def _tensors(part: Any) -> list[torch.Tensor]:
     if isinstance(part, torch.Tensor):
         return [part]
-    if isinstance(part, (Cache, CacheLayerMixin)):
+    if hasattr(part, "reorder_cache"):
         return _tensors(list(part.__dict__.values()))
     if isinstance(part, dict):
         return _tensors(list(part.values()))
