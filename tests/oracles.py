@@ -140,6 +140,24 @@ def teacher_forced_bits(model, ids: list[int], conditioned: int) -> float:
     return -sum(log_probabilities[place - 1, ids[place]].item() for place in summed) / math.log(2.0)
 
 
+@torch.no_grad()
+def log_perplexity_slowly(model, ids: list[int], conditioned: int, source: list[int] | None = None) -> float:
+    """Definition 1 for any model: one text, no padding, no cache; bits of the tokens after the `conditioned` first.
+
+    A model that translates reads `source` and writes `ids` after its start token, so that even the first can be summed.
+    """
+    if source is None:
+        fed, logits = 0, model(input_ids=torch.tensor([ids]), use_cache=False).logits
+    else:
+        fed, decoded = 1, [model.config.decoder_start_token_id, *ids[:-1]]
+        logits = model(
+            input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([decoded]), use_cache=False
+        ).logits
+    log_probabilities = torch.log_softmax(logits[0].float().double(), dim=-1)
+    summed = range(max(1 - fed, conditioned), len(ids))
+    return -sum(log_probabilities[place - 1 + fed, ids[place]].item() for place in summed) / math.log(2.0)
+
+
 def brute_force(model, tokenizer, texts: list[str], context: str = "") -> list[float]:
     """Log-perplexities by teacher forcing, for tokenizers that put one token in front."""
     before = len(tokenizer(context).input_ids)
