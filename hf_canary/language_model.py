@@ -225,7 +225,8 @@ class LanguageModel:
 
     def check_length(self, tokens: int) -> None:
         """Refuse more tokens than the model has positions; nothing is cut off silently."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        config = self.model.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
         if isinstance(limit, int) and tokens > limit:
             raise ModelError(
                 "context",

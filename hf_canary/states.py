@@ -415,28 +415,34 @@ def _try(reader: Reader, prompt: torch.Tensor, cache: Any, logits: torch.Tensor,
     tail = torch.from_numpy(ids).to(prompt.device)
     whole, _ = reader(torch.cat([prompt.expand(2, -1), tail], dim=1), use_cache=False)
     full = whole[:, prompt.shape[1] :].float().log_softmax(-1)
-    replays = _comes_out(lambda: reader(tail, fork(cache, prompt.new_zeros(2)))[0], full)
+    three = torch.tensor([1, 0, 1], device=prompt.device)
+    replays = _goes_on(reader, cache, tail[three], full[three])
     forks = replays and _forks(reader, cache, tail, full)
     # A state goes on from one token to the next, and a decoder has other masks.
     can_pack = forks and not hasattr(cache, "rows") and not reader.lead
     return Trust(replays, forks, packs=can_pack and _packs(Packing(reader, prompt, cache), tail, full))
 
 
+def _goes_on(reader: Reader, cache: Any, tail: torch.Tensor, full: torch.Tensor) -> bool:
+    """All tokens at once, and one, on several rows forked from the one row of `cache`, which stays as it is."""
+
+    def read(count: int) -> torch.Tensor:
+        return reader(tail[:, :count], fork(cache, tail.new_zeros(len(tail))))[0]
+
+    lengths = (tail.shape[1], 1, tail.shape[1])
+    return all(_comes_out(functools.partial(read, count), full[:, :count]) for count in lengths)
+
+
 def _forks(reader: Reader, cache: Any, tail: torch.Tensor, full: torch.Tensor) -> bool:
-    both = tail.new_zeros(2)
-    first, after = reader(tail[:, :1], fork(cache, both))
-    if not _equal(first, full[:, :1]):
-        return False
+    """One token and then one more or all, on rows forked from several, three times from the same."""
+    _, after = reader(tail[:, :1], fork(cache, tail.new_zeros(2)))
     order = torch.tensor([1, 0, 1], device=tail.device)
 
-    def again(end: int) -> torch.Tensor:
+    def read(end: int) -> torch.Tensor:
         return reader(tail[order, 1:end], fork(after, order))[0]
 
-    # The same fork three times, one token and then all: what a fork changed of what it was taken from would show.
     ends = (2, tail.shape[1], 2) if tail.shape[1] > 1 else ()
-    return all(_comes_out(functools.partial(again, end), full[order, 1:end]) for end in ends) and _comes_out(
-        lambda: reader(tail, fork(cache, both))[0], full
-    )
+    return all(_comes_out(functools.partial(read, end), full[order, 1:end]) for end in ends)
 
 
 def _packs(packing: Packing, tail: torch.Tensor, full: torch.Tensor) -> bool:
