@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from .errors import ModelError, is_int, shown
 from .processes import Lockstep
-from .states import Ints, Packing, Reader, Recurrent, States, Way, choose_way
+from .states import Ints, States
+from .trials import choose_way
+from .ways import Packing, Reader, Recurrent, Way
 
 Floats = NDArray[np.float64]
 
@@ -332,7 +334,7 @@ class Session:
         logits = self._packing.read(ids, language_model.tensor(np.maximum(depths, 0)), mask).float()
         language_model.token_rows += int((depths >= 0).sum())
         most, total = _normalisers(logits, depths >= 0)
-        row, column, pick = map(language_model.tensor, (rows, columns, picks))
+        row, column, pick = (torch.from_numpy(numbers).to(logits.device) for numbers in (rows, columns, picks))
         nats = total[row, column, 0] + (most[row, column, 0] - logits[row, column, pick])
         return _bits_of(nats)
 

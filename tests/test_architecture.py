@@ -14,6 +14,8 @@ FLOORS = (
     {"files", "formats", "exposures", "processes"},
     {"injection"},
     {"states"},
+    {"ways"},
+    {"trials"},
     {"canaries", "token_tree", "language_model"},
     {"walks"},
     {"scoring", "extraction"},

@@ -17,6 +17,8 @@ from transformers import LlamaForCausalLM
 
 from hf_canary import CanaryFormat, extract, log_perplexity
 from hf_canary.errors import ModelError
+from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.ways import Forking, Replaying
 from tests import oracles
 from tests.architectures import CAUSAL, ENCODER_DECODERS, LLAMA, build
 
@@ -436,3 +438,29 @@ def test_a_model_loaded_onto_devices_equals_the_oracle(family, tokenizer, name, 
     loaded = type(family(name)).from_pretrained(tmp_path, device_map={"": "cpu"})
     found = log_perplexity(loaded, tokenizer, TEXTS, context=CONTEXT)
     np.testing.assert_allclose(found, expected_bits(family(name), tokenizer, TEXTS, CONTEXT), atol=BITS, rtol=0)
+
+
+# What the trials find, with the installed transformers: where it says less, another version has been mended.
+PACKED = {"gpt2", "gpt-neox", "opt", "llama", "qwen3", "phi", "mixtral"}  # others have masks of their own
+TOKEN_BY_TOKEN = {"mamba", "jamba"}  # their state-space layers start anew with each chunk
+READ_ANEW = {"bamba", "recurrent-gemma", "rwkv"}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_the_cheapest_way_that_is_right_is_taken(tokenizer, name, caplog):
+    """Right numbers alone would not show that a good cache is thrown away; what is slow is said, once."""
+    with evaluating(CAUSAL[name](len(tokenizer))) as model:
+        for _ in range(2):
+            session = LanguageModel(model).session([2, 5, 9, 4], 6)
+    assert session.packs == (name in PACKED)
+    assert type(session._way) is (Replaying if name in READ_ANEW else Forking)
+    said = [record.message for record in caplog.records if record.name == "hf_canary.trials"]
+    assert len(said) == (name in TOKEN_BY_TOKEN | READ_ANEW)
+    assert all(("token by token" in message) == (name in TOKEN_BY_TOKEN) for message in said)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_decoders_are_forked(tokenizer, name):
+    """Their own keys and values, and those of the source."""
+    with evaluating(ENCODER_DECODERS[name](len(tokenizer))) as model:
+        assert type(LanguageModel(model).session([2, 5, 9, 4], 6, source=[3, 4])._way) is Forking
