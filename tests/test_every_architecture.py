@@ -450,8 +450,8 @@ READ_ANEW = {"bamba", "recurrent-gemma", "rwkv"}
 def test_the_cheapest_way_that_is_right_is_taken(tokenizer, name, caplog):
     """Right numbers alone would not show that a good cache is thrown away; what is slow is said, once."""
     with evaluating(CAUSAL[name](len(tokenizer))) as model:
-        for _ in range(2):
-            session = LanguageModel(model).session([2, 5, 9, 4], 6)
+        for depth in (7, 6):
+            session = LanguageModel(model).session([2, 5, 9, 4], depth)
     assert session.packs == (name in PACKED)
     assert type(session._way) is (Replaying if name in READ_ANEW else Forking)
     said = [record.message for record in caplog.records if record.name == "hf_canary.trials"]
