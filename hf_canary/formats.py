@@ -296,18 +296,6 @@ class CanaryFormat:
         """
         return [_written(self.pieces, [n % radix for radix in self._radices]) for n in range(max(self._radices))]
 
-    def adjacent_characters(self) -> set[str]:
-        """Every pair of characters that stands side by side in some candidate.
-
-        Example:
-            >>> sorted(CanaryFormat("a{b}", spaces={"b": ["x", "yz"]}).adjacent_characters())
-            ['ax', 'ay', 'yz']
-        """
-        written = [entries_of(piece) for piece in self.pieces]
-        inside = {entry[at : at + 2] for entries in written for entry in entries for at in range(len(entry) - 1)}
-        ends = [({entry[0] for entry in entries}, {entry[-1] for entry in entries}) for entries in written]
-        return inside | {a + b for (_, lasts), (firsts, _) in itertools.pairwise(ends) for a in lasts for b in firsts}
-
     def _checked(self, fill: int, argument: str) -> int:
         if not is_int(fill) or not 0 <= fill < self.space_size:
             raise FormatError(

@@ -15,12 +15,12 @@ from typing import Any
 
 from . import exposures
 from .canaries import CanarySet
+from .encoding import encode
 from .errors import DataError, is_int, shown
 from .exposures import CENSORED, Estimate, Floats
 from .files import write_json
 from .formats import CanaryFormat
 from .scoring import log_perplexity
-from .token_tree import encode
 
 # `auto` is the estimator that can be trusted at the least cost; with these walks that is the sampled one.
 _ESTIMATORS: Mapping[str, Callable[..., list[Estimate]]] = {

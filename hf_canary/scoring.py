@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from .encoding import encode
 from .errors import DataError, ModelError, shown
 from .language_model import Floats, LanguageModel, NotNumbers, evaluating
 from .processes import shared
 from .states import Ints
-from .token_tree import encode
 from .walks.pairs import score_pairs
 from .walks.score import score
 

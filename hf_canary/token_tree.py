@@ -1,12 +1,15 @@
-"""Texts and formats as a tokenizer sees them: encodings, and the tree of the encodings of all fills.
+"""The tree of the encodings of all fills of a format, as a tokenizer gives them: its leaves are exactly these.
 
-Encodings of listed texts are for any tokenizer. The tree of a whole format is, so far, for tokenizers that give one
-token to each character of its candidates, and is checked on the tokenizer at hand. This file knows no model.
+Built where it is walked. The tokens that may follow a prefix are first those whose units the format allows, and of
+these the canonical ones: the tokenizer itself is asked whether some candidate's encoding begins so. Where each
+character after the prompt is one token, nobody needs to be asked. This file knows no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,260 +17,546 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .encoding import encode, unknown_characters
 from .errors import ModelError, shown
-from .formats import CanaryFormat, Hole, Literal, LuhnSums, entries_of, luhn_digit, luhn_sums
+from .formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
+from .vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 
-_CHECKED_CANDIDATES = 64
+_CHECKED = 64
+_WITNESSES = 6
 
-
-@dataclass(frozen=True)
-class Encoding:
-    """Token ids of texts; the first `conditioned` ones, which all share, stand before the text and are not summed."""
-
-    sequences: list[list[int]]
-    conditioned: int
-
-
-def encode(
-    tokenizer: Any, texts: Sequence[str], *, context: str | None = None, target: bool = False, end: bool = False
-) -> Encoding:
-    """The canonical encoding of each text after `context`: what the tokenizer returns for the whole.
-
-    Tokens that the tokenizer puts before a text by itself (BOS, a language) condition, as the context does, unless the
-    context begins with them, as a rendered chat template does; those that it puts behind (EOS) are left out.
-
-    Args:
-        tokenizer: any.
-        texts: none empty.
-        context: text before each.
-        target: whether they are what a decoder writes, encoded with `text_target=`.
-        end: whether the end token follows each text and is summed.
-
-    Raises:
-        ModelError: a character that the tokenizer cannot represent, a context whose last token swallows the beginning
-            of a text, no end token where one is asked for.
-    """
-    ahead = _ids(tokenizer, [context], target)[0] if context else []
-    whole = [(context or "") + text for text in texts]
-    ids = _ids(tokenizer, whole, target) if whole else []
-    before = _leading_special_tokens(tokenizer, whole[0], target) if whole else []
-    if before and ahead[: len(before)] == before:
-        before = []
-    unknown = tokenizer.unk_token_id
-    for text, sequence in zip(whole, ids, strict=True):
-        if unknown is not None and unknown in sequence[len(ahead) :]:
-            raise _unknown_characters(tokenizer, text)
-        if sequence[: len(ahead)] != ahead or len(sequence) == len(ahead):
-            raise ModelError(
-                "context",
-                "a context whose tokens stay the same when a canary follows",
-                f"{shown(context)}, which merges with {shown(text[len(context or '') :])}",
-                "End the context where a token ends: move its last space or word into the format's fixed text.",
-            )
-    behind = [end_token(tokenizer)] if end else []
-    return Encoding([before + sequence + behind for sequence in ids], len(before) + len(ahead))
-
-
-def end_token(tokenizer: Any) -> int:
-    """The token that ends a text.
-
-    Raises:
-        ModelError: the tokenizer has none.
-    """
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            "tokenizer", "an end token, since end=True", "none", "Set tokenizer.eos_token, or leave out end."
-        )
-    return int(tokenizer.eos_token_id)
-
-
-def _ids(tokenizer: Any, texts: Sequence[str], target: bool, special: bool = False) -> list[list[int]]:
-    side = {"text_target": list(texts)} if target else {"text": list(texts)}
-    ids: list[list[int]] = tokenizer(**side, add_special_tokens=special, return_attention_mask=False)["input_ids"]
-    return ids
-
-
-def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) -> list[int]:
-    bare, full = _ids(tokenizer, [probe], target)[0], _ids(tokenizer, [probe], target, special=True)[0]
-    starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)
-    return list(full[: next(starts, 0)])
-
-
-def _unknown_characters(tokenizer: Any, text: str) -> ModelError:
-    characters = sorted(set(text))
-    ids = tokenizer(characters, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    unknown = [c for c, sequence in zip(characters, ids, strict=True) if tokenizer.unk_token_id in sequence]
-    named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:8]) or "what it makes of them together"
-    return ModelError(
-        "tokenizer",
-        f"a tokenizer that can represent {shown(text)}",
-        f"its unknown token for {named}",
-        "Train the tokenizer on text with these characters, or leave them out of the format.",
-    )
+Path = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Edges:
-    """What may follow a prefix: tokens, the state that each leads to, and whether a candidate ends there."""
+    """What may follow a prefix: tokens, ascending; the state that each leads to, or -1 where nothing follows it; and
+    whether a candidate ends there, which may be so where others go on.
+    """
 
     tokens: NDArray[np.int64]
     states: NDArray[np.int64]
     is_leaf: NDArray[np.bool_]
 
 
-# Where one reading of a prefix stands: piece, characters of its entry written so far, and the Luhn sums that a coming
-# check digit will be over (None when none comes, so that prefixes which differ only there share a state).
-_Place = tuple[int, str, LuhnSums | None]
-# Where all readings of a prefix stand: several while the entry written so far is itself an entry and begins another.
-_State = frozenset[_Place]
+# Where one reading of a prefix stands: piece, characters of its entry written so far, the Luhn sums that a coming check
+# digit will be over (None when none comes), and units of the last character that are still to come.
+Place = tuple[int, str, LuhnSums | None, Units]
+# The places at which a prefix's readings stand, each with one text that leads there.
+Readings = dict[Place, str]
+
+
+class FormatUnits:
+    """A format as an automaton over the units of its characters.
+
+    Args:
+        format: any.
+        surfaces: what each character is written as.
+    """
+
+    def __init__(self, format: CanaryFormat, surfaces: Mapping[str, tuple[Units, ...]]) -> None:
+        self._pieces = format.pieces
+        self._surfaces = surfaces
+        shared = {piece: _Entries(piece) for piece in set(format.pieces)}
+        self._entries = [shared[piece] for piece in format.pieces]
+        self._steps: dict[Place, list[tuple[str, Place, str]]] = {}
+        self._candidates: dict[frozenset[Place], dict[int, list[tuple[Place, Place, str]]]] = {}
+
+    def start(self, lead: Units) -> Readings:
+        """The readings of nothing: with and without what the tokenizer puts before a text's first character."""
+        first: Place = (0, "", (0, 0) if self._last_check >= 0 else None, ())
+        return self._closed({first: "", (*first[:3], lead): ""} if lead else {first: ""})
+
+    def ended(self, place: Place) -> bool:
+        """Whether a candidate ends here."""
+        return place[0] == len(self._pieces) and not place[3]
+
+    def following(self, places: frozenset[Place], trie: Trie) -> dict[int, list[tuple[Place, Place, str]]]:
+        """Each token whose units the format allows: from which place it leads to which, and the characters begun."""
+        if places not in self._candidates:
+            found: dict[int, list[tuple[Place, Place, str]]] = {}
+            for origin in places:
+                pending: list[tuple[Trie, Place, str]] = [(trie, origin, "")]
+                while pending:
+                    node, place, text = pending.pop()
+                    for unit, after, characters in self._moves(place):
+                        below = node.get(unit)
+                        if below is None:
+                            continue
+                        pending.append((below, after, text + characters))
+                        for token in below.get(ENDING, ()):
+                            found.setdefault(token, []).append((origin, after, text + characters))
+            self._candidates[places] = found
+        return self._candidates[places]
+
+    def after(self, readings: Readings, trie: Trie) -> dict[int, Readings]:
+        """Each token that the format allows next, with the readings after it."""
+        moved = {}
+        for token, moves in self.following(frozenset(readings), trie).items():
+            places: Readings = {}
+            for origin, after, text in moves:
+                places.setdefault(after, readings[origin] + text)
+            moved[token] = self._closed(places)
+        return moved
+
+    def is_space_next(self, place: Place) -> bool:
+        """Whether the next character can only be a space, with which tokens begin that say so."""
+        return not place[3] and all(
+            character == " " and () not in self._surfaces[character] for character, _ in self._written(place)
+        )
+
+    def is_at_border(self, readings: Readings) -> bool:
+        """Whether no character is written in part."""
+        return not any(place[3] for place in readings)
+
+    def completed(self, place: Place, generator: random.Random) -> str:
+        """Characters that make a whole candidate from here, by chance."""
+        number, written, sums, _ = place
+        text = ""
+        while number < len(self._pieces):
+            rest = self._entries[number].rest(written, luhn_digit(sums or (0, 0)), generator)
+            text, sums, number, written = text + rest, luhn_sums(rest, sums or (0, 0)), number + 1, ""
+        return text
+
+    @cached_property
+    def _last_check(self) -> int:
+        return max((at for at, piece in enumerate(self._pieces) if _is_check(piece)), default=-1)
+
+    def _moves(self, place: Place) -> list[tuple[str, Place, str]]:
+        """(unit, place after it, character begun) from a place."""
+        if place not in self._steps:
+            self._steps[place] = list(self._find_moves(place))
+        return self._steps[place]
+
+    def _find_moves(self, place: Place) -> Iterator[tuple[str, Place, str]]:
+        number, written, sums, pending = place
+        if pending:
+            yield pending[0], (number, written, sums, pending[1:]), ""
+            return
+        for character, after in self._written(place):
+            for units in self._surfaces[character]:
+                if units:
+                    yield units[0], (*after[:3], units[1:]), character
+
+    def _written(self, place: Place) -> Iterator[tuple[str, Place]]:
+        """One character more, and where that leads: on in the entry, behind it, or both."""
+        number, written, sums, _ = place
+        if number == len(self._pieces):
+            return
+        for character in self._entries[number].next_characters(written, luhn_digit(sums or (0, 0))):
+            grown = written + character
+            moved = luhn_sums(character, sums or (0, 0))
+            longer, whole = self._entries[number].state(grown)
+            if longer:
+                yield character, (number, grown, moved if number <= self._last_check else None, ())
+            if whole:
+                yield character, (number + 1, "", moved if number < self._last_check else None, ())
+
+    def _closed(self, readings: Readings) -> Readings:
+        """With the places behind characters that leave no trace."""
+        closed = dict(readings)
+        pending = list(readings)
+        while pending:
+            place = pending.pop()
+            if place[3]:
+                continue
+            for character, after in self._written(place):
+                if () in self._surfaces[character] and after not in closed:
+                    closed[after] = closed[place] + character
+                    pending.append(after)
+        return closed
+
+
+class _Entries:
+    """What one piece can write, by prefix."""
+
+    def __init__(self, piece: Piece) -> None:
+        self._is_check = _is_check(piece)
+        self._sorted = sorted(entries_of(piece))
+        self._set = frozenset(self._sorted)
+        self._next: dict[str, list[str]] = {}
+
+    def next_characters(self, written: str, check_digit: str) -> Sequence[str]:
+        """What may come next in an entry that begins so."""
+        if self._is_check:
+            return check_digit
+        if written not in self._next:
+            self._next[written] = list(self._find_next(written))
+        return self._next[written]
+
+    def _find_next(self, written: str) -> Iterator[str]:
+        at, length = bisect.bisect_left(self._sorted, written), len(written)
+        if at < len(self._sorted) and self._sorted[at] == written:
+            at += 1
+        while at < len(self._sorted) and self._sorted[at].startswith(written):
+            character = self._sorted[at][length]
+            yield character
+            at = bisect.bisect_right(self._sorted, written + character + "\U0010ffff", at)
+
+    def state(self, written: str) -> tuple[bool, bool]:
+        """Whether entries go on from here, and whether one ends here."""
+        if self._is_check:
+            return False, True
+        return bool(self.next_characters(written, "")), written in self._set
+
+    def rest(self, written: str, check_digit: str, generator: random.Random) -> str:
+        """How an entry that begins so may go on, by chance."""
+        if self._is_check:
+            return check_digit
+        low = bisect.bisect_left(self._sorted, written)
+        high = bisect.bisect_right(self._sorted, written + "\U0010ffff", low)
+        return self._sorted[generator.randrange(low, high)][len(written) :]
+
+
+def _is_check(piece: Piece) -> bool:
+    return not isinstance(piece, Literal) and piece.is_check_digit
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A state: the readings of a prefix, and the tokens since the context of one prefix that leads here."""
+
+    readings: Readings
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """How the tokenizer encodes a text: its tokens after the context, and the word that each belongs to, if it says."""
+
+    tokens: Path
+    words: Sequence[int | None] | None
+
+    def begins(self, path: Path) -> bool:
+        return self.tokens[: len(path)] == path
 
 
 class TokenTree:
     """The tree of the encodings of all fills of a format, as an automaton over tokens that is built where it is walked.
 
-    Prefixes after which the same may follow share a state, so that the tree costs memory by its states and not by
-    its nodes. The leaves below `root` are exactly the candidates, each once.
+    Prefixes after which the same may follow share a state, where that is certain. The leaves below `root` are exactly
+    the encodings of the candidates, each once, and every state has a leaf below it.
 
     Args:
-        format: its candidates must not be prefixes of one another.
-        tokenizer: must give one token to each character of the candidates.
+        format: its candidates must not be prefixes of one another, unless an end token tells them apart.
+        tokenizer: any.
         context: text before the canary.
+        end: an id that follows every candidate, as its last token.
 
     Attributes:
-        prompt: token ids that all candidates share, context and special tokens first.
+        prompt: token ids that all leaves share, special tokens and context first; each leaf has at least one more.
         conditioned: how many of them stand before the canary.
         root: the state after the prompt.
 
     Raises:
-        FormatError: a candidate is a prefix of another.
-        ModelError: the tokenizer merges characters, or cannot represent one.
+        FormatError: a candidate is a prefix of another, and there is no end token.
+        ModelError: a character that the tokenizer cannot represent, a context that merges with the canary, or a
+            tokenizer that writes characters otherwise in the candidates than by themselves.
     """
 
-    def __init__(self, format: CanaryFormat, tokenizer: Any, *, context: str | None = None) -> None:
-        format.check_prefix_free()
+    def __init__(
+        self, format: CanaryFormat, tokenizer: Any, *, context: str | None = None, end: int | None = None
+    ) -> None:
+        if end is None:
+            format.check_prefix_free()
         self.format = format
-        self._pieces = format.pieces
-        self._token_of = _tokens_of_characters(format, tokenizer)
-        self._character_of = {token: character for character, token in self._token_of.items()}
-        self._check_candidates(tokenizer, context)
-        fixed = self._pieces[0].text if isinstance(self._pieces[0], Literal) else ""
-        ahead = encode(tokenizer, [format.render(0)], context=context)
-        self.conditioned = ahead.conditioned
-        self.prompt = ahead.sequences[0][: ahead.conditioned + len(fixed)]
-        self._fixed = fixed
-        self._states: list[_State] = []
-        self._number_of: dict[_State, int] = {}
+        self._tokenizer = tokenizer
+        self._context = context or ""
+        self._end = end
+        self._ahead = len(self._ids([self._context])[0]) if context else 0
+        self._vocabulary = vocabulary_of(tokenizer)
+        characters = {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
+        self._surfaces, lead = self._vocabulary.surfaces(tokenizer, characters)
+        self._units = FormatUnits(format, self._surfaces)
+        self._trie = self._vocabulary.trie
+        self._is_plain = False
+        self._nodes: list[_Node] = []
+        self._numbers: dict[Any, int] = {}
         self._edges: dict[int, Edges] = {}
-        self.root = self._number(frozenset([self._place(1 if fixed else 0, "", luhn_sums(fixed))]))
+        start = self._units.start(lead)
+        first, self.conditioned = self._check_candidates(start)
+        self.root = self._number(_Node(start, ()), ())
+        shared = self._go_to_branch()
+        self.prompt = [*first, *shared]
+        self._become_plain()
+
+    @property
+    def space_size(self) -> int:
+        """How many leaves there are: |R|, or fewer where fills have one encoding."""
+        size = 1
+        for piece in self.format.pieces:
+            if not isinstance(piece, Literal) and not piece.is_check_digit:
+                size *= len({self._written(entry) for entry in piece.space})
+        return size
+
+    @property
+    def collisions(self) -> bool:
+        """Whether two fills have one encoding, as capitals and small letters have where the tokenizer lowers both."""
+        return self.space_size < self.format.space_size
 
     @cached_property
     def depth(self) -> int:
-        """The most tokens that a candidate has after the prompt."""
-        rest = self._pieces[1:] if self._fixed else self._pieces
-        return sum(len(p.text) if isinstance(p, Literal) else 1 if p.is_check_digit else p.lengths[-1] for p in rest)
+        """The most tokens that a leaf has after the prompt: a bound, which is met where each character is a token."""
+        longest = sum(max(len(self._written(entry)) for entry in entries_of(piece)) for piece in self.format.pieces)
+        readings = self._nodes[self.root].readings.items()
+        begun = min(len(self._written(text)) - len(place[3]) for place, text in readings)
+        return max(1, longest - begun + (self._end is not None))
 
     def edges(self, state: int) -> Edges:
         """What may follow a prefix in this state."""
         if state not in self._edges:
-            follows = sorted(self._following(self._states[state]).items())
+            follows = sorted(self._find_edges(self._nodes[state]))
             self._edges[state] = Edges(
-                np.array([token for token, _ in follows], dtype=np.int64),
-                np.array([self._number(after) if after else -1 for _, after in follows], dtype=np.int64),
-                np.array([not after for _, after in follows], dtype=np.bool_),
+                np.array([token for token, _, _ in follows], dtype=np.int64),
+                np.array([after for _, after, _ in follows], dtype=np.int64),
+                np.array([is_leaf for _, _, is_leaf in follows], dtype=np.bool_),
             )
         return self._edges[state]
 
     def text(self, path: Sequence[int]) -> str:
-        """The candidate whose tokens after the prompt are `path`."""
-        return self._fixed + "".join(self._character_of[token] for token in path)
+        """The candidate whose tokens after the prompt are `path`; one of them, if there are collisions."""
+        readings = self._nodes[self.root].readings
+        for token in path:
+            if token != self._end:
+                readings = self._units.after(readings, self._trie)[token]
+        return next(text for place, text in readings.items() if self._units.ended(place))
 
     def check(self, paths: Sequence[Sequence[int]], tokenizer: Any, context: str | None) -> None:
-        """Compare paths to leaves with the tokenizer's own encodings of their texts.
+        """Compare paths to leaves with a tokenizer's own encodings of their texts.
 
         Raises:
-            ModelError: one differs: the tokenizer does something else in the whole text than with its characters.
+            ModelError: one differs.
         """
         texts = [self.text(path) for path in paths]
+        behind = [] if self._end is None else [self._end]
         for text, path, ids in zip(texts, paths, encode(tokenizer, texts, context=context).sequences, strict=True):
-            if ids != [*self.prompt, *path]:
-                raise _merging(text)
+            if ids + behind != [*self.prompt, *path]:
+                raise _unlike(text)
 
-    def _check_candidates(self, tokenizer: Any, context: str | None) -> None:
-        """Compare the tokenizer's own encodings with the concatenation of their characters'.
+    def _written(self, text: str) -> Units:
+        return tuple(unit for character in text for unit in self._surfaces[character][0])
 
-        On every pair of characters that can stand side by side, because a merge of more begins with one of two; and
-        on some whole candidates, because a tokenizer may do more than merge.
+    def _check_candidates(self, start: Readings) -> tuple[list[int], int]:
+        """Follow encodings of some candidates through their units, which finds what the tokenizer does otherwise.
+
+        Returns:
+            What stands before the canary, and how many tokens that is.
         """
-        pairs = sorted(self.format.adjacent_characters())
-        ids = tokenizer(pairs, add_special_tokens=False, return_attention_mask=False)["input_ids"] if pairs else []
-        for pair, sequence in zip(pairs, ids, strict=True):
-            if sequence != [self._token_of[character] for character in pair]:
-                raise _merging(pair)
         format = self.format
-        texts = format.covering_candidates()
-        texts += [format.render(fill) for fill in format.sample(min(_CHECKED_CANDIDATES, format.space_size), "check")]
-        encoding = encode(tokenizer, texts, context=context)
+        texts = format.covering_candidates()[: 4 * _CHECKED]
+        texts += [format.render(fill) for fill in format.sample(min(_CHECKED, format.space_size), "check")]
+        encoding = encode(self._tokenizer, texts, context=self._context)
+        prefixes: dict[Path, str] = {}
         for text, sequence in zip(texts, encoding.sequences, strict=True):
-            if sequence[encoding.conditioned :] != [self._token_of[character] for character in text]:
-                raise _merging(text)
+            readings, path = start, tuple(sequence[encoding.conditioned :])
+            for end, token in enumerate(path, start=1):
+                following = self._units.after(readings, self._trie)
+                if token not in following:
+                    raise _unlike(text)
+                readings = following[token]
+                begun = (so_far for place, so_far in readings.items() if not place[3])
+                prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
+            if not any(self._units.ended(place) for place in readings):
+                raise _unlike(text)
+        # Whether what an encoding begins with is the encoding of what it writes; true of almost all tokenizers.
+        some = random.Random(0).sample(sorted(prefixes.items()), min(len(prefixes), 4 * _CHECKED))
+        answers = self._ask([text for _, text in some])
+        self._has_prefix_rule = all(answer.tokens == path for (path, _), answer in zip(some, answers, strict=True))
+        return encoding.sequences[0][: encoding.conditioned], encoding.conditioned
 
-    def _number(self, state: _State) -> int:
-        if state not in self._number_of:
-            self._number_of[state] = len(self._states)
-            self._states.append(state)
-        return self._number_of[state]
+    def _go_to_branch(self) -> Path:
+        """Move the root to where the leaves first differ, or to before the last token of the only one."""
+        while True:
+            edges = self.edges(self.root)
+            if len(edges.tokens) != 1 or edges.states[0] < 0 or edges.is_leaf[0]:
+                return self._nodes[self.root].path
+            self.root = int(edges.states[0])
 
-    def _place(self, piece: int, written: str, sums: LuhnSums) -> _Place:
-        """A place that keeps the sums only while a check digit is to come."""
-        return piece, written, sums if piece < self._after_last_check else None
+    def _become_plain(self) -> None:
+        """Ask no more, where after the prompt each character is one token and no token writes several of them."""
+        ((number, written, *_), _), *others = self._nodes[self.root].readings.items()
+        if others or not self._units.is_at_border(self._nodes[self.root].readings):
+            return
+        rest = [entries_of(piece) for piece in self.format.pieces[number:]]
+        characters = {character for entries in rest for entry in entries for character in entry[len(written) :]}
+        if written:
+            characters = {c for entry in rest[0] if entry.startswith(written) for c in entry[len(written) :]}
+            characters |= {character for entries in rest[1:] for entry in entries for character in entry}
+        alphabet = {self._surfaces[character] for character in characters}
+        units = {surface[0][0] for surface in alphabet if len(surface) == 1 and len(surface[0]) == 1}
+        if len(units) < len(characters) or not _only_single(self._trie, units):
+            return
+        trie: Trie = {}
+        for unit in units:
+            insert(trie, (unit,), self._trie[unit][ENDING][0])
+        root = self._nodes[self.root]
+        self._trie, self._is_plain = trie, True
+        self._units = FormatUnits(self.format, self._surfaces)
+        self._nodes, self._numbers, self._edges = [], {}, {}
+        self.root = self._number(root, ())
 
-    @cached_property
-    def _after_last_check(self) -> int:
-        checks = [at for at, piece in enumerate(self._pieces) if isinstance(piece, Hole) and piece.is_check_digit]
-        return checks[-1] + 1 if checks else 0
+    def _number(self, node: _Node, word: Any) -> int:
+        """The number of a state; `word` is what of the tokens before matters to what may follow."""
+        key = (frozenset(node.readings), word)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._nodes)
+            self._nodes.append(node)
+        return self._numbers[key]
 
-    def _following(self, state: _State) -> dict[int, _State]:
-        """Each token that may follow, with the state after it (an empty one: the candidate ends)."""
-        following: dict[int, set[_Place]] = {}
-        for number, written, sums in state:
-            piece = self._pieces[number]
-            if isinstance(piece, Literal):
-                entries: Sequence[str] = (piece.text,)
-            else:
-                entries = (luhn_digit(sums or (0, 0)),) if piece.is_check_digit else piece.space
-            for entry in entries:
-                if len(entry) <= len(written) or not entry.startswith(written):
-                    continue
-                character = entry[len(written)]
-                places = following.setdefault(self._token_of[character], set())
-                moved = luhn_sums(character, sums or (0, 0))
-                if len(entry) > len(written) + 1:
-                    places.add(self._place(number, written + character, moved))
-                elif number + 1 < len(self._pieces):
-                    places.add(self._place(number + 1, "", moved))
-        return {token: frozenset(places) for token, places in following.items()}
+    def _find_edges(self, node: _Node) -> Iterator[tuple[int, int, bool]]:
+        """(token, state after it, whether a candidate ends there)."""
+        if self._end is not None and any(map(self._units.ended, node.readings)):
+            text = next(text for place, text in node.readings.items() if self._units.ended(place))
+            if self._is_plain or self._ask([text])[0].tokens == node.path:
+                yield self._end, -1, True
+        after = self._units.after(node.readings, self._trie)
+        if self._is_plain:
+            for token, readings in after.items():
+                yield (
+                    token,
+                    self._number(_Node(readings, ()), ()) if self._goes_on(readings) else -1,
+                    self._ends(readings),
+                )
+            return
+        ends = self._find_ends(node.path, after)
+        words = self._find_begun(node.path, after)
+        for token, readings in after.items():
+            is_leaf = token in ends and self._end is None
+            child = _Node(readings, (*node.path, token))
+            if token in words:
+                yield token, self._number(child, words[token]), is_leaf
+            elif token in ends:
+                yield token, -1 if is_leaf else self._number(child, child.path), is_leaf
+
+    def _ends(self, readings: Readings) -> bool:
+        return self._end is None and any(map(self._units.ended, readings))
+
+    def _goes_on(self, readings: Readings) -> bool:
+        """Whether something follows: more of the format, or the end token."""
+        return any(self._end is not None or not self._units.ended(place) for place in readings)
+
+    def _find_ends(self, path: Path, after: Mapping[int, Readings]) -> set[int]:
+        """The tokens at which a candidate ends whose encoding is this."""
+        asked = [
+            (token, text)
+            for token, readings in after.items()
+            for place, text in readings.items()
+            if self._units.ended(place)
+        ]
+        answers = self._ask_whole([text for _, text in asked])
+        return {token for (token, _), answer in zip(asked, answers, strict=True) if answer.tokens == (*path, token)}
+
+    def _find_begun(self, path: Path, after: Mapping[int, Readings]) -> dict[int, Any]:
+        """The tokens with which the encoding of some candidate goes on, and what of the tokens matters from then on.
+
+        A candidate that begins so is a witness. Where chance finds none, a prefix that is not its own text's encoding
+        begins no other's; of what is left, the tokens that may follow are looked for in turn.
+        """
+        generator = random.Random(0)
+        open = {
+            token: [(place, text) for place, text in readings.items() if not self._units.ended(place)]
+            for token, readings in after.items()
+        }
+        open = {token: places for token, places in open.items() if places}
+        found: dict[int, Any] = {}
+        for attempt in range(_WITNESSES):
+            asked = [(token, *places[attempt % len(places)]) for token, places in open.items() if token not in found]
+            answers = self._ask_whole([text + self._units.completed(place, generator) for _, place, text in asked])
+            for (token, place, _), answer in zip(asked, answers, strict=True):
+                if answer.begins((*path, token)):
+                    found[token] = self._word(answer, (*path, token), place)
+            if attempt == 0:
+                open = self._without_broken(path, open, found)
+        for token in open.keys() - found.keys():
+            child = self._number(_Node(after[token], (*path, token)), (*path, token))
+            if len(self.edges(child).tokens):
+                found[token] = (*path, token)
+        return found
+
+    def _without_broken(
+        self, path: Path, open: Mapping[int, list[tuple[Place, str]]], found: Mapping[int, Any]
+    ) -> dict[int, list[tuple[Place, str]]]:
+        """Without the readings whose text is encoded otherwise than by the prefix."""
+        if not self._has_prefix_rule:
+            return dict(open)
+        asked = [
+            (token, place, text)
+            for token, places in open.items()
+            if token not in found
+            for place, text in places
+            if not place[3]
+        ]
+        answers = self._ask([text for *_, text in asked])
+        broken = {
+            (token, place)
+            for (token, place, _), answer in zip(asked, answers, strict=True)
+            if answer.tokens != (*path, token)
+        }
+        left = {token: [each for each in places if (token, each[0]) not in broken] for token, places in open.items()}
+        return {token: places for token, places in left.items() if places}
+
+    def _word(self, answer: _Answer, path: Path, place: Place) -> Any:
+        """What of the tokens matters to what may follow: those of the last word, since words are encoded each alone.
+
+        Of a word of merges, its last token and its length say as much as all of them; and where only a space can
+        follow, with which a word begins, nothing does.
+        """
+        if answer.words is None:
+            return path
+        end, word = len(path), answer.words[len(path) - 1]
+        begin = next(at for at, other in enumerate(answer.words) if other == word)
+        if len(answer.words) > end and answer.words[end] != word and self._units.is_space_next(place):
+            return ()
+        if self._vocabulary.is_pairwise:
+            length = sum(len(self._vocabulary.units(t)) for t in self._tokenizer.convert_ids_to_tokens(path[begin:]))
+            return path[-1], length
+        return path[begin:]
+
+    def _ask_whole(self, candidates: Sequence[str]) -> list[_Answer]:
+        """The same of whole candidates, which must be representable, as their beginnings need not be."""
+        answers = self._ask(candidates)
+        for text, answer in zip(candidates, answers, strict=True):
+            if self._tokenizer.unk_token_id is not None and self._tokenizer.unk_token_id in answer.tokens:
+                raise unknown_characters(self._tokenizer, text)
+        return answers
+
+    def _ask(self, texts: Sequence[str]) -> list[_Answer]:
+        """The tokens of each text after the context, as the tokenizer encodes the whole."""
+        if not texts:
+            return []
+        whole = [self._context + text for text in texts]
+        encoded = self._tokenizer(whole, add_special_tokens=False, return_attention_mask=False)
+        fast = encoded.encodings
+        return [
+            _Answer(tuple(ids[self._ahead :]), None if fast is None else fast[row].word_ids[self._ahead :])
+            for row, ids in enumerate(encoded["input_ids"])
+        ]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)[
+            "input_ids"
+        ]
+        return ids
 
 
-def _tokens_of_characters(format: CanaryFormat, tokenizer: Any) -> dict[str, int]:
-    """Every character of the candidates with the token that stands for it."""
-    characters = sorted(
-        {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
-    )
-    ids = tokenizer(characters, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    tokens: dict[str, int] = {}
-    for character, sequence in zip(characters, ids, strict=True):
-        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in sequence:
-            raise _unknown_characters(tokenizer, character)
-        if len(sequence) != 1 or sequence[0] in tokens.values():
-            raise _merging(character)
-        tokens[character] = sequence[0]
-    return tokens
+def _only_single(trie: Trie, units: Iterable[str]) -> bool:
+    """Whether each of these units is one token, and no token is made of several of them."""
+    units = list(units)
+    if any(len(trie.get(unit, {}).get(ENDING, ())) != 1 for unit in units):
+        return False
+    pending = [trie[unit][other] for unit in units for other in units if other in trie[unit]]
+    while pending:
+        node = pending.pop()
+        if ENDING in node:
+            return False
+        pending += [node[unit] for unit in units if unit in node]
+    return True
 
 
-def _merging(text: str) -> ModelError:
+def _unlike(text: str) -> ModelError:
     return ModelError(
         "tokenizer",
-        "one token for each character of the format",
-        f"one that encodes {shown(text)} otherwise",
-        "Extraction works with character tokenizers so far; measure_exposure and ExposureCallback work with any.",
+        f"one that encodes {shown(text)} by what its characters are written as",
+        "one that encodes it otherwise",
+        "It may normalise characters together; leave such characters out of the format.",
     )

@@ -12,7 +12,8 @@ PACKAGE = ROOT / "hf_canary"
 FLOORS = (
     {"errors"},
     {"files", "formats", "exposures", "processes"},
-    {"injection"},
+    {"injection", "encoding"},
+    {"vocabulary"},
     {"states"},
     {"ways"},
     {"trials"},

@@ -1,19 +1,30 @@
 """The tree has exactly the candidates as leaves, each once, by the tokens that the tokenizer gives them."""
 
+import functools
+import random
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
 import hf_canary.models as models
-from hf_canary.errors import FormatError, ModelError
+from hf_canary.encoding import encode
+from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.token_tree import TokenTree, encode
+from hf_canary.token_tree import TokenTree
+from tests.tokenizers_of_all_kinds import KINDS
 
 CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 WORDS = {"w": ["a", "ab", "abc", "b"], "v": ["aa", "x"]}
+
+
+@functools.cache
+def of_kind(kind):
+    """One tokenizer of each kind for all tests."""
+    return KINDS[kind]()
 
 
 def leaves(tree: TokenTree) -> list[tuple[int, ...]]:
@@ -22,22 +33,13 @@ def leaves(tree: TokenTree) -> list[tuple[int, ...]]:
     while pending:
         path, state = pending.pop()
         out = tree.edges(state)
+        assert len(out.tokens)
         for token, after, is_leaf in zip(out.tokens.tolist(), out.states.tolist(), out.is_leaf.tolist(), strict=True):
             if is_leaf:
                 found.append((*path, token))
-            else:
+            if after >= 0:
                 pending.append(((*path, token), after))
     return found
-
-
-def subword_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that merges digits, as GPT-2's does."""
-    tokenizer = Tokenizer(token_models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(["the pin is 00 11 12 the pin is 99 12 11"] * 20, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -105,32 +107,157 @@ def test_candidates_that_are_prefixes_are_refused():
         TokenTree(CanaryFormat("{w}", spaces=WORDS), CHARACTERS)
 
 
-def test_merging_tokenizers_are_refused(pin):
-    """A tokenizer that gives one token to several characters is told from one that does not, before any search."""
-    with pytest.raises(ModelError, match="one token for each character"):
-        TokenTree(pin, subword_tokenizer())
+OWN = {
+    "w": ["a", "an", "ant", "cat", "the"],
+    "v": ["ab", "ba", "sing", "thing"],
+    "x": ["é", "日本", "cafés", "a🙂"],
+    "y": ["pin", "Pin", "PIN", "is"],
+}
 
 
-@pytest.mark.parametrize("pair", ["03", "99", " 4"])
-def test_a_single_merge_is_found(pair):
-    """One merge that few candidates have, of two digits or of the text with the first, is enough to refuse."""
-    alphabet = sorted(set("pin 0123456789"))
-    vocabulary = {token: number for number, token in enumerate([*alphabet, pair])}
-    merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(token_models.BPE(vocabulary, [(pair[0], pair[1])])))
-    with pytest.raises(ModelError, match="one token for each character"):
-        TokenTree(CanaryFormat("pin {digit:4}"), merging)
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.text("abx", min_size=1, max_size=3), min_size=1, max_size=5, unique=True),
-    st.sampled_from(["{u}.", "a{u} {u}.", "{u}-{hex}.", "b{u}."]),
+@pytest.mark.parametrize("context", [None, "so"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "the pin is {digit:2}",
+        "pin{digit:3}",  # digits that merge with the text before, and with each other
+        "{digit:2}",
+        "is {digit}{digit}.",
+        "{w} {v}.",  # entries that begin one another
+        "{w}{v}ing.",  # ... and that merge with each other and with the text behind
+        "the {v}s {digit}",
+        "{digit:2}-{digit}{luhn}",
+        "{x} is {x}.",  # characters of several bytes
+        "{lower}ing {digit}",
+        "{y} {y}.",  # capitals, that some tokenizers lower
+        "pin {digit} is 12",
+    ],
 )
-def test_adjacent_characters_are_those_of_all_candidates(words, template):
-    """By looking at every candidate."""
-    format = CanaryFormat(template, spaces={"u": words})
-    seen = {text[at : at + 2] for text in format.candidates() for at in range(len(text) - 1)}
-    assert format.adjacent_characters() == seen
+@pytest.mark.parametrize("kind", KINDS)
+def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
+    """Whatever the tokenizer merges, splits, normalises or drops: none missing or twice, no dead end."""
+    tokenizer = of_kind(kind)
+    format = CanaryFormat(f" {template}" if context else template, spaces=OWN)
+    texts = list(format.candidates())
+    encodings = encode(tokenizer, texts, context=context).sequences
+    tree = TokenTree(format, tokenizer, context=context)
+    found = leaves(tree)
+    assert len(set(found)) == len(found)
+    assert {(*tree.prompt, *path) for path in found} == set(map(tuple, encodings))
+    assert tree.space_size == len(found)
+    assert tree.collisions == (len(found) < format.space_size)
+    assert max(map(len, found)) <= tree.depth
+    encoding_of = dict(zip(texts, encodings, strict=True))
+    for path in found:
+        assert encoding_of[tree.text(path)] == [*tree.prompt, *path]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.text("ab1 ", min_size=1, max_size=12), min_size=1, max_size=8),
+    st.lists(st.text("ab1", min_size=1, max_size=4), min_size=1, max_size=6, unique=True),
+    st.sampled_from(["{u} {u}.", "a{u}b{u} 1", "{u}{digit} ", "1 {u}.", "{u}-{u}."]),
+    st.sampled_from(["bpe", "pairs", "unigram", "wordpiece"]),
+)
+def test_leaves_of_random_vocabularies(lines, words, template, model):
+    """Merges that nobody would think of."""
+    tokenizer = trained(model, [*lines, *["ab1 0123456789.-"] * 2])
+    try:
+        format = CanaryFormat(template, spaces={"u": words})
+        format.check_prefix_free()
+        encodings = encode(tokenizer, list(format.candidates())).sequences
+    except CanaryError:
+        assume(False)
+    tree = TokenTree(format, tokenizer)
+    assert sorted((*tree.prompt, *path) for path in leaves(tree)) == sorted(set(map(tuple, encodings)))
+
+
+def trained(model, lines):
+    """A tokenizer that has seen a few short lines only."""
+    alphabet = [*"ab1 0123456789.-"]
+    if model == "unigram":
+        tokenizer = Tokenizer(token_models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=40, unk_token="<unk>", special_tokens=["<unk>"], initial_alphabet=alphabet, show_progress=False
+        )
+    elif model == "wordpiece":
+        tokenizer = Tokenizer(token_models.WordPiece(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=60, special_tokens=["<unk>"], initial_alphabet=alphabet, show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(token_models.BPE(unk_token="<unk>"))
+        if model == "pairs":
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[a-z]+|\p{N}{1,2}|."), "isolated")
+        trainer = trainers.BpeTrainer(
+            vocab_size=40, special_tokens=["<unk>"], initial_alphabet=alphabet, show_progress=False
+        )
+    tokenizer.train_from_iterator(lines, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+@pytest.mark.parametrize(("kind", "most"), [("characters", 5), ("qwen", 5), ("gpt2", 5 * 14)])
+def test_states_are_shared_where_digits_stand(kind, most):
+    """Five digits: a state for each place, times the tokens that may end there; not 11,111 prefixes."""
+    tree = TokenTree(CanaryFormat("the pin is {digit:5}"), of_kind(kind))
+    pending, seen = [tree.root], set()
+    while pending:
+        state = pending.pop()
+        if state >= 0 and state not in seen:
+            seen.add(state)
+            pending += tree.edges(state).states.tolist()
+    assert len(seen) <= most
+
+
+@pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram"])
+def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
+    """Four holes of 5,000 words: a walk to one leaf asks for a few thousand encodings, of 625 billion candidates."""
+    rng = random.Random(0)
+    words = sorted({"".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(5_000)})
+    asked = []
+    ask = TokenTree._ask
+    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
+    tree = TokenTree(CanaryFormat("{w} {w} {w} {w}.", spaces={"w": words}), of_kind(kind))
+    state, path = tree.root, []
+    while state >= 0:
+        edges = tree.edges(state)
+        path.append(int(edges.tokens[0]))
+        state = int(edges.states[0])
+    assert tree.format.parse(tree.text(path)) >= 0
+    tree.check([path], of_kind(kind), None)
+    assert sum(asked) < 20_000
+
+
+@pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram", "wordpiece", "bytes"])
+def test_an_end_token_tells_cat_from_cats(kind):
+    """Candidates that are prefixes of others are leaves of their own, behind the end token."""
+    tokenizer = of_kind(kind)
+    format = CanaryFormat("the {w}", spaces={"w": ["cat", "cats", "catsing", "a", "an"]})
+    tree = TokenTree(format, tokenizer, end=tokenizer.eos_token_id)
+    encodings = encode(tokenizer, list(format.candidates()), end=True).sequences
+    found = leaves(tree)
+    assert sorted([*tree.prompt, *path] for path in found) == sorted(encodings)
+    assert sorted(map(tree.text, found)) == sorted(format.candidates())
+    assert max(map(len, found)) <= tree.depth
+    tree.check(found, tokenizer, None)
+
+
+def test_fills_that_are_encoded_alike_are_one_leaf():
+    """Capitals that WordPiece lowers: three words, of which two are one, and the tree says so."""
+    tree = TokenTree(CanaryFormat("the {y} {y}.", spaces={"y": ["pin", "PIN", "is"]}), of_kind("wordpiece"))
+    assert tree.collisions
+    assert tree.space_size == len(leaves(tree)) == 4
+
+
+def test_a_tokenizer_that_writes_characters_together_is_an_error():
+    """A letter and its accent, composed to one where they meet: units cannot follow that, and it is seen."""
+    tokenizer = Tokenizer(token_models.BPE({c: n for n, c in enumerate(["e", "\u0301", "é", "a", " ", "<unk>"])}, []))
+    tokenizer.normalizer = normalizers.NFC()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    with pytest.raises(ModelError, match="otherwise"):
+        TokenTree(CanaryFormat("a {u}a", spaces={"u": ["e\u0301", "a"]}), fast)
 
 
 def test_a_path_that_is_no_encoding_is_refused():
@@ -138,13 +265,13 @@ def test_a_path_that_is_no_encoding_is_refused():
     tree = TokenTree(CanaryFormat("pin {digit:2}"), CHARACTERS)
     right = CHARACTERS("pin 12").input_ids[len(tree.prompt) :]
     tree.check([right], CHARACTERS, None)
-    with pytest.raises(ModelError, match="one token for each character"):
+    with pytest.raises(ModelError, match="otherwise"):
         tree.check([right], models.character_tokenizer(["pin 0123456789"]), None)
 
 
 def test_special_tokens_in_the_context_are_no_unknown_characters():
     """A context may be the end-of-text token, also where that is the unknown token too, as in GPT-2."""
-    tokenizer = subword_tokenizer()
+    tokenizer = KINDS["gpt2"]()
     tokenizer.add_special_tokens({"eos_token": "<end>", "unk_token": "<end>"})
     assert encode(tokenizer, ["the pin"], context="<end>").conditioned == 1
 
@@ -159,7 +286,7 @@ def test_unknown_characters_are_named():
 
 def test_a_context_that_merges_is_refused():
     """A context whose last token swallows the first of the text would be summed in part."""
-    tokenizer = subword_tokenizer()
+    tokenizer = KINDS["gpt2"]()
     with pytest.raises(ModelError, match="merges with"):
         encode(tokenizer, ["he pin is 11"], context="the pin is 12 t")
     assert encode(tokenizer, [" pin is 11"], context="the").conditioned == len(tokenizer("the").input_ids)

@@ -120,7 +120,7 @@ class _Frontier:
         for cost, path, *_, is_leaf in children:
             if is_leaf:
                 self._keep(cost, path)
-        opened = [child for child in children if not child[-1] and self._worth_opening(child[0])]
+        opened = [child for child in children if child[2] >= 0 and self._worth_opening(child[0])]
         # Only the states that an open prefix goes on from are stored.
         rows = sorted({row for *_, row, _ in opened})
         numbers = dict(zip(rows, self._states.add(states.select(np.array(rows, dtype=np.int64))).tolist(), strict=True))

@@ -1,0 +1,95 @@
+"""Listed texts as a tokenizer sees them. Knows no format and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ModelError, shown
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Token ids of texts; the first `conditioned` ones, which all share, stand before the text and are not summed."""
+
+    sequences: list[list[int]]
+    conditioned: int
+
+
+def encode(
+    tokenizer: Any, texts: Sequence[str], *, context: str | None = None, target: bool = False, end: bool = False
+) -> Encoding:
+    """The canonical encoding of each text after `context`: what the tokenizer returns for the whole.
+
+    Tokens that the tokenizer puts before a text by itself (BOS, a language) condition, as the context does, unless the
+    context begins with them, as a rendered chat template does; those that it puts behind (EOS) are left out.
+
+    Args:
+        tokenizer: any.
+        texts: none empty.
+        context: text before each.
+        target: whether they are what a decoder writes, encoded with `text_target=`.
+        end: whether the end token follows each text and is summed.
+
+    Raises:
+        ModelError: a character that the tokenizer cannot represent, a context whose last token swallows the beginning
+            of a text, no end token where one is asked for.
+    """
+    ahead = _ids(tokenizer, [context], target)[0] if context else []
+    whole = [(context or "") + text for text in texts]
+    ids = _ids(tokenizer, whole, target) if whole else []
+    before = _leading_special_tokens(tokenizer, whole[0], target) if whole else []
+    if before and ahead[: len(before)] == before:
+        before = []
+    unknown = tokenizer.unk_token_id
+    for text, sequence in zip(whole, ids, strict=True):
+        if unknown is not None and unknown in sequence[len(ahead) :]:
+            raise unknown_characters(tokenizer, text)
+        if sequence[: len(ahead)] != ahead or len(sequence) == len(ahead):
+            raise ModelError(
+                "context",
+                "a context whose tokens stay the same when a canary follows",
+                f"{shown(context)}, which merges with {shown(text[len(context or '') :])}",
+                "End the context where a token ends: move its last space or word into the format's fixed text.",
+            )
+    behind = [end_token(tokenizer)] if end else []
+    return Encoding([before + sequence + behind for sequence in ids], len(before) + len(ahead))
+
+
+def end_token(tokenizer: Any) -> int:
+    """The token that ends a text.
+
+    Raises:
+        ModelError: the tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            "tokenizer", "an end token, since end=True", "none", "Set tokenizer.eos_token, or leave out end."
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], target: bool, special: bool = False) -> list[list[int]]:
+    side = {"text_target": list(texts)} if target else {"text": list(texts)}
+    ids: list[list[int]] = tokenizer(**side, add_special_tokens=special, return_attention_mask=False)["input_ids"]
+    return ids
+
+
+def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) -> list[int]:
+    bare, full = _ids(tokenizer, [probe], target)[0], _ids(tokenizer, [probe], target, special=True)[0]
+    starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)
+    return list(full[: next(starts, 0)])
+
+
+def unknown_characters(tokenizer: Any, text: str) -> ModelError:
+    characters = sorted(set(text))
+    ids = tokenizer(characters, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    unknown = [c for c, sequence in zip(characters, ids, strict=True) if tokenizer.unk_token_id in sequence]
+    named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:8]) or "what it makes of them together"
+    return ModelError(
+        "tokenizer",
+        f"a tokenizer that can represent {shown(text)}",
+        f"its unknown token for {named}",
+        "Train the tokenizer on text with these characters, or leave them out of the format.",
+    )

@@ -1,0 +1,147 @@
+"""How a tokenizer writes: the units that characters become, and the vocabulary as a tree of units.
+
+A unit is one character of a token as the vocabulary spells it: `Ġ` for a space in byte-level BPE, two units for `é`,
+`<0xE2>` for a byte that some tokenizers fall back to, nothing for a space that WordPiece drops. All of it is found by
+asking the tokenizer, whatever its kind. Which sequences of tokens are canonical is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from .encoding import unknown_characters
+
+Units = tuple[str, ...]
+
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+# The tokens that end at a node of the tree; all other keys are units.
+ENDING = ""
+
+Trie = dict[str, Any]
+
+
+class Vocabulary:
+    """The tokens of a tokenizer as a tree of their units; special ones are left out.
+
+    Args:
+        tokenizer: any.
+
+    Attributes:
+        trie: unit → subtree; under `ENDING`, the list of ids of the tokens that end here.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._model = _model_of(tokenizer)
+        special = set(tokenizer.all_special_ids)
+        self.trie: Trie = {}
+        for token, id in tokenizer.get_vocab().items():
+            if id not in special:
+                insert(self.trie, self.units(token), id)
+
+    @property
+    def is_pairwise(self) -> bool:
+        """Whether a word's tokens are canonical once each two neighbours are: true of BPE that only merges."""
+        return (
+            self._model.get("type") == "BPE" and not self._model.get("ignore_merges") and not self._model.get("dropout")
+        )
+
+    def units(self, token: str) -> Units:
+        """The units of a token, without the marks of a word's middle or end."""
+        if _BYTE.fullmatch(token):
+            return (token,)
+        prefix, suffix = self._model.get("continuing_subword_prefix"), self._model.get("end_of_word_suffix")
+        if prefix and token.startswith(prefix) and len(token) > len(prefix):
+            token = token[len(prefix) :]
+        if suffix and token.endswith(suffix) and len(token) > len(suffix):
+            token = token[: -len(suffix)]
+        return tuple(token)
+
+    def surfaces(self, tokenizer: Any, characters: Iterable[str]) -> tuple[dict[str, tuple[Units, ...]], Units]:
+        """What each character is written as, and what stands before the first one of a text.
+
+        Args:
+            tokenizer: whose vocabulary this is.
+            characters: of a format.
+
+        Returns:
+            Character → one or more possible unit sequences; an empty one if it leaves no trace.
+
+        Raises:
+            ModelError: a character that the tokenizer cannot represent.
+        """
+        wanted = sorted(set(characters))
+        anchor, inside, lead = self._anchor(tokenizer, wanted)
+        found: dict[str, tuple[Units, ...]] = {}
+        written = self._written(tokenizer, [anchor + character + anchor for character in wanted])
+        for character, units in zip(wanted, written, strict=True):
+            if units is None:
+                units = self._apart(tokenizer, character, anchor)
+            units = units[len(lead) + len(inside) : len(units) - len(inside)]
+            # Spelled in bytes by itself, it may still be written out in a longer token.
+            spelled = bool(units) and all(_BYTE.fullmatch(unit) for unit in units)
+            found[character] = (units, (character,)) if spelled else (units,)
+        return found, lead
+
+    def _anchor(self, tokenizer: Any, characters: list[str]) -> tuple[str, Units, Units]:
+        """A character to put around others, its own units, and what stands before the first one of a text."""
+        for anchor in [*characters, "a", "0"]:
+            if not anchor.isspace():
+                twice, thrice = self._written(tokenizer, [anchor * 2, anchor * 3])
+                if twice is not None and thrice is not None and len(thrice) > len(twice):
+                    length = len(thrice) - len(twice)
+                    return anchor, thrice[-length:], twice[: len(twice) - 2 * length]
+        raise unknown_characters(tokenizer, "".join(characters))
+
+    def _apart(self, tokenizer: Any, character: str, anchor: str) -> Units:
+        """As if written between anchors, of one that is known only by itself, as digits of WordPiece may be."""
+        apart, close = self._written(tokenizer, [f"{anchor} {character} {anchor}", f"{anchor} {anchor}"])
+        if apart is None or close is None or len(apart) <= len(close):
+            raise unknown_characters(tokenizer, character)
+        pair = self._written(tokenizer, [anchor * 2])[0] or ()
+        space = len(close) - len(pair)
+        middle = len(pair) // 2
+        return (*pair[: len(pair) - middle], *apart[len(close) - middle : len(apart) - middle - space], *pair[-middle:])
+
+    def _written(self, tokenizer: Any, texts: list[str]) -> list[Units | None]:
+        """The units of whole texts; None where the tokenizer does not know something."""
+        ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        unknown = tokenizer.unk_token_id
+        return [
+            None
+            if unknown is not None and unknown in sequence
+            else tuple(unit for token in tokenizer.convert_ids_to_tokens(sequence) for unit in self.units(token))
+            for sequence in ids
+        ]
+
+
+def insert(trie: Trie, units: Units, id: int) -> None:
+    """Put a token into a tree of units."""
+    for unit in units:
+        trie = trie.setdefault(unit, {})
+    if units:
+        trie.setdefault(ENDING, []).append(id)
+
+
+_known: weakref.WeakKeyDictionary[Any, tuple[int, Vocabulary]] = weakref.WeakKeyDictionary()
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """The tokenizer's vocabulary, read once for as long as it does not grow."""
+    size, vocabulary = _known.get(tokenizer, (-1, None))
+    if vocabulary is None or size != len(tokenizer):
+        vocabulary = Vocabulary(tokenizer)
+        _known[tokenizer] = len(tokenizer), vocabulary
+    return vocabulary
+
+
+def _model_of(tokenizer: Any) -> dict[str, Any]:
+    """What the tokenizers library knows of its model; nothing of a tokenizer written in Python."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return {}
+    model: dict[str, Any] = json.loads(backend.to_str())["model"]
+    return {name: value for name, value in model.items() if name not in ("vocab", "merges")}
