@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .encoding import end_token
 from .errors import FormatError, is_int, shown
 from .formats import CanaryFormat
 from .language_model import LanguageModel, evaluating
@@ -57,6 +58,7 @@ def extract(
     format: CanaryFormat,
     *,
     context: str | None = None,
+    end: bool = False,
     top_k: int = 1,
     batch_size: int | None = None,
     max_expanded: int | None = None,
@@ -71,9 +73,10 @@ def extract(
 
     Args:
         model: a causal language model of transformers or of `hf_canary.models`.
-        tokenizer: its tokenizer; so far one that gives one token to each character of the format.
-        format: candidates must not be prefixes of one another.
+        tokenizer: its tokenizer, of any kind.
+        format: candidates must not be prefixes of one another, unless `end` tells them apart.
         context: text before the canary; conditioned on, not summed.
+        end: whether the end token follows each candidate and is summed.
         top_k: how many candidates.
         batch_size: prefixes of one forward pass; None chooses.
         max_expanded: stop after so many prefixes.
@@ -86,7 +89,7 @@ def extract(
 
     Raises:
         FormatError: `top_k` above |R|, or candidates that are prefixes of one another.
-        ModelError: a tokenizer that merges characters or does not know one, logits that are no numbers.
+        ModelError: a tokenizer that does not know a character, logits that are no numbers.
 
     Example:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
@@ -100,7 +103,7 @@ def extract(
         raise FormatError(
             "top_k", f"1 to |R| = {shown(format.space_size)}", shown(top_k), "Ask for as many as the format has."
         )
-    tree = TokenTree(format, tokenizer, context=context)
+    tree = TokenTree(format, tokenizer, context=context, end=end_token(tokenizer) if end else None)
     with evaluating(model) as bare:
         found = search(
             LanguageModel(bare, batch_size=batch_size),

@@ -171,7 +171,9 @@ def measure_exposure(
     num_references: int = 10_000,
     seed: int = 0,
     context: str | None = None,
+    end: bool = False,
     batch_size: int | None = None,
+    max_memory: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> ExposureReport:
     """The exposure of every canary and twin under a model (§4).
@@ -189,7 +191,9 @@ def measure_exposure(
         num_references: random candidates of each format.
         seed: draws the references; the same seed gives the same ones.
         context: text before each canary; conditioned on, not summed.
-        batch_size: rows of one forward pass; None chooses.
+        end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
+        batch_size: rows of one forward pass; None lets the memory decide.
+        max_memory: bytes that logits and states may take; None is 1 GiB.
         progress: called with the number of texts scored since the last call.
 
     Returns:
@@ -212,7 +216,8 @@ def measure_exposure(
         ['f0-x1-0', 'f0-x4-0', 'f0-x16-0']
     """
     started = time.monotonic()
-    check_request(canaries, num_references, estimators)
+    check_request(canaries, num_references, estimators, end=end)
+    options: dict[str, Any] = {"context": context, "end": end, "batch_size": batch_size, "max_memory": max_memory}
     found: dict[tuple[str, str], list[Exposure]] = {}
     references: dict[CanaryFormat, Floats] = {}
     for format in canaries.formats:
@@ -222,7 +227,7 @@ def measure_exposure(
         # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
         fills += format.sample(count, f"references {seed}", exclude=fills)
         texts = [format.render(fill) for fill in fills]
-        costs = log_perplexity(model, tokenizer, texts, context=context, batch_size=batch_size, progress=progress)
+        costs = log_perplexity(model, tokenizer, texts, progress=progress, **options)
         known, references[format] = costs[: 2 * len(group)], costs[2 * len(group) :]
         for estimator in estimators:
             estimates = _ESTIMATORS[estimator](known, references[format], format.space_size, known=known)
@@ -254,7 +259,9 @@ def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context
         log_perplexity(model, tokenizer, texts + covering[:16], context=context)
 
 
-def check_request(canaries: CanarySet, num_references: int, estimators: Sequence[str] = ("auto",)) -> None:
+def check_request(
+    canaries: CanarySet, num_references: int, estimators: Sequence[str] = ("auto",), *, end: bool = False
+) -> None:
     """Refuse what cannot be measured on any model.
 
     Raises:
@@ -264,7 +271,8 @@ def check_request(canaries: CanarySet, num_references: int, estimators: Sequence
     if len(canaries) == 0:
         raise DataError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
     for format in canaries.formats:
-        format.check_prefix_free()
+        if not end:
+            format.check_prefix_free()
     unknown = [name for name in estimators if name not in _ESTIMATORS]
     if isinstance(estimators, str) or unknown or not estimators:
         raise DataError(

@@ -1,10 +1,12 @@
 """Extraction: fills with texts and costs that other routes confirm."""
 
+import numpy as np
 import pytest
 
-from hf_canary import CanaryFormat, extract, log_perplexity
+from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import FormatError, ModelError
 from tests import oracles
+from tests.tokenizers_of_all_kinds import KINDS
 
 
 @pytest.mark.keeps_random_state
@@ -87,3 +89,40 @@ def test_a_hole_first_needs_something_before_it(tokenizer):
     model = oracles.small_model("gpt2", len(tokenizer))
     with pytest.raises(ModelError, match="context"):
         extract(model, without_bos(tokenizer), CanaryFormat("{digit:2}"))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama3", "byte-fallback", "unigram", "wordpiece", "words", "bytes"])
+@pytest.mark.parametrize("architecture", ["lstm", "gpt2"])
+def test_any_tokenizer_equals_brute_force(kind, architecture):
+    """The three likeliest of all fills, where digits and letters merge, by trying all."""
+    tokenizer = KINDS[kind]()
+    model = oracles.small_model(architecture, len(tokenizer))
+    format = CanaryFormat(" the pin is {digit:2} {w}.", spaces={"w": ["a", "an", "ant", "cats"]})
+    texts = list(format.candidates())
+    costs = log_perplexity(model, tokenizer, texts, context="so")
+    best = np.argsort(costs)[:3]
+    found = extract(model, tokenizer, format, context="so", top_k=3)
+    assert found.certified
+    assert [candidate.text for candidate in found.candidates] == [texts[number] for number in best]
+    np.testing.assert_allclose([c.log_perplexity for c in found.candidates], costs[best], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram"])
+def test_with_an_end_token_candidates_may_be_prefixes_of_others(kind):
+    """`cat` and `cats` are told apart by their ends, in extraction and in exposure."""
+    tokenizer = KINDS[kind]()
+    model = oracles.small_model("lstm", len(tokenizer))
+    format = CanaryFormat("the {w}", spaces={"w": ["cat", "cats", "catsing", "a", "an", "ant"]})
+    texts = list(format.candidates())
+    costs = log_perplexity(model, tokenizer, texts, end=True)
+    found = extract(model, tokenizer, format, end=True, top_k=6)
+    assert [candidate.text for candidate in found.candidates] == [texts[number] for number in np.argsort(costs)]
+    np.testing.assert_allclose([c.log_perplexity for c in found.candidates], np.sort(costs), atol=1e-3)
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=0)
+    for exposure, canary in zip(
+        measure_exposure(model, tokenizer, canaries, estimators=["sampled"], end=True), canaries, strict=True
+    ):
+        rank = (costs <= costs[canary.fill] + 1e-9).sum()
+        assert exposure.value == pytest.approx(np.log2(6 / rank), abs=1e-6)
+    with pytest.raises(FormatError, match="prefixes"):
+        extract(model, tokenizer, format)
