@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ from .vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 
 _CHECKED = 64
 _WITNESSES = 6
+# Behind these the end of a text is no place to judge by: what follows may still change how the tokenizer cuts it into
+# words, as it does in runs of spaces, contractions and marks that join the letter before.
+_OPEN_END = re.compile(r"(\s|'\w{0,2}|[\u0300-\u036f])\Z")
 
 Path = tuple[int, ...]
 
@@ -91,13 +95,18 @@ class FormatUnits:
 
     def after(self, readings: Readings, trie: Trie) -> dict[int, Readings]:
         """Each token that the format allows next, with the readings after it."""
-        moved = {}
-        for token, moves in self.following(frozenset(readings), trie).items():
-            places: Readings = {}
-            for origin, after, text in moves:
-                places.setdefault(after, readings[origin] + text)
-            moved[token] = self._closed(places)
-        return moved
+        following = self.following(frozenset(readings), trie)
+        return {token: self._moved(readings, moves) for token, moves in following.items()}
+
+    def after_token(self, readings: Readings, token: int, trie: Trie) -> Readings:
+        """The readings after one token that the format allows."""
+        return self._moved(readings, self.following(frozenset(readings), trie)[token])
+
+    def _moved(self, readings: Readings, moves: list[tuple[Place, Place, str]]) -> Readings:
+        moved: Readings = {}
+        for origin, after, text in moves:
+            moved.setdefault(after, readings[origin] + text)
+        return self._closed(moved)
 
     def is_space_next(self, place: Place) -> bool:
         """Whether the next character can only be a space, with which tokens begin that say so."""
@@ -227,8 +236,8 @@ class _Answer:
     tokens: Path
     words: Sequence[int | None] | None
 
-    def begins(self, path: Path) -> bool:
-        return self.tokens[: len(path)] == path
+    def goes_on_from(self, path: Path) -> bool:
+        return self.tokens[: len(path)] == path and len(self.tokens) > len(path)
 
 
 class TokenTree:
@@ -318,7 +327,7 @@ class TokenTree:
         readings = self._nodes[self.root].readings
         for token in path:
             if token != self._end:
-                readings = self._units.after(readings, self._trie)[token]
+                readings = self._units.after_token(readings, token, self._trie)
         return next(text for place, text in readings.items() if self._units.ended(place))
 
     def check(self, paths: Sequence[Sequence[int]], tokenizer: Any, context: str | None) -> None:
@@ -350,10 +359,9 @@ class TokenTree:
         for text, sequence in zip(texts, encoding.sequences, strict=True):
             readings, path = start, tuple(sequence[encoding.conditioned :])
             for end, token in enumerate(path, start=1):
-                following = self._units.after(readings, self._trie)
-                if token not in following:
+                if token not in self._units.following(frozenset(readings), self._trie):
                     raise _unlike(text)
-                readings = following[token]
+                readings = self._units.after_token(readings, token, self._trie)
                 begun = (so_far for place, so_far in readings.items() if not place[3])
                 prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
             if not any(self._units.ended(place) for place in readings):
@@ -463,8 +471,8 @@ class TokenTree:
             asked = [(token, *places[attempt % len(places)]) for token, places in open.items() if token not in found]
             answers = self._ask_whole([text + self._units.completed(place, generator) for _, place, text in asked])
             for (token, place, _), answer in zip(asked, answers, strict=True):
-                if answer.begins((*path, token)):
-                    found[token] = self._word(answer, (*path, token), place)
+                if answer.goes_on_from((*path, token)):
+                    found[token] = self._word(answer, (*path, token), place, after[token][place])
             if attempt == 0:
                 open = self._without_broken(path, open, found)
         for token in open.keys() - found.keys():
@@ -484,7 +492,7 @@ class TokenTree:
             for token, places in open.items()
             if token not in found
             for place, text in places
-            if not place[3]
+            if not place[3] and not _OPEN_END.search(text)
         ]
         answers = self._ask([text for *_, text in asked])
         broken = {
@@ -495,13 +503,13 @@ class TokenTree:
         left = {token: [each for each in places if (token, each[0]) not in broken] for token, places in open.items()}
         return {token: places for token, places in left.items() if places}
 
-    def _word(self, answer: _Answer, path: Path, place: Place) -> Any:
+    def _word(self, answer: _Answer, path: Path, place: Place, text: str) -> Any:
         """What of the tokens matters to what may follow: those of the last word, since words are encoded each alone.
 
         Of a word of merges, its last token and its length say as much as all of them; and where only a space can
         follow, with which a word begins, nothing does.
         """
-        if answer.words is None:
+        if answer.words is None or _OPEN_END.search(text):
             return path
         end, word = len(path), answer.words[len(path) - 1]
         begin = next(at for at, other in enumerate(answer.words) if other == word)

@@ -142,3 +142,11 @@ def test_the_step_benchmark_compares_like_with_like(tmp_path):
     output = run("benchmarks/training_step.py", "--rounds", 1, "--rows", 2, "--tokens", 8, cwd=tmp_path, codes=(0, 1))
     for name in ("lstm-2x200", "gru-2x235", "cnn-2x188", "wavenet-2x188", "wavenet-4x122"):
         assert name in output
+
+
+def test_the_score_benchmark_compares_like_with_like(tmp_path):
+    """The walk's costs are those of the naive way before they are timed; then every job has its ratio."""
+    options = ["--digits", 2, "--count", 40, "--threads", 1]
+    output = run("benchmarks/score.py", *options, cwd=tmp_path, codes=(0, 1))
+    for words in ("all fills of 2 digits", "naive batched", "perplexity", "dense"):
+        assert words in " ".join(output.split())

@@ -1,5 +1,7 @@
 """The score walk: Definition 1 for every listed sequence, each shared prefix once."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from hf_canary.encoding import encode
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.token_tree import TokenTree
-from hf_canary.walks.score import score, score_leaves
+from hf_canary.token_tree import Edges, TokenTree
+from hf_canary.walks import packed
+from hf_canary.walks.score import _leaf_paths, score, score_leaves
 from tests import oracles
 
 TABLE = oracles.TableModel(8)
@@ -140,29 +143,115 @@ def test_a_million_fills_cost_a_hundred_thousand_token_rows(tokenizer, name, mos
     assert view.token_rows <= most + len(tree.prompt)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gpt2", "llama", "jamba"])
-def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(tokenizer, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "packs", "limit"),
+    [("lstm", False, 30), ("gpt2", True, 70), ("gpt2", False, 30), ("llama", True, 70), ("jamba", False, 30)],
+)
+def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(tokenizer, monkeypatch, name, packs, limit):
     """Whatever the walk is doing; and where not even one row fits, the error comes through."""
     model = oracles.small_model(name, len(tokenizer))
     texts = [CanaryFormat("the pin is {digit:3}").render(fill) for fill in range(0, 1000, 3)]
     expected = log_perplexity(model, tokenizer, texts)
-    forward, rows = model.forward, []
-
-    def short_of_memory(*, input_ids, **options):
-        if input_ids.numel() > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        rows.append(input_ids.shape[0])
-        return forward(input_ids=input_ids, **options)
-
-    monkeypatch.setattr(model, "forward", short_of_memory)
-    limit = 16 * 20
-    rows.append(1)
+    monkeypatch.setattr(language_model.Session, "packs", property(lambda session: packs))
+    short = ShortOfMemory(model, limit)
+    monkeypatch.setattr(model, "forward", short)
     np.testing.assert_allclose(log_perplexity(model, tokenizer, texts), expected, atol=1e-4)
-    assert 1 < max(rows) <= limit
-    limit = 0
-    rows.clear()
+    assert short.refused > 1
+    short.limit, short.called = 0, 0
     with pytest.raises(torch.OutOfMemoryError):
         log_perplexity(model, tokenizer, texts)
+
+
+class ShortOfMemory:
+    """A model's forward pass that takes no more than so many tokens, but for its first call."""
+
+    def __init__(self, model, limit):
+        self._forward, self.limit, self.called, self.refused = model.forward, limit, 0, 0
+
+    def __call__(self, **options):
+        self.called += 1
+        ids = options.get("input_ids", options.get("decoder_input_ids"))
+        if self.called > 1 and ids.numel() > self.limit:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self._forward(**options)
+
+
+def test_pairs_are_halved_too(monkeypatch):
+    """Sources of their own, each with its target, in fewer rows."""
+    tokenizer = oracles.models.character_tokenizer(["the pin is 0123456789"], end_token=True)
+    model = oracles.small_translation("gru", True, len(tokenizer)).eval()
+    texts = [CanaryFormat("pin {digit:2}").render(fill) for fill in range(40)]
+    sources = [CanaryFormat("the {digit:2}").render(fill) for fill in range(40)]
+    expected = log_perplexity(model, tokenizer, texts, sources=sources)
+    short = ShortOfMemory(model, 20)
+    short.called = 1
+    monkeypatch.setattr(model, "forward", short)
+    np.testing.assert_allclose(log_perplexity(model, tokenizer, texts, sources=sources), expected, atol=1e-4)
+    assert short.refused > 1
+    short.limit = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        log_perplexity(model, tokenizer, texts, sources=sources)
+
+
+def test_packed_rows_hold_what_fits(tokenizer):
+    """Each row reads at most so many tokens, however its paths share them; together they are all paths."""
+    rng = np.random.default_rng(0)
+    tokens = np.unique(rng.integers(0, 4, size=(500, 7)), axis=0)
+    paths = packed.Paths.of(tokens)
+    starts = packed._rows(paths)
+    assert starts[0] == 0
+    assert starts[-1] == len(tokens)
+    for begin, end in itertools.pairwise(starts.tolist()):
+        prefixes = {tuple(row[:length]) for row in tokens[begin:end].tolist() for length in range(1, 7)}
+        assert len(prefixes) <= packed.ROW
+
+
+def test_what_packed_rows_read_is_counted_without_padding(tokenizer):
+    """Two rows of three tokens, of which one is padding."""
+    model = oracles.small_model("gpt2", len(tokenizer))
+    with evaluating(model):
+        view = LanguageModel(model)
+        session = view.session([2, 5], 3)
+        tokens, depths = np.array([[4, 5, 6], [4, 7, 0]]), np.array([[0, 1, 1], [0, 1, -1]])
+        own = np.eye(3, dtype=bool)
+        own[1:, 0] = True
+        row, column, pick = np.array([0, 1]), np.array([2, 1]), np.array([9, 9])
+        bits = session.read_packed(tokens, depths, np.stack([own, own]), row, column, pick)
+    assert view.token_rows == 2 + 5
+    expected = [oracles.teacher_forced_bits(model, [2, 5, 4, last, 9], 4) for last in (6, 7)]
+    np.testing.assert_allclose(bits, expected, atol=1e-4)
+
+
+class Both:
+    """A tree in which a candidate ends where another goes on: 1, 1 2, 1 3 4, 5."""
+
+    root, depth = 0, 3
+
+    def edges(self, state):
+        out = {
+            0: ([1, 5], [1, -1], [True, True]),
+            1: ([2, 3], [-1, 2], [True, False]),
+            2: ([4], [-1], [True]),
+        }[state]
+        return Edges(*map(np.array, out))
+
+
+def test_leaves_that_go_on_are_listed_in_order(tokenizer):
+    """A leaf before what follows it, by both walks over a tree."""
+    (paths,) = _leaf_paths(Both())
+    assert paths.tolist() == [[1, -1, -1], [1, 2, -1], [1, 3, 4], [5, -1, -1]]
+    for name in ("lstm", "gpt2"):
+        model = oracles.small_model(name, len(tokenizer))
+        with evaluating(model):
+            found = list(score_leaves(LanguageModel(model).session([2, 6], 3), Both(), 2))
+        costs = {
+            tuple(token for token in path if token >= 0): cost
+            for batch in found
+            for path, cost in zip(batch.paths.tolist(), batch.costs.tolist(), strict=True)
+        }
+        for path in [(1,), (1, 2), (1, 3, 4), (5,)]:
+            assert costs[path] == pytest.approx(oracles.teacher_forced_bits(model, [2, 6, *path], 2), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba", "table"])

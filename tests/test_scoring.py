@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers import models as token_models
-from transformers import PreTrainedTokenizerFast
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, log_perplexity
@@ -155,6 +155,19 @@ def test_an_encoder_decoder_needs_a_source_for_each_text(sources, error, words):
     model = oracles.small_translation("lstm", False, len(tokenizer))
     with pytest.raises(error, match=words):
         log_perplexity(model, tokenizer, ["pin", "the"], sources=sources)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_sources_longer_than_the_positions_are_an_error(tokenizer, count):
+    """Nothing is cut off, whether each text has its own source or all have one."""
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=16, decoder_start_token_id=2, **sizes, **heads
+    )
+    texts = [CanaryFormat("pin {digit}").render(fill) for fill in range(count)]
+    with pytest.raises(ModelError, match="at most 16"):
+        log_perplexity(BartForConditionalGeneration(config), tokenizer, texts, sources=["the pin is 1 2 3 4 5"] * count)
 
 
 def test_without_an_end_token_there_is_nothing_to_sum(tokenizer):

@@ -154,27 +154,53 @@ def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.lists(st.text("ab1 ", min_size=1, max_size=12), min_size=1, max_size=8),
-    st.lists(st.text("ab1", min_size=1, max_size=4), min_size=1, max_size=6, unique=True),
+    st.lists(st.text("ab1' l", min_size=1, max_size=12), min_size=1, max_size=8),
+    st.lists(st.text("ab1' l", min_size=1, max_size=4), min_size=1, max_size=6, unique=True),
     st.sampled_from(["{u} {u}.", "a{u}b{u} 1", "{u}{digit} ", "1 {u}.", "{u}-{u}."]),
     st.sampled_from(["bpe", "pairs", "unigram", "wordpiece"]),
 )
 def test_leaves_of_random_vocabularies(lines, words, template, model):
     """Merges that nobody would think of."""
-    tokenizer = trained(model, [*lines, *["ab1 0123456789.-"] * 2])
+    tokenizer = trained(model, [*lines, *["ab1l' 0123456789.-"] * 2])
     try:
         format = CanaryFormat(template, spaces={"u": words})
         format.check_prefix_free()
         encodings = encode(tokenizer, list(format.candidates())).sequences
-    except CanaryError:
+        tree = TokenTree(format, tokenizer)
+    except CanaryError:  # characters that it does not know, or that it writes together
         assume(False)
-    tree = TokenTree(format, tokenizer)
     assert sorted((*tree.prompt, *path) for path in leaves(tree)) == sorted(set(map(tuple, encodings)))
+
+
+SPACED = {"q": ["'", " ", "l"]}
+
+
+def test_runs_of_spaces_and_apostrophes():
+    """What follows decides how they are cut into words: `'l` alone or before another l, spaces before a letter."""
+    format = CanaryFormat("{q}{q}{q}.", spaces=SPACED)
+    merging = Tokenizer(token_models.BPE())
+    merging.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    lines = ["a  b", "a   b", "x '  y", " ' '"] * 9
+    merging.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=275, initial_alphabet=alphabet))
+    pieces = Tokenizer(token_models.Unigram())
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=20, unk_token="<unk>", special_tokens=["<unk>"], initial_alphabet=[*"▁l'."], show_progress=False
+    )
+    pieces.train_from_iterator(["l 'l  l", "ll ' l", "l l l"] * 9, trainer)
+    for tokenizer in (
+        PreTrainedTokenizerFast(tokenizer_object=merging),
+        PreTrainedTokenizerFast(tokenizer_object=pieces, unk_token="<unk>"),
+    ):
+        tree = TokenTree(format, tokenizer)
+        expected = encode(tokenizer, list(format.candidates())).sequences
+        assert sorted([*tree.prompt, *path] for path in leaves(tree)) == sorted(expected)
 
 
 def trained(model, lines):
     """A tokenizer that has seen a few short lines only."""
-    alphabet = [*"ab1 0123456789.-"]
+    alphabet = [*"ab1l' 0123456789.-"]
     if model == "unigram":
         tokenizer = Tokenizer(token_models.Unigram())
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -190,7 +216,7 @@ def trained(model, lines):
     else:
         tokenizer = Tokenizer(token_models.BPE(unk_token="<unk>"))
         if model == "pairs":
-            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[a-z]+|\p{N}{1,2}|."), "isolated")
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"'l| ?[a-z]+|\p{N}{1,2}|\s+(?!\S)|."), "isolated")
         trainer = trainers.BpeTrainer(
             vocab_size=40, special_tokens=["<unk>"], initial_alphabet=alphabet, show_progress=False
         )
