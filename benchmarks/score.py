@@ -114,7 +114,8 @@ def all_fills(model: Any, tokenizer: Any, digits: int) -> Line:
 def random_fills(model: Any, tokenizer: Any, texts: list[str]) -> list[Line]:
     """Fills of nine digits after some text."""
     log_perplexity(model, tokenizer, texts)
-    seconds, ours = timed(lambda: log_perplexity(model, tokenizer, texts))
+    runs = [timed(lambda: log_perplexity(model, tokenizer, texts)) for _ in BATCHES]  # as often as the naive way
+    seconds, ours = min(runs, key=lambda run: run[0])
     each, theirs = best_naive(model, tokenizer, texts)
     np.testing.assert_allclose(ours - ours[0], theirs - theirs[0], atol=1e-2)
     metric, _ = timed(lambda: perplexity_metric(model, tokenizer, texts[:PART]))

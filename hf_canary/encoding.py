@@ -54,7 +54,10 @@ def encode(
                 "End the context where a token ends: move its last space or word into the format's fixed text.",
             )
     behind = [end_token(tokenizer)] if end else []
-    return Encoding([before + sequence + behind for sequence in ids], len(before) + len(ahead))
+    for sequence in ids:  # in place, since there may be many
+        sequence[:0] = before
+        sequence += behind
+    return Encoding(ids, len(before) + len(ahead))
 
 
 def end_token(tokenizer: Any) -> int:

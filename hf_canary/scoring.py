@@ -15,7 +15,7 @@ import numpy as np
 from .encoding import encode
 from .errors import DataError, ModelError, shown
 from .language_model import Floats, LanguageModel, NotNumbers, evaluating
-from .processes import shared
+from .processes import num_processes, shared
 from .states import Ints
 from .walks.pairs import score_pairs
 from .walks.score import score
@@ -113,7 +113,9 @@ class _Job:
 
     def run(self, progress: Progress | None) -> Floats:
         """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
-        order = np.array(sorted(range(len(self.texts)), key=lambda i: (self.sources[i] or (), self.sequences[i])))
+        order = np.arange(len(self.texts))
+        if num_processes() > 1:
+            order = np.array(sorted(order.tolist(), key=lambda i: (self.sources[i] or (), self.sequences[i])))
         costs = np.empty(len(order))
         costs[order] = shared(len(order), lambda mine: self._named(order[mine], progress), self.language_model.idle)
         return costs
