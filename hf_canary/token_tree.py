@@ -8,6 +8,7 @@ character after the prompt is one token, nobody needs to be asked. This file kno
 from __future__ import annotations
 
 import bisect
+import logging
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from .encoding import encode, unknown_characters
 from .errors import ModelError, shown
 from .formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
 from .vocabulary import ENDING, Trie, Units, insert, vocabulary_of
+
+logger = logging.getLogger(__name__)
 
 _CHECKED = 64
 _WITNESSES = 6
@@ -288,6 +291,14 @@ class TokenTree:
         shared = self._go_to_branch()
         self.prompt = [*first, *shared]
         self._become_plain()
+        if self.collisions:
+            logger.warning(
+                "The tokenizer encodes some fills of %s alike: |R| = %s, with %s different encodings. Fills that are "
+                "encoded alike cost the same and are found as one.",
+                shown(format.template),
+                shown(format.space_size),
+                shown(self.space_size),
+            )
 
     @property
     def space_size(self) -> int:

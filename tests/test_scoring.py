@@ -108,6 +108,22 @@ def test_our_translation_models_equal_the_oracle(cell, attention):
             np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+def test_a_language_token_conditions():
+    """What the tokenizer puts before a target by itself stands behind the decoder's start token and is not summed."""
+    tokenizer = models.character_tokenizer(["le code est 0123456789"], end_token=True)
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = processors.TemplateProcessing(
+        "<|unk|> $A <|endoftext|>", special_tokens=[("<|unk|>", 1), ("<|endoftext|>", 2)]
+    )
+    french = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
+    model = oracles.small_translation("gru", True, len(french)).eval()
+    found = log_perplexity(model, french, ["le code est 7"], sources=["code 1"])
+    ids = french("le code est 7").input_ids
+    assert ids[0] == 1
+    expected = oracles.log_perplexity_slowly(model, ids[:-1], 1, french("code 1").input_ids)
+    assert found[0] == pytest.approx(expected, abs=1e-3)
+
+
 def test_a_source_is_read_once_for_all_its_texts():
     """As many token rows as the tree has inner nodes, and not as the texts have tokens."""
     from hf_canary.language_model import LanguageModel, evaluating

@@ -270,11 +270,12 @@ def test_an_end_token_tells_cat_from_cats(kind):
     tree.check(found, tokenizer, None)
 
 
-def test_fills_that_are_encoded_alike_are_one_leaf():
+def test_fills_that_are_encoded_alike_are_one_leaf(caplog):
     """Capitals that WordPiece lowers: three words, of which two are one, and the tree says so."""
     tree = TokenTree(CanaryFormat("the {y} {y}.", spaces={"y": ["pin", "PIN", "is"]}), of_kind("wordpiece"))
     assert tree.collisions
     assert tree.space_size == len(leaves(tree)) == 4
+    assert "|R| = 9, with 4 different encodings" in caplog.text
 
 
 def test_a_tokenizer_that_writes_characters_together_is_an_error():
