@@ -38,7 +38,7 @@ class NotNumbers(ModelError):
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[Any]:
-    """The bare model, in evaluation mode, without gradients and without automatic mixed precision.
+    """The bare model, in evaluation mode, without gradients and without accelerate's mixed precision.
 
     Wrappers of `torch.compile` and of data parallelism are taken off, since our batches have many shapes. Every
     submodule's mode, and what accelerate put in place of `forward`, come back afterwards, also after an error.
@@ -62,7 +62,7 @@ def evaluating(model: Any) -> Iterator[Any]:
 def _bare(model: Any) -> Any:
     """The model itself: not as `torch.compile` or `DistributedDataParallel` wrap it."""
     while True:
-        if isinstance(model, torch.nn.parallel.DistributedDataParallel):
+        if isinstance(model, (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)):
             model = model.module
         elif hasattr(model, "_orig_mod"):
             model = model._orig_mod
@@ -106,6 +106,13 @@ class LanguageModel:
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self.token_rows = 0
         self._lockstep = Lockstep(model)
+        if self._lockstep.needed and self.is_encoder_decoder:
+            raise ModelError(
+                "model",
+                "a causal model, or an encoder-decoder that is whole in each process",
+                f"{type(model).__name__}, sharded over the processes",
+                "Measure it in one process, or without FSDP and ZeRO-3.",
+            )
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -164,9 +171,9 @@ class LanguageModel:
         Returns:
             (n_rows, longest) bits; 0 behind the end of a shorter target.
         """
-        source_ids, source_lengths = self.padded(sources)
-        target_ids, target_lengths = self.padded(targets)
-        self.check_length(source_ids.shape[1])
+        source_ids, source_lengths = self.padded(sources, "sources")
+        target_ids, target_lengths = self.padded(targets, "texts")
+        self.check_length(source_ids.shape[1], "sources")
         self.check_length(target_ids.shape[1])
         reader = self.reader(source_ids, source_lengths)
         start = target_ids.new_tensor(reader.lead).expand(len(targets), -1)
@@ -190,13 +197,13 @@ class LanguageModel:
         """The model after these sources."""
         return Reader(self.model, sources, lengths, before=self._lockstep.step)
 
-    def padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def padded(self, sequences: Sequence[Sequence[int]], argument: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(n_rows, longest) ids padded on the right with 0, and (n_rows,) lengths."""
         lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         ids = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
         for row, sequence in zip(ids, sequences, strict=True):
             row[: len(sequence)] = sequence
-        self.check_ids(ids, "sources")
+        self.check_ids(ids, argument)
         return self.tensor(ids), self.tensor(lengths)
 
     def tensor(self, ids: Any) -> torch.Tensor:
@@ -225,16 +232,17 @@ class LanguageModel:
                 "Use the tokenizer that the model was trained with.",
             )
 
-    def check_length(self, tokens: int) -> None:
+    def check_length(self, tokens: int, argument: str = "context") -> None:
         """Refuse more tokens than the model has positions; nothing is cut off silently."""
         config = self.model.config.get_text_config()
         limit = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
         if isinstance(limit, int) and tokens > limit:
             raise ModelError(
-                "context",
-                f"at most {limit} tokens, the model's positions, for context and canary",
+                argument,
+                f"at most {limit} tokens, the model's positions"
+                + (", for context and canary" if argument == "context" else ""),
                 f"{tokens}",
-                "Shorten the context or the format; nothing is cut off silently.",
+                "Shorten it; nothing is cut off silently.",
             )
 
 
@@ -255,6 +263,7 @@ class Session:
     ) -> None:
         self._language_model = language_model
         self._most_rows = language_model.batch_size or _ROWS_AT_ONCE
+        self._read, self._depth = max(1, len(prompt)), depth
         self._check(prompt, depth, source)
         reader = language_model.reader(None if source is None else language_model.tensor([list(source)]))
         ids = [*reader.lead, *prompt]
@@ -340,8 +349,10 @@ class Session:
 
     def packed_at_once(self, tokens: int) -> int:
         """How many rows of so many packed tokens go into one forward pass."""
-        bytes_of_row = tokens * _FLOAT_BYTES * (2 * self._language_model.vocabulary + 2 * tokens)
-        most = self._language_model.max_memory // (bytes_of_row + self._way.row_bytes)
+        read = self._read + tokens
+        bytes_of_row = tokens * _FLOAT_BYTES * (2 * self._language_model.vocabulary + 2 * read)
+        bytes_of_row += self._way.row_bytes * read // (self._read + self._depth)
+        most = self._language_model.max_memory // bytes_of_row
         return max(1, min(max(1, _PACKED_AT_ONCE // tokens), self._most_rows, most))
 
     def rows_at_once(self, tokens: int, levels: int = 1) -> int:
@@ -357,12 +368,10 @@ class Session:
         most = self._language_model.max_memory // (logits + levels * self._way.row_bytes)
         return max(1, min(self._most_rows, most))
 
-    def halve(self) -> bool:
-        """Take half as many rows from now on, after memory ran out; False when one row is too much."""
-        if self._most_rows == 1:
-            return False
-        self._most_rows = max(1, self._most_rows // 2)
-        return True
+    def halve(self, rows: int) -> bool:
+        """Take half of so many rows from now on, after memory ran out; False when one row is too much."""
+        self._most_rows = max(1, rows // 2)
+        return rows > 1
 
     def _check(self, prompt: list[int], depth: int, source: Sequence[int] | None) -> None:
         language_model = self._language_model
@@ -370,7 +379,7 @@ class Session:
         language_model.check_length(len(prompt) + depth)
         if source is not None:
             language_model.check_ids(np.asarray(source, dtype=np.int64), "source")
-            language_model.check_length(len(source))
+            language_model.check_length(len(source), "sources")
 
     def _initial_logits(self) -> torch.Tensor:
         logits: torch.Tensor = self._language_model.model.initial_logits()

@@ -193,7 +193,7 @@ def measure_exposure(
         context: text before each canary; conditioned on, not summed.
         end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
         batch_size: rows of one forward pass; None lets the memory decide.
-        max_memory: bytes that logits and states may take; None is 1 GiB.
+        max_memory: bytes that logits and states may take, as in `log_perplexity`; None is 1 GiB.
         progress: called with the number of texts scored since the last call.
 
     Returns:

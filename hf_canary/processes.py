@@ -62,7 +62,10 @@ def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None])
             padded[: len(mine)] = work(mine)
     except Exception as failed:
         error = failed
-    idle()
+    try:
+        idle()
+    except Exception as failed:
+        error = error or failed
     # The last number says how it went; all processes read it before any raises, so that none waits for another.
     sent = torch.tensor([*padded, 0.0 if error is None else 1.0], dtype=torch.float64)
     received = gather(sent.to(_wire(state.device))).cpu().numpy().reshape(processes, share + 1)
@@ -83,6 +86,13 @@ def _wire(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
+def does_all(model: Any) -> bool:
+    """Whether each process must do the whole job: where layers are split over them (tensor parallelism), all must read
+    the same.
+    """
+    return int(getattr(model, "_tp_size", None) or 1) > 1
+
+
 class Lockstep:
     """Rounds of calls, one in each process, for a model that is sharded over them; nothing for any other.
 
@@ -90,17 +100,19 @@ class Lockstep:
         model: as the walk calls it.
     """
 
+    needed: bool
+
     def __init__(self, model: Any) -> None:
-        self._needed = num_processes() > 1 and is_sharded(model)
+        self.needed = num_processes() > 1 and is_sharded(model)
 
     def step(self) -> None:
         """Before each call of the model."""
-        if self._needed:
+        if self.needed:
             self._round(1)
 
     def idle(self, call: Callable[[], object]) -> None:
         """Call along, until no process has work left."""
-        while self._needed and self._round(0) > 0:
+        while self.needed and self._round(0) > 0:
             call()
 
     def _round(self, working: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from .encoding import encode
 from .errors import DataError, ModelError, shown
 from .language_model import Floats, LanguageModel, NotNumbers, evaluating
-from .processes import num_processes, shared
+from .processes import does_all, num_processes, shared
 from .states import Ints
 from .walks.pairs import score_pairs
 from .walks.score import score
@@ -55,8 +55,9 @@ def log_perplexity(
             has written before.
         end: whether the end token behind each text is summed as well.
         batch_size: rows of one forward pass; None lets the memory decide.
-        max_memory: bytes that logits and states may take; None is 1 GiB. Out of memory, batches are halved.
-        progress: called with the number of texts finished since the last call.
+        max_memory: bytes that logits and states may take, beside the one pass over what all texts share; None is
+            1 GiB. Out of memory, batches are halved.
+        progress: called with the number of texts that this process has finished since the last call.
 
     Returns:
         (n_texts,) float64, in order; lower means better memorised.
@@ -114,6 +115,8 @@ class _Job:
     def run(self, progress: Progress | None) -> Floats:
         """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
         order = np.arange(len(self.texts))
+        if does_all(self.language_model.model):
+            return self._named(order, progress)
         if num_processes() > 1:
             order = np.array(sorted(order.tolist(), key=lambda i: (self.sources[i] or (), self.sequences[i])))
         costs = np.empty(len(order))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
+from .errors import CanaryError
 from .states import fork
 from .ways import Forking, Packing, Reader, Recurrent, Replaying, Way
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # A cache is tried on so many random tokens after the prompt, at most; and the nats by which it may differ from one
 # full pass, for a token: what other shapes of a batch bring in float32, and in half precision.
-_TRIED_TOKENS = 32
+_TRIED_TOKENS = 64  # no fewer than packed rows hold of one path
 _TRIED_STEPS = 4  # ... and on so many one by one
 _TOLERANCE_NATS = 2e-4
 _TOLERANCE_NATS_HALF = 0.25
@@ -68,23 +69,23 @@ class Trust:
 
 
 # By model, then by the lengths that it was tried on: windows and positions make a difference.
-_tried: weakref.WeakKeyDictionary[Any, dict[tuple[int, int], Trust]] = weakref.WeakKeyDictionary()
+_tried: weakref.WeakKeyDictionary[Any, dict[tuple[int, int, torch.dtype], Trust]] = weakref.WeakKeyDictionary()
 
 
 def _trust(reader: Reader, prompt: torch.Tensor, cache: Any, logits: torch.Tensor, depth: int) -> Trust:
     known = _tried.setdefault(reader.model, {})
-    lengths = (prompt.shape[1], depth)
-    if lengths not in known and depth:
+    tried = (prompt.shape[1], depth, logits.dtype)
+    if tried not in known and depth:
         said = any(not trust.chunks for trust in known.values())
-        known[lengths] = _try(reader, prompt, cache, logits, depth)
-        if not known[lengths].chunks and not said:
+        known[tried] = _try(reader, prompt, cache, logits, depth)
+        if not known[tried].chunks and not said:
             logger.warning(
                 "The cache of %s cannot be forked and gone on from by several tokens as one full pass would; texts are "
                 "read %s, which is right and slower.",
                 type(reader.model).__name__,
-                "token by token" if known[lengths].steps else "again from their beginning",
+                "token by token" if known[tried].steps else "again from their beginning",
             )
-    return known.get(lengths, Trust())
+    return known.get(tried, Trust())
 
 
 def _try(reader: Reader, prompt: torch.Tensor, cache: Any, logits: torch.Tensor, depth: int) -> Trust:
@@ -107,7 +108,7 @@ def _comes_out(trial: Callable[[], bool]) -> bool:
     """What a trial says; a model that cannot do what is tried says so by many errors, which are not the user's."""
     try:
         return trial()
-    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, CanaryError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if should_reduce_batch_size(error):
             raise
         return False
@@ -145,7 +146,7 @@ def _packs(packing: Packing, tail: torch.Tensor, full: torch.Tensor) -> bool:
 
 
 def _equal(logits: torch.Tensor, expected: torch.Tensor) -> bool:
-    if logits.shape != expected.shape:
+    if logits.shape != expected.shape or bool(expected.isnan().any()):
         return False
     half = logits.dtype in (torch.bfloat16, torch.float16)
     tolerance = _TOLERANCE_NATS_HALF if half else _TOLERANCE_NATS

@@ -35,7 +35,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._model, self._has_words = _model_of(tokenizer)
+        self._model = _model_of(tokenizer)
         special = set(tokenizer.all_special_ids)
         self.trie: Trie = {}
         for token, id in tokenizer.get_vocab().items():
@@ -138,14 +138,10 @@ def vocabulary_of(tokenizer: Any) -> Vocabulary:
     return vocabulary
 
 
-def _model_of(tokenizer: Any) -> tuple[dict[str, Any], bool]:
-    """What the tokenizers library knows of its model, and whether it cuts texts into words first.
-
-    Nothing is known of a tokenizer written in Python.
-    """
+def _model_of(tokenizer: Any) -> dict[str, Any]:
+    """What the tokenizers library knows of its model; nothing of a tokenizer written in Python."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return {}, False
+        return {}
     model: dict[str, Any] = json.loads(backend.to_str())["model"]
-    kept = {name: value for name, value in model.items() if name not in ("vocab", "merges")}
-    return kept, backend.pre_tokenizer is not None
+    return {name: value for name, value in model.items() if name not in ("vocab", "merges")}

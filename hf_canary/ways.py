@@ -70,6 +70,13 @@ class Reader:
                 use_cache=use_cache,
                 **past,
             )
+        if output.logits.shape[1] != ids.shape[1]:
+            raise ModelError(
+                "model",
+                "logits for each token that it reads",
+                f"{output.logits.shape[1]} for {ids.shape[1]} tokens",
+                "Take off what adds tokens of its own, such as a prompt-tuning adapter.",
+            )
         return output.logits, getattr(output, self._cache_name, None)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_canary import log_perplexity
+from hf_canary import log_perplexity, scoring
+from hf_canary.errors import ModelError
+from hf_canary.language_model import LanguageModel
 from hf_canary.processes import Lockstep, is_sharded, num_processes, shared
 from tests import oracles
 from tests.together import TEXTS
@@ -60,3 +62,20 @@ def test_alone_there_is_nothing_to_share(lstm):
     calls = []
     Lockstep(lstm).idle(lambda: calls.append(1))
     assert not calls
+
+
+def test_layers_split_over_processes_are_read_alike_in_all(monkeypatch):
+    """Where a model is tensor-parallel, no process takes a share: each reads all texts."""
+    tokenizer = oracles.models.character_tokenizer(["the pin is 0123456789"])
+    model = oracles.small_model("gpt2", len(tokenizer))
+    expected = log_perplexity(model, tokenizer, TEXTS)
+    monkeypatch.setattr(model, "_tp_size", 2, raising=False)
+    monkeypatch.setattr(scoring, "shared", lambda *_: pytest.fail("the work was shared"))
+    np.testing.assert_allclose(log_perplexity(model, tokenizer, TEXTS), expected)
+
+
+def test_sharded_encoder_decoders_are_refused(monkeypatch):
+    """Encoder and decoder are called apart, which the processes cannot do in step."""
+    monkeypatch.setattr(Lockstep, "__init__", lambda lockstep, model: setattr(lockstep, "needed", True))
+    with pytest.raises(ModelError, match="sharded"):
+        LanguageModel(oracles.small_translation("gru", True, 10))

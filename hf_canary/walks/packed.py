@@ -68,7 +68,7 @@ def score_packed(session: Session, paths: Paths) -> Iterator[tuple[slice, Floats
         try:
             costs = _read(session, paths[chosen], rows[:-1] - rows[0])
         except Exception as error:
-            if not should_reduce_batch_size(error) or not session.halve():
+            if not should_reduce_batch_size(error) or not session.halve(len(rows) - 1):
                 raise
             continue
         yield chosen, costs

@@ -40,7 +40,8 @@ def score_pairs(
     waiting = sorted(range(len(pairs)), key=lambda i: (len(pairs[i][1]), len(pairs[i][0])), reverse=True)
     most = len(pairs)
     while waiting:
-        longest = len(pairs[waiting[0]][1])
+        # The longest target comes first; its source, or another's, may be the longest of the batch.
+        longest = len(pairs[waiting[0]][1]) + max(len(pairs[i][0]) for i in waiting[:most])
         size = min(most, language_model.pairs_at_once(longest))
         batch = waiting[:size]
         try:

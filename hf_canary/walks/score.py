@@ -94,15 +94,16 @@ def score(
     session = start(prompt, listed.longest - len(prompt))
     shared = float(session.prompt_bits[conditioned:].sum())
     costs = np.empty(listed.count)
+    copies = np.bincount(listed.inverse)
     report = progress or (lambda count: None)
     if session.packs and listed.longest - len(prompt) <= LONGEST:
         for chosen, bits in score_packed(session, listed.paths):
             costs[chosen] = shared + bits
-            report(len(bits))
+            report(int(copies[chosen].sum()))
         return np.asarray(costs[listed.inverse])
     for found in _walk(session, listed, shared, path_length=0):
         costs[found.leaves] = found.costs
-        report(len(found.leaves))
+        report(int(copies[found.leaves].sum()))
     return np.asarray(costs[listed.inverse])
 
 
@@ -177,10 +178,10 @@ def _walk(session: Session, branches: Branches, cost: float, *, path_length: int
         try:
             found, waiting = _feed(session, branches, batch)
         except Exception as error:
-            if not should_reduce_batch_size(error) or not session.halve():
+            if not should_reduce_batch_size(error) or not session.halve(len(batch.nodes)):
                 raise
             # Nothing is lost: the same nodes wait again, in halves.
-            middle = max(1, len(batch.nodes) // 2)
+            middle = len(batch.nodes) // 2
             stack.append(iter([batch.take(slice(middle)), batch.take(slice(middle, None))]))
             continue
         if len(found.leaves):
