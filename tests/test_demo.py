@@ -148,7 +148,15 @@ def run_python(program, folder):
 def test_an_interrupt_leaves_whole_files(tmp_path, corpus):
     """Ctrl-C during the training: one line, exit code 130, and what lies there can be read."""
     command = [*oracles.COMMAND, "demo", "--corpus", str(corpus), "--epochs", "500", "--num-references", "100"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, the signal is ignored, and would be by the child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     record = tmp_path / "hf-canary-demo" / "exposure.jsonl"
     for _ in range(600):
         if record.exists() or process.poll() is not None:
