@@ -105,8 +105,10 @@ def extract(
         )
     tree = TokenTree(format, tokenizer, context=context, end=end_token(tokenizer) if end else None)
     with evaluating(model) as bare:
+        language_model = LanguageModel(bare, batch_size=batch_size)
+        language_model.check_causal()
         found = search(
-            LanguageModel(bare, batch_size=batch_size),
+            language_model,
             tree,
             top_k=top_k,
             max_expanded=max_expanded,

@@ -192,7 +192,8 @@ class CanaryFormat:
                 "format",
                 "candidates that are not prefixes of one another",
                 f"{shown(self.template)}, where one is",
-                "End the template in fixed text that no entry contains, such as a full stop or a line end.",
+                "End the template in fixed text that no entry contains, such as a full stop or a line end; or give "
+                "end=True, where it can be given, so that the end token tells them apart.",
             )
 
     def render(self, fill: int) -> str:

@@ -137,9 +137,10 @@ class LanguageModel:
         if shared == 0:
             raise ModelError(
                 "context",
-                "something before a text that begins with a hole: this model and tokenizer have no BOS",
+                "something before texts that begin differently: the tokenizer puts no BOS there, and the model says "
+                "nothing of a first token",
                 "no context",
-                "Give context=, or begin the format with fixed text.",
+                "Give context=, for instance tokenizer.bos_token, or begin the format with fixed text.",
             )
         return 1
 
@@ -221,6 +222,16 @@ class LanguageModel:
             f"{type(self.model).__name__} is "
             + ("an encoder-decoder model: say what it translates." if not given else "causal: give context= instead."),
         )
+
+    def check_causal(self) -> None:
+        """Refuse an encoder-decoder where a source has no place yet."""
+        if self.is_encoder_decoder:
+            raise ModelError(
+                "model",
+                "a causal language model",
+                f"the encoder-decoder {type(self.model).__name__}",
+                "Use log_perplexity(..., sources=...), which is for encoder-decoders too.",
+            )
 
     def check_ids(self, ids: Ints, argument: str) -> None:
         """Refuse ids that the model's embedding does not have."""

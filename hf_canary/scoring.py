@@ -86,16 +86,32 @@ def log_perplexity(
             return np.empty(0)
         encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
         conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
+        _check_lengths(language_model, encoding.sequences, conditioned)
         read = [None] * len(texts) if sources is None else [tuple(ids) for ids in tokenizer(sources)["input_ids"]]
         return _Job(language_model, texts, encoding.sequences, read, conditioned).run(progress)
 
 
 def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise DataError(argument, "a list of texts", f"the text {shown(texts)}", f"Write [{shown(texts)}].")
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text:
             raise DataError(f"{argument}[{number}]", "a text that is not empty", shown(text), "Leave it out.")
     return texts
+
+
+def _check_lengths(language_model: LanguageModel, sequences: Sequence[Sequence[int]], conditioned: int) -> None:
+    """Neither longer than the model's positions nor so short that nothing is summed."""
+    lengths = [len(sequence) for sequence in sequences]
+    language_model.check_length(max(lengths), f"texts[{lengths.index(max(lengths))}]")
+    if min(lengths) <= conditioned:
+        raise ModelError(
+            f"texts[{lengths.index(min(lengths))}]",
+            "a token more than the first, on which the others are conditioned: the tokenizer puts no BOS before it",
+            "one token",
+            "Give context=, for instance tokenizer.bos_token.",
+        )
 
 
 def _shared_firsts(sequences: Sequence[Sequence[int]]) -> int:

@@ -126,3 +126,9 @@ def test_with_an_end_token_candidates_may_be_prefixes_of_others(kind):
         assert exposure.value == pytest.approx(np.log2(6 / rank), abs=1e-6)
     with pytest.raises(FormatError, match="prefixes"):
         extract(model, tokenizer, format)
+
+
+def test_encoder_decoders_are_sent_to_log_perplexity(tokenizer, pin):
+    """Where a source has no place, the error says what has."""
+    with pytest.raises(ModelError, match="log_perplexity"):
+        extract(oracles.small_translation("gru", True, len(tokenizer)), tokenizer, pin)

@@ -224,3 +224,22 @@ def test_the_bound_holds_for_every_pass_of_a_job(tokenizer, monkeypatch, name):
     log_perplexity(model, tokenizer, texts, max_memory=300_000)
     assert max(rows for rows, _ in taken) > 1
     assert all(size <= 300_000 for rows, size in taken if rows > 1)
+
+
+def test_a_single_token_without_anything_before_has_no_cost(tokenizer):
+    """Neither 0 bits nor a crash: the model says nothing of a first token."""
+    model = oracles.small_model("gpt2", len(tokenizer))
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(token_models.BPE({"a": 0, "b": 1}, [])), bos_token="b")
+    with pytest.raises(ModelError, match=r"texts\[1\].*bos_token"):
+        log_perplexity(model, bare, ["ab", "a"])
+    assert log_perplexity(model, bare, ["ab", "a"], context="b").min() > 0
+    with pytest.raises(ModelError, match="begin differently"):
+        log_perplexity(model, bare, ["ab", "ba"])
+    with pytest.raises(ModelError, match=r"texts\[1\].*64"):
+        log_perplexity(model, bare, ["ab", "a" * 70])
+
+
+def test_one_text_is_not_a_list_of_letters(lstm, tokenizer):
+    """A string where a list belongs is named as such."""
+    with pytest.raises(DataError, match="a list of texts"):
+        log_perplexity(lstm, tokenizer, "the pin")
