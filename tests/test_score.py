@@ -130,11 +130,14 @@ def test_all_leaves_of_a_tree_cost_what_their_texts_cost(model, tokenizer, monke
     np.testing.assert_allclose(list(costs.values()), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "most"), [("lstm", 111_110), ("gpt2", 120_000)])
-def test_a_million_fills_cost_a_hundred_thousand_token_rows(tokenizer, name, most):
+@pytest.mark.parametrize(
+    ("name", "packs", "most"), [("lstm", False, 111_110), ("gpt2", False, 111_110), ("gpt2", True, 120_000)]
+)
+def test_a_million_fills_cost_a_hundred_thousand_token_rows(tokenizer, monkeypatch, name, packs, most):
     """10 + ... + 10^5 for six digits, and the prompt; where rows are packed, the first tokens of each once more."""
     model = oracles.small_model(name, len(tokenizer))
     tree = TokenTree(CanaryFormat("the pin is {digit:6}"), tokenizer)
+    monkeypatch.setattr(language_model.Session, "packs", property(lambda session: packs))
     with evaluating(model):
         view = LanguageModel(model)
         session = view.session(tree.prompt, tree.depth)
