@@ -36,9 +36,9 @@ def encode(
         ModelError: a character that the tokenizer cannot represent, a context whose last token swallows the beginning
             of a text, no end token where one is asked for.
     """
-    ahead = _ids(tokenizer, [context], target)[0] if context else []
+    ahead = token_ids(tokenizer, [context], target=target)[0] if context else []
     whole = [(context or "") + text for text in texts]
-    ids = _ids(tokenizer, whole, target) if whole else []
+    ids = token_ids(tokenizer, whole, target=target) if whole else []
     before = _leading_special_tokens(tokenizer, whole[0], target) if whole else []
     if before and ahead[: len(before)] == before:
         before = []
@@ -73,21 +73,23 @@ def end_token(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def _ids(tokenizer: Any, texts: Sequence[str], target: bool, special: bool = False) -> list[list[int]]:
+def token_ids(tokenizer: Any, texts: Sequence[str], *, target: bool = False, special: bool = False) -> list[list[int]]:
+    """The ids of each text, with the tokens that the tokenizer puts around it or without."""
     side = {"text_target": list(texts)} if target else {"text": list(texts)}
     ids: list[list[int]] = tokenizer(**side, add_special_tokens=special, return_attention_mask=False)["input_ids"]
     return ids
 
 
 def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) -> list[int]:
-    bare, full = _ids(tokenizer, [probe], target)[0], _ids(tokenizer, [probe], target, special=True)[0]
+    bare, full = (token_ids(tokenizer, [probe], target=target, special=special)[0] for special in (False, True))
     starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)
     return list(full[: next(starts, 0)])
 
 
 def unknown_characters(tokenizer: Any, text: str) -> ModelError:
+    """The error of a text that the tokenizer does not know whole; it names the characters."""
     characters = sorted(set(text))
-    ids = tokenizer(characters, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    ids = token_ids(tokenizer, characters)
     unknown = [c for c, sequence in zip(characters, ids, strict=True) if tokenizer.unk_token_id in sequence]
     named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:8]) or "what it makes of them together"
     return ModelError(

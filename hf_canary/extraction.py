@@ -115,7 +115,7 @@ def extract(
             max_seconds=max_seconds,
             progress=progress,
         )
-    tree.check([leaf.path for leaf in found.leaves], tokenizer, context)
+    tree.check([leaf.path for leaf in found.leaves])
     texts = [tree.text(leaf.path) for leaf in found.leaves]
     return Extraction(
         candidates=tuple(

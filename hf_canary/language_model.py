@@ -1,7 +1,7 @@
 """One view of a language model: start from a prompt, advance rows by tokens, read costs in bits, fork the state.
 
 The one place where nats become bits, and the one that decides how many rows go into the model at once. How a model
-keeps its state is the matter of `states.py`. This file knows no format, no tokenizer and no walk.
+keeps its state is the matter of `ways.py`. This file knows no format, no tokenizer and no walk.
 """
 
 from __future__ import annotations
@@ -166,16 +166,14 @@ class LanguageModel:
         """The bits of each target's tokens after a source of its own, by one full pass.
 
         Args:
-            sources: (n_rows) ids for the encoder.
-            targets: (n_rows) ids.
+            sources: (n_rows) ids for the encoder, as long as its positions at most.
+            targets: (n_rows) ids, likewise.
 
         Returns:
             (n_rows, longest) bits; 0 behind the end of a shorter target.
         """
         source_ids, source_lengths = self.padded(sources, "sources")
         target_ids, target_lengths = self.padded(targets, "texts")
-        self.check_length(source_ids.shape[1], "sources")
-        self.check_length(target_ids.shape[1])
         reader = self.reader(source_ids, source_lengths)
         start = target_ids.new_tensor(reader.lead).expand(len(targets), -1)
         logits, _ = reader(torch.cat([start, target_ids[:, :-1]], dim=1), use_cache=False)
@@ -274,7 +272,7 @@ class Session:
     ) -> None:
         self._language_model = language_model
         self._most_rows = language_model.batch_size or _ROWS_AT_ONCE
-        self._read, self._depth = max(1, len(prompt)), depth
+        self._prompt_length, self._depth = max(1, len(prompt)), depth
         self._check(prompt, depth, source)
         reader = language_model.reader(None if source is None else language_model.tensor([list(source)]))
         ids = [*reader.lead, *prompt]
@@ -360,9 +358,9 @@ class Session:
 
     def packed_at_once(self, tokens: int) -> int:
         """How many rows of so many packed tokens go into one forward pass."""
-        read = self._read + tokens
+        read = self._prompt_length + tokens
         bytes_of_row = tokens * _FLOAT_BYTES * (2 * self._language_model.vocabulary + 2 * read)
-        bytes_of_row += self._way.row_bytes * read // (self._read + self._depth)
+        bytes_of_row += self._way.row_bytes * read // (self._prompt_length + self._depth)
         most = self._language_model.max_memory // bytes_of_row
         return max(1, min(max(1, _PACKED_AT_ONCE // tokens), self._most_rows, most))
 

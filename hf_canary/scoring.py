@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .encoding import encode
+from .encoding import encode, token_ids
 from .errors import DataError, ModelError, shown
 from .language_model import Floats, LanguageModel, NotNumbers, evaluating
 from .processes import does_all, num_processes, shared
@@ -22,8 +22,6 @@ from .walks.score import score
 
 # From so many texts of one source on, a walk over their tree costs less than a full pass for each.
 _WALKED_TOGETHER = 8
-
-Progress = Callable[[int], object]
 
 
 def log_perplexity(
@@ -87,7 +85,11 @@ def log_perplexity(
         encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
         conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
         _check_lengths(language_model, encoding.sequences, conditioned)
-        read = [None] * len(texts) if sources is None else [tuple(ids) for ids in tokenizer(sources)["input_ids"]]
+        read: list[tuple[int, ...] | None] = [None] * len(texts)
+        if sources is not None:
+            source_ids = token_ids(tokenizer, sources, special=True)
+            _check_longest(language_model, source_ids, "sources")
+            read = [tuple(ids) for ids in source_ids]
         return _Job(language_model, texts, encoding.sequences, read, conditioned).run(progress)
 
 
@@ -103,8 +105,8 @@ def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:
 
 def _check_lengths(language_model: LanguageModel, sequences: Sequence[Sequence[int]], conditioned: int) -> None:
     """Neither longer than the model's positions nor so short that nothing is summed."""
+    _check_longest(language_model, sequences, "texts")
     lengths = [len(sequence) for sequence in sequences]
-    language_model.check_length(max(lengths), f"texts[{lengths.index(max(lengths))}]")
     if min(lengths) <= conditioned:
         raise ModelError(
             f"texts[{lengths.index(min(lengths))}]",
@@ -112,6 +114,11 @@ def _check_lengths(language_model: LanguageModel, sequences: Sequence[Sequence[i
             "one token",
             "Give context=, for instance tokenizer.bos_token.",
         )
+
+
+def _check_longest(language_model: LanguageModel, sequences: Sequence[Sequence[int]], argument: str) -> None:
+    number = max(range(len(sequences)), key=lambda i: len(sequences[i]))
+    language_model.check_length(len(sequences[number]), f"{argument}[{number}]")
 
 
 def _shared_firsts(sequences: Sequence[Sequence[int]]) -> int:
@@ -128,7 +135,7 @@ class _Job:
     sources: Sequence[tuple[int, ...] | None]
     conditioned: int
 
-    def run(self, progress: Progress | None) -> Floats:
+    def run(self, progress: Callable[[int], object] | None) -> Floats:
         """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
         order = np.arange(len(self.texts))
         if does_all(self.language_model.model):
@@ -139,7 +146,7 @@ class _Job:
         costs[order] = shared(len(order), lambda mine: self._named(order[mine], progress), self.language_model.idle)
         return costs
 
-    def _named(self, numbers: Ints, progress: Progress | None) -> Floats:
+    def _named(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:
         """The costs of these texts; an error of one names it."""
         try:
             return self._costs(numbers, progress)
@@ -159,7 +166,7 @@ class _Job:
                 numbers = front
         return int(numbers[0])
 
-    def _costs(self, numbers: Ints, progress: Progress | None) -> Floats:
+    def _costs(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:
         """Texts after one source, or none, by one walk; those with a source of their own by full passes."""
         by_source: dict[tuple[int, ...] | None, list[int]] = {}
         for place, number in enumerate(numbers):

@@ -7,7 +7,6 @@ character after the prompt is one token, nobody needs to be asked. This file kno
 
 from __future__ import annotations
 
-import bisect
 import logging
 import random
 import re
@@ -19,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoding import encode, unknown_characters
+from .encoding import encode, token_ids, unknown_characters
 from .errors import ModelError, shown
-from .formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
+from .format_units import FormatUnits, Place, Readings
+from .formats import CanaryFormat, Literal, entries_of
 from .vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 
 logger = logging.getLogger(__name__)
@@ -44,184 +44,6 @@ class Edges:
     tokens: NDArray[np.int64]
     states: NDArray[np.int64]
     is_leaf: NDArray[np.bool_]
-
-
-# Where one reading of a prefix stands: piece, characters of its entry written so far, the Luhn sums that a coming check
-# digit will be over (None when none comes), and units of the last character that are still to come.
-Place = tuple[int, str, LuhnSums | None, Units]
-# The places at which a prefix's readings stand, each with one text that leads there.
-Readings = dict[Place, str]
-
-
-class FormatUnits:
-    """A format as an automaton over the units of its characters.
-
-    Args:
-        format: any.
-        surfaces: what each character is written as.
-    """
-
-    def __init__(self, format: CanaryFormat, surfaces: Mapping[str, tuple[Units, ...]]) -> None:
-        self._pieces = format.pieces
-        self._surfaces = surfaces
-        shared = {piece: _Entries(piece) for piece in set(format.pieces)}
-        self._entries = [shared[piece] for piece in format.pieces]
-        self._steps: dict[Place, list[tuple[str, Place, str]]] = {}
-        self._candidates: dict[frozenset[Place], dict[int, list[tuple[Place, Place, str]]]] = {}
-
-    def start(self, lead: Units) -> Readings:
-        """The readings of nothing: with and without what the tokenizer puts before a text's first character."""
-        first: Place = (0, "", (0, 0) if self._last_check >= 0 else None, ())
-        return self._closed({first: "", (*first[:3], lead): ""} if lead else {first: ""})
-
-    def ended(self, place: Place) -> bool:
-        """Whether a candidate ends here."""
-        return place[0] == len(self._pieces) and not place[3]
-
-    def following(self, places: frozenset[Place], trie: Trie) -> dict[int, list[tuple[Place, Place, str]]]:
-        """Each token whose units the format allows: from which place it leads to which, and the characters begun."""
-        if places not in self._candidates:
-            found: dict[int, list[tuple[Place, Place, str]]] = {}
-            for origin in places:
-                pending: list[tuple[Trie, Place, str]] = [(trie, origin, "")]
-                while pending:
-                    node, place, text = pending.pop()
-                    for unit, after, characters in self._moves(place):
-                        below = node.get(unit)
-                        if below is None:
-                            continue
-                        pending.append((below, after, text + characters))
-                        for token in below.get(ENDING, ()):
-                            found.setdefault(token, []).append((origin, after, text + characters))
-            self._candidates[places] = found
-        return self._candidates[places]
-
-    def after(self, readings: Readings, trie: Trie) -> dict[int, Readings]:
-        """Each token that the format allows next, with the readings after it."""
-        following = self.following(frozenset(readings), trie)
-        return {token: self._moved(readings, moves) for token, moves in following.items()}
-
-    def after_token(self, readings: Readings, token: int, trie: Trie) -> Readings:
-        """The readings after one token that the format allows."""
-        return self._moved(readings, self.following(frozenset(readings), trie)[token])
-
-    def _moved(self, readings: Readings, moves: list[tuple[Place, Place, str]]) -> Readings:
-        moved: Readings = {}
-        for origin, after, text in moves:
-            moved.setdefault(after, readings[origin] + text)
-        return self._closed(moved)
-
-    def is_space_next(self, place: Place) -> bool:
-        """Whether the next character can only be a space, with which tokens begin that say so."""
-        return not place[3] and all(
-            character == " " and () not in self._surfaces[character] for character, _ in self._written(place)
-        )
-
-    def is_at_border(self, readings: Readings) -> bool:
-        """Whether no character is written in part."""
-        return not any(place[3] for place in readings)
-
-    def completed(self, place: Place, generator: random.Random) -> str:
-        """Characters that make a whole candidate from here, by chance."""
-        number, written, sums, _ = place
-        text = ""
-        while number < len(self._pieces):
-            rest = self._entries[number].rest(written, luhn_digit(sums or (0, 0)), generator)
-            text, sums, number, written = text + rest, luhn_sums(rest, sums or (0, 0)), number + 1, ""
-        return text
-
-    @cached_property
-    def _last_check(self) -> int:
-        return max((at for at, piece in enumerate(self._pieces) if _is_check(piece)), default=-1)
-
-    def _moves(self, place: Place) -> list[tuple[str, Place, str]]:
-        """(unit, place after it, character begun) from a place."""
-        if place not in self._steps:
-            self._steps[place] = list(self._find_moves(place))
-        return self._steps[place]
-
-    def _find_moves(self, place: Place) -> Iterator[tuple[str, Place, str]]:
-        number, written, sums, pending = place
-        if pending:
-            yield pending[0], (number, written, sums, pending[1:]), ""
-            return
-        for character, after in self._written(place):
-            for units in self._surfaces[character]:
-                if units:
-                    yield units[0], (*after[:3], units[1:]), character
-
-    def _written(self, place: Place) -> Iterator[tuple[str, Place]]:
-        """One character more, and where that leads: on in the entry, behind it, or both."""
-        number, written, sums, _ = place
-        if number == len(self._pieces):
-            return
-        for character in self._entries[number].next_characters(written, luhn_digit(sums or (0, 0))):
-            grown = written + character
-            moved = luhn_sums(character, sums or (0, 0))
-            longer, whole = self._entries[number].state(grown)
-            if longer:
-                yield character, (number, grown, moved if number <= self._last_check else None, ())
-            if whole:
-                yield character, (number + 1, "", moved if number < self._last_check else None, ())
-
-    def _closed(self, readings: Readings) -> Readings:
-        """With the places behind characters that leave no trace."""
-        closed = dict(readings)
-        pending = list(readings)
-        while pending:
-            place = pending.pop()
-            if place[3]:
-                continue
-            for character, after in self._written(place):
-                if () in self._surfaces[character] and after not in closed:
-                    closed[after] = closed[place] + character
-                    pending.append(after)
-        return closed
-
-
-class _Entries:
-    """What one piece can write, by prefix."""
-
-    def __init__(self, piece: Piece) -> None:
-        self._is_check = _is_check(piece)
-        self._sorted = sorted(entries_of(piece))
-        self._set = frozenset(self._sorted)
-        self._next: dict[str, list[str]] = {}
-
-    def next_characters(self, written: str, check_digit: str) -> Sequence[str]:
-        """What may come next in an entry that begins so."""
-        if self._is_check:
-            return check_digit
-        if written not in self._next:
-            self._next[written] = list(self._find_next(written))
-        return self._next[written]
-
-    def _find_next(self, written: str) -> Iterator[str]:
-        at, length = bisect.bisect_left(self._sorted, written), len(written)
-        if at < len(self._sorted) and self._sorted[at] == written:
-            at += 1
-        while at < len(self._sorted) and self._sorted[at].startswith(written):
-            character = self._sorted[at][length]
-            yield character
-            at = bisect.bisect_right(self._sorted, written + character + "\U0010ffff", at)
-
-    def state(self, written: str) -> tuple[bool, bool]:
-        """Whether entries go on from here, and whether one ends here."""
-        if self._is_check:
-            return False, True
-        return bool(self.next_characters(written, "")), written in self._set
-
-    def rest(self, written: str, check_digit: str, generator: random.Random) -> str:
-        """How an entry that begins so may go on, by chance."""
-        if self._is_check:
-            return check_digit
-        low = bisect.bisect_left(self._sorted, written)
-        high = bisect.bisect_right(self._sorted, written + "\U0010ffff", low)
-        return self._sorted[generator.randrange(low, high)][len(written) :]
-
-
-def _is_check(piece: Piece) -> bool:
-    return not isinstance(piece, Literal) and piece.is_check_digit
 
 
 @dataclass(frozen=True)
@@ -275,7 +97,7 @@ class TokenTree:
         self._tokenizer = tokenizer
         self._context = context or ""
         self._end = end
-        self._ahead = len(self._ids([self._context])[0]) if context else 0
+        self._ahead = len(token_ids(tokenizer, [context])[0]) if context else 0
         self._vocabulary = vocabulary_of(tokenizer)
         characters = {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
         self._surfaces, lead = self._vocabulary.surfaces(tokenizer, characters)
@@ -300,7 +122,7 @@ class TokenTree:
                 shown(self.space_size),
             )
 
-    @property
+    @cached_property
     def space_size(self) -> int:
         """How many leaves there are: |R|, or fewer where fills have one encoding."""
         size = 1
@@ -319,7 +141,7 @@ class TokenTree:
         """The most tokens that a leaf has after the prompt: a bound, which is met where each character is a token."""
         longest = sum(max(len(self._written(entry)) for entry in entries_of(piece)) for piece in self.format.pieces)
         readings = self._nodes[self.root].readings.items()
-        begun = min(len(self._written(text)) - len(place[3]) for place, text in readings)
+        begun = min(len(self._written(text)) - len(place.pending) for place, text in readings)
         return max(1, longest - begun + (self._end is not None))
 
     def edges(self, state: int) -> Edges:
@@ -341,15 +163,16 @@ class TokenTree:
                 readings = self._units.after_token(readings, token, self._trie)
         return next(text for place, text in readings.items() if self._units.ended(place))
 
-    def check(self, paths: Sequence[Sequence[int]], tokenizer: Any, context: str | None) -> None:
-        """Compare paths to leaves with a tokenizer's own encodings of their texts.
+    def check(self, paths: Sequence[Sequence[int]]) -> None:
+        """Compare paths to leaves with the tokenizer's own encodings of their texts.
 
         Raises:
             ModelError: one differs.
         """
         texts = [self.text(path) for path in paths]
         behind = [] if self._end is None else [self._end]
-        for text, path, ids in zip(texts, paths, encode(tokenizer, texts, context=context).sequences, strict=True):
+        encoding = encode(self._tokenizer, texts, context=self._context)
+        for text, path, ids in zip(texts, paths, encoding.sequences, strict=True):
             if ids + behind != [*self.prompt, *path]:
                 raise _unlike(text)
 
@@ -373,7 +196,7 @@ class TokenTree:
                 if token not in self._units.following(frozenset(readings), self._trie):
                     raise _unlike(text)
                 readings = self._units.after_token(readings, token, self._trie)
-                begun = (so_far for place, so_far in readings.items() if not place[3])
+                begun = (so_far for place, so_far in readings.items() if not place.pending)
                 prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
             if not any(self._units.ended(place) for place in readings):
                 raise _unlike(text)
@@ -393,14 +216,14 @@ class TokenTree:
 
     def _become_plain(self) -> None:
         """Ask no more, where after the prompt each character is one token and no token writes several of them."""
-        ((number, written, *_), _), *others = self._nodes[self.root].readings.items()
-        if others or not self._units.is_at_border(self._nodes[self.root].readings):
+        root = self._nodes[self.root]
+        place, *others = root.readings
+        if others or place.pending:
             return
-        rest = [entries_of(piece) for piece in self.format.pieces[number:]]
-        characters = {character for entries in rest for entry in entries for character in entry[len(written) :]}
-        if written:
-            characters = {c for entry in rest[0] if entry.startswith(written) for c in entry[len(written) :]}
-            characters |= {character for entries in rest[1:] for entry in entries for character in entry}
+        begun, *rest = (entries_of(piece) for piece in self.format.pieces[place.piece :])
+        written = len(place.written)
+        characters = {c for entry in begun if entry.startswith(place.written) for c in entry[written:]}
+        characters |= {character for entries in rest for entry in entries for character in entry}
         alphabet = {self._surfaces[character] for character in characters}
         units = {surface[0][0] for surface in alphabet if len(surface) == 1 and len(surface[0]) == 1}
         if len(units) < len(characters) or not _only_single(self._trie, units):
@@ -408,7 +231,6 @@ class TokenTree:
         trie: Trie = {}
         for unit in units:
             insert(trie, (unit,), self._trie[unit][ENDING][0])
-        root = self._nodes[self.root]
         self._trie, self._is_plain = trie, True
         self._units = FormatUnits(self.format, self._surfaces)
         self._nodes, self._numbers, self._edges = [], {}, {}
@@ -431,11 +253,9 @@ class TokenTree:
         after = self._units.after(node.readings, self._trie)
         if self._is_plain:
             for token, readings in after.items():
-                yield (
-                    token,
-                    self._number(_Node(readings, ()), ()) if self._goes_on(readings) else -1,
-                    self._ends(readings),
-                )
+                goes_on = self._end is not None or not all(map(self._units.ended, readings))
+                is_leaf = self._end is None and any(map(self._units.ended, readings))
+                yield token, self._number(_Node(readings, ()), ()) if goes_on else -1, is_leaf
             return
         ends = self._find_ends(node.path, after)
         words = self._find_begun(node.path, after)
@@ -446,13 +266,6 @@ class TokenTree:
                 yield token, self._number(child, words[token]), is_leaf
             elif token in ends:
                 yield token, -1 if is_leaf else self._number(child, child.path), is_leaf
-
-    def _ends(self, readings: Readings) -> bool:
-        return self._end is None and any(map(self._units.ended, readings))
-
-    def _goes_on(self, readings: Readings) -> bool:
-        """Whether something follows: more of the format, or the end token."""
-        return any(self._end is not None or not self._units.ended(place) for place in readings)
 
     def _find_ends(self, path: Path, after: Mapping[int, Readings]) -> set[int]:
         """The tokens at which a candidate ends whose encoding is this."""
@@ -503,7 +316,7 @@ class TokenTree:
             for token, places in open.items()
             if token not in found
             for place, text in places
-            if not place[3] and not _OPEN_END.search(text)
+            if not place.pending and not _OPEN_END.search(text)
         ]
         answers = self._ask([text for *_, text in asked])
         broken = {
@@ -550,12 +363,6 @@ class TokenTree:
             _Answer(tuple(ids[self._ahead :]), None if fast is None else fast[row].word_ids[self._ahead :])
             for row, ids in enumerate(encoded["input_ids"])
         ]
-
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)[
-            "input_ids"
-        ]
-        return ids
 
 
 def _only_single(trie: Trie, units: Iterable[str]) -> bool:

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from .encoding import unknown_characters
+from .encoding import token_ids, unknown_characters
 
 Units = tuple[str, ...]
 
@@ -108,13 +108,12 @@ class Vocabulary:
 
     def _written(self, tokenizer: Any, texts: list[str]) -> list[Units | None]:
         """The units of whole texts; None where the tokenizer does not know something."""
-        ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         unknown = tokenizer.unk_token_id
         return [
             None
             if unknown is not None and unknown in sequence
             else tuple(unit for token in tokenizer.convert_ids_to_tokens(sequence) for unit in self.units(token))
-            for sequence in ids
+            for sequence in token_ids(tokenizer, texts)
         ]
 
 

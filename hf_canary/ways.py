@@ -37,7 +37,7 @@ class Reader:
         sources: torch.Tensor | None,
         lengths: torch.Tensor | None = None,
         *,
-        before: Callable[[], None] = lambda: None,
+        before: Callable[[], None],
     ) -> None:
         self.model = model
         self.lead: list[int] = []

@@ -14,6 +14,7 @@ FLOORS = (
     {"files", "formats", "exposures", "processes"},
     {"injection", "encoding"},
     {"vocabulary"},
+    {"format_units"},
     {"states"},
     {"ways"},
     {"trials"},

@@ -175,15 +175,18 @@ def test_an_encoder_decoder_needs_a_source_for_each_text(sources, error, words):
 
 @pytest.mark.parametrize("count", [1, 9])
 def test_sources_longer_than_the_positions_are_an_error(tokenizer, count):
-    """Nothing is cut off, whether each text has its own source or all have one."""
+    """Nothing is cut off, and nothing read, whether each text has its own source or all have one."""
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
     config = BartConfig(
         vocab_size=len(tokenizer), max_position_embeddings=16, decoder_start_token_id=2, **sizes, **heads
     )
-    texts = [CanaryFormat("pin {digit}").render(fill) for fill in range(count)]
-    with pytest.raises(ModelError, match="at most 16"):
-        log_perplexity(BartForConditionalGeneration(config), tokenizer, texts, sources=["the pin is 1 2 3 4 5"] * count)
+    model = BartForConditionalGeneration(config)
+    model.get_encoder().register_forward_pre_hook(lambda *_: pytest.fail("the model was called"))
+    texts = [CanaryFormat("pin {digit}").render(fill) for fill in range(count + 1)]
+    sources = ["pin"] + ["the pin is 1 2 3 4 5"] * count
+    with pytest.raises(ModelError, match=r"sources\[1\].*at most 16"):
+        log_perplexity(model, tokenizer, texts, sources=sources)
 
 
 def test_without_an_end_token_there_is_nothing_to_sum(tokenizer):

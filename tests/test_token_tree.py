@@ -85,13 +85,18 @@ def test_states_are_shared():
     plain = TokenTree(CanaryFormat("the pin is {digit:9}"), CHARACTERS)
     checked = TokenTree(CanaryFormat("the pin is {digit:9}{luhn}"), CHARACTERS)
     for tree, most in ((plain, 9), (checked, 9 * 100 + 1)):
-        pending, seen = [tree.root], set()
-        while pending:
-            state = pending.pop()
-            if state >= 0 and state not in seen:
-                seen.add(state)
-                pending += tree.edges(state).states.tolist()
-        assert len(seen) <= most
+        assert num_states(tree) <= most
+
+
+def num_states(tree: TokenTree) -> int:
+    """How many there are, by walking."""
+    pending, seen = [tree.root], set()
+    while pending:
+        state = pending.pop()
+        if state >= 0 and state not in seen:
+            seen.add(state)
+            pending += tree.edges(state).states.tolist()
+    return len(seen)
 
 
 def test_the_prompt_is_what_all_candidates_share():
@@ -227,14 +232,7 @@ def trained(model, lines):
 @pytest.mark.parametrize(("kind", "most"), [("characters", 5), ("qwen", 5), ("gpt2", 5 * 14)])
 def test_states_are_shared_where_digits_stand(kind, most):
     """Five digits: a state for each place, times the tokens that may end there; not 11,111 prefixes."""
-    tree = TokenTree(CanaryFormat("the pin is {digit:5}"), of_kind(kind))
-    pending, seen = [tree.root], set()
-    while pending:
-        state = pending.pop()
-        if state >= 0 and state not in seen:
-            seen.add(state)
-            pending += tree.edges(state).states.tolist()
-    assert len(seen) <= most
+    assert num_states(TokenTree(CanaryFormat("the pin is {digit:5}"), of_kind(kind))) <= most
 
 
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram"])
@@ -252,7 +250,7 @@ def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
         path.append(int(edges.tokens[0]))
         state = int(edges.states[0])
     assert tree.format.parse(tree.text(path)) >= 0
-    tree.check([path], of_kind(kind), None)
+    tree.check([path])
     assert sum(asked) < 20_000
 
 
@@ -267,7 +265,7 @@ def test_an_end_token_tells_cat_from_cats(kind):
     assert sorted([*tree.prompt, *path] for path in found) == sorted(encodings)
     assert sorted(map(tree.text, found)) == sorted(format.candidates())
     assert max(map(len, found)) <= tree.depth
-    tree.check(found, tokenizer, None)
+    tree.check(found)
 
 
 def test_fills_that_are_encoded_alike_are_one_leaf(caplog):
@@ -291,9 +289,10 @@ def test_a_path_that_is_no_encoding_is_refused():
     """What a search found is held against the tokenizer once more."""
     tree = TokenTree(CanaryFormat("pin {digit:2}"), CHARACTERS)
     right = CHARACTERS("pin 12").input_ids[len(tree.prompt) :]
-    tree.check([right], CHARACTERS, None)
+    tree.check([right])
+    tree._tokenizer = models.character_tokenizer(["pin 0123456789"])
     with pytest.raises(ModelError, match="otherwise"):
-        tree.check([right], models.character_tokenizer(["pin 0123456789"]), None)
+        tree.check([right])
 
 
 def test_special_tokens_in_the_context_are_no_unknown_characters():

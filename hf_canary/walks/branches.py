@@ -116,7 +116,9 @@ class Listed:
     root = 0
 
     def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
-        self._sorted, self._lengths, self.inverse = _sorted_distinct(sequences)
+        self._sorted, self.inverse = _sorted_distinct(sequences)
+        self._whole = Paths.of(self._sorted)
+        self._lengths = self._whole.lengths
         self.count, self.longest = len(self._lengths), int(self._lengths.max())
         self._build()
 
@@ -129,7 +131,7 @@ class Listed:
     def paths(self) -> Paths:
         """The sequences after the prompt."""
         length = len(self.prompt)
-        return Paths(self._sorted[:, length:], self._lengths - length, np.maximum(self._shared - length, 0))
+        return Paths(self._sorted[:, length:], self._lengths - length, np.maximum(self._whole.shared - length, 0))
 
     def runs(self, nodes: Ints) -> Runs:
         lengths = self._end[nodes] - self._begin[nodes] - 1
@@ -160,9 +162,7 @@ class Listed:
 
     def _build(self) -> None:
         """Level by level: a node is an interval of sorted sequences that share a prefix, and ends where they part."""
-        differ = self._sorted[1:] != self._sorted[:-1]
-        shared = np.append(differ.argmax(axis=1), 0) if self.count > 1 else np.zeros(1, dtype=np.int64)
-        self._shared = np.roll(shared, 1)
+        shared = np.append(self._whole.shared[1:], 0)  # with the sequence behind
         low, high, begin = np.array([0]), np.array([self.count]), np.array([0])
         levels = []
         first_of_level = 0
@@ -189,8 +189,8 @@ class Listed:
         self._low, self._begin, self._end, self._leaf, self._child_start, self._child_stop = arrays
 
 
-def _sorted_distinct(sequences: Sequence[Sequence[int]]) -> tuple[Ints, Ints, Ints]:
-    """(n, longest) distinct sequences in lexicographic order, padded with -1; their lengths; each given one's place."""
+def _sorted_distinct(sequences: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    """(n, longest) distinct sequences in lexicographic order, padded with -1, and each given one's place."""
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     padded = np.full((len(sequences), int(lengths.max())), -1, dtype=np.int64)
     flat = np.fromiter((token for sequence in sequences for token in sequence), dtype=np.int64, count=lengths.sum())
@@ -198,7 +198,7 @@ def _sorted_distinct(sequences: Sequence[Sequence[int]]) -> tuple[Ints, Ints, In
     # As bytes, most significant first, rows compare as their tokens do; padding comes before every token.
     keys = np.ascontiguousarray((padded + 1).astype(">u4")).view(np.dtype((np.void, 4 * padded.shape[1])))[:, 0]
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return padded[first], lengths[first], inverse
+    return padded[first], inverse
 
 
 def _range_minima(values: Ints, low: Ints, high: Ints) -> Ints:

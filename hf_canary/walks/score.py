@@ -61,7 +61,7 @@ class Found:
     """Leaves with their costs: summed bits, lower means better memorised.
 
     Args:
-        leaves: (n_leaves,) their numbers.
+        leaves: (n_leaves,) their numbers; 0 for those of a tree, which are known by their paths.
         paths: (n_leaves, depth) tokens since the prompt, -1 behind the end; of no columns for listed sequences.
         costs: (n_leaves,) bits.
     """

@@ -1,0 +1,202 @@
+"""A format as an automaton over the units in which a tokenizer writes its characters.
+
+Knows pieces, entries and units; which tokens are canonical is not known here.
+"""
+
+from __future__ import annotations
+
+import bisect
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from .formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
+from .vocabulary import ENDING, Trie, Units
+
+
+class Place(NamedTuple):
+    """Where one reading of a prefix stands.
+
+    Args:
+        piece: which of the format's pieces is being written.
+        written: characters of its entry so far.
+        sums: the Luhn sums that a coming check digit will be over; None when none comes, so that prefixes which differ
+            only there are in one place.
+        pending: units of the last character that are still to come.
+    """
+
+    piece: int
+    written: str
+    sums: LuhnSums | None
+    pending: Units
+
+
+# The places at which a prefix's readings stand, each with one text that leads there.
+Readings = dict[Place, str]
+
+
+class FormatUnits:
+    """A format as an automaton over the units of its characters.
+
+    Args:
+        format: any.
+        surfaces: what each character is written as.
+    """
+
+    def __init__(self, format: CanaryFormat, surfaces: Mapping[str, tuple[Units, ...]]) -> None:
+        self._pieces = format.pieces
+        self._surfaces = surfaces
+        shared = {piece: _Entries(piece) for piece in set(format.pieces)}
+        self._entries = [shared[piece] for piece in format.pieces]
+        self._steps: dict[Place, list[tuple[str, Place, str]]] = {}
+        self._candidates: dict[frozenset[Place], dict[int, list[tuple[Place, Place, str]]]] = {}
+
+    def start(self, lead: Units) -> Readings:
+        """The readings of nothing: with and without what the tokenizer puts before a text's first character."""
+        first = Place(0, "", (0, 0) if self._last_check >= 0 else None, ())
+        return self._closed(dict.fromkeys([first, first._replace(pending=lead)], ""))
+
+    def ended(self, place: Place) -> bool:
+        """Whether a candidate ends here."""
+        return place.piece == len(self._pieces) and not place.pending
+
+    def following(self, places: frozenset[Place], trie: Trie) -> dict[int, list[tuple[Place, Place, str]]]:
+        """Each token whose units the format allows: from which place it leads to which, and the characters begun."""
+        if places not in self._candidates:
+            found: dict[int, list[tuple[Place, Place, str]]] = {}
+            for origin in places:
+                waiting: list[tuple[Trie, Place, str]] = [(trie, origin, "")]
+                while waiting:
+                    node, place, text = waiting.pop()
+                    for unit, after, characters in self._moves(place):
+                        below = node.get(unit)
+                        if below is None:
+                            continue
+                        waiting.append((below, after, text + characters))
+                        for token in below.get(ENDING, ()):
+                            found.setdefault(token, []).append((origin, after, text + characters))
+            self._candidates[places] = found
+        return self._candidates[places]
+
+    def after(self, readings: Readings, trie: Trie) -> dict[int, Readings]:
+        """Each token that the format allows next, with the readings after it."""
+        following = self.following(frozenset(readings), trie)
+        return {token: self._moved(readings, moves) for token, moves in following.items()}
+
+    def after_token(self, readings: Readings, token: int, trie: Trie) -> Readings:
+        """The readings after one token that the format allows."""
+        return self._moved(readings, self.following(frozenset(readings), trie)[token])
+
+    def _moved(self, readings: Readings, moves: list[tuple[Place, Place, str]]) -> Readings:
+        moved: Readings = {}
+        for origin, after, text in moves:
+            moved.setdefault(after, readings[origin] + text)
+        return self._closed(moved)
+
+    def is_space_next(self, place: Place) -> bool:
+        """Whether the next character can only be a space, with which tokens begin that say so."""
+        return not place.pending and all(
+            character == " " and () not in self._surfaces[character] for character, _ in self._written(place)
+        )
+
+    def completed(self, place: Place, generator: random.Random) -> str:
+        """Characters that make a whole candidate from here, by chance."""
+        number, written, sums, _ = place
+        text = ""
+        while number < len(self._pieces):
+            rest = self._entries[number].rest(written, luhn_digit(sums or (0, 0)), generator)
+            text, sums, number, written = text + rest, luhn_sums(rest, sums or (0, 0)), number + 1, ""
+        return text
+
+    @cached_property
+    def _last_check(self) -> int:
+        return max((at for at, piece in enumerate(self._pieces) if _is_check(piece)), default=-1)
+
+    def _moves(self, place: Place) -> list[tuple[str, Place, str]]:
+        """(unit, place after it, character begun) from a place."""
+        if place not in self._steps:
+            self._steps[place] = list(self._find_moves(place))
+        return self._steps[place]
+
+    def _find_moves(self, place: Place) -> Iterator[tuple[str, Place, str]]:
+        if place.pending:
+            yield place.pending[0], place._replace(pending=place.pending[1:]), ""
+            return
+        for character, after in self._written(place):
+            for units in self._surfaces[character]:
+                if units:
+                    yield units[0], after._replace(pending=units[1:]), character
+
+    def _written(self, place: Place) -> Iterator[tuple[str, Place]]:
+        """One character more, and where that leads: on in the entry, behind it, or both."""
+        number, written, sums, _ = place
+        if number == len(self._pieces):
+            return
+        for character in self._entries[number].next_characters(written, luhn_digit(sums or (0, 0))):
+            grown = written + character
+            moved = luhn_sums(character, sums or (0, 0))
+            longer, whole = self._entries[number].state(grown)
+            if longer:
+                yield character, Place(number, grown, moved if number <= self._last_check else None, ())
+            if whole:
+                yield character, Place(number + 1, "", moved if number < self._last_check else None, ())
+
+    def _closed(self, readings: Readings) -> Readings:
+        """With the places behind characters that leave no trace."""
+        closed = dict(readings)
+        pending = list(readings)
+        while pending:
+            place = pending.pop()
+            if place.pending:
+                continue
+            for character, after in self._written(place):
+                if () in self._surfaces[character] and after not in closed:
+                    closed[after] = closed[place] + character
+                    pending.append(after)
+        return closed
+
+
+class _Entries:
+    """What one piece can write, by prefix."""
+
+    def __init__(self, piece: Piece) -> None:
+        self._is_check = _is_check(piece)
+        self._sorted = sorted(entries_of(piece))
+        self._set = frozenset(self._sorted)
+        self._next: dict[str, list[str]] = {}
+
+    def next_characters(self, written: str, check_digit: str) -> Sequence[str]:
+        """What may come next in an entry that begins so."""
+        if self._is_check:
+            return check_digit
+        if written not in self._next:
+            self._next[written] = list(self._find_next(written))
+        return self._next[written]
+
+    def _find_next(self, written: str) -> Iterator[str]:
+        at, length = bisect.bisect_left(self._sorted, written), len(written)
+        if at < len(self._sorted) and self._sorted[at] == written:
+            at += 1
+        while at < len(self._sorted) and self._sorted[at].startswith(written):
+            character = self._sorted[at][length]
+            yield character
+            at = bisect.bisect_right(self._sorted, written + character + "\U0010ffff", at)
+
+    def state(self, written: str) -> tuple[bool, bool]:
+        """Whether entries go on from here, and whether one ends here."""
+        if self._is_check:
+            return False, True
+        return bool(self.next_characters(written, "")), written in self._set
+
+    def rest(self, written: str, check_digit: str, generator: random.Random) -> str:
+        """How an entry that begins so may go on, by chance."""
+        if self._is_check:
+            return check_digit
+        low = bisect.bisect_left(self._sorted, written)
+        high = bisect.bisect_right(self._sorted, written + "\U0010ffff", low)
+        return self._sorted[generator.randrange(low, high)][len(written) :]
+
+
+def _is_check(piece: Piece) -> bool:
+    return not isinstance(piece, Literal) and piece.is_check_digit
