@@ -218,7 +218,7 @@ class TokenTree:
         """Ask no more, where after the prompt each character is one token and no token writes several of them."""
         root = self._nodes[self.root]
         place, *others = root.readings
-        if others or place.pending:
+        if others or place.pending or self._units.ended(place):
             return
         begun, *rest = (entries_of(piece) for piece in self.format.pieces[place.piece :])
         written = len(place.written)

@@ -268,6 +268,13 @@ def test_an_end_token_tells_cat_from_cats(kind):
     tree.check(found)
 
 
+def test_one_candidate_has_only_its_end_left():
+    """Where there is a single fill, all of it belongs to the prompt but the end token."""
+    tree = TokenTree(CanaryFormat("{w}", spaces={"w": ["cat"]}), CHARACTERS, end=CHARACTERS.eos_token_id)
+    assert leaves(tree) == [(CHARACTERS.eos_token_id,)]
+    assert tree.text([CHARACTERS.eos_token_id]) == "cat"
+
+
 def test_fills_that_are_encoded_alike_are_one_leaf(caplog):
     """Capitals that WordPiece lowers: three words, of which two are one, and the tree says so."""
     tree = TokenTree(CanaryFormat("the {y} {y}.", spaces={"y": ["pin", "PIN", "is"]}), of_kind("wordpiece"))
