@@ -98,7 +98,9 @@ def all_fills(model: Any, tokenizer: Any, digits: int) -> Line:
             view = LanguageModel(bare)
             session = view.session(tree.prompt, tree.depth)
             start = view.first_summed(tree.conditioned, len(tree.prompt))
-            return tree, list(score_leaves(session, tree, start))
+            shared = float(session.prompt_bits[start:].sum())
+            found = score_leaves(session, tree)
+            return tree, [Found(batch.leaves, batch.paths, shared + batch.costs) for batch in found]
 
     ours()
     seconds, (tree, found) = timed(ours)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .extraction import extract as extract
     from .formats import CanaryFormat as CanaryFormat
     from .injection import InjectCanaries as InjectCanaries
-    from .measure import Exposure as Exposure
     from .measure import measure_exposure as measure_exposure
     from .metrics import EXPOSURE_METRIC as EXPOSURE_METRIC
+    from .results import Exposure as Exposure
     from .scoring import log_perplexity as log_perplexity
 
 _ROOM_OF = {
@@ -28,7 +28,7 @@ _ROOM_OF = {
     "CanaryFormat": "formats",
     "CanarySet": "canaries",
     "EXPOSURE_METRIC": "metrics",
-    "Exposure": "measure",
+    "Exposure": "results",
     "ExposureCallback": "callback",
     "Extraction": "extraction",
     "InjectCanaries": "injection",

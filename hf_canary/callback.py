@@ -17,7 +17,8 @@ from .canaries import CanarySet
 from .errors import CanaryError, ModelError, shown
 from .files import replacing
 from .language_model import check_batch_size
-from .measure import ExposureReport, check_measurable, check_request, measure_exposure, summary_keys
+from .measure import check_measurable, check_request, measure_exposure
+from .results import ExposureReport, summary_keys
 
 logger = logging.getLogger(__name__)
 

@@ -38,8 +38,8 @@ from .errors import DataError, shown
 from .exposures import CENSORED
 from .extraction import Extraction, extract
 from .formats import CanaryFormat
-from .measure import ExposureReport
 from .models import character_tokenizer, config_file
+from .results import ExposureReport
 
 TEMPLATE = "The random number is {digit:9}"
 

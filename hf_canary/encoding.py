@@ -16,6 +16,13 @@ class Encoding:
     sequences: list[list[int]]
     conditioned: int
 
+    @property
+    def shared(self) -> int:
+        """How many first tokens all sequences have in common."""
+        first, last = min(self.sequences), max(self.sequences)
+        pairs = zip(first, last, strict=False)
+        return next((place for place, (one, other) in enumerate(pairs) if one != other), len(first))
+
 
 def encode(
     tokenizer: Any, texts: Sequence[str], *, context: str | None = None, target: bool = False, end: bool = False

@@ -8,30 +8,43 @@ file has never heard of a model, a format or a tokenizer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import stats
 
 from .errors import DataError, is_int, shown
+from .ladder import Draws, share_below
+from .skew_normal import SkewNormal, misfit, misfit_p, refits, standard_errors, why_not_fitted
 
 Floats = NDArray[np.float64]
 
 CENSORED = "censored"
 BEYOND_SPACE = "beyond log2|R|"
 CONDITIONAL = "interval assumes the skew-normal"
+POOR_FIT = "the skew-normal does not fit"
 NOT_FINITE = "not finite"
 NOT_FITTED = "not fitted"
+TIES = "ties"
 
-_LN2, _SQRT2 = math.log(2.0), math.sqrt(2.0)
-_FEWEST_TO_FIT = 50
+EXACT = "exact"
+RELIABLE = "reliable"
+ROUGH = "rough"
+INTERVAL_ONLY = "interval only"
+EXTRAPOLATED = "extrapolated"
+NO_ESTIMATE = "no estimate"
+
+# So many hits give a rank to about a fifth, and so many to a third; with fewer the interval says all there is to say.
+_HITS_RELIABLE, _HITS_ROUGH = 30, 10
+# A sample from a skew-normal misfits its own fit so badly once in a hundred times.
+_POOR_FIT = 0.01
 # Where so many times the references are more than the rest of R, Clopper-Pearson, which assumes draws with
 # replacement, is wider than it need be.
 _HYPERGEOMETRIC_SHARE = 10
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
+_LN2 = math.log(2.0)
 
 
 @dataclass(frozen=True)
@@ -43,12 +56,17 @@ class Estimate:
         low: lower end of the interval.
         high: upper end of the interval.
         flags: words such as `censored`: no reference was as likely, so that only `low` is sure.
+        status: what it is worth, in a word: `exact`, `reliable`, `rough`, `interval only`, `censored`, `extrapolated`,
+            `no estimate`.
+        details: the numbers that it rests on, such as how many references were as likely.
     """
 
     value: float
     low: float
     high: float
     flags: tuple[str, ...] = ()
+    status: str = ""
+    details: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 def exposure_of_rank(rank: int | Fraction, space_size: int) -> float:
@@ -75,7 +93,8 @@ def sampled(
     the rank among the rest of R is estimated from `references`. The interval is Clopper and Pearson's (1934) for
     that share, the hypergeometric one where the references are more than a tenth of the rest, and has width zero
     where they are all of it. With no reference at or below the canary the estimate is `censored`: the true exposure
-    may be anything from `low` to `high`.
+    may be anything from `low` to `high`. `details` has the `hits`, the references as likely, and a `p_value` for "never
+    trained on": the share of arrangements of canary and references in which it stands as far to the front.
 
     Args:
         log_perplexities: (n_canaries,) in bits, lower means better memorised.
@@ -119,7 +138,10 @@ def sampled(
         value, low, high = (
             exposure_of_rank(counted + below, space_size) for below in _rest_below(hits, pool.size, rest, alpha)
         )
-        return Estimate(value, low, high, (CENSORED,) if hits == 0 and pool.size < rest else ())
+        details = {"hits": hits, "p_value": (hits + 1) / (pool.size + 1)}
+        if pool.size == rest:
+            return Estimate(value, low, high, (), EXACT, details)
+        return Estimate(value, low, high, (CENSORED,) if hits == 0 else (), _worth(hits), details)
 
     return [one(cost) for cost in costs.tolist()]
 
@@ -154,58 +176,173 @@ def hypergeometric_interval(hits: int, n: int, size: int, alpha: float) -> tuple
     return fewest, max(most, fewest)
 
 
-@dataclass(frozen=True)
-class SkewNormal:
-    """A skew-normal law of log-perplexities (§4.2): shape α, location ξ and scale ω, the last two in bits."""
+def exact(
+    log_perplexities: ArrayLike, references: ArrayLike, space_size: int, *, known: ArrayLike | None = None
+) -> list[Estimate]:
+    """Exposure by Definition 4, where every candidate is given; the interval has width zero.
 
-    shape: float
-    location: float
-    scale: float
+    Args:
+        log_perplexities: (n_canaries,) in bits, lower means better memorised.
+        references: (space_size − n_known,) in bits, of all candidates without `known`.
+        space_size: |R|.
+        known: (n_known,) in bits, of the candidates that are not among `references`; None means just
+            `log_perplexities`.
 
-    @classmethod
-    def fit(cls, references: ArrayLike) -> SkewNormal:
-        """The maximum-likelihood fit, started from the moments.
+    Returns:
+        One estimate for each canary, in order, in bits, higher means better memorised.
 
-        Raises:
-            DataError: too few references, or references that no skew-normal describes: constant, two-valued,
-                infinite, NaN.
-        """
-        pool = _references(references)
-        reason = _why_not_fitted(pool)
-        if reason:
-            raise DataError("references", "at least 50 finite log-perplexities that vary", reason, "Draw more of them.")
-        # In the units of the sample, where the optimiser's steps fit.
-        centre, spread = float(pool.mean()), float(pool.std())
-        standard = (pool - centre) / spread
-        start = _from_moments(float(stats.skew(standard)))
-        shape, location, scale = stats.skewnorm.fit(standard, start.shape, loc=start.location, scale=start.scale)
-        return cls(float(shape), centre + spread * float(location), spread * float(scale))
+    Raises:
+        DataError: candidates are missing; otherwise as `sampled`.
 
-    def density(self, log_perplexities: ArrayLike) -> Floats:
-        """ρ, per bit, at each log-perplexity."""
-        return np.asarray(
-            stats.skewnorm.pdf(np.asarray(log_perplexities, np.float64), self.shape, self.location, self.scale),
-            dtype=np.float64,
+    Example:
+        >>> exact([2.0], [1.0, 3.0, 4.0], space_size=4)[0].value  # the second of four
+        1.0
+    """
+    estimates = sampled(log_perplexities, references, space_size, known=known)
+    missing = space_size - np.size(references) - np.size(log_perplexities if known is None else known)
+    if missing:
+        raise DataError(
+            "references",
+            f"all of R: {shown(space_size)} candidates, canaries and twins among them",
+            f"{shown(missing)} fewer",
+            "Score every candidate, or take another estimator.",
         )
+    return estimates
 
-    def tail_bits(self, log_perplexities: ArrayLike) -> Floats:
-        """−log2 ∫_{−∞}^{c} ρ, in bits, for each c: the extrapolated exposure (§4.2), finite however far the tail."""
-        z = (np.atleast_1d(np.asarray(log_perplexities, dtype=np.float64)) - self.location) / self.scale
-        return -_log_cdf(z, self.shape) / _LN2
+
+def of_rank(rank: int, space_size: int, *, ties: int = 0) -> Estimate:
+    """The exact exposure of a rank that was counted, such as by a search.
+
+    Args:
+        rank: how many candidates are at least as likely, the canary itself among them.
+        space_size: |R|.
+        ties: other candidates whose cost is the same up to the rounding of the model's numbers.
+    """
+    value = exposure_of_rank(rank, space_size)
+    return Estimate(value, value, value, (TIES,) if ties else (), EXACT, {"rank": rank, "ties": ties})
+
+
+def importance(
+    log_perplexities: ArrayLike,
+    draws: Draws,
+    space_size: int,
+    *,
+    known: ArrayLike | None = None,
+    known_copies: ArrayLike | None = None,
+    bounded: bool = False,
+    confidence: float = 0.95,
+) -> list[Estimate]:
+    """Exposure from fills drawn by the temperature ladder (Dell'Amico & Filippone 2015; see `ladder.py`).
+
+    The candidates in `known` are counted exactly; the draws say how many others there are. All costs count from the
+    end of what all candidates share, and come from one walk. The interval is Fay and Feuer's (1997), its ends rounded
+    inwards to whole ranks. `details` has the `hits`, how many of them are different (`distinct_hits`), and how many
+    equal ones would be as sure (`effective_hits`), which the status goes by.
+
+    Args:
+        log_perplexities: (n_canaries,) bits, lower means better memorised.
+        draws: from the ladder, marked where they hit a known candidate.
+        space_size: |R|.
+        known: (n_known,) bits, of all canaries and twins, the measured ones among them; None means just
+            `log_perplexities`.
+        known_copies: (n_known,) how many fills are encoded as each; 0 for one that is encoded as an earlier one of
+            them, so that none counts twice. None means 1 for each.
+        bounded: whether the interval supposes one more hit of the largest weight possible, and not only of the largest
+            seen: wider, and as sure as it says even with few hits.
+        confidence: of the two-sided interval.
+
+    Returns:
+        One estimate for each canary, in order, in bits, higher means better memorised.
+
+    Raises:
+        DataError: a value that is no number, or `known_copies` that are not as many as `known`.
+    """
+    space_size, alpha = _space(space_size), _error_rate(confidence)
+    costs = _numbers(log_perplexities, "log_perplexities")
+    taken = costs if known is None else _numbers(known, "known")
+    copies = np.ones(taken.size) if known_copies is None else _numbers(known_copies, "known_copies")
+    if copies.size != taken.size:
+        raise DataError("known_copies", f"{taken.size}, one for each of known", f"{copies.size}", "Pair them up.")
+    rest = max(0, space_size - int(copies.sum()))
+    most_copies = int(max(draws.copies.max(initial=1), copies.max(initial=1)))
+
+    def one(cost: float) -> Estimate:
+        if math.isnan(cost):
+            return _nothing(NOT_FINITE)
+        counted = max(1, int(copies[taken <= cost].sum()))
+        if rest == 0 or cost == math.inf:  # everything is counted, or everything is as likely
+            return of_rank(counted + rest, space_size)
+        largest = draws.log_largest(cost, most_copies)
+        share = share_below(draws, cost, alpha, log_largest=largest, bounded=bounded)
+        fewest, most, point = (_part_of(each, space_size, rest) for each in (share.low, share.high, share.value))
+        fewest, most = _whole(fewest, math.ceil), _whole(most, math.floor)
+        most = max(most, fewest)
+        point = min(max(point, fewest), most)
+        value, low, high = (exposure_of_rank(counted + below, space_size) for below in (point, most, fewest))
+        details = {"hits": share.hits, "distinct_hits": share.distinct, "effective_hits": share.effective}
+        # Where one hit would be too many, none is as good as many.
+        status = RELIABLE if most == 0 else _worth(share.effective)
+        return Estimate(value, low, high, (CENSORED,) if status == CENSORED else (), status, details)
+
+    return [one(cost) for cost in costs.tolist()]
+
+
+def _part_of(log_share: float, space_size: int, rest: int) -> Fraction:
+    """How many candidates a share of R is, and `rest` at most; as exact as a float."""
+    if log_share == -math.inf:
+        return Fraction(0)
+    whole, part = divmod(min(log_share, 0.0) / _LN2 + math.log2(space_size), 1.0)
+    return min(Fraction(2.0**part) * Fraction(2) ** int(whole), Fraction(rest))
+
+
+def _whole(number: Fraction, rounded: Callable[[Fraction], int]) -> Fraction:
+    """A count of candidates; one of more digits than a float has is as good as whole."""
+    return Fraction(rounded(number)) if number < 2**50 else number
+
+
+def prefer(by_references: Estimate, by_draws: Estimate) -> tuple[str, str]:
+    """Which of `sampled` and `importance` to rely on for a canary, and why, in words.
+
+    By the hits that each rests on, whatever they say; and where neither has any, by where their intervals end, which
+    then no chance decides.
+    """
+    hits, effective = by_references.details.get("hits", 0.0), by_draws.details.get("effective_hits", 0.0)
+    words = f"{hits:.0f} references and {effective:.1f} effective draws were as likely"
+    if hits >= _HITS_RELIABLE:
+        return "sampled", f"{hits:.0f} references were as likely"
+    if hits == effective == 0:
+        return ("importance", words) if by_draws.low >= by_references.low else ("sampled", words)
+    return ("importance", words) if effective >= min(hits, _HITS_RELIABLE) else ("sampled", words)
+
+
+def enough(by_references: Estimate) -> bool:
+    """Whether a sampled estimate can be relied on as it is."""
+    return by_references.status not in (ROUGH, INTERVAL_ONLY, CENSORED)
 
 
 def skewnorm(
-    log_perplexities: ArrayLike, references: ArrayLike, space_size: int, *, confidence: float = 0.95
+    log_perplexities: ArrayLike,
+    references: ArrayLike,
+    space_size: int,
+    *,
+    bootstrap: int = 0,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> list[Estimate]:
     """The paper's estimate by extrapolation (§4.2): exposure ≈ −log2 of the fitted skew-normal's mass at or below c.
 
-    It is finite far beyond the references, and only as right there as the skew-normal is. The interval (delta
-    method) covers the sampling error of the fit alone and is flagged so; a value past log2|R| is flagged, not cut.
+    It is finite far beyond the references, and only as right there as the skew-normal is. The interval covers the
+    sampling error of the fit alone and is flagged so; a value past log2|R| is flagged, not cut. `details["fit_p"]` is
+    how often a sample from a skew-normal lies as far from its own fit (by A² of Anderson and Darling); below 0.01 the
+    estimate is flagged.
 
     Args:
         log_perplexities: (n_canaries,) in bits, lower means better memorised.
         references: (n_references,) in bits, of uniform draws from R.
         space_size: |R|, for the flag.
+        bootstrap: how many samples of the fitted law are fitted anew, for the interval and for `fit_p`; 0 takes the
+            delta method and a table.
+        seed: of the bootstrap.
         confidence: of the two-sided interval.
 
     Returns:
@@ -218,112 +355,41 @@ def skewnorm(
     space_size, alpha = _space(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
-    reason = _why_not_fitted(pool)
+    reason = why_not_fitted(pool)
     if reason:
         return [_nothing(f"{NOT_FITTED}: {reason}") for _ in costs]
     law = SkewNormal.fit(pool)
     finite = np.where(np.isfinite(costs), costs, law.location)
     values = law.tail_bits(finite)
-    errors = _standard_errors(law, pool, finite) * float(stats.norm.ppf(1.0 - alpha / 2.0))
-    limit = math.log2(space_size)
+    distance = misfit(law, pool)
+    if bootstrap:
+        laws, distances = refits(law, pool.size, bootstrap, seed)
+        fit_p = (1 + int(np.count_nonzero(distances >= distance))) / (1 + bootstrap)
+        tails = np.stack([other.tail_bits(finite) for other in laws])
+        lows, highs = np.quantile(tails, [alpha / 2.0, 1.0 - alpha / 2.0], axis=0)
+    else:
+        fit_p = misfit_p(distance, law.shape)
+        errors = standard_errors(law, pool, finite) * float(stats.norm.ppf(1.0 - alpha / 2.0))
+        lows, highs = values - errors, values + errors
+    limit, details = math.log2(space_size), {"fit_p": fit_p, "misfit": distance}
 
-    def one(cost: float, value: float, error: float) -> Estimate:
+    def one(cost: float, value: float, low: float, high: float) -> Estimate:
         if not math.isfinite(cost):
-            return Estimate(0.0, 0.0, 0.0) if cost > 0 else _nothing(NOT_FINITE)
-        flags = (CONDITIONAL, BEYOND_SPACE) if value > limit else (CONDITIONAL,)
-        return Estimate(value, max(0.0, value - error), value + error, flags)
+            return Estimate(0.0, 0.0, 0.0, (), EXTRAPOLATED, details) if cost > 0 else _nothing(NOT_FINITE)
+        flags = (CONDITIONAL, *[BEYOND_SPACE] * (value > limit), *[POOR_FIT] * (fit_p < _POOR_FIT))
+        return Estimate(value, max(0.0, min(low, value)), max(high, value), flags, EXTRAPOLATED, details)
 
-    return [one(*each) for each in zip(costs.tolist(), values.tolist(), errors.tolist(), strict=True)]
-
-
-def _from_moments(skewness: float) -> SkewNormal:
-    """The skew-normal of mean 0, deviation 1 and this skewness, clipped to what a skew-normal can have."""
-    bounded = min(max(skewness, -0.99), 0.99)
-    ratio = abs(bounded) ** (2.0 / 3.0)
-    delta = math.copysign(math.sqrt(math.pi / 2.0 * ratio / (ratio + ((4.0 - math.pi) / 2.0) ** (2.0 / 3.0))), bounded)
-    scale = 1.0 / math.sqrt(1.0 - 2.0 * delta**2 / math.pi)
-    return SkewNormal(delta / math.sqrt(1.0 - delta**2), -scale * delta * math.sqrt(2.0 / math.pi), scale)
+    return [one(*each) for each in zip(costs.tolist(), values.tolist(), lows.tolist(), highs.tolist(), strict=True)]
 
 
-def _log_cdf(z: Floats, shape: float) -> Floats:
-    """Ln F(z) of the standard skew-normal, to full accuracy in both tails and for any shape."""
-    # Left of the mode the tail's own form; elsewhere F is large, and for α < 0 the mirrored law says how far from 1.
-    tail = (z < 0.0) & ((shape >= 0.0) | (-z + shape * _mills(shape * z) > 0.5))
-    result = np.empty_like(z)
-    result[tail] = _log_left_tail(z[tail], shape)
-    others = z[~tail]
-    result[~tail] = (
-        np.log(_cdf_at_positive(others, shape)) if shape >= 0.0 else np.log1p(-np.exp(_log_cdf(-others, -shape)))
-    )
-    return result
-
-
-def _log_left_tail(z: Floats, shape: float) -> Floats:
-    """Ln F(z) = g(z) + ln ∫_0^∞ exp(g(z−u) − g(z)) du, where g = ln 2 + ln φ + ln Φ(α·) increases up to z.
-
-    The integrand falls from 1; u = v / max(g′(z), ½) with v ∈ [0, 40].
-    """
-    start = z[:, None]
-    stretch = 1.0 / np.maximum(-start + shape * _mills(shape * start), 0.5)
-    u = stretch * 20.0 * (_NODES + 1.0)
-    falls = np.exp(start * u - u * u / 2.0 + _log_ndtr_change(shape * start, -shape * u, left=shape >= 0.0))
-    at_z = _LN2 + stats.norm.logpdf(z) + special.log_ndtr(shape * z)
-    return np.asarray(at_z + np.log(20.0 * stretch[:, 0] * (falls @ _WEIGHTS)))
-
-
-def _cdf_at_positive(z: Floats, shape: float) -> Floats:
-    """F(z) = arctan(1/α)/π + ∫_0^z 2φ(s)Φ(αs) ds for z, α ≥ 0; from s = 10/α on Φ(αs) is 1."""
-    bend = np.minimum(z, 10.0 / max(shape, 1.0))
-    s = bend[:, None] / 2.0 * (_NODES + 1.0)
-    curved = bend * ((stats.norm.pdf(s) * special.ndtr(shape * s)) @ _WEIGHTS)
-    straight = special.erf(z / _SQRT2) - special.erf(bend / _SQRT2)
-    return np.asarray(np.minimum(math.atan2(1.0, shape) / math.pi + curved + straight, 1.0))
-
-
-def _mills(t: Floats) -> Floats:
-    """φ(t) / Φ(t), also where both vanish."""
-    return np.asarray(math.sqrt(2.0 / math.pi) / special.erfcx(-t / _SQRT2))
-
-
-def _log_ndtr_change(t: Floats, by: Floats, *, left: bool) -> Floats:
-    """The change of ln Φ from t to t + by; on the left of 0 without the cancellation of two large numbers."""
-    if left:
-        return -t * by - by * by / 2.0 + np.log(special.erfcx(-(t + by) / _SQRT2) / special.erfcx(-t / _SQRT2))
-    return np.asarray(special.log_ndtr(t + by) - special.log_ndtr(t))
-
-
-def _standard_errors(law: SkewNormal, pool: Floats, costs: Floats) -> Floats:
-    """Standard error of `law.tail_bits(costs)` by the delta method, information from the outer product of scores."""
-    z = (pool - law.location) / law.scale
-    pull = _mills(law.shape * z)
-    scores = np.stack([z * pull, z - law.shape * pull, z * z - 1.0 - law.shape * z * pull], axis=1)
-    covariance = np.linalg.pinv(scores.T @ scores, rcond=1e-12, hermitian=True)
-    step = 1e-4 * np.array([1.0 + abs(law.shape), law.scale, 1.0])
-
-    def moved(shape: float, location: float, log_scale: float) -> Floats:
-        return SkewNormal(law.shape + shape, law.location + location, law.scale * math.exp(log_scale)).tail_bits(costs)
-
-    # Parameters: α, ξ/ω and ln ω, in the units of the scores.
-    gradient = np.stack(
-        [(moved(*(step * axis)) - moved(*(-step * axis))) / (2.0 * (step @ axis)) for axis in np.eye(3)], axis=1
-    ) * np.array([1.0, law.scale, 1.0])
-    return np.asarray(np.sqrt(np.maximum(np.einsum("ci,ij,cj->c", gradient, covariance, gradient), 0.0)))
-
-
-def _why_not_fitted(pool: Floats) -> str:
-    """Why no skew-normal can be fitted, or nothing."""
-    if pool.size < _FEWEST_TO_FIT:
-        return f"{pool.size} references, fewer than {_FEWEST_TO_FIT}"
-    if not np.all(np.isfinite(pool)):
-        return "infinite references"
-    distinct = np.unique(pool).size
-    if distinct < 3 or float(pool.std()) <= 1e-9 * float(np.abs(pool).max()):
-        return f"references of {distinct} distinct value{'s' if distinct > 1 else ''}"
-    return ""
+def _worth(hits: float) -> str:
+    if hits == 0:
+        return CENSORED
+    return RELIABLE if hits >= _HITS_RELIABLE else ROUGH if hits >= _HITS_ROUGH else INTERVAL_ONLY
 
 
 def _nothing(flag: str) -> Estimate:
-    return Estimate(math.nan, math.nan, math.nan, (flag,))
+    return Estimate(math.nan, math.nan, math.nan, (flag,), NO_ESTIMATE)
 
 
 def _error_rate(confidence: float) -> float:

@@ -1,165 +1,168 @@
-"""Measurement: model + tokenizer + texts → log-perplexities; model + tokenizer + canaries → exposures.
+"""Measurement: model + tokenizer + canaries → exposures. Which estimator, from which evidence.
 
-Chooses walk and estimator and joins their results to the canaries. No formula stands here, and nothing about trainers.
+Chooses and joins; no formula stands here, and nothing about trainers.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import exposures
-from .canaries import CanarySet
+from .canaries import Canary, CanarySet
+from .clock import Clock
 from .encoding import encode
-from .errors import DataError, is_int, shown
-from .exposures import CENSORED, Estimate, Floats
-from .files import write_json
+from .errors import DataError, FormatError, is_int, shown
+from .evidence import Evidence, Request
+from .exposures import Estimate
 from .formats import CanaryFormat
+from .language_model import Floats, LanguageModel, evaluating
+from .results import Exposure, ExposureReport
 from .scoring import log_perplexity
 
-# `auto` is the estimator that can be trusted at the least cost; with these walks that is the sampled one.
-_ESTIMATORS: Mapping[str, Callable[..., list[Estimate]]] = {
-    "auto": exposures.sampled,
-    "sampled": exposures.sampled,
-    "skewnorm": lambda costs, references, space_size, known: exposures.skewnorm(costs, references, space_size),
-}
+# `auto` counts a rank exactly where that takes so many prefixes at most for each reference that was scored: about as
+# much work again. Asked for by name, it may take more.
+_EXPANDED_PER_REFERENCE = 5
+_MOST_EXPANDED = 2_000_000
 
 
-@dataclass(frozen=True)
-class Exposure:
-    """One canary's exposure by one estimator.
+class _Estimators:
+    """What each estimator makes of the evidence for one format: an estimate for each canary, then for each twin."""
 
-    Args:
-        canary_id: the canary's `id`.
-        estimator: the estimator that was asked for.
-        value: exposure in bits, higher means better memorised; 1.4 on average for a canary never seen.
-        low: lower end of the 95 % interval.
-        high: upper end of the 95 % interval.
-        log_perplexity: of the canary, in bits, lower means better memorised.
-        num_references: random candidates that it was compared with.
-        flags: what a reader must know, such as `censored`: no reference was as likely, and only `low` is sure.
-    """
+    def __init__(self, evidence: Evidence, bootstrap: int, seed: int) -> None:
+        self._evidence = evidence
+        self._bootstrap = bootstrap
+        self._seed = seed
+        self._space = evidence.format.space_size
 
-    canary_id: str
-    estimator: str
-    value: float
-    low: float
-    high: float
-    log_perplexity: float
-    num_references: int
-    flags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Level:
-    """The canaries of one repetition level, summed up.
-
-    Args:
-        repetitions: copies of each canary in the training data.
-        values: median exposure in bits, by estimator.
-        censored: whether the `auto` median may be too low, because no reference was as likely as some canary in it.
-    """
-
-    repetitions: int
-    values: Mapping[str, float]
-    censored: bool
-
-
-@dataclass(frozen=True)
-class ExposureReport:
-    """What one look at a model found; iterating gives an `Exposure` for each canary and estimator.
-
-    Args:
-        exposures: of the canaries, canary by canary, estimators in the order asked for.
-        twins: the same for the fills that were drawn beside the canaries and left out.
-        canaries: the set that was measured.
-        references: for each format, the log-perplexities of the random candidates, in bits.
-        seconds: how long the look took.
-    """
-
-    exposures: tuple[Exposure, ...]
-    twins: tuple[Exposure, ...]
-    canaries: CanarySet
-    references: Mapping[CanaryFormat, Floats]
-    seconds: float
-
-    def __iter__(self) -> Iterator[Exposure]:
-        return iter(self.exposures)
-
-    def __len__(self) -> int:
-        return len(self.exposures)
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """One entry for each repetition level, ascending."""
-        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
-        levels = []
-        for copies in self.canaries.repetitions:
-            here = [each for each in self.exposures if repetitions[each.canary_id] == copies]
-            names = dict.fromkeys(each.estimator for each in here)
-            values = {name: _median([e.value for e in here if e.estimator == name]) for name in names}
-            lowest = min((e.value for e in here if CENSORED in e.flags), default=math.inf)
-            numbers = [e.value for e in here if e.estimator == "auto" and not math.isnan(e.value)]
-            # A median between two values has a part of the greater.
-            levels.append(Level(copies, values, bool(numbers) and lowest <= statistics.median_high(numbers)))
-        return tuple(levels)
-
-    def summary(self) -> dict[str, float]:
-        """Plain floats: exposure in bits by the `auto` estimator and by the skew-normal, and of the twins.
-
-        Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), the same three
-        with `exposure_skewnorm_`, `exposure_censored` (how many canaries were likelier than every reference, so that
-        the numbers before are too low for them), `exposure_twin_mean` and `exposure_seconds`. NaN where there is
-        nothing to say.
-        """
-        summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
-        for estimator, prefix in _SUMMARISED.items():
-            values = [e.value for e in self.exposures if e.estimator == estimator and not math.isnan(e.value)]
-            if values:
-                summary[f"{prefix}mean"], summary[f"{prefix}max"] = statistics.fmean(values), max(values)
-            for level in self.levels:
-                summary[f"{prefix}x{level.repetitions}"] = level.values.get(estimator, math.nan)
-        twins = [e.value for e in self.twins if e.estimator == "auto" and not math.isnan(e.value)]
-        summary["exposure_censored"] = float(
-            sum(CENSORED in each.flags for each in self.exposures if each.estimator == "auto")
-        )
-        summary["exposure_twin_mean"] = statistics.fmean(twins) if twins else math.nan
-        summary["exposure_seconds"] = self.seconds
-        return summary
-
-    def records(self) -> list[dict[str, Any]]:
-        """One plain dict for each exposure, twins included, ready for JSON; it never holds a canary's text."""
-        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
+    def exposures(self, estimator: str, canaries: Sequence[Canary]) -> list[Exposure]:
+        """Of the canaries, then of their twins."""
+        found = _NAMES[estimator](self)
+        costs = self._evidence.known_costs.tolist()
+        names = [canary.id for canary in canaries] * 2
         return [
-            {"role": role, "repetitions": repetitions[each.canary_id]}
-            | {name: _plain(value) for name, value in asdict(each).items()}
-            for role, group in (("canary", self.exposures), ("twin", self.twins))
-            for each in group
+            Exposure(
+                canary_id=name,
+                estimator=estimator,
+                value=estimate.value,
+                low=estimate.low,
+                high=estimate.high,
+                log_perplexity=cost,
+                num_references=self._looked_at(method),
+                flags=estimate.flags + self._collisions(),
+                status=estimate.status,
+                method=method,
+                reason=reason,
+                token_rows=self._work(method),
+                details=estimate.details,
+            )
+            for name, cost, (estimate, method, reason) in zip(names, costs, found, strict=True)
         ]
 
-    def save(self, path: str | Path) -> None:
-        """Write summary and records as JSON; NaN and infinity become null."""
-        write_json(path, self.as_json())
+    def sampled(self) -> list[tuple[Estimate, str, str]]:
+        evidence = self._evidence
+        estimates = exposures.sampled(
+            evidence.known_costs, evidence.references, self._space, known=evidence.known_costs
+        )
+        return [(estimate, "sampled", "") for estimate in estimates]
 
-    def as_json(self) -> dict[str, Any]:
-        """Summary and records as strict JSON takes them; NaN and infinity are None."""
-        summary = {name: _plain(value) for name, value in self.summary().items()}
-        return {"summary": summary, "exposures": self.records()}
+    def skewnorm(self) -> list[tuple[Estimate, str, str]]:
+        evidence = self._evidence
+        estimates = exposures.skewnorm(
+            evidence.known_costs, evidence.references, self._space, bootstrap=self._bootstrap, seed=self._seed
+        )
+        return [(estimate, "skewnorm", "") for estimate in estimates]
+
+    def importance(self) -> list[tuple[Estimate, str, str]]:
+        evidence = self._evidence
+        if evidence.why_no_tree:
+            return self._none("importance", evidence.why_no_tree)
+        if evidence.drawing is None:
+            return self._none("importance", "no time for draws")
+        estimates = exposures.importance(
+            evidence.drawing.known_costs,
+            evidence.drawing.draws,
+            self._space,
+            known=evidence.drawing.known_costs,
+            known_copies=evidence.known_copies,
+        )
+        return [(estimate, "importance", "") for estimate in estimates]
+
+    def exact(self) -> list[tuple[Estimate, str, str]]:
+        evidence = self._evidence
+        if evidence.is_complete:
+            return [(estimate, "exact", "") for estimate, *_ in self.sampled()]
+        if evidence.why_no_tree:
+            return self._none("exact", f"more candidates than were scored, and {evidence.why_no_tree}")
+        ranks = evidence.ranks(_MOST_EXPANDED)
+        nothing = self._none("exact", "too many candidates are as likely to count them all")
+        return [
+            (exposures.of_rank(ranks[number].rank, self._space, ties=ranks[number].ties), "exact", "")
+            if number in ranks
+            else none
+            for number, none in enumerate(nothing)
+        ]
+
+    def auto(self) -> list[tuple[Estimate, str, str]]:
+        """All of R, if it was scored; the references, where enough of them are as likely; otherwise a counted rank, if
+        counting is cheap, or what has more hits of references and draws.
+        """
+        evidence = self._evidence
+        found = [estimate for estimate, *_ in self.sampled()]
+        if evidence.is_complete:
+            return [(estimate, "exact", "all candidates were scored") for estimate in found]
+        by_references = [(estimate, "sampled", "enough references were as likely") for estimate in found]
+        if all(map(exposures.enough, found)):
+            return by_references
+        if evidence.why_no_tree or evidence.drawing is None:
+            reason = evidence.why_no_tree or "no time for draws"
+            return [(estimate, "sampled", reason) for estimate in found]
+        ranks = evidence.ranks(_EXPANDED_PER_REFERENCE * len(evidence.references))
+        chosen = []
+        for number, (sampled, drawn) in enumerate(zip(found, self.importance(), strict=True)):
+            if exposures.enough(sampled):
+                chosen.append(by_references[number])
+            elif number in ranks:
+                rank = ranks[number]
+                estimate = exposures.of_rank(rank.rank, self._space, ties=rank.ties)
+                chosen.append((estimate, "exact", f"{rank.rank:,} candidates are as likely: counted"))
+            else:
+                method, reason = exposures.prefer(sampled, drawn[0])
+                chosen.append((sampled if method == "sampled" else drawn[0], method, reason))
+        return chosen
+
+    def _none(self, method: str, reason: str) -> list[tuple[Estimate, str, str]]:
+        nothing = Estimate(math.nan, math.nan, math.nan, (reason,), exposures.NO_ESTIMATE)
+        return [(nothing, method, reason)] * len(self._evidence.known_costs)
+
+    def _looked_at(self, method: str) -> int:
+        evidence = self._evidence
+        if method == "importance":
+            return len(evidence.drawing.draws) if not evidence.why_no_tree and evidence.drawing else 0
+        return len(evidence.references)
+
+    def _work(self, method: str) -> int:
+        rows = self._evidence.token_rows
+        return rows["scored"] + (rows["drawn"] + rows["counted"]) * (method in ("importance", "exact"))
+
+    def _collisions(self) -> tuple[str, ...]:
+        """A flag where the tokenizer encodes fills alike; known only once there is a tree."""
+        evidence = self._evidence
+        if "tree" in vars(evidence) and evidence.tree.collisions:
+            return (f"collisions: {shown(evidence.tree.space_size)} different encodings",)
+        return ()
 
 
-_SUMMARISED = {"auto": "exposure_", "skewnorm": "exposure_skewnorm_"}
-
-
-def summary_keys(canaries: CanarySet) -> list[str]:
-    """The keys of `ExposureReport.summary()`, which depend on the repetition levels alone."""
-    parts = ["mean", "max", *(f"x{copies}" for copies in canaries.repetitions)]
-    keys = [prefix + part for prefix in _SUMMARISED.values() for part in parts]
-    return [*keys, "exposure_censored", "exposure_twin_mean", "exposure_seconds"]
+# `auto` never takes the skew-normal: its interval knows nothing of how wrong the law may be.
+_NAMES: Mapping[str, Callable[[_Estimators], list[tuple[Estimate, str, str]]]] = {
+    "auto": _Estimators.auto,
+    "sampled": _Estimators.sampled,
+    "skewnorm": _Estimators.skewnorm,
+    "importance": _Estimators.importance,
+    "exact": _Estimators.exact,
+}
 
 
 def measure_exposure(
@@ -169,40 +172,54 @@ def measure_exposure(
     *,
     estimators: Sequence[str] = ("auto", "skewnorm"),
     num_references: int = 10_000,
+    num_draws: int = 4_000,
+    bootstrap: int = 200,
     seed: int = 0,
     context: str | None = None,
     end: bool = False,
     batch_size: int | None = None,
     max_memory: int | None = None,
+    max_seconds: float | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> ExposureReport:
     """The exposure of every canary and twin under a model (§4).
 
     For each format the canaries, their twins and `num_references` random other fills are scored in one walk; all
     canaries of a format share the references. Where the format has no more fills than that, all are scored and the
-    result is exact. The model's mode and every random state are left as they were.
+    result is exact. Where too few references are as likely as some canary, `num_draws` fills are drawn from the model
+    at several temperatures, once for all canaries of the format. The model's mode and every random state are left as
+    they were. Under `accelerate launch` all processes must call this together; each does a share.
 
     Args:
-        model: a causal language model.
+        model: a causal language model, or an encoder-decoder; for the latter the formats have a `source`.
         tokenizer: its tokenizer.
         canaries: the set that was injected.
-        estimators: `sampled` (Theorem 1, exact interval), `skewnorm` (§4.2, by extrapolation), or `auto`: the one to
-            rely on, at present `sampled`.
+        estimators: `auto`: the one to rely on for each canary, and the reason; `exact`: Definition 4, where all of R
+            can be scored or the rank counted; `sampled`: Theorem 1, exact interval; `importance`: from the draws;
+            `skewnorm`: §4.2, by extrapolation. `auto` never takes the last one.
         num_references: random candidates of each format.
-        seed: draws the references; the same seed gives the same ones.
+        num_draws: fills to draw from the model, of each format, if they are needed.
+        bootstrap: how many samples the skew-normal is fitted to for its interval and the test of its fit; 0 takes the
+            delta method and a table, which is quicker.
+        seed: draws the references and the fills; the same seed gives the same ones.
         context: text before each canary; conditioned on, not summed.
         end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
         batch_size: rows of one forward pass; None lets the memory decide.
         max_memory: bytes that logits and states may take, as in `log_perplexity`; None is 1 GiB.
+        max_seconds: what it may take: the samples shrink, and the intervals widen. The canaries, their twins and a few
+            references of each format are scored in any case.
         progress: called with the number of texts scored since the last call.
 
     Returns:
         A report; iterating gives an `Exposure` in bits (higher means better memorised) for each canary and estimator,
-        in order. `.twins` has those of the fills left out, `.summary()` plain floats, `.save(path)` writes JSON.
+        in order. `.levels` has the medians, `.twins` and `.control` the fills left out, `.queries_to_extract()` what
+        it takes to draw a canary from the model, `.summary()` plain floats; `.save(path)` writes JSON, and `print`
+        shows a table.
 
     Raises:
-        DataError: an unknown estimator, no canaries, a number of references below 1.
-        FormatError: a format some candidates of which are prefixes of others.
+        DataError: an unknown estimator, no canaries, a number that is out of range.
+        FormatError: a format some candidates of which are prefixes of others; one without a source for an
+            encoder-decoder.
         ModelError: what `log_perplexity` raises.
 
     Example:
@@ -216,33 +233,44 @@ def measure_exposure(
         ['f0-x1-0', 'f0-x4-0', 'f0-x16-0']
     """
     started = time.monotonic()
-    check_request(canaries, num_references, estimators, end=end)
-    options: dict[str, Any] = {"context": context, "end": end, "batch_size": batch_size, "max_memory": max_memory}
+    check_request(
+        canaries,
+        num_references,
+        estimators,
+        num_draws=num_draws,
+        bootstrap=bootstrap,
+        max_seconds=max_seconds,
+        end=end,
+    )
+    request = Request(num_references, num_draws, seed, context, end, progress)
     found: dict[tuple[str, str], list[Exposure]] = {}
     references: dict[CanaryFormat, Floats] = {}
-    for format in canaries.formats:
-        group = [canary for canary in canaries if canary.format == format]
-        fills = [canary.fill for canary in group] + [canary.twin for canary in group]
-        count = min(num_references, format.space_size - len(fills))
-        # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
-        fills += format.sample(count, f"references {seed}", exclude=fills)
-        texts = [format.render(fill) for fill in fills]
-        costs = log_perplexity(model, tokenizer, texts, progress=progress, **options)
-        known, references[format] = costs[: 2 * len(group)], costs[2 * len(group) :]
-        for estimator in estimators:
-            estimates = _ESTIMATORS[estimator](known, references[format], format.space_size, known=known)
-            both = [
-                Exposure(canary.id, estimator, e.value, e.low, e.high, float(cost), count, e.flags)
-                for canary, e, cost in zip(group + group, estimates, known, strict=True)
-            ]
-            for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
-                found.setdefault((role, each.canary_id), []).append(each)
+    fill_bits: dict[str, float] = {}
+    token_rows = 0
+    clock = Clock(max_seconds)
+    with evaluating(model) as bare:
+        language_model = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
+        _check_sources(language_model, canaries)
+        for number, format in enumerate(canaries.formats):
+            group = [canary for canary in canaries if canary.format == format]
+            share = clock.part(1.0 / (len(canaries.formats) - number))
+            evidence = Evidence(language_model, tokenizer, group, request, share)
+            references[format] = evidence.references
+            fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
+            by = _Estimators(evidence, bootstrap, seed)
+            for estimator in estimators:
+                both = by.exposures(estimator, group)
+                for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
+                    found.setdefault((role, each.canary_id), []).append(each)
+            token_rows += sum(evidence.token_rows.values())
     return ExposureReport(
         exposures=tuple(each for canary in canaries for each in found["canary", canary.id]),
         twins=tuple(each for canary in canaries for each in found["twin", canary.id]),
         canaries=canaries,
         references=references,
         seconds=time.monotonic() - started,
+        fill_bits={canary.id: fill_bits[canary.id] for canary in canaries},
+        token_rows=token_rows,
     )
 
 
@@ -252,20 +280,31 @@ def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context
     Raises:
         ModelError: what `log_perplexity` raises.
     """
+    with evaluating(model) as bare:
+        language_model = LanguageModel(bare)
+        _check_sources(language_model, canaries)
     for format in canaries.formats:
-        covering = format.covering_candidates()
-        encode(tokenizer, covering, context=context)
-        texts = [text for canary in canaries if canary.format == format for text in (canary.text, canary.twin_text)]
-        log_perplexity(model, tokenizer, texts + covering[:16], context=context)
+        encode(tokenizer, format.covering_candidates(), context=context, target=format.source is not None)
+        fills = [fill for canary in canaries if canary.format == format for fill in (canary.fill, canary.twin)]
+        fills += format.sample(min(16, format.space_size), "check")
+        sources = [format.render_source(fill) or "" for fill in fills] if format.source is not None else None
+        log_perplexity(model, tokenizer, [format.render(fill) for fill in fills], sources=sources, context=context)
 
 
 def check_request(
-    canaries: CanarySet, num_references: int, estimators: Sequence[str] = ("auto",), *, end: bool = False
+    canaries: CanarySet,
+    num_references: int,
+    estimators: Sequence[str] = ("auto",),
+    *,
+    num_draws: int = 1,
+    bootstrap: int = 0,
+    max_seconds: float | None = None,
+    end: bool = False,
 ) -> None:
     """Refuse what cannot be measured on any model.
 
     Raises:
-        DataError: an unknown estimator, no canaries, a number of references below 1.
+        DataError: an unknown estimator, no canaries, a number that is out of range.
         FormatError: a format some candidates of which are prefixes of others.
     """
     if len(canaries) == 0:
@@ -273,24 +312,33 @@ def check_request(
     for format in canaries.formats:
         if not end:
             format.check_prefix_free()
-    unknown = [name for name in estimators if name not in _ESTIMATORS]
+    unknown = [] if isinstance(estimators, str) else [name for name in estimators if name not in _NAMES]
     if isinstance(estimators, str) or unknown or not estimators:
         raise DataError(
             "estimators",
-            f"a list of some of {', '.join(_ESTIMATORS)}",
+            f"a list of some of {', '.join(_NAMES)}",
             shown(estimators),
             'Give the names in a list, such as ["auto", "skewnorm"].',
         )
-    if not is_int(num_references) or num_references < 1:
-        raise DataError("num_references", "a whole number, 1 or more", shown(num_references), "Leave it at 10000.")
+    for argument, number, least in (
+        ("num_references", num_references, 1),
+        ("num_draws", num_draws, 1),
+        ("bootstrap", bootstrap, 0),
+    ):
+        if not is_int(number) or number < least:
+            raise DataError(argument, f"a whole number, {least} or more", shown(number), "Leave it out.")
+    if max_seconds is not None and not (isinstance(max_seconds, (int, float)) and max_seconds > 0):
+        raise DataError("max_seconds", "a number of seconds, above 0", shown(max_seconds), "Leave it out.")
 
 
-def _median(values: list[float]) -> float:
-    numbers = [value for value in values if not math.isnan(value)]
-    return statistics.median(numbers) if numbers else math.nan
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return list(value) if isinstance(value, tuple) else value
+def _check_sources(language_model: LanguageModel, canaries: CanarySet) -> None:
+    for format in canaries.formats:
+        if language_model.is_encoder_decoder != (format.source is not None):
+            raise FormatError(
+                "canaries",
+                "formats with a source: the model is an encoder-decoder"
+                if language_model.is_encoder_decoder
+                else "formats without a source: the model is causal and reads none",
+                f"{shown(format.template)} {'with' if format.source is not None else 'without'} one",
+                'CanaryFormat("... {digit:4}", source="... {digit:4}") says what is translated.',
+            )

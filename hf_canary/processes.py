@@ -35,16 +35,19 @@ def _state() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
-def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None]) -> Floats:
+def shared(
+    count: int, work: Callable[[Ints], Floats], idle: Callable[[], None], *, width: tuple[int, ...] = ()
+) -> Floats:
     """What `work` says of the numbers below `count`, of which it is asked for a contiguous share in each process.
 
     Args:
         count: of numbers.
-        work: (n,) numbers → (n,) floats.
+        work: (n,) numbers → (n, *width) floats.
         idle: called after a process's own work, also after an error.
+        width: the shape of what is said of one number.
 
     Returns:
-        (count,) floats, the same in every process.
+        (count, *width) floats, the same in every process.
 
     Raises:
         ModelError: the work failed in another process; in that one, its own error.
@@ -55,7 +58,7 @@ def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None])
     state = _state()
     share = -(-count // processes)
     mine = np.arange(state.process_index * share, min(count, (state.process_index + 1) * share))
-    padded = np.full(share, np.nan)
+    padded = np.full((share, *width), np.nan)
     error: Exception | None = None
     try:
         if len(mine):
@@ -67,8 +70,8 @@ def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None])
     except Exception as failed:
         error = error or failed
     # The last number says how it went; all processes read it before any raises, so that none waits for another.
-    sent = torch.tensor([*padded, 0.0 if error is None else 1.0], dtype=torch.float64)
-    received = gather(sent.to(_wire(state.device))).cpu().numpy().reshape(processes, share + 1)
+    sent = torch.tensor([*padded.ravel(), 0.0 if error is None else 1.0], dtype=torch.float64)
+    received = gather(sent.to(_wire(state.device))).cpu().numpy().reshape(processes, padded.size + 1)
     if error is not None:
         raise error
     if received[:, -1].any():
@@ -78,7 +81,14 @@ def shared(count: int, work: Callable[[Ints], Floats], idle: Callable[[], None])
             f"an error in process {int(received[:, -1].argmax())}",
             "See what that process printed.",
         )
-    return np.asarray(received[:, :-1].reshape(-1)[:count])
+    return np.asarray(received[:, :-1].reshape(-1, *width)[:count])
+
+
+def summed(number: float) -> float:
+    """The sum of each process's number, the same in every process; so that all decide alike."""
+    if num_processes() == 1:
+        return number
+    return float(reduce(torch.tensor([number], dtype=torch.float64, device=_wire(_state().device)), "sum").item())
 
 
 def _wire(device: torch.device) -> torch.device:
@@ -116,8 +126,7 @@ class Lockstep:
             call()
 
     def _round(self, working: int) -> int:
-        state = _state()
-        return int(reduce(torch.tensor([float(working)], device=_wire(state.device)), "sum").item())
+        return int(summed(float(working)))
 
 
 def is_sharded(model: Any) -> bool:

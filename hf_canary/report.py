@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import CanaryError, DataError
-from .exposures import CENSORED, SkewNormal
+from .exposures import CENSORED
 from .files import replacing
 from .formats import CanaryFormat
-from .measure import Exposure, ExposureReport
+from .results import Exposure, ExposureReport
+from .skew_normal import SkewNormal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -72,25 +72,43 @@ def log_perplexity(
         >>> log_perplexity(model, tokenizer, ["to be", "not to be"]).shape
         (2,)
     """
-    texts = _checked_texts("texts", texts)
     with evaluating(model) as bare:
         language_model = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
-        language_model.check_source(sources is not None)
-        if sources is not None:
-            sources = _checked_texts("sources", sources)
-            if len(sources) != len(texts):
-                raise DataError("sources", f"{len(texts)}, one for each text", f"{len(sources)}", "Pair them up.")
-        if not texts:
-            return np.empty(0)
-        encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
-        conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
-        _check_lengths(language_model, encoding.sequences, conditioned)
-        read: list[tuple[int, ...] | None] = [None] * len(texts)
-        if sources is not None:
-            source_ids = token_ids(tokenizer, sources, special=True)
-            _check_longest(language_model, source_ids, "sources")
-            read = [tuple(ids) for ids in source_ids]
-        return _Job(language_model, texts, encoding.sequences, read, conditioned).run(progress)
+        return score_texts(language_model, tokenizer, texts, sources, context=context, end=end, progress=progress)
+
+
+def score_texts(
+    language_model: LanguageModel,
+    tokenizer: Any,
+    texts: Sequence[str],
+    sources: Sequence[str] | None = None,
+    *,
+    context: str | None = None,
+    end: bool = False,
+    unsummed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> Floats:
+    """What `log_perplexity` says, of a model that is being evaluated already.
+
+    The first `unsummed` tokens of each text are not summed, if they are more than condition anyway.
+    """
+    texts = _checked_texts("texts", texts)
+    language_model.check_source(sources is not None)
+    if sources is not None:
+        sources = _checked_texts("sources", sources)
+        if len(sources) != len(texts):
+            raise DataError("sources", f"{len(texts)}, one for each text", f"{len(sources)}", "Pair them up.")
+    if not texts:
+        return np.empty(0)
+    encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
+    conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
+    _check_lengths(language_model, encoding.sequences, conditioned)
+    read: list[tuple[int, ...] | None] = [None] * len(texts)
+    if sources is not None:
+        source_ids = token_ids(tokenizer, sources, special=True)
+        _check_longest(language_model, source_ids, "sources")
+        read = [tuple(ids) for ids in source_ids]
+    return _Job(language_model, texts, encoding.sequences, read, max(conditioned, unsummed)).run(progress)
 
 
 def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:

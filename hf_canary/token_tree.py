@@ -8,6 +8,7 @@ character after the prompt is one token, nobody needs to be asked. This file kno
 from __future__ import annotations
 
 import logging
+import math
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,6 +77,7 @@ class TokenTree:
         tokenizer: any.
         context: text before the canary.
         end: an id that follows every candidate, as its last token.
+        target: whether the candidates are what a decoder writes, encoded with `text_target=`.
 
     Attributes:
         prompt: token ids that all leaves share, special tokens and context first; each leaf has at least one more.
@@ -89,7 +91,13 @@ class TokenTree:
     """
 
     def __init__(
-        self, format: CanaryFormat, tokenizer: Any, *, context: str | None = None, end: int | None = None
+        self,
+        format: CanaryFormat,
+        tokenizer: Any,
+        *,
+        context: str | None = None,
+        end: int | None = None,
+        target: bool = False,
     ) -> None:
         if end is None:
             format.check_prefix_free()
@@ -97,10 +105,12 @@ class TokenTree:
         self._tokenizer = tokenizer
         self._context = context or ""
         self._end = end
-        self._ahead = len(token_ids(tokenizer, [context])[0]) if context else 0
+        self._target = target
+        self._ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
         self._vocabulary = vocabulary_of(tokenizer)
         characters = {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
         self._surfaces, lead = self._vocabulary.surfaces(tokenizer, characters)
+        self._check_dropped({character for character, written in self._surfaces.items() if () in written})
         self._units = FormatUnits(format, self._surfaces)
         self._trie = self._vocabulary.trie
         self._is_plain = False
@@ -170,14 +180,49 @@ class TokenTree:
             ModelError: one differs.
         """
         texts = [self.text(path) for path in paths]
-        behind = [] if self._end is None else [self._end]
-        encoding = encode(self._tokenizer, texts, context=self._context)
-        for text, path, ids in zip(texts, paths, encoding.sequences, strict=True):
-            if ids + behind != [*self.prompt, *path]:
+        for text, path, given in zip(texts, paths, self.paths(texts), strict=True):
+            if given != tuple(path):
                 raise _unlike(text)
+
+    def paths(self, texts: Sequence[str]) -> list[Path]:
+        """The tokens after the prompt of each of these candidates, as the tokenizer encodes them.
+
+        Raises:
+            ModelError: what stands before is not the prompt.
+        """
+        behind = [] if self._end is None else [self._end]
+        encoding = encode(self._tokenizer, texts, context=self._context, target=self._target)
+        shared = len(self.prompt)
+        for text, ids in zip(texts, encoding.sequences, strict=True):
+            if ids[:shared] != self.prompt:
+                raise _unlike(text)
+        return [(*ids[shared:], *behind) for ids in encoding.sequences]
+
+    def copies(self, fill: int) -> int:
+        """How many fills have the encoding of this one, itself included; 1 unless there are `collisions`."""
+        if not self.collisions:
+            return 1
+        entries = zip(self.format.holes, self.format.entries(fill), strict=True)
+        return math.prod(
+            sum(self._written(other) == self._written(entry) for other in hole.space)
+            for hole, entry in entries
+            if not hole.is_check_digit
+        )
 
     def _written(self, text: str) -> Units:
         return tuple(unit for character in text for unit in self._surfaces[character][0])
+
+    def _check_dropped(self, characters: set[str]) -> None:
+        """Refuse candidates that differ in characters alone of which the tokenizer writes nothing, as WordPiece of
+        spaces: such a character may still decide where a word begins, and nobody could tell which candidate it was.
+        """
+        if characters and self.format.is_ambiguous_without(characters):
+            raise ModelError(
+                "tokenizer",
+                f"one that writes what tells the candidates of {shown(self.format.template)} apart",
+                f"one that writes nothing for {', '.join(map(shown, sorted(characters)))}",
+                "Leave such characters out of the entries that differ in them.",
+            )
 
     def _check_candidates(self, start: Readings) -> tuple[list[int], int]:
         """Follow encodings of some candidates through their units, which finds what the tokenizer does otherwise.
@@ -188,7 +233,7 @@ class TokenTree:
         format = self.format
         texts = format.covering_candidates()[: 4 * _CHECKED]
         texts += [format.render(fill) for fill in format.sample(min(_CHECKED, format.space_size), "check")]
-        encoding = encode(self._tokenizer, texts, context=self._context)
+        encoding = encode(self._tokenizer, texts, context=self._context, target=self._target)
         prefixes: dict[Path, str] = {}
         for text, sequence in zip(texts, encoding.sequences, strict=True):
             readings, path = start, tuple(sequence[encoding.conditioned :])
@@ -357,12 +402,21 @@ class TokenTree:
         if not texts:
             return []
         whole = [self._context + text for text in texts]
-        encoded = self._tokenizer(whole, add_special_tokens=False, return_attention_mask=False)
+        side = {"text_target": whole} if self._target else {"text": whole}
+        encoded = self._tokenizer(**side, add_special_tokens=False, return_attention_mask=False)
         fast = encoded.encodings
         return [
             _Answer(tuple(ids[self._ahead :]), None if fast is None else fast[row].word_ids[self._ahead :])
             for row, ids in enumerate(encoded["input_ids"])
         ]
+
+
+def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:
+    """(n_paths, depth) tokens, -1 behind the end of each."""
+    tokens = np.full((len(paths), depth), -1, dtype=np.int64)
+    for row, path in zip(tokens, paths, strict=True):
+        row[: len(path)] = path
+    return tokens
 
 
 def _only_single(trie: Trie, units: Iterable[str]) -> bool:

@@ -20,7 +20,7 @@ import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, measure_exposure
 from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import CanaryError, DataError, ModelError
-from hf_canary.measure import summary_keys
+from hf_canary.results import summary_keys
 
 # The test machine has no accelerator to pin memory for, and says so when a loader is made.
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")

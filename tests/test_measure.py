@@ -10,7 +10,8 @@ import torch
 from hf_canary import CanaryFormat, CanarySet, log_perplexity, measure_exposure
 from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
 from hf_canary.exposures import CENSORED
-from hf_canary.measure import Exposure, ExposureReport, check_measurable, summary_keys
+from hf_canary.measure import check_measurable
+from hf_canary.results import Exposure, ExposureReport, summary_keys
 from tests import oracles
 
 

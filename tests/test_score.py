@@ -119,7 +119,7 @@ def test_all_leaves_of_a_tree_cost_what_their_texts_cost(model, tokenizer, monke
         monkeypatch.setattr(language_model.Session, "packs", property(lambda session: False))
     with evaluating(model):
         session = LanguageModel(model, batch_size=7).session(tree.prompt, tree.depth)
-        found = list(score_leaves(session, tree, tree.conditioned))
+        found = list(score_leaves(session, tree))
     costs = {
         tree.text([token for token in path if token >= 0]): cost
         for batch in found
@@ -127,7 +127,8 @@ def test_all_leaves_of_a_tree_cost_what_their_texts_cost(model, tokenizer, monke
     }
     assert sum(len(batch.costs) for batch in found) == len(costs) == format.space_size
     expected = log_perplexity(model, tokenizer, list(costs), context="the ")
-    np.testing.assert_allclose(list(costs.values()), expected, atol=1e-3)
+    shared = session.prompt_bits[tree.conditioned :].sum()
+    np.testing.assert_allclose(shared + list(costs.values()), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_a_million_fills_cost_a_hundred_thousand_token_rows(tokenizer, monkeypat
     with evaluating(model):
         view = LanguageModel(model)
         session = view.session(tree.prompt, tree.depth)
-        count = sum(len(batch.costs) for batch in score_leaves(session, tree, tree.conditioned))
+        count = sum(len(batch.costs) for batch in score_leaves(session, tree))
     assert count == 10**6
     assert view.token_rows <= most + len(tree.prompt)
 
@@ -247,7 +248,7 @@ def test_leaves_that_go_on_are_listed_in_order(tokenizer):
     for name in ("lstm", "gpt2"):
         model = oracles.small_model(name, len(tokenizer))
         with evaluating(model):
-            found = list(score_leaves(LanguageModel(model).session([2, 6], 3), Both(), 2))
+            found = list(score_leaves(LanguageModel(model).session([2, 6], 3), Both()))
         costs = {
             tuple(token for token in path if token >= 0): cost
             for batch in found

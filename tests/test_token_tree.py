@@ -339,3 +339,14 @@ def test_special_tokens_before_condition_and_those_behind_are_left_out():
     behind = encode(tokenizer, ["abc"])
     assert behind.conditioned == 0
     assert len(behind.sequences[0]) == 3
+
+
+@pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "]])
+def test_candidates_that_differ_in_what_is_not_written_are_refused(words):
+    """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`."""
+    tokenizer = trained("wordpiece", ["ab1l' 0123456789.-"] * 2)
+    with pytest.raises(ModelError, match="writes nothing for ' '"):
+        TokenTree(CanaryFormat("a{u}b{u} 1", spaces={"u": words}), tokenizer)
+    apart = TokenTree(CanaryFormat("a{u}b", spaces={"u": ["1 ", " 2"]}), tokenizer)
+    expected = encode(tokenizer, ["a1 b", "a 2b"]).sequences
+    assert sorted([*apart.prompt, *path] for path in leaves(apart)) == sorted(expected)

@@ -1,0 +1,234 @@
+"""What a model says of one format: costs of canaries, twins and references, draws from the ladder, counted ranks.
+
+Each kind is made once, when an estimator asks for it, and serves every canary and twin of the format; within a limit
+of time the samples shrink. Knows no estimator's formula.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .canaries import Canary
+from .clock import Clock, agreed
+from .drawing import Drawing, draw
+from .encoding import encode, end_token, token_ids
+from .errors import ModelError
+from .ladder import Floats, Ints
+from .language_model import LanguageModel, Session
+from .processes import summed
+from .ranking import Rank, count_ranks
+from .scoring import score_texts
+from .token_tree import TokenTree
+
+# With a limit of time, so many references show how long one takes.
+_FIRST_BLOCK = 256
+_TO_COMPARE = 256
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a format is looked at.
+
+    Args:
+        num_references: random candidates that are scored.
+        num_draws: fills that are drawn from the ladder.
+        seed: of both.
+        context: text before each candidate.
+        end: whether the end token is summed.
+        progress: called with the number of texts scored since the last call.
+    """
+
+    num_references: int
+    num_draws: int
+    seed: int
+    context: str | None
+    end: bool
+    progress: Callable[[int], object] | None = None
+
+
+class Evidence:
+    """What a model says of one format.
+
+    Args:
+        language_model: the model, in evaluation.
+        tokenizer: its tokenizer.
+        canaries: of one format.
+        request: how to look.
+        clock: how long it may take.
+
+    Attributes:
+        format: the format.
+        known_costs: (2 n_canaries,) bits of the canaries, then of their twins.
+        references: (n_references,) bits of random other candidates, all different.
+        token_rows: how many tokens were fed to the model, by what for: `scored`, `drawn`, `counted`.
+    """
+
+    def __init__(
+        self, language_model: LanguageModel, tokenizer: Any, canaries: Sequence[Canary], request: Request, clock: Clock
+    ) -> None:
+        self._language_model, self._tokenizer, self._request, self._clock = language_model, tokenizer, request, clock
+        self.format = canaries[0].format
+        self._fills = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
+        self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
+        began = time.monotonic()
+        self.known_costs, self.references = self._metered("scored", self._score)
+        self._seconds_a_row = agreed(time.monotonic() - began) / max(1, self.token_rows["scored"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every candidate has been scored."""
+        return len(self._fills) + len(self.references) == self.format.space_size
+
+    @cached_property
+    def fill_bits(self) -> Floats:
+        """(2 n_canaries,) of each cost the part from where candidates differ on: what a guesser must guess."""
+        texts = self.format.covering_candidates()[:_TO_COMPARE] + [self.format.render(fill) for fill in self._fills]
+        encoding = encode(
+            self._tokenizer,
+            texts,
+            context=self._request.context,
+            target=self._language_model.is_encoder_decoder,
+            end=self._request.end,
+        )
+        shared = encoding.shared
+        # Where all is shared, the last token must still be read from something.
+        return self._scored(self._fills, unsummed=min(shared, min(map(len, encoding.sequences)) - 1))
+
+    @cached_property
+    def why_no_tree(self) -> str:
+        """Why the fills cannot be walked as one tree; empty where they can."""
+        if self.format.source_varies:
+            return "each fill has a source of its own"
+        try:
+            _ = self.tree
+        except ModelError as error:
+            return f"the tokenizer's encodings cannot be followed ({error})"
+        return ""
+
+    @cached_property
+    def tree(self) -> TokenTree:
+        """The tree of the format's encodings.
+
+        Raises:
+            ModelError: the tokenizer's encodings cannot be followed.
+        """
+        return TokenTree(
+            self.format,
+            self._tokenizer,
+            context=self._request.context,
+            end=end_token(self._tokenizer) if self._request.end else None,
+            target=self._language_model.is_encoder_decoder,
+        )
+
+    @cached_property
+    def drawing(self) -> Drawing | None:
+        """Draws from the ladder; None where there is no time for enough of them."""
+        count = self._request.num_draws
+        if self._clock.is_limited:
+            count = int(min(count, self._clock.fits(self._seconds_a_row * self.tree.depth)))
+        if count < 1:
+            return None
+
+        def drawn() -> Drawing | None:
+            return draw(
+                self._language_model,
+                self._started,
+                self.tree,
+                self._fills,
+                count,
+                seed=self._request.seed,
+                clock=self._clock,
+            )
+
+        return self._metered("drawn", drawn)
+
+    @cached_property
+    def known_copies(self) -> Ints:
+        """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
+        paths = self.tree.paths([self.format.render(fill) for fill in self._fills])
+        return np.array(
+            [
+                self.tree.copies(fill) if paths.index(path) == number else 0
+                for number, (fill, path) in enumerate(zip(self._fills, paths, strict=True))
+            ],
+            dtype=np.int64,
+        )
+
+    def ranks(self, max_expanded: float) -> dict[int, Rank]:
+        """Exact ranks, by number among canaries and twins, of those that can be counted by so much work.
+
+        The work is foreseen from the draws. It is done by one walk, up to the costliest of them.
+        """
+        drawing = self.drawing
+        if drawing is None:
+            return {}
+        if self._clock.is_limited:
+            max_expanded = min(max_expanded, self._clock.fits(self._seconds_a_row))
+        costs = drawing.known_costs
+        numbers = np.flatnonzero(np.isfinite(costs))
+        # What is foreseen may be too little by a third.
+        within = [n for n in numbers.tolist() if 1.5 * drawing.expected_expansions(float(costs[n])) <= max_expanded]
+        if not within:
+            return {}
+
+        def counted() -> list[Rank] | None:
+            return count_ranks(
+                self._language_model,
+                self._started,
+                self.tree,
+                [self._fills[number] for number in within],
+                float(costs[within].max()),
+                max_expanded=max_expanded,
+            )
+
+        ranks = self._metered("counted", counted)
+        return dict(zip(within, ranks, strict=True)) if ranks else {}
+
+    def _score(self) -> tuple[Floats, Floats]:
+        """Canaries and twins with the first of the references, then as many of the others as there is time for."""
+        request, known = self._request, len(self._fills)
+        count = min(request.num_references, self.format.space_size - known)
+        # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
+        fills = self._fills + self.format.sample(count, f"references {request.seed}", exclude=self._fills)
+        costs = [self._scored(fills[block]) for block in self._clock.part(0.5).blocks(len(fills), known + _FIRST_BLOCK)]
+        all_costs = np.concatenate(costs)
+        return all_costs[:known], all_costs[known:]
+
+    def _scored(self, fills: Sequence[int], *, unsummed: int = 0) -> Floats:
+        texts = [self.format.render(fill) for fill in fills]
+        sources = [self.format.render_source(fill) or "" for fill in fills] if self.format.source is not None else None
+        request = self._request
+        return score_texts(
+            self._language_model,
+            self._tokenizer,
+            texts,
+            sources,
+            context=request.context,
+            end=request.end,
+            unsummed=unsummed,
+            progress=None if unsummed else request.progress,
+        )
+
+    @cached_property
+    def _session(self) -> Session:
+        source = None
+        if self.format.source is not None:
+            source = token_ids(self._tokenizer, [self.format.render_source(self._fills[0]) or ""], special=True)[0]
+        return self._language_model.session(self.tree.prompt, self.tree.depth, source=source)
+
+    def _started(self) -> Session:
+        return self._session
+
+    def _metered(self, purpose: str, work: Callable[[], Found]) -> Found:
+        before = self._language_model.token_rows
+        result = work()
+        self.token_rows[purpose] += int(summed(self._language_model.token_rows - before))
+        return result

@@ -1,0 +1,301 @@
+"""What a measurement found: exposures, repetition levels, the control, and what they come to. Plain data.
+
+Sums up what it is given and estimates nothing. Knows no model and no walk.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from .canaries import CanarySet
+from .errors import DataError, shown
+from .exposures import CENSORED, Floats
+from .files import write_json
+from .formats import CanaryFormat
+
+NEVER_SEEN = 1.0 / math.log(2.0)
+"""The mean exposure, in bits, of a canary that the model never saw: its rank is uniform."""
+
+_CONFIDENCE = 0.95
+_LOG_QUERIES_EXACT = 50.0
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One canary's exposure by one estimator.
+
+    Args:
+        canary_id: the canary's `id`.
+        estimator: the estimator that was asked for.
+        value: exposure in bits, higher means better memorised; 1.4 on average for a canary never seen.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+        log_perplexity: of the canary, in bits, lower means better memorised.
+        num_references: how many candidates the estimate rests on: references, draws, or all of R.
+        flags: what a reader must know, such as `censored`: no reference was as likely, and only `low` is sure.
+        status: what it is worth, in a word: `exact`, `reliable`, `rough`, `interval only`, `censored`, `extrapolated`,
+            `no estimate`.
+        method: the estimator that the number comes from; another than `estimator` only for `auto`.
+        reason: why `auto` took it, in words.
+        token_rows: tokens that were fed to the model for it, and for all canaries of the format together.
+        details: the numbers that it rests on, such as how many references were as likely.
+    """
+
+    canary_id: str
+    estimator: str
+    value: float
+    low: float
+    high: float
+    log_perplexity: float
+    num_references: int
+    flags: tuple[str, ...]
+    status: str = ""
+    method: str = ""
+    reason: str = ""
+    token_rows: int = 0
+    details: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Level:
+    """The canaries of one repetition level, summed up.
+
+    Args:
+        repetitions: copies inserted of each.
+        values: median exposure in bits, by estimator.
+        censored: whether the `auto` median may be too low, because no candidate was as likely as some canary in it.
+        low: lower end of the interval of the `auto` median, from the order of the canaries' own intervals: it says how
+            far canaries inserted so often differ, and nothing of other trainings.
+        high: upper end.
+        confidence: of that interval: 95 % if there are six canaries and more, and what fewer can give.
+    """
+
+    repetitions: int
+    values: Mapping[str, float]
+    censored: bool
+    low: float = math.nan
+    high: float = math.nan
+    confidence: float = 0.0
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the twins say, which were drawn beside the canaries and left out.
+
+    Args:
+        mean: their mean exposure in bits by `auto`; 1.44 is to be expected.
+        p_value: how often twins never seen would have exposures so far from what is to be expected (Kolmogorov and
+            Smirnov, against P[exposure ≥ e] = 2^−e); small where something is wrong with them.
+        difference: mean of log-perplexity of the twin minus that of its canary, in bits; 0 without memorisation.
+        low: lower end of its 95 % interval (paired, Student's).
+        high: upper end.
+    """
+
+    mean: float
+    p_value: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ExposureReport:
+    """What one look at a model found; iterating gives an `Exposure` for each canary and estimator.
+
+    `print(report)` shows a table.
+
+    Args:
+        exposures: of the canaries, canary by canary, estimators in the order asked for.
+        twins: the same for the fills that were drawn beside the canaries and left out.
+        canaries: the set that was measured.
+        references: for each format, the log-perplexities of the random candidates, in bits.
+        seconds: how long the look took.
+        fill_bits: for each canary, by id, −log2 of the probability that the model writes its fill, given what stands
+            before: what `queries_to_extract` comes from.
+        token_rows: tokens that were fed to the model.
+    """
+
+    exposures: tuple[Exposure, ...]
+    twins: tuple[Exposure, ...]
+    canaries: CanarySet
+    references: Mapping[CanaryFormat, Floats]
+    seconds: float
+    fill_bits: Mapping[str, float] = field(default_factory=dict)
+    token_rows: int = 0
+
+    def __iter__(self) -> Iterator[Exposure]:
+        return iter(self.exposures)
+
+    def __len__(self) -> int:
+        return len(self.exposures)
+
+    def __str__(self) -> str:
+        from .tables import written  # rich is slow to import, and a training run does without
+
+        return written(self)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """One entry for each repetition level, ascending."""
+        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
+        levels = []
+        for copies in self.canaries.repetitions:
+            here = [each for each in self.exposures if repetitions[each.canary_id] == copies]
+            names = dict.fromkeys(each.estimator for each in here)
+            values = {name: _median([e.value for e in here if e.estimator == name]) for name in names}
+            own = [e for e in here if e.estimator == "auto" and not math.isnan(e.value)]
+            lowest = min((e.value for e in own if CENSORED in e.flags), default=math.inf)
+            # A median between two values has a part of the greater.
+            censored = bool(own) and lowest <= statistics.median_high([e.value for e in own])
+            ends = median_interval([e.low for e in own], [e.high for e in own])
+            levels.append(Level(copies, values, censored, *ends))
+        return tuple(levels)
+
+    @property
+    def control(self) -> Control:
+        """What the twins say."""
+        values = [e.value for e in self.twins if e.estimator == "auto" and not math.isnan(e.value)]
+        of_canary = {each.canary_id: each.log_perplexity for each in self.exposures}
+        of_twin = {each.canary_id: each.log_perplexity for each in self.twins}
+        pairs = np.array([of_twin[name] - of_canary[name] for name in of_canary if name in of_twin])
+        pairs = pairs[np.isfinite(pairs)]
+        mean, low, high = math.nan, math.nan, math.nan
+        if pairs.size:
+            mean = float(pairs.mean())
+        if pairs.size > 1:
+            far = float(stats.t.ppf((1.0 + _CONFIDENCE) / 2.0, pairs.size - 1) * stats.sem(pairs))
+            low, high = mean - far, mean + far
+        p_value = float(stats.kstest(values, "expon", args=(0.0, NEVER_SEEN)).pvalue) if values else math.nan
+        return Control(statistics.fmean(values) if values else math.nan, p_value, mean, low, high)
+
+    def queries_to_extract(self, probability: float = 0.5) -> dict[str, float]:
+        """How often one must sample from the model until a canary has come out with this probability, by id.
+
+        Plain sampling at temperature 1 after what stands before the fill: n = ln(1−p) / ln(1 − 2^−c), c the fill's
+        bits, rounded up; infinite where it is beyond float64 (Hayes et al. 2024: (n, p)-discoverable extraction).
+
+        Raises:
+            DataError: a probability that is none, or 0 or 1.
+        """
+        if not 0.0 < probability < 1.0:
+            raise DataError("probability", "a number between 0 and 1", shown(probability), "Give 0.5 for even odds.")
+        return {name: queries(bits, probability) for name, bits in self.fill_bits.items()}
+
+    def summary(self) -> dict[str, float]:
+        """Plain floats: exposure in bits by the `auto` estimator and by the skew-normal, and of the twins.
+
+        Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), the same three
+        with `exposure_skewnorm_`, `exposure_censored` (how many canaries were likelier than every candidate looked
+        at, so that the numbers before are too low for them), `exposure_twin_mean` and `exposure_seconds`. NaN where
+        there is nothing to say.
+        """
+        summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
+        for estimator, prefix in _SUMMARISED.items():
+            values = [e.value for e in self.exposures if e.estimator == estimator and not math.isnan(e.value)]
+            if values:
+                summary[f"{prefix}mean"], summary[f"{prefix}max"] = statistics.fmean(values), max(values)
+            for level in self.levels:
+                summary[f"{prefix}x{level.repetitions}"] = level.values.get(estimator, math.nan)
+        summary["exposure_censored"] = float(
+            sum(CENSORED in each.flags for each in self.exposures if each.estimator == "auto")
+        )
+        summary["exposure_twin_mean"] = self.control.mean
+        summary["exposure_seconds"] = self.seconds
+        return summary
+
+    def records(self) -> list[dict[str, Any]]:
+        """One plain dict for each exposure, twins included, ready for JSON; it never holds a canary's text."""
+        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
+        return [
+            {"role": role, "repetitions": repetitions[each.canary_id]} | _plain(asdict(each))
+            for role, group in (("canary", self.exposures), ("twin", self.twins))
+            for each in group
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it but the references as JSON; NaN and infinity become null."""
+        write_json(path, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the references, as strict JSON takes it; NaN and infinity are None."""
+        plain: dict[str, Any] = _plain(
+            {
+                "summary": self.summary(),
+                "levels": [asdict(level) for level in self.levels],
+                "control": asdict(self.control),
+                "queries_to_extract": self.queries_to_extract(),
+                "token_rows": self.token_rows,
+                "exposures": self.records(),
+            }
+        )
+        return plain
+
+
+_SUMMARISED = {"auto": "exposure_", "skewnorm": "exposure_skewnorm_"}
+
+
+def summary_keys(canaries: CanarySet) -> list[str]:
+    """The keys of `ExposureReport.summary()`, which depend on the repetition levels alone."""
+    parts = ["mean", "max", *(f"x{copies}" for copies in canaries.repetitions)]
+    keys = [prefix + part for prefix in _SUMMARISED.values() for part in parts]
+    return [*keys, "exposure_censored", "exposure_twin_mean", "exposure_seconds"]
+
+
+def queries(bits: float, probability: float) -> float:
+    """Samples until something of so many bits has come out with this probability: ⌈ln(1−p) / ln(1 − 2^−bits)⌉.
+
+    Beyond 50 bits −ln(1−p) · 2^bits, which is as good.
+
+    Example:
+        >>> queries(1.0, 0.5), queries(10.0, 0.5)
+        (1.0, 710.0)
+    """
+    if math.isnan(bits):
+        return math.nan
+    if bits > _LOG_QUERIES_EXACT:
+        exponent = bits + math.log2(-math.log1p(-probability))
+        return 2.0**exponent if exponent < 1023.0 else math.inf
+    if bits <= 0.0:
+        return 1.0
+    return max(1.0, float(math.ceil(math.log1p(-probability) / math.log1p(-(2.0**-bits)))))
+
+
+def median_interval(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float, float]:
+    """The ends of an interval of the median, and its confidence: the j-th values from both ends.
+
+    j is the greatest with P[Bin(n, ½) < j] ≤ 2.5 %, and 1 where there is none: it takes six values for 95 %. Values
+    that are only known to lie between `lows` and `highs` enter with the end that is farther out.
+
+    Example:
+        >>> low, high, confidence = median_interval(range(10), range(10))
+        >>> low, high, round(confidence, 3)
+        (1, 8, 0.979)
+    """
+    count = len(lows)
+    if not count:
+        return math.nan, math.nan, 0.0
+    place = max(1, int(stats.binom.ppf((1.0 - _CONFIDENCE) / 2.0, count, 0.5)))
+    confidence = 1.0 - 2.0 * float(stats.binom.cdf(place - 1, count, 0.5))
+    return sorted(lows)[place - 1], sorted(highs)[-place], max(0.0, confidence)
+
+
+def _median(values: list[float]) -> float:
+    numbers = [value for value in values if not math.isnan(value)]
+    return statistics.median(numbers) if numbers else math.nan
+
+
+def _plain(value: Any) -> Any:
+    """As strict JSON takes it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else value
