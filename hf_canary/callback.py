@@ -212,6 +212,7 @@ class ExposureCallback(TrainerCallback):
                 tokenizer,
                 self.canaries,
                 num_references=self.num_references,
+                bootstrap=0,
                 seed=self.seed,
                 context=self.context,
                 batch_size=self.batch_size,

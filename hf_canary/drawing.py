@@ -38,12 +38,14 @@ class Drawing:
     Args:
         draws: from the ladder.
         known_costs: (n_known,) bits after what all candidates share.
+        known_log_weights: (n_known,) ln of what a draw of each would stand for, as a share of R.
         inner_costs: (n, depth) bits of the inner prefixes of the draws above β = 0; infinite where there is none.
         inner_log_q: (n, depth, n_rungs − 1) how likely these rungs were to draw them, in natural logs.
     """
 
     draws: Draws
     known_costs: Floats
+    known_log_weights: Floats
     inner_costs: Floats
     inner_log_q: Floats
 
@@ -132,17 +134,19 @@ class _Rounds:
         log_q[~drawn.ended] = 0.0
         hot = np.flatnonzero(rungs[draws] > 0) + self._known
         inner = np.arange(drawn.paths.shape[1]) < drawn.lengths[hot, None] - drawn.ended[hot, None]
+        found = Draws(
+            costs[draws],
+            log_q[draws],
+            np.bincount(rungs[draws], minlength=len(BETAS)),
+            copies[draws],
+            leaves[draws],
+            np.isin(leaves[draws], leaves[known]),
+            log_space,
+        )
         return Drawing(
-            Draws(
-                costs[draws],
-                log_q[draws],
-                np.bincount(rungs[draws], minlength=len(BETAS)),
-                copies[draws],
-                leaves[draws],
-                np.isin(leaves[draws], leaves[known]),
-                log_space,
-            ),
+            found,
             costs[known],
+            found.weigh(log_q[known], copies[known]),
             np.where(inner, drawn.costs[hot], np.inf),
             drawn.log_q[hot],
         )

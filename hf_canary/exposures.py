@@ -229,7 +229,7 @@ def importance(
     *,
     known: ArrayLike | None = None,
     known_copies: ArrayLike | None = None,
-    bounded: bool = False,
+    own_log_weights: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> list[Estimate]:
     """Exposure from fills drawn by the temperature ladder (Dell'Amico & Filippone 2015; see `ladder.py`).
@@ -247,8 +247,10 @@ def importance(
             `log_perplexities`.
         known_copies: (n_known,) how many fills are encoded as each; 0 for one that is encoded as an earlier one of
             them, so that none counts twice. None means 1 for each.
-        bounded: whether the interval supposes one more hit of the largest weight possible, and not only of the largest
-            seen: wider, and as sure as it says even with few hits.
+        own_log_weights: (n_canaries,) ln of what a draw of the canary itself would stand for, as a share of R. The
+            interval supposes one more hit than was seen, of the largest weight seen and no less than this: what is
+            likelier than a canary seldom weighs more. None takes the most that any hit can weigh, for which that is
+            certain: the interval is then wider, and as sure as it says even with few hits.
         confidence: of the two-sided interval.
 
     Returns:
@@ -263,17 +265,20 @@ def importance(
     copies = np.ones(taken.size) if known_copies is None else _numbers(known_copies, "known_copies")
     if copies.size != taken.size:
         raise DataError("known_copies", f"{taken.size}, one for each of known", f"{copies.size}", "Pair them up.")
+    own = None if own_log_weights is None else _numbers(own_log_weights, "own_log_weights")
+    if own is not None and own.size != costs.size:
+        raise DataError("own_log_weights", f"{costs.size}, one for each canary", f"{own.size}", "Pair them up.")
     rest = max(0, space_size - int(copies.sum()))
     most_copies = int(max(draws.copies.max(initial=1), copies.max(initial=1)))
 
-    def one(cost: float) -> Estimate:
+    def one(number: int, cost: float) -> Estimate:
         if math.isnan(cost):
             return _nothing(NOT_FINITE)
         counted = max(1, int(copies[taken <= cost].sum()))
         if rest == 0 or cost == math.inf:  # everything is counted, or everything is as likely
             return of_rank(counted + rest, space_size)
-        largest = draws.log_largest(cost, most_copies)
-        share = share_below(draws, cost, alpha, log_largest=largest, bounded=bounded)
+        one_more = draws.log_largest(cost, most_copies) if own is None else float(own[number])
+        share = share_below(draws, cost, alpha, one_more=one_more)
         fewest, most, point = (_part_of(each, space_size, rest) for each in (share.low, share.high, share.value))
         fewest, most = _whole(fewest, math.ceil), _whole(most, math.floor)
         most = max(most, fewest)
@@ -284,7 +289,7 @@ def importance(
         status = RELIABLE if most == 0 else _worth(share.effective)
         return Estimate(value, low, high, (CENSORED,) if status == CENSORED else (), status, details)
 
-    return [one(cost) for cost in costs.tolist()]
+    return [one(*each) for each in enumerate(costs.tolist())]
 
 
 def _part_of(log_share: float, space_size: int, rest: int) -> Fraction:
@@ -301,18 +306,23 @@ def _whole(number: Fraction, rounded: Callable[[Fraction], int]) -> Fraction:
 
 
 def prefer(by_references: Estimate, by_draws: Estimate) -> tuple[str, str]:
-    """Which of `sampled` and `importance` to rely on for a canary, and why, in words.
+    """Which of `sampled` and `importance` to rely on for a canary, and why: how many of each were as likely.
 
     By the hits that each rests on, whatever they say; and where neither has any, by where their intervals end, which
     then no chance decides.
     """
     hits, effective = by_references.details.get("hits", 0.0), by_draws.details.get("effective_hits", 0.0)
-    words = f"{hits:.0f} references and {effective:.1f} effective draws were as likely"
-    if hits >= _HITS_RELIABLE:
-        return "sampled", f"{hits:.0f} references were as likely"
+    if enough(by_references):
+        return "sampled", found(hits)
+    words = f"{found(hits)}, {effective:.0f} draw{'' if 0.5 <= effective < 1.5 else 's'}"
     if hits == effective == 0:
         return ("importance", words) if by_draws.low >= by_references.low else ("sampled", words)
     return ("importance", words) if effective >= min(hits, _HITS_RELIABLE) else ("sampled", words)
+
+
+def found(hits: float) -> str:
+    """How many references were as likely, in words."""
+    return f"{hits:,.0f} reference{'' if hits == 1 else 's'}"
 
 
 def enough(by_references: Estimate) -> bool:

@@ -61,8 +61,12 @@ class Draws:
     @property
     def log_weights(self) -> Floats:
         """(n,) ln of what each draw stands for, as a share of R: copies / (|R| Σ_k s_k q_k)."""
-        mixed = special.logsumexp(_logs(self.shares) + self.log_q, axis=1)
-        return np.asarray(np.log(self.copies) - self.log_space - mixed)
+        return self.weigh(self.log_q, self.copies)
+
+    def weigh(self, log_q: Floats, copies: Ints) -> Floats:
+        """The same of what was not drawn: what each would have stood for."""
+        mixed = special.logsumexp(_logs(self.shares) + log_q, axis=1)
+        return np.asarray(np.log(copies) - self.log_space - mixed)
 
     def hits(self, cost: float) -> NDArray[np.bool_]:
         """(n,) which draws are at least as likely as a candidate of this cost, canaries and twins aside."""
@@ -95,31 +99,29 @@ class Share:
     effective: float = 0.0
 
 
-def share_below(draws: Draws, cost: float, alpha: float, *, log_largest: float, bounded: bool) -> Share:
+def share_below(draws: Draws, cost: float, alpha: float, *, one_more: float) -> Share:
     """The share of R, canaries and twins aside, whose cost is at most `cost`.
 
-    The interval is that of Fay and Feuer (1997) for a weighted sum of Poisson counts, in which one more hit is
-    supposed: of the largest weight seen, or, if `bounded`, of the largest possible. Without a hit it ends at
-    B ln(2/α) / N, which is proven.
+    The interval is that of Fay and Feuer (1997) for a weighted sum of Poisson counts, which supposes one hit more than
+    was seen. Without any it ends at m ln(2/α) / N, m the weight of that hit.
 
     Args:
         draws: from the ladder.
         cost: in bits, after what all candidates share.
         alpha: 1 − confidence, of the two-sided interval.
-        log_largest: ln B, the most that one hit can stand for.
-        bounded: whether the interval supposes a hit of that size.
+        one_more: ln m, if that is more than the largest weight seen. With `draws.log_largest(cost)`, which no hit can
+            exceed, the upper end is proven where there was no hit.
     """
     hits = draws.hits(cost)
     log_count = math.log(len(draws))
     if not hits.any():
-        one_hit = log_largest - log_count
+        one_hit = one_more - log_count
         return Share(one_hit, -math.inf, one_hit + math.log(math.log(2.0 / alpha)))
     logs = draws.log_weights[hits]
     most = float(logs.max())
     weights = np.exp(logs - most)
     total, squares = float(weights.sum()), float((weights**2).sum())
-    one_more = math.exp(min(max(log_largest - most, 0.0), 700.0)) if bounded else 1.0
-    low, high = fay_feuer(total, squares, one_more, alpha)
+    low, high = fay_feuer(total, squares, math.exp(min(max(one_more - most, 0.0), 300.0)), alpha)
     unit = most - log_count
     return Share(
         value=math.log(total) + unit,

@@ -81,12 +81,14 @@ class _Estimators:
             return self._none("importance", evidence.why_no_tree)
         if evidence.drawing is None:
             return self._none("importance", "no time for draws")
+        drawing = evidence.drawing
         estimates = exposures.importance(
-            evidence.drawing.known_costs,
-            evidence.drawing.draws,
+            drawing.known_costs,
+            drawing.draws,
             self._space,
-            known=evidence.drawing.known_costs,
+            known=drawing.known_costs,
             known_copies=evidence.known_copies,
+            own_log_weights=drawing.known_log_weights,
         )
         return [(estimate, "importance", "") for estimate in estimates]
 
@@ -110,27 +112,28 @@ class _Estimators:
         counting is cheap, or what has more hits of references and draws.
         """
         evidence = self._evidence
-        found = [estimate for estimate, *_ in self.sampled()]
+        by_references = [estimate for estimate, *_ in self.sampled()]
         if evidence.is_complete:
-            return [(estimate, "exact", "all candidates were scored") for estimate in found]
-        by_references = [(estimate, "sampled", "enough references were as likely") for estimate in found]
-        if all(map(exposures.enough, found)):
-            return by_references
+            return [(estimate, "exact", "every candidate scored") for estimate in by_references]
+        counts = [exposures.found(estimate.details.get("hits", 0)) for estimate in by_references]
+        if all(map(exposures.enough, by_references)):
+            return [(estimate, "sampled", count) for estimate, count in zip(by_references, counts, strict=True)]
         if evidence.why_no_tree or evidence.drawing is None:
             reason = evidence.why_no_tree or "no time for draws"
-            return [(estimate, "sampled", reason) for estimate in found]
+            return [
+                (estimate, "sampled", f"{count}; {reason}")
+                for estimate, count in zip(by_references, counts, strict=True)
+            ]
         ranks = evidence.ranks(_EXPANDED_PER_REFERENCE * len(evidence.references))
         chosen = []
-        for number, (sampled, drawn) in enumerate(zip(found, self.importance(), strict=True)):
-            if exposures.enough(sampled):
-                chosen.append(by_references[number])
-            elif number in ranks:
+        for number, (sampled, (drawn, *_)) in enumerate(zip(by_references, self.importance(), strict=True)):
+            if number in ranks and not exposures.enough(sampled):
                 rank = ranks[number]
-                estimate = exposures.of_rank(rank.rank, self._space, ties=rank.ties)
-                chosen.append((estimate, "exact", f"{rank.rank:,} candidates are as likely: counted"))
+                counted = exposures.of_rank(rank.rank, self._space, ties=rank.ties)
+                chosen.append((counted, "exact", f"{rank.rank:,} counted"))
             else:
-                method, reason = exposures.prefer(sampled, drawn[0])
-                chosen.append((sampled if method == "sampled" else drawn[0], method, reason))
+                method, reason = exposures.prefer(sampled, drawn)
+                chosen.append((sampled if method == "sampled" else drawn, method, reason))
         return chosen
 
     def _none(self, method: str, reason: str) -> list[tuple[Estimate, str, str]]:

@@ -44,7 +44,7 @@ class Exposure:
         status: what it is worth, in a word: `exact`, `reliable`, `rough`, `interval only`, `censored`, `extrapolated`,
             `no estimate`.
         method: the estimator that the number comes from; another than `estimator` only for `auto`.
-        reason: why `auto` took it, in words.
+        reason: why `auto` took it: how many references, draws or counted candidates were as likely.
         token_rows: tokens that were fed to the model for it, and for all canaries of the format together.
         details: the numbers that it rests on, such as how many references were as likely.
     """

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from .exposures import CENSORED, NO_ESTIMATE
+from .exposures import BEYOND_SPACE, CENSORED, POOR_FIT
 
 _WIDTH = 120
 
@@ -29,28 +29,29 @@ def tables(report: Any) -> RenderableType:
 
 
 def _canaries(report: Any) -> Table:
-    """One line for each canary and estimator."""
-    table = Table(
-        "canary", "inserted", "estimator", "exposure", "95 % interval", "worth", "bits", "queries", "", box=None
-    )
-    for name in ("inserted", "exposure", "bits", "queries"):
-        next(column for column in table.columns if column.header == name).justify = "right"
-    repetitions = {canary.id: canary.repetitions for canary in report.canaries}
-    wanted = report.queries_to_extract()
-    last = None
+    """One line for each canary: the first estimator with its interval, then the others."""
+    by_canary: dict[str, list[Any]] = {}
     for each in report:
-        is_first = each.canary_id != last
-        last = each.canary_id
+        by_canary.setdefault(each.canary_id, []).append(each)
+    estimators = list(dict.fromkeys(each.estimator for each in report))
+    wanted = report.queries_to_extract()
+    table = Table("canary", box=None)
+    for header in ("inserted", "bits", "queries", f"exposure ({estimators[0]})"):
+        table.add_column(header, justify="right")
+    for header in ("95 % interval", "worth", "as likely", *estimators[1:]):
+        table.add_column(header)
+    for canary in report.canaries:
+        first, *others = by_canary[canary.id]
         table.add_row(
-            escape(each.canary_id) if is_first else "",
-            f"{repetitions[each.canary_id]} ×" if is_first else "",
-            each.estimator if each.method in ("", each.estimator) else f"{each.estimator}: {each.method}",
-            _value(each),
-            "" if each.status == NO_ESTIMATE else f"{each.low:.2f} to {each.high:.2f}",
-            each.status,
-            f"{each.log_perplexity:.2f}" if is_first else "",
-            _count(wanted.get(each.canary_id, math.nan)) if is_first else "",
-            escape(each.reason or ", ".join(flag for flag in each.flags if flag != CENSORED)),
+            escape(canary.id),
+            f"{canary.repetitions} ×",
+            f"{first.log_perplexity:.2f}",
+            _count(wanted.get(canary.id, math.nan)),
+            _value(first),
+            _interval(first),
+            first.status,
+            escape(first.reason or ", ".join(first.flags)),
+            *map(_short, others),
         )
     return table
 
@@ -85,11 +86,28 @@ def _control(report: Any) -> str:
     if not math.isnan(control.difference):
         lines.append(f"A canary is likelier than its twin by {control.difference:.2f} bits on average{interval}.")
     lines.append(
-        f"{report.token_rows:,} tokens read in {report.seconds:.1f} s. Exposure and bits (log-perplexity): −log2, "
-        "summed. Queries: samples until the fill comes out with even odds. ≥: no candidate that was looked at was as "
-        "likely; what is sure at 95 % is the lower end."
+        "Bits: the canary's log-perplexity. Queries: samples of the model until the fill comes out with even odds. ≥: "
+        "nothing that was looked at is as likely; what is sure at 95 % is the interval's lower end."
     )
+    if any(BEYOND_SPACE in each.flags for each in report):
+        lines.append("The skew-normal extrapolates: some of its values are more than there is, log2|R|.")
+    if any(POOR_FIT in each.flags for each in report):
+        lines.append("The skew-normal does not fit these references (p < 0.01).")
+    lines.append(f"{report.token_rows:,} tokens read in {report.seconds:.1f} s.")
     return "\n".join(lines)
+
+
+def _interval(exposure: Any) -> str:
+    if math.isnan(exposure.low):
+        return "–"
+    return "exact" if exposure.low == exposure.high else f"{exposure.low:.2f} to {exposure.high:.2f}"
+
+
+def _short(exposure: Any) -> str:
+    if math.isnan(exposure.value):
+        return "none"
+    value = f"{'≥ ' if CENSORED in exposure.flags else ''}{exposure.value:.1f}"
+    return value if exposure.low == exposure.high else f"{value} ({exposure.low:.1f}–{exposure.high:.1f})"
 
 
 def _value(exposure: Any) -> str:

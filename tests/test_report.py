@@ -14,13 +14,13 @@ from matplotlib.image import imread
 from hf_canary import CanaryFormat, CanarySet
 from hf_canary.errors import DataError
 from hf_canary.exposures import CENSORED, CONDITIONAL, NOT_FINITE, NOT_FITTED
-from hf_canary.results import Exposure, ExposureReport
 from hf_canary.report import (
     check_matplotlib,
     exposure_against_repetitions,
     exposure_over_training,
     reference_histogram,
 )
+from hf_canary.results import Exposure, ExposureReport
 
 PIN = CanaryFormat("my pin is {digit:6}")
 KEY = CanaryFormat("key {hex:8}")

@@ -1,0 +1,132 @@
+"""How often the 95 % intervals hold the truth, and how far the estimates are from it, on models whose ranks are known.
+
+Every candidate of a format is scored; fills whose exposures stand on a grid from 0 to log2|R| are taken for canaries,
+each by itself; then each estimator looks at them with many seeds. `auto` is without counted ranks here, which would
+always be right.
+
+    python benchmarks/coverage.py --model FOLDER --format "The random number is {digit:5}" --seeds 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import hf_canary.models  # noqa: F401 (registers the paper's architectures)
+from hf_canary import CanaryFormat, exposures
+from hf_canary.clock import Clock
+from hf_canary.drawing import Drawing, draw
+from hf_canary.exposures import Estimate, exposure_of_rank
+from hf_canary.language_model import LanguageModel, Session, evaluating
+from hf_canary.token_tree import TokenTree
+from hf_canary.walks.score import score_leaves
+
+
+class Space:
+    """All candidates of a format with their costs, and a grid of them."""
+
+    def __init__(self, model: Any, tokenizer: Any, format: CanaryFormat, steps: float) -> None:
+        self.language_model = LanguageModel(model)
+        self.tree = TokenTree(format, tokenizer)
+        self.session = self.language_model.session(self.tree.prompt, self.tree.depth)
+        found = list(score_leaves(self.session, self.tree))
+        costs = np.concatenate([batch.costs for batch in found])
+        paths = np.concatenate([batch.paths for batch in found])
+        order = np.argsort(costs, kind="stable")
+        self.costs, self.size = costs[order], format.space_size
+        assert len(costs) == self.size
+        most = math.log2(self.size)
+        wanted = np.unique(np.round(2.0 ** (most - np.arange(0.0, most + steps, steps).clip(max=most))).astype(int))
+        self.ranks = np.searchsorted(self.costs, self.costs[wanted - 1], side="right")
+        self.exposures = np.array([exposure_of_rank(int(rank), self.size) for rank in self.ranks])
+        texts = [self.tree.text([t for t in paths[order[rank - 1]] if t >= 0]) for rank in self.ranks]
+        self.fills = [format.parse(text) for text in texts]
+        self.own_costs = self.costs[self.ranks - 1]
+
+    def start(self) -> Session:
+        """The session after the prompt."""
+        return self.session
+
+    def drawing(self, count: int, seed: int) -> Drawing:
+        """From the ladder."""
+        found = draw(self.language_model, self.start, self.tree, self.fills, count, seed=seed, clock=Clock())
+        assert found is not None
+        return found
+
+
+def by_draws(space: Space, drawing: Drawing, bounded: bool) -> Iterator[Estimate]:
+    """Each canary as if it were alone."""
+    leaves = drawing.draws
+    for cost, weight in zip(drawing.known_costs, drawing.known_log_weights, strict=True):
+        own = dataclasses.replace(leaves, known=leaves.known & (np.abs(leaves.costs - cost) < 1e-9))
+        yield exposures.importance([cost], own, space.size, own_log_weights=None if bounded else [weight])[0]
+
+
+def look(space: Space, seed: int, num_references: int, num_draws: int) -> dict[str, list[Estimate]]:
+    """What each estimator says of the grid."""
+    generator = np.random.default_rng(seed)
+    sampled, skewed = [], []
+    for rank, cost in zip(space.ranks, space.own_costs, strict=True):
+        others = generator.choice(space.size - 1, size=min(num_references, space.size - 1), replace=False)
+        references = space.costs[others + (others >= rank - 1)]
+        sampled.append(exposures.sampled([cost], references, space.size)[0])
+        skewed.append(exposures.skewnorm([cost], references, space.size)[0])
+    drawing = space.drawing(num_draws, seed)
+    found = {
+        "sampled": sampled,
+        "skewnorm": skewed,
+        "importance": list(by_draws(space, drawing, False)),
+        "bounded": list(by_draws(space, drawing, True)),
+    }
+    found["auto"] = [
+        one if exposures.enough(one) or exposures.prefer(one, other)[0] == "sampled" else other
+        for one, other in zip(sampled, found["bounded"], strict=True)
+    ]
+    found["auto2"] = [
+        one if exposures.enough(one) or exposures.prefer(one, other)[0] == "sampled" else other
+        for one, other in zip(sampled, found["importance"], strict=True)
+    ]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a folder with a checkpoint, or a Hub id")
+    parser.add_argument("--format", default="The random number is {digit:5}")
+    parser.add_argument("--steps", type=float, default=1.0, help="bits between neighbours of the grid")
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--num-references", type=int, default=10_000)
+    parser.add_argument("--num-draws", type=int, default=4_000)
+    arguments = parser.parse_args()
+    model = AutoModelForCausalLM.from_pretrained(arguments.model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    began = time.monotonic()
+    with evaluating(model) as bare:
+        space = Space(bare, tokenizer, CanaryFormat(arguments.format), arguments.steps)
+        print(f"{space.size:,} candidates, {space.costs[0]:.1f} to {space.costs[-1]:.1f} bits after the prompt")
+        looks = [look(space, seed, arguments.num_references, arguments.num_draws) for seed in range(arguments.seeds)]
+    names = list(looks[0])
+    print("exposure  " + "".join(f"{name:>34}" for name in names))
+    print("          " + "  covers   bias   rms  width  eff" * len(names))
+    for place, truth in enumerate(space.exposures):
+        line = f"{truth:8.2f}  "
+        for name in names:
+            these = [each[name][place] for each in looks]
+            covers = np.mean([one.low - 1e-9 <= truth <= one.high + 1e-9 for one in these])
+            errors = np.array([one.value - truth for one in these])
+            width = np.mean([one.high - one.low for one in these])
+            hits = np.median([one.details.get("effective_hits", one.details.get("hits", np.nan)) for one in these])
+            line += f"{covers:8.3f}{errors.mean():7.2f}{np.sqrt((errors**2).mean()):6.2f}{width:7.2f}{hits:6.0f}"
+        print(line)
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
