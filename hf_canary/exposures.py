@@ -276,7 +276,7 @@ def importance(
             return _nothing(NOT_FINITE)
         counted = max(1, int(copies[taken <= cost].sum()))
         if rest == 0 or cost == math.inf:  # everything is counted, or everything is as likely
-            return of_rank(counted + rest, space_size)
+            return of_rank(space_size if cost == math.inf else counted, space_size)
         one_more = draws.log_largest(cost, most_copies) if own is None else float(own[number])
         share = share_below(draws, cost, alpha, one_more=one_more)
         fewest, most, point = (_part_of(each, space_size, rest) for each in (share.low, share.high, share.value))
