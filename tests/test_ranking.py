@@ -1,0 +1,120 @@
+"""Ranks counted by a bounded walk, against every candidate read by itself; and every exact route to one number."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hf_canary import CanaryFormat, CanarySet, extract, measure_exposure
+from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
+from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.ranking import count_ranks
+from tests import oracles, oracles_ladder
+from tests.test_ladder import TREES
+from tests.test_sample import SPACES, world
+from tests.tokenizers_of_all_kinds import KINDS
+
+
+def counted(here, fills, bound, max_expanded=10**6, **options):
+    with evaluating(here.model) as bare:
+        view = LanguageModel(bare, **options)
+        session = view.session(here.tree.prompt, here.tree.depth)
+        return count_ranks(view, lambda: session, here.tree, fills, bound, max_expanded=max_expanded)
+
+
+@pytest.mark.parametrize("batch", range(8))
+def test_ranks_of_random_models(batch):
+    """Two hundred models, four kinds of tokenizers, collisions among them: the rank is that of Definition 2."""
+    for number in range(25 * batch, 25 * batch + 25):
+        kind, template = TREES[number % 4]
+        here = world(kind, "table", template, seed=number, spread=[0.5, 2.0, 6.0][number % 3], spaces=SPACES)
+        by_cost = sorted(here.candidates, key=lambda each: each.bits)
+        own = [by_cost[place] for place in {0, 1, len(by_cost) // 5, len(by_cost) - 1}]
+        ranks = counted(here, [here.fill(each.path) for each in own], max(each.bits for each in own))
+        for each, rank in zip(own, ranks, strict=True):
+            assert rank.rank == oracles_ladder.rank(here.candidates, each.bits + 1e-6)
+            assert rank.ties == 0
+
+
+@pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])
+@pytest.mark.parametrize("batch_size", [1, 5, None])
+def test_ranks_of_models_with_a_state(name, batch_size):
+    """Any batch size; and no prefix is read that costs more than the bound."""
+    here = world("characters", name, "the pin is {digit:3}", seed=1)
+    by_cost = sorted(here.candidates, key=lambda each: each.bits)
+    places = [0, 4, 50]
+    ranks = counted(here, [here.fill(by_cost[n].path) for n in places], by_cost[50].bits, batch_size=batch_size)
+    assert [rank.rank for rank in ranks] == [place + 1 for place in places]
+
+
+def test_only_cheap_prefixes_are_read():
+    """The work is the number of inner prefixes up to the bound, one less, and nothing is said."""
+    here = world("characters", "lstm", "the pin is {digit:3}", seed=1)
+    by_cost = sorted(here.candidates, key=lambda each: each.bits)
+    bits, fill = by_cost[20].bits, here.fill(by_cost[20].path)
+    with evaluating(here.model) as bare:
+        view = LanguageModel(bare)
+        session = view.session(here.tree.prompt, here.tree.depth)
+        before = view.token_rows
+        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=1000) is not None
+        work = view.token_rows - before
+        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work - 1) is None
+        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work) is not None
+    assert 0 < work < 111
+
+
+def test_candidates_that_cost_the_same_are_ties():
+    """A model without preferences: all of R has one cost, up to rounding, and all of them count."""
+    here = world("characters", "table", "pin {digit:2}", spread=0.0)
+    (rank,) = counted(here, [37], here.candidates[0].bits)
+    assert rank.ties == 99
+    estimate = of_rank(100, 100, ties=99)
+    assert estimate.flags == ("ties",)
+    assert estimate.value == 0.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", ["lstm", "gpt2"])
+def test_every_exact_route_gives_one_number(name, seed):
+    """Brute force, `exact`, `sampled` with all of R, a counted rank, and the place in what `extract` lists."""
+    tokenizer = KINDS["characters"]()
+    model = oracles.small_model(name, len(tokenizer), seed).eval()
+    format = CanaryFormat("the pin is {digit:2}.")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=seed)
+    texts = list(format.candidates())
+    costs = np.array(oracles.brute_force(model, tokenizer, texts))
+    listed = [each.fill for each in extract(model, tokenizer, format, top_k=100).candidates]
+    all_scored = measure_exposure(model, tokenizer, canaries, estimators=["exact", "sampled", "auto"])
+    by_rank = measure_exposure(model, tokenizer, canaries, estimators=["exact"], num_references=5)
+    for number, canary in enumerate(canaries):
+        expected = exposure_of_rank(int((costs <= costs[canary.fill] + 1e-6).sum()), 100)
+        assert exposure_of_rank(1 + listed.index(canary.fill), 100) == pytest.approx(expected)
+        for each in [*list(all_scored)[3 * number : 3 * number + 3], list(by_rank)[number]]:
+            assert each.value == each.low == each.high == pytest.approx(expected)
+            assert each.status == "exact"
+            assert each.flags == ()
+        assert exact([costs[canary.fill]], np.delete(costs, canary.fill), 100)[0].value == pytest.approx(expected)
+        whole = sampled([costs[canary.fill]], np.delete(costs, canary.fill), 100)[0]
+        assert whole.value == whole.low == whole.high == pytest.approx(expected)
+
+
+def test_exposure_of_a_million_by_counting(lstm, tokenizer):
+    """A fill whose rank in 10^6 is known by reading all of them: counted from a fraction of the prefixes."""
+    from hf_canary.token_tree import TokenTree
+    from hf_canary.walks.score import score_leaves
+
+    format = CanaryFormat("the pin is {digit:6}")
+    tree = TokenTree(format, tokenizer)
+    with evaluating(lstm) as bare:
+        view = LanguageModel(bare)
+        session = view.session(tree.prompt, tree.depth)
+        found = list(score_leaves(session, tree))
+        costs = np.concatenate([batch.costs for batch in found])
+        paths = np.concatenate([batch.paths for batch in found])
+        order = np.argsort(costs)
+        fill = format.parse(tree.text([token for token in paths[order[99]] if token >= 0]))
+        before = view.token_rows
+        (rank,) = count_ranks(view, lambda: session, tree, [fill], float(costs[order[99]]), max_expanded=10**6)
+        assert view.token_rows - before < 30_000
+    assert rank.rank == pytest.approx(100, abs=rank.ties)
+    assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)
