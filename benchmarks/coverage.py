@@ -61,39 +61,41 @@ class Space:
         return found
 
 
-def by_draws(space: Space, drawing: Drawing, bounded: bool) -> Iterator[Estimate]:
+def by_draws(space: Space, drawing: Drawing, *, proven: bool) -> Iterator[Estimate]:
     """Each canary as if it were alone."""
     leaves = drawing.draws
     for cost, weight in zip(drawing.known_costs, drawing.known_log_weights, strict=True):
         own = dataclasses.replace(leaves, known=leaves.known & (np.abs(leaves.costs - cost) < 1e-9))
-        yield exposures.importance([cost], own, space.size, own_log_weights=None if bounded else [weight])[0]
+        yield exposures.importance([cost], own, space.size, own_log_weights=None if proven else [weight])[0]
 
 
 def look(space: Space, seed: int, num_references: int, num_draws: int) -> dict[str, list[Estimate]]:
-    """What each estimator says of the grid."""
+    """What each estimator says of the grid; `proven` is `importance` with the interval for verdicts."""
     generator = np.random.default_rng(seed)
-    sampled, skewed = [], []
+    found: dict[str, list[Estimate]] = {"sampled": [], "skewnorm": []}
     for rank, cost in zip(space.ranks, space.own_costs, strict=True):
         others = generator.choice(space.size - 1, size=min(num_references, space.size - 1), replace=False)
         references = space.costs[others + (others >= rank - 1)]
-        sampled.append(exposures.sampled([cost], references, space.size)[0])
-        skewed.append(exposures.skewnorm([cost], references, space.size)[0])
+        found["sampled"] += exposures.sampled([cost], references, space.size)
+        found["skewnorm"] += exposures.skewnorm([cost], references, space.size)
     drawing = space.drawing(num_draws, seed)
-    found = {
-        "sampled": sampled,
-        "skewnorm": skewed,
-        "importance": list(by_draws(space, drawing, False)),
-        "bounded": list(by_draws(space, drawing, True)),
-    }
+    found["importance"] = list(by_draws(space, drawing, proven=False))
+    found["proven"] = list(by_draws(space, drawing, proven=True))
     found["auto"] = [
-        one if exposures.enough(one) or exposures.prefer(one, other)[0] == "sampled" else other
-        for one, other in zip(sampled, found["bounded"], strict=True)
-    ]
-    found["auto2"] = [
-        one if exposures.enough(one) or exposures.prefer(one, other)[0] == "sampled" else other
-        for one, other in zip(sampled, found["importance"], strict=True)
+        one if exposures.prefer(one, other)[0] == "sampled" else other
+        for one, other in zip(found["sampled"], found["importance"], strict=True)
     ]
     return found
+
+
+def covers(estimate: Estimate, truth: float) -> bool:
+    """Whether the interval holds the truth."""
+    return estimate.low - 1e-9 <= truth <= estimate.high + 1e-9
+
+
+def hits_of(estimate: Estimate) -> float:
+    """What the estimate rests on: references or effective draws; NaN for a fit."""
+    return estimate.details.get("effective_hits", estimate.details.get("hits", math.nan))
 
 
 def main() -> None:
@@ -112,19 +114,18 @@ def main() -> None:
         space = Space(bare, tokenizer, CanaryFormat(arguments.format), arguments.steps)
         print(f"{space.size:,} candidates, {space.costs[0]:.1f} to {space.costs[-1]:.1f} bits after the prompt")
         looks = [look(space, seed, arguments.num_references, arguments.num_draws) for seed in range(arguments.seeds)]
-    names = list(looks[0])
-    print("exposure  " + "".join(f"{name:>34}" for name in names))
-    print("          " + "  covers   bias   rms  width  eff" * len(names))
-    for place, truth in enumerate(space.exposures):
-        line = f"{truth:8.2f}  "
-        for name in names:
+    for name in looks[0]:
+        print(f"\n{name}\nexposure  covers    bias     rms   width   hits")
+        for place, truth in enumerate(space.exposures.tolist()):
             these = [each[name][place] for each in looks]
-            covers = np.mean([one.low - 1e-9 <= truth <= one.high + 1e-9 for one in these])
             errors = np.array([one.value - truth for one in these])
-            width = np.mean([one.high - one.low for one in these])
-            hits = np.median([one.details.get("effective_hits", one.details.get("hits", np.nan)) for one in these])
-            line += f"{covers:8.3f}{errors.mean():7.2f}{np.sqrt((errors**2).mean()):6.2f}{width:7.2f}{hits:6.0f}"
-        print(line)
+            print(
+                f"{truth:8.2f}{np.mean([covers(one, truth) for one in these]):8.3f}{errors.mean():8.2f}"
+                f"{math.sqrt((errors**2).mean()):8.2f}{np.mean([one.high - one.low for one in these]):8.2f}"
+                f"{np.median([hits_of(one) for one in these]):7.0f}"
+            )
+        held = [covers(each[name][place], truth) for each in looks for place, truth in enumerate(space.exposures)]
+        print(f"   all  {np.mean(held):8.3f}")
     print(f"{time.monotonic() - began:.0f} s")
 
 

@@ -2,17 +2,22 @@
 
 import json
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from hf_canary import CanaryFormat, CanarySet, log_perplexity, measure_exposure
+import hf_canary.models as models
+from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
-from hf_canary.exposures import CENSORED
+from hf_canary.exposures import CENSORED, sampled
 from hf_canary.measure import check_measurable
 from hf_canary.results import Exposure, ExposureReport, summary_keys
 from tests import oracles
+from tests.tokenizers_of_all_kinds import KINDS
 
 
 @pytest.mark.keeps_random_state
@@ -225,3 +230,258 @@ def test_the_check_before_training_sees_what_a_look_would(lstm, tokenizer):
         broken.lm_head.weight.fill_(float("nan"))
     with pytest.raises(CanaryError, match="NaN"):
         check_measurable(broken, tokenizer, CanarySet.draw(CanaryFormat("pin {digit:2}"), per_repetition=1, seed=0))
+
+
+# ---------------------------------------------------------------------------------------------- which estimator
+
+
+def test_every_estimator_holds_the_exact_one(model, tokenizer):
+    """On |R| = 1,000, with 150 references and 600 draws: brute force lies in the intervals, and exactly where said."""
+    format = CanaryFormat("the pin is {digit:3}")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=5, seed=4)
+    names = ["auto", "exact", "sampled", "importance"]
+    options = {"num_references": 150, "num_draws": 600, "seed": 1}
+    report = measure_exposure(model, tokenizer, canaries, estimators=names, **options)
+    costs = np.array(oracles.brute_force(model, tokenizer, list(format.candidates())))
+    held = dict.fromkeys(names, 0)
+    for each in report:
+        fill = next(canary.fill for canary in canaries if canary.id == each.canary_id)
+        truth = math.log2(1000) - math.log2((costs <= costs[fill] + 1e-6).sum())
+        held[each.estimator] += each.low - 1e-6 <= truth <= each.high + 1e-6
+        if each.method == "exact":
+            assert each.low == each.high == each.value == pytest.approx(truth)
+        assert each.log_perplexity == pytest.approx(costs[fill], abs=1e-3)
+    assert held["exact"] == 5
+    assert min(held.values()) >= 4
+
+
+def test_auto_says_which_and_why(lstm, tokenizer):
+    """Sampled with enough hits; counted where that is cheap; draws where it is not; never the skew-normal."""
+    format = CanaryFormat("the pin is {digit:6}")
+    likely = extract_fills(lstm, tokenizer, format, 3)
+    drawn = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=5)
+    canaries = CanarySet(tuple(replace(c, fill=f) for c, f in zip(drawn, likely, strict=True)), drawn.seed)
+    cheap, dear = (
+        measure_exposure(lstm, tokenizer, canaries, estimators=["auto"], num_references=count) for count in (2000, 60)
+    )
+    for number, each in enumerate(cheap):
+        assert (each.method, each.status) == ("exact", "exact")
+        assert each.reason == f"{number + 1} counted"
+        assert each.value == pytest.approx(math.log2(10**6 / (number + 1)))
+    assert {each.method for each in dear} == {"importance"}
+    assert all("0 references" in each.reason and "draw" in each.reason for each in dear)
+    for each in cheap.twins:
+        if each.details.get("hits", 0) >= 30:
+            assert (each.method, each.status, each.reason) == (
+                "sampled",
+                "reliable",
+                f"{each.details['hits']:,} references",
+            )
+    assert {each.method for each in (*cheap, *dear, *cheap.twins, *dear.twins)} <= {"sampled", "importance", "exact"}
+
+
+def extract_fills(model, tokenizer, format, count):
+    return [candidate.fill for candidate in extract(model, tokenizer, format, top_k=count).candidates]
+
+
+def test_a_space_that_is_all_scored_is_exact(lstm, tokenizer):
+    """... and auto says that every candidate was."""
+    canaries = CanarySet.draw(CanaryFormat("pin {digit:2}"), repetitions=(1,), per_repetition=2, seed=0)
+    for each in measure_exposure(lstm, tokenizer, canaries, estimators=["auto", "exact"]):
+        assert (each.method, each.status) == ("exact", "exact")
+    assert each.num_references == 96
+
+
+def test_draws_are_made_only_where_they_are_needed(lstm, tokenizer):
+    """One reference set and at most one set of draws a format, whatever the number of canaries; the cost is said."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1,), per_repetition=4, seed=9)
+    names = ["sampled", "skewnorm"]
+    without = measure_exposure(lstm, tokenizer, canaries, estimators=names, num_references=500)
+    one, two = (
+        measure_exposure(lstm, tokenizer, canaries, estimators=[*names, *more], num_references=500, num_draws=300)
+        for more in (["importance"], ["importance", "auto", "exact"])
+    )
+    drawn = {each.token_rows for each in one if each.estimator == "importance"}
+    assert drawn == {one.token_rows}
+    assert without.token_rows < one.token_rows <= two.token_rows
+    assert {each.token_rows for each in one if each.estimator == "sampled"} == {without.token_rows}
+    assert {each.num_references for each in one if each.estimator == "importance"} == {300}
+
+
+def test_collisions_are_said_and_counted(lstm):
+    """A tokenizer that lowers capitals: fills that are encoded alike cost the same, and all of them count."""
+    tokenizer = KINDS["wordpiece"]()
+    model = oracles.TableModel(len(tokenizer))
+    format = CanaryFormat("the pin {x}{x}{x} is", spaces={"x": [*"aAbB3"]})
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=1)
+    report = measure_exposure(
+        model, tokenizer, canaries, estimators=["exact", "importance"], num_references=20, num_draws=3000, context="the"
+    )
+    costs = log_perplexity(model, tokenizer, list(format.candidates()), context="the")
+    for each in report:
+        fill = next(canary.fill for canary in canaries if canary.id == each.canary_id)
+        truth = math.log2(125) - math.log2((costs <= costs[fill] + 1e-6).sum())
+        assert each.flags[-1] == "collisions: 27 different encodings"
+        assert each.value == pytest.approx(truth, abs=1e-6 if each.estimator == "exact" else 0.25)
+
+
+def test_a_tokenizer_that_cannot_be_followed_leaves_the_references(lstm, tokenizer):
+    """Auto falls back and says why; importance and exact say that there is nothing."""
+    wordpiece = KINDS["wordpiece"]()
+    format = CanaryFormat("a{u}{u}{u}b1", spaces={"u": ["1", "1 ", "2", "3", "4"]})
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=0)
+    model = oracles.TableModel(len(wordpiece))
+    names = ["auto", "importance", "exact"]
+    report = measure_exposure(model, wordpiece, canaries, estimators=names, num_references=20)
+    for each in report:
+        assert each.method == ("sampled" if each.estimator == "auto" else each.estimator)
+        assert "cannot be followed" in (each.reason if each.estimator == "auto" else each.flags[0])
+        assert math.isnan(each.value) is (each.estimator != "auto")
+
+
+# ---------------------------------------------------------------------------------------------- time
+
+
+def slowed(model, monkeypatch, seconds_a_row):
+    """The same model, that takes so long for each row of a call."""
+    forward = type(model).forward
+
+    def slow(self, input_ids=None, **options):
+        time.sleep(seconds_a_row * input_ids.shape[0])
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(model), "forward", slow)
+    return model
+
+
+def test_samples_shrink_to_the_time(lstm, tokenizer, monkeypatch):
+    """Fewer references and draws, wider intervals, and about the time that was given; the same seed's first ones."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:7}"), repetitions=(1,), per_repetition=3, seed=2)
+    options = {"estimators": ["sampled", "importance"], "num_references": 6000, "num_draws": 3000}
+    whole = measure_exposure(lstm, tokenizer, canaries, **options)
+    slow = slowed(lstm, monkeypatch, 2e-4)
+    began = time.monotonic()
+    short = measure_exposure(slow, tokenizer, canaries, max_seconds=1.5, **options)
+    assert time.monotonic() - began < 2.5
+    (references,) = short.references.values()
+    assert 200 < len(references) < 6000
+    (all_references,) = whole.references.values()
+    np.testing.assert_allclose(references, all_references[: len(references)], atol=1e-3)
+    for one, other in zip(whole, short, strict=True):
+        if one.low < one.high and not math.isnan(other.value):
+            assert other.high - other.low > one.high - one.low
+
+
+def test_without_time_the_canaries_are_scored_all_the_same(lstm, tokenizer):
+    """A millisecond: the first block of references and nothing else, for each format."""
+    formats = [CanaryFormat("the pin is {digit:6}"), CanaryFormat("the pin {lower:5}.")]
+    canaries = CanarySet.draw(formats, repetitions=(1,), per_repetition=2, seed=2)
+    report = measure_exposure(lstm, tokenizer, canaries, max_seconds=1e-3)
+    assert [len(references) for references in report.references.values()] == [256, 256]
+    assert all("no time for draws" in each.reason for each in report if each.estimator == "auto" if each.flags)
+    assert not any(math.isnan(each.value) for each in report if each.estimator == "auto")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"max_seconds": 0}, {"max_seconds": "1"}, {"num_draws": 0}, {"bootstrap": -1}, {"bootstrap": 1.5}],
+)
+def test_bad_numbers_are_refused_by_name(lstm, tokenizer, request_):
+    """Before any work."""
+    canaries = CanarySet.draw(CanaryFormat("pin {digit:2}"), per_repetition=1, seed=0)
+    with pytest.raises(DataError, match=next(iter(request_))):
+        measure_exposure(lstm, tokenizer, canaries, **request_)
+
+
+# ---------------------------------------------------------------------------------------------- sources (§6.4)
+
+
+@pytest.fixture(scope="module", params=[("lstm", True), ("gru", False)], ids=["attention", "thought"])
+def translating(request, words):
+    return oracles.small_translation(*request.param, len(words), seed=2).eval()
+
+
+@pytest.fixture(scope="module")
+def words():
+    return models.word_tokenizer(["the pin is 0 1 2 3 4 5 6 7 8 9", "le code est ."] * 3, end_token=True)
+
+
+def pair_costs(model, tokenizer, format):
+    """Each pair of source and target alone."""
+    found = []
+    for fill in range(format.space_size):
+        source = tokenizer(format.render_source(fill)).input_ids
+        target = tokenizer(format.render(fill), add_special_tokens=False).input_ids
+        found.append(oracles.log_perplexity_slowly(model, target, 0, source))
+    return np.array(found)
+
+
+def test_secrets_in_source_and_target(translating, words):
+    """Each candidate is scored with its own source (Definition 2 over pairs); there is no tree of them."""
+    format = CanaryFormat("le code est {digit}{digit}.", source="the pin is {digit}{digit}.")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=1)
+    costs = pair_costs(translating, words, format)
+    exact = measure_exposure(translating, words, canaries, estimators=["auto", "exact"])
+    for each in exact:
+        fill = next(canary.fill for canary in canaries if canary.id == each.canary_id)
+        assert each.value == pytest.approx(math.log2(100) - math.log2((costs <= costs[fill] + 1e-6).sum()))
+        assert each.log_perplexity == pytest.approx(costs[fill], abs=1e-3)
+    names = ["auto", "importance", "exact"]
+    by_references = measure_exposure(translating, words, canaries, estimators=names, num_references=40)
+    for each in by_references:
+        if each.estimator == "auto":
+            assert each.method == "sampled"
+        else:
+            assert math.isnan(each.value)
+            assert "source of its own" in each.flags[0]
+
+
+def test_a_fixed_source_has_a_tree(translating, words):
+    """One source for all: draws and counted ranks, equal to brute force."""
+    format = CanaryFormat("le code est {digit}{digit}.", source="the pin is")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=1)
+    costs = pair_costs(translating, words, format)
+    names = ["exact", "importance"]
+    report = measure_exposure(translating, words, canaries, estimators=names, num_references=10, num_draws=3000)
+    for each in report:
+        fill = next(canary.fill for canary in canaries if canary.id == each.canary_id)
+        truth = math.log2(100) - math.log2((costs <= costs[fill] + 1e-6).sum())
+        assert each.value == pytest.approx(truth, abs=1e-6 if each.estimator == "exact" else 0.3)
+
+
+def test_sources_must_suit_the_model(translating, words, lstm, tokenizer):
+    """A source that nobody reads, and none where one is read: said before any work."""
+    bare, full = CanaryFormat("le code est {digit:2}."), CanaryFormat("the pin is {digit:2}", source="pin")
+    for model, of_model, format in ((translating, words, bare), (lstm, tokenizer, full)):
+        canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=1, seed=1)
+        with pytest.raises(FormatError, match="source"):
+            measure_exposure(model, of_model, canaries)
+        with pytest.raises(FormatError, match="source"):
+            check_measurable(model, of_model, canaries)
+
+
+# ---------------------------------------------------------------------------------------------- bits and the null
+
+
+def test_the_bits_of_a_fill_are_what_follows_the_shared_text(model, tokenizer):
+    """Teacher forcing, token by token, from the first hole on; and so many samples give even odds."""
+    format = CanaryFormat("the pin is {digit:3}.")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=3)
+    report = measure_exposure(model, tokenizer, canaries, estimators=["sampled"], num_references=50)
+    for canary in canaries:
+        ids = tokenizer(canary.text).input_ids
+        expected = oracles.teacher_forced_bits(model, ids, len(ids) - 4)
+        assert report.fill_bits[canary.id] == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_was_never_inserted_has_the_null_law(lstm, tokenizer):
+    """Ten thousand uninserted fills of 10^6 under a model: exposures are exponential with mean 1.44 bits (KS)."""
+    format = CanaryFormat("the pin is {digit:6}")
+    fills = format.sample(20_000, "null")
+    costs = log_perplexity(lstm, tokenizer, [format.render(fill) for fill in fills])
+    exposures = [each.value for each in sampled(costs[:10_000], costs[10_000:], format.space_size)]
+    assert np.mean(exposures) == pytest.approx(1 / math.log(2), abs=0.06)
+    # Those who share references deviate together, by as much again as each by itself.
+    assert stats.kstest(np.array(exposures), "expon", args=(0, 1 / math.log(2))).statistic < 1.95 * math.sqrt(
+        2 / 10_000
+    )

@@ -14,7 +14,7 @@ from hf_canary.errors import ModelError
 from hf_canary.language_model import LanguageModel
 from hf_canary.processes import Lockstep, is_sharded, num_processes, shared
 from tests import oracles
-from tests.together import TEXTS
+from tests.together import TEXTS, measured
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +47,21 @@ def test_two_processes_equal_one(together, weights):
         assert each["processes"] == 2
         np.testing.assert_allclose(each[weights], log_perplexity(model, tokenizer, TEXTS), rtol=1e-6)
         np.testing.assert_allclose(each[few], log_perplexity(model, tokenizer, TEXTS[:1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["measured", "sharded measured"])
+def test_two_processes_measure_as_one(together, weights):
+    """The same references, the same draws, the same counted ranks, however they are shared."""
+    tokenizer = oracles.models.character_tokenizer(["the pin is 0123456789"])
+    expected = measured(oracles.small_model("gpt2", len(tokenizer)), tokenizer)
+    for each in together:
+        np.testing.assert_allclose(each[weights], expected, rtol=1e-6)
+
+
+def test_two_processes_agree_when_time_is_over(together):
+    """Each has its own clock; what they do and find is the same."""
+    assert together[0]["in time"] == together[1]["in time"]
+    assert len(together[0]["in time"]) == 4
 
 
 def test_an_error_in_one_process_is_an_error_in_both(together):

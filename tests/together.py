@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from torch.distributed.fsdp import fully_shard
 
-from hf_canary import CanaryFormat, log_perplexity
+from hf_canary import CanaryFormat, CanarySet, log_perplexity, measure_exposure
 from hf_canary.processes import num_processes, shared
 from tests import oracles
 
+CANARIES = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1, 2), per_repetition=2, seed=3)
+REQUEST = {"estimators": ["auto", "importance", "exact"], "num_references": 150, "num_draws": 300}
 TEXTS = [CanaryFormat("the pin is {digit:3}").render(fill) for fill in range(0, 1000, 10)]
 
 
@@ -23,17 +25,27 @@ def main(out: str) -> None:
     options = {"batch_size": 7 if rank else 3}
     found = {"processes": processes, "plain": log_perplexity(model, tokenizer, TEXTS, **options).tolist()}
     found["few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
+    found["measured"] = measured(model, tokenizer)
+    in_time = measure_exposure(model, tokenizer, CANARIES, max_seconds=3.0 - rank, num_references=5000)
+    found["in time"] = [[e.low, e.value, e.high, e.num_references] for e in in_time if e.estimator == "auto"]
     for layer in model.transformer.h:
         fully_shard(layer)
     fully_shard(model)
     found["sharded"] = log_perplexity(model, tokenizer, TEXTS, **options).tolist()
     found["sharded few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
+    found["sharded measured"] = measured(model, tokenizer)
     try:
         shared(7, failing_on_the_last, lambda: None)
     except Exception as error:
         found["failing"] = type(error).__name__
     with open(f"{out}-{rank}", "w", encoding="utf-8") as file:
         json.dump(found, file)
+
+
+def measured(model, tokenizer):
+    """Values and intervals of all estimates."""
+    report = measure_exposure(model, tokenizer, CANARIES, **REQUEST)
+    return [[e.low, e.value, e.high, e.num_references] for e in (*report, *report.twins)]
 
 
 def failing_on_the_last(numbers):

@@ -1,0 +1,177 @@
+"""What a measurement comes to: levels, the control, queries, the file and the table; closed forms and counting."""
+
+import json
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import stats
+
+from hf_canary import CanaryFormat, CanarySet
+from hf_canary.errors import DataError
+from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT
+from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, median_interval, queries
+
+
+def report_of(values, *, twins=None, copies=(1,), low=None, flags=(), others=()):
+    """A report of as many canaries as there are values, all equally often inserted."""
+    canaries = CanarySet.draw(CanaryFormat("{digit:6}"), repetitions=copies, per_repetition=len(values), seed=0)
+
+    def exposures(numbers, costs):
+        return tuple(
+            Exposure(
+                canary.id, name, value, value - 1 if low is None else low, value + 1, cost, 9, flags, "rough", name
+            )
+            for canary, value, cost in zip(canaries, numbers, costs, strict=True)
+            for name in ("auto", *others)
+        )
+
+    twins = [1.0] * len(values) if twins is None else twins
+    costs = np.arange(len(values), dtype=float)
+    bits = {canary.id: 3.0 + number for number, canary in enumerate(canaries)}
+    own = exposures(values, costs)
+    return ExposureReport(own, exposures(twins, costs + 2.0 + costs % 3), canaries, {}, 1.5, bits, 12_345)
+
+
+# ---------------------------------------------------------------------------------------------- levels
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 9, 12, 40])
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says(count):
+    """P[the median lies between the j-th values from both ends], summed over the binomial law; 95 % where six are."""
+    low, high, confidence = median_interval(range(count), range(count))
+    place = low + 1
+    assert high == count - place
+    outside = sum(math.comb(count, k) for k in range(place)) / 2**count
+    assert confidence == pytest.approx(max(0.0, 1 - 2 * outside))
+    if count >= 6:
+        assert confidence >= 0.95
+        wider = sum(math.comb(count, k) for k in range(place + 1)) / 2**count
+        assert 1 - 2 * wider < 0.95  # no narrower one would do
+    else:
+        assert place == 1
+
+
+def test_the_interval_of_a_median_by_simulation():
+    """Nine exposures from a skewed law, 4,000 times."""
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(4000):
+        sample = generator.exponential(size=9)
+        low, high, confidence = median_interval(sample, sample)
+        held += low <= math.log(2) <= high
+    assert held / 4000 == pytest.approx(confidence, abs=0.015)
+
+
+def test_a_level_has_median_and_ends():
+    """The median of the values; the ends from the canaries' own lower and upper ends."""
+    (level,) = report_of([3.0, 9.0, 4.0, 7.0, 5.0, 6.0, 8.0]).levels
+    assert level.values == {"auto": 6.0}
+    assert (level.low, level.high) == (2.0, 10.0)
+    assert level.confidence == pytest.approx(1 - 2 / 2**7)
+    assert median_interval([], []) == (pytest.approx(math.nan, nan_ok=True), pytest.approx(math.nan, nan_ok=True), 0.0)
+
+
+# ---------------------------------------------------------------------------------------------- the control
+
+
+def test_the_control_is_a_paired_interval():
+    """Twin minus canary, by Student's t as scipy has it; and the mean exposure of the twins."""
+    report = report_of([3.0, 9.0, 4.0, 7.0, 5.0], twins=[1.0, 2.0, 0.5, 0.2, 4.0])
+    costs = np.arange(5)
+    expected = stats.ttest_1samp(2.0 + costs % 3, 0.0)
+    control = report.control
+    assert control.mean == pytest.approx(7.7 / 5)
+    assert control.difference == pytest.approx((2.0 + costs % 3).mean())
+    interval = expected.confidence_interval(0.95)
+    assert (control.low, control.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_twins_that_were_seen_are_found_out():
+    """Exposures of uniform ranks give a p-value that is uniform; those of memorised fills one that is tiny."""
+    generator = np.random.default_rng(1)
+    p_values = [report_of([5.0] * 12, twins=-np.log2(generator.random(12))).control.p_value for _ in range(200)]
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+    assert report_of([5.0] * 12, twins=[12.0] * 12).control.p_value < 1e-6
+
+
+def test_the_mean_of_the_never_seen():
+    """1.44 bits."""
+    assert pytest.approx(1.442695, abs=1e-6) == NEVER_SEEN
+
+
+def test_one_canary_has_no_interval():
+    """... and says so with NaN, not with an error."""
+    control = report_of([3.0]).control
+    assert control.difference == 2.0
+    assert math.isnan(control.low)
+
+
+# ---------------------------------------------------------------------------------------------- queries
+
+
+@pytest.mark.parametrize("bits", [0.0, 1e-9, 0.5, 1.0, 7.3, 20.0, 49.9, 50.1, 300.0, 1000.0])
+@pytest.mark.parametrize("probability", [0.01, 0.5, 0.99])
+def test_queries_are_those_of_the_formula(bits, probability):
+    """ln(1−p) / ln(1 − 2^−bits) by fifty digits, rounded up, at least 1."""
+    with mpmath.workdps(400):
+        if bits == 0.0:
+            expected = 1.0
+        else:
+            exact = mpmath.log(1 - mpmath.mpf(probability)) / mpmath.log(1 - mpmath.mpf(2) ** -mpmath.mpf(bits))
+            expected = float(max(mpmath.ceil(exact), 1))
+    assert queries(bits, probability) == pytest.approx(expected, rel=1e-9, abs=0.0)
+
+
+def test_queries_by_chance():
+    """A fill of 3 bits comes out within so many samples at even odds: the least number for which that is so."""
+    n = queries(3.0, 0.5)
+    assert 1 - (7 / 8) ** n >= 0.5 > 1 - (7 / 8) ** (n - 1)
+    assert queries(2000.0, 0.5) == math.inf
+    assert math.isnan(queries(math.nan, 0.5))
+    report = report_of([3.0, 4.0])
+    assert list(report.queries_to_extract(0.5).values()) == [queries(3.0, 0.5), queries(4.0, 0.5)]
+    with pytest.raises(DataError, match="probability"):
+        report.queries_to_extract(1.0)
+
+
+# ---------------------------------------------------------------------------------------------- the file, the table
+
+
+def test_the_file_has_all_of_it(tmp_path):
+    """Strict JSON: levels, control, queries, cost, and each exposure with status, method and details; no text."""
+    report = report_of([3.0, math.nan], copies=(1, 4)[:1])
+    report.save(tmp_path / "report.json")
+    saved = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert saved["levels"][0]["values"] == {"auto": 3.0}
+    assert saved["control"]["mean"] == 1.0
+    assert saved["token_rows"] == 12_345
+    assert saved["queries_to_extract"]["f0-x1-0"] == queries(3.0, 0.5)
+    assert saved["exposures"][1]["value"] is None
+    assert saved["exposures"][0]["status"] == "rough"
+    assert saved["exposures"][0]["details"] == {}
+    assert not any(canary.text in (tmp_path / "report.json").read_text() for canary in report.canaries)
+
+
+def test_the_table_says_what_matters():
+    """One line a canary, with the other estimators beside; levels, the control, and what the signs mean."""
+    report = report_of([3.25, 9.5], others=["skewnorm"], flags=(CENSORED, BEYOND_SPACE, POOR_FIT))
+    lines = str(report).splitlines()
+    for canary, value in zip(report.canaries, ("3.25", "9.50"), strict=True):
+        (line,) = [line for line in lines if canary.id in line]
+        assert f"≥ {value}" in line
+        assert f"≥ {float(value):.1f} ({float(value) - 1:.1f}–{float(value) + 1:.1f})" in line
+    text = str(report)
+    assert "Twins, never inserted: 1.00 bits" in text
+    assert "more than there is" in text
+    assert "does not fit" in text
+    assert "12,345 tokens" in text
+    assert max(map(len, lines)) <= 120
+
+
+def test_a_table_of_nothing_says_none():
+    """NaN in all places."""
+    text = str(report_of([math.nan], others=["skewnorm"], low=math.nan))
+    assert "none" in text
+    assert "nan" not in text
