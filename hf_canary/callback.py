@@ -36,8 +36,8 @@ class ExposureCallback(TrainerCallback):
 
     Keys, after the prefix of the evaluation (`eval_`): `exposure_mean`, `exposure_max`, `exposure_x{repetitions}`
     (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean` (the control, 1.4 bits on
-    average), in bits, higher means better memorised; `exposure_censored`, how many canaries were likelier than every
-    reference, so that the numbers are too low for them; `exposure_seconds`. The record file
+    average), in bits, higher means better memorised; `exposure_censored`, how many canaries were likelier than
+    every candidate looked at, so that the numbers are too low for them; `exposure_seconds`. The record file
     `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with a text. A
     training that starts at some step drops the lines of later steps, which it will write anew.
 
@@ -244,11 +244,11 @@ class ExposureCallback(TrainerCallback):
 
 
 def one_line(report: ExposureReport) -> str:
-    """A look in one line: exposure by repetition level, sampled and skew-normal, with the twins as control."""
+    """A look in one line: exposure by repetition level, measured and skew-normal, with the twins as control."""
     levels = report.levels
-    sampled = "  ".join(
+    measured = "  ".join(
         f"×{level.repetitions} {'≥' if level.censored else ''}{level.values['auto']:.1f}" for level in levels
     )
     skewed = "  ".join(f"×{level.repetitions} {level.values['skewnorm']:.1f}" for level in levels)
     twins = report.summary()["exposure_twin_mean"]
-    return f"exposure (bits)  {sampled} · skew-normal  {skewed} · twins {twins:.1f}"
+    return f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins:.1f}"

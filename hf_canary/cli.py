@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from . import __version__
 from .errors import CanaryError
@@ -127,16 +126,27 @@ def extract(
 def measure(
     model: ModelArgument,
     canaries: Annotated[Path, typer.Option(help="The file that CanarySet.save wrote.")],
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option(help="auto, exact, sampled, importance or skewnorm; may be given several times."),
+    ] = None,
     num_references: Annotated[int, typer.Option(min=1, help="Random candidates of each format.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Draws the references.")] = 0,
+    num_draws: Annotated[int, typer.Option(min=1, help="Fills drawn from the model, where they are needed.")] = 4_000,
+    seed: Annotated[int, typer.Option(help="Draws the references and the fills.")] = 0,
     context: ContextOption = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="What it may take: the samples shrink, and the intervals widen.")
+    ] = None,
     batch_size: BatchOption = None,
+    save: Annotated[Path | None, typer.Option(help="Write all of it to this file, as JSON.")] = None,
     as_json: JsonOption = False,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure the exposure of canaries under a model.
 
-    Exposure is in bits: 1.4 on average for a canary never seen, log2 of the number of candidates at most.
+    Exposure is in bits: 1.4 on average for a canary never seen, log2 of the number of candidates at most. "auto" counts
+    ranks, draws from the model or samples candidates, whichever says most, and tells which; beside it stands the
+    paper's skew-normal extrapolation.
     """
     from tqdm.auto import tqdm
 
@@ -151,19 +161,25 @@ def measure(
                 loaded,
                 tokenizer,
                 loaded_canaries,
+                estimators=estimator or ("auto", "skewnorm"),
                 num_references=num_references,
+                num_draws=num_draws,
                 seed=seed,
                 context=context,
+                max_seconds=max_seconds,
                 batch_size=batch_size,
                 progress=bar.update,
             )
+        if save is not None:
+            report.save(save)
     if as_json:
         print(json.dumps(report.as_json()))
-        return
-    _out.print(_table(report))
-    twins = report.summary()["exposure_twin_mean"]
-    _say(f"Twins, never inserted: {twins:.2f} bits on average. Exposure in bits.")
-    _say("≥: no reference was as likely; what is sure at 95 % is the lower end of the interval.")
+    elif _out.is_terminal:
+        from .tables import tables
+
+        _out.print(tables(report))
+    else:
+        print(report)
 
 
 def main() -> None:
@@ -176,13 +192,13 @@ def main() -> None:
 
 
 def _load(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
-    """A causal model and its tokenizer, ours or anyone's; weights from safetensors only."""
+    """A model and its tokenizer, ours or anyone's; weights from safetensors only."""
     with _err.status(f"Loading {_escaped(name)}"):
         return _loaded(name, trust_remote_code)
 
 
 def _loaded(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, logging
 
     from . import models  # noqa: F401 (registers the paper's architectures)
     from .errors import ModelError, shown
@@ -190,11 +206,13 @@ def _loaded(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=trust_remote_code, use_safetensors=True)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(name, trust_remote_code=trust_remote_code, use_safetensors=True)
     except Exception as error:  # whatever the loader says, it says it of this argument
         raise ModelError(
             "MODEL",
-            "a folder or Hub id of a causal language model with its tokenizer, in safetensors",
+            "a folder or Hub id of a language model with its tokenizer, in safetensors",
             f"{shown(name)} ({shown(str(error))})",
             "Check the name; a checkpoint in another file format can be saved again with save_pretrained.",
         ) from error
@@ -224,23 +242,6 @@ def _searching() -> Iterator[Callable[[Any], None]]:
                 status.update(f"{now.expanded:,} expanded, {now.open:,} open, best {best}, bound {now.bound:.2f} bits")
 
         yield show
-
-
-def _table(report: Any) -> Table:
-    """One line for each canary."""
-    table = Table("canary", "inserted", "exposure", "95 % interval", "skew-normal", "log-perplexity", box=None)
-    by_canary = {(each.canary_id, each.estimator): each for each in report}
-    for canary in report.canaries:
-        sampled, skewed = by_canary[canary.id, "auto"], by_canary[canary.id, "skewnorm"]
-        table.add_row(
-            canary.id,
-            f"{canary.repetitions} ×",
-            f"{'≥ ' if 'censored' in sampled.flags else ''}{sampled.value:.2f}",
-            f"{sampled.low:.2f} to {sampled.high:.2f}",
-            f"{skewed.value:.2f}",
-            f"{sampled.log_perplexity:.2f}",
-        )
-    return table
 
 
 def _say(line: str) -> None:

@@ -44,6 +44,8 @@ from .results import ExposureReport
 TEMPLATE = "The random number is {digit:9}"
 
 _REPETITIONS = (1, 4, 16, 64)
+# A canary never seen reaches so many bits once in a million times.
+_MEMORISED = 20
 _MOST_CHARACTERS = 500_000
 _FEWEST_ROWS = 20
 _TEXT_SUFFIXES = (".txt", ".text", ".md", ".rst")
@@ -173,11 +175,11 @@ class _TableCallback(ExposureCallback):
 
     def show(self, report: ExposureReport, state: Any, metrics: dict[str, float], prefix: str) -> None:
         levels = report.levels
-        sampled = "".join(f"{_bounded(level.values['auto'], level.censored):>6}" for level in levels)
+        best = "".join(f"{_bounded(level.values['auto'], level.censored):>6}" for level in levels)
         skewed = "".join(f"{level.values['skewnorm']:6.1f}" for level in levels)
         twins = report.summary()["exposure_twin_mean"]
         epoch, loss = round(state.epoch or 0), metrics.get(f"{prefix}_loss", math.nan)
-        _say(self._console, f"{epoch:5d} {loss:7.3f} {sampled} {twins:6.1f}  {skewed}")
+        _say(self._console, f"{epoch:5d} {loss:7.3f} {best} {twins:6.1f}  {skewed}")
 
 
 class _Bar(TrainerCallback):
@@ -309,10 +311,10 @@ def _header(canaries: CanarySet) -> str:
     width = len(names)
     return (
         "Exposure in bits, the median of each level. A canary never seen has 1.4 on average;\n"
-        f"{math.log2(canaries[0].format.space_size):.1f} is the most there is. ≥: no random candidate was as likely.\n"
-        "The skew-normal extrapolates, and may pass what there is.\n"
+        f"{math.log2(canaries[0].format.space_size):.1f} is the most there is; the skew-normal extrapolates, and may "
+        "pass it.\n≥: nothing that was looked at was as likely.\n"
         "\n"
-        f"      validat. {'sampled, inserted':>{width}} {'':6}  {'skew-normal, inserted':>{width}}\n"
+        f"      validat. {'measured, inserted':>{width}} {'':6}  {'skew-normal, inserted':>{width}}\n"
         f"epoch    loss {names} {'twins':>6}  {names}"
     )
 
@@ -381,8 +383,9 @@ def _origin(canary: Canary | None) -> str:
 def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> str:
     names = {canary.id for canary in canaries if canary.repetitions == copies}
     here = [each for each in last if each.estimator == "auto" and each.canary_id in names]
-    if all(CENSORED in each.flags for each in here):
-        sense = f"memorised: each is likelier than all {here[0].num_references:,} random candidates"
+    space = canaries[0].format.space_size
+    if min(each.low for each in here) >= _MEMORISED:
+        sense = f"memorised: each is among the {space // 2**_MEMORISED:,} likeliest of {space:,} candidates"
     elif max(each.value for each in here) < 5.0:
         sense = "not memorised: canaries never seen look like this"
     else:
@@ -421,7 +424,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained({str(out / "checkpoint")!r})
 tokenizer = AutoTokenizer.from_pretrained({str(out / "checkpoint")!r})
 canaries = CanarySet.load({str(out / "canaries.json")!r})
-print(measure_exposure(model, tokenizer, canaries).summary())
+print(measure_exposure(model, tokenizer, canaries))
 print(extract(model, tokenizer, canaries.formats[0]))
 """
 

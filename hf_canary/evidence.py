@@ -162,20 +162,22 @@ class Evidence:
             dtype=np.int64,
         )
 
-    def ranks(self, max_expanded: float) -> dict[int, Rank]:
-        """Exact ranks, by number among canaries and twins, of those that can be counted by so much work.
+    def ranks(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
+        """Exact ranks, by number among canaries and twins, of those that can be counted by so much work each.
 
         The work is foreseen from the draws. It is done by one walk, up to the costliest of them.
+
+        Args:
+            max_expanded: (2 n_canaries,) prefixes that may be read for each.
         """
         drawing = self.drawing
         if drawing is None:
             return {}
-        if self._clock.is_limited:
-            max_expanded = min(max_expanded, self._clock.fits(self._seconds_a_row))
+        most = np.minimum(np.asarray(max_expanded, dtype=np.float64), self._clock.fits(self._seconds_a_row))
         costs = drawing.known_costs
         numbers = np.flatnonzero(np.isfinite(costs))
-        # What is foreseen may be too little by a third.
-        within = [n for n in numbers.tolist() if 1.5 * drawing.expected_expansions(float(costs[n])) <= max_expanded]
+        # What is foreseen may be too little by a fifth.
+        within = [n for n in numbers.tolist() if 1.25 * drawing.expected_expansions(float(costs[n])) <= most[n]]
         if not within:
             return {}
 
@@ -186,7 +188,7 @@ class Evidence:
                 self.tree,
                 [self._fills[number] for number in within],
                 float(costs[within].max()),
-                max_expanded=max_expanded,
+                max_expanded=float(most[within].max()),
             )
 
         ranks = self._metered("counted", counted)

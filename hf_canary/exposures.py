@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from .errors import DataError, is_int, shown
 from .ladder import Draws, share_below
@@ -44,6 +44,7 @@ _POOR_FIT = 0.01
 # Where so many times the references are more than the rest of R, Clopper-Pearson, which assumes draws with
 # replacement, is wider than it need be.
 _HYPERGEOMETRIC_SHARE = 10
+_FEW = 64
 _LN2 = math.log(2.0)
 
 
@@ -116,9 +117,9 @@ def sampled(
     """
     space_size, alpha = _space(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
-    pool = np.sort(_references(references))
+    pool = _references(references)
     taken = costs if known is None else _numbers(known, "known")
-    taken = np.sort(taken[~np.isnan(taken)])
+    taken = taken[~np.isnan(taken)]
     rest = space_size - (costs.size if known is None else np.size(known))
     if pool.size == 0 and rest > 0:
         raise DataError("references", "at least one log-perplexity", "none", "Score random candidates of the format.")
@@ -130,20 +131,26 @@ def sampled(
             "Draw references without replacement, and leave out the canaries and twins.",
         )
 
-    def one(cost: float) -> Estimate:
+    def one(cost: float, hits: int, counted: int) -> Estimate:
         if math.isnan(cost):
             return _nothing(NOT_FINITE)
-        hits = int(np.searchsorted(pool, cost, side="right"))
-        counted = max(1, int(np.searchsorted(taken, cost, side="right")))
         value, low, high = (
-            exposure_of_rank(counted + below, space_size) for below in _rest_below(hits, pool.size, rest, alpha)
+            exposure_of_rank(max(1, counted) + below, space_size) for below in _rest_below(hits, pool.size, rest, alpha)
         )
         details = {"hits": hits, "p_value": (hits + 1) / (pool.size + 1)}
         if pool.size == rest:
             return Estimate(value, low, high, (), EXACT, details)
         return Estimate(value, low, high, (CENSORED,) if hits == 0 else (), _worth(hits), details)
 
-    return [one(cost) for cost in costs.tolist()]
+    return [one(*each) for each in zip(costs.tolist(), _at_most(pool, costs), _at_most(taken, costs), strict=True)]
+
+
+def _at_most(pool: Floats, costs: Floats) -> list[int]:
+    """How many of the pool are no more than each cost; for a few costs it does not pay to sort."""
+    if costs.size <= _FEW:
+        marks = np.empty(pool.size, dtype=bool)
+        return [int(np.count_nonzero(np.less_equal(pool, cost, out=marks))) for cost in costs]
+    return [int(place) for place in np.searchsorted(np.sort(pool), costs, side="right")]
 
 
 def _rest_below(hits: int, n: int, rest: int, alpha: float) -> tuple[Fraction, Fraction, Fraction]:
@@ -155,8 +162,8 @@ def _rest_below(hits: int, n: int, rest: int, alpha: float) -> tuple[Fraction, F
     if n * _HYPERGEOMETRIC_SHARE > rest:
         fewest, most = hypergeometric_interval(hits, n, rest, alpha)
         return min(max(point, Fraction(fewest)), Fraction(most)), Fraction(most), Fraction(fewest)
-    upper = float(stats.beta.ppf(1.0 - alpha / 2.0, hits + 1, n - hits)) if hits < n else 1.0
-    lower = float(stats.beta.ppf(alpha / 2.0, hits, n - hits + 1)) if hits else 0.0
+    upper = float(special.betaincinv(hits + 1, n - hits, 1.0 - alpha / 2.0)) if hits < n else 1.0
+    lower = float(special.betaincinv(hits, n - hits + 1, alpha / 2.0)) if hits else 0.0
     return point, rest * Fraction(upper), rest * Fraction(lower)
 
 
@@ -325,9 +332,9 @@ def found(hits: float) -> str:
     return f"{hits:,.0f} reference{'' if hits == 1 else 's'}"
 
 
-def enough(by_references: Estimate) -> bool:
-    """Whether a sampled estimate can be relied on as it is."""
-    return by_references.status not in (ROUGH, INTERVAL_ONLY, CENSORED)
+def enough(estimate: Estimate) -> bool:
+    """Whether an estimate can be relied on as it is, or will not become better by more work."""
+    return estimate.status not in (ROUGH, INTERVAL_ONLY, CENSORED)
 
 
 def skewnorm(
@@ -428,7 +435,7 @@ def _numbers(values: ArrayLike, argument: str) -> Floats:
 
 def _references(values: ArrayLike) -> Floats:
     pool = _numbers(values, "references")
-    if np.isnan(pool).any():
+    if pool.size and math.isnan(pool.min()):
         first = int(np.flatnonzero(np.isnan(pool))[0])
         raise DataError("references", "numbers", f"NaN at {first}", "Find out why the model's scores are no numbers.")
     return pool

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -149,9 +149,9 @@ def fay_feuer(total: float, squares: float, largest: float, alpha: float) -> tup
         >>> round(low, 3), round(high, 3)
         (4.795, 18.39)
     """
-    low = squares / total * float(stats.gamma.ppf(alpha / 2.0, total**2 / squares))
+    low = squares / total * float(special.gammaincinv(total**2 / squares, alpha / 2.0))
     more, more_squares = total + largest, squares + largest**2
-    high = more_squares / more * float(stats.gamma.ppf(1.0 - alpha / 2.0, more**2 / more_squares))
+    high = more_squares / more * float(special.gammaincinv(more**2 / more_squares, 1.0 - alpha / 2.0))
     return low, high
 
 

@@ -23,8 +23,8 @@ from .results import Exposure, ExposureReport
 from .scoring import log_perplexity
 
 # `auto` counts a rank exactly where that takes so many prefixes at most for each reference that was scored: about as
-# much work again. Asked for by name, it may take more.
-_EXPANDED_PER_REFERENCE = 5
+# much work again, or four times as much where nothing else says enough. Asked for by name, it may take more.
+_EXPANDED_PER_REFERENCE, _EXPANDED_IN_NEED = 5, 20
 _MOST_EXPANDED = 2_000_000
 
 
@@ -98,7 +98,7 @@ class _Estimators:
             return [(estimate, "exact", "") for estimate, *_ in self.sampled()]
         if evidence.why_no_tree:
             return self._none("exact", f"more candidates than were scored, and {evidence.why_no_tree}")
-        ranks = evidence.ranks(_MOST_EXPANDED)
+        ranks = evidence.ranks([_MOST_EXPANDED] * len(evidence.known_costs))
         nothing = self._none("exact", "too many candidates are as likely to count them all")
         return [
             (exposures.of_rank(ranks[number].rank, self._space, ties=ranks[number].ties), "exact", "")
@@ -124,10 +124,19 @@ class _Estimators:
                 (estimate, "sampled", f"{count}; {reason}")
                 for estimate, count in zip(by_references, counts, strict=True)
             ]
-        ranks = evidence.ranks(_EXPANDED_PER_REFERENCE * len(evidence.references))
+        by_draws = [estimate for estimate, *_ in self.importance()]
+        work = [
+            0
+            if exposures.enough(sampled)
+            else _EXPANDED_PER_REFERENCE
+            if exposures.enough(drawn)
+            else _EXPANDED_IN_NEED
+            for sampled, drawn in zip(by_references, by_draws, strict=True)
+        ]
+        ranks = evidence.ranks([each * len(evidence.references) for each in work])
         chosen = []
-        for number, (sampled, (drawn, *_)) in enumerate(zip(by_references, self.importance(), strict=True)):
-            if number in ranks and not exposures.enough(sampled):
+        for number, (sampled, drawn) in enumerate(zip(by_references, by_draws, strict=True)):
+            if number in ranks:
                 rank = ranks[number]
                 counted = exposures.of_rank(rank.rank, self._space, ties=rank.ties)
                 chosen.append((counted, "exact", f"{rank.rank:,} counted"))

@@ -56,15 +56,15 @@ def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int
     levels = sorted({record["repetitions"] for record in own})
     for colour, copies in zip(_colours(len(levels)), levels, strict=True):
         for name in sorted({r["canary_id"] for r in own if r["repetitions"] == copies}):
-            sampled, extrapolated = (
+            best, extrapolated = (
                 [r for r in own if r["canary_id"] == name and r["estimator"] == estimator]
                 for estimator in ("auto", "skewnorm")
             )
-            axes.plot([r["step"] for r in sampled], [r["value"] for r in sampled], color=colour, lw=1.6)
+            axes.plot([r["step"] for r in best], [r["value"] for r in best], color=colour, lw=1.6)
             axes.plot([r["step"] for r in extrapolated], [r["value"] for r in extrapolated], color=colour, lw=1, ls=":")
-            _arrows(axes, [(r["step"], r["value"]) for r in sampled if CENSORED in r["flags"]], colour)
+            _arrows(axes, [(r["step"], r["value"]) for r in best if CENSORED in r["flags"]], colour)
         axes.plot([], [], color=colour, lw=1.6, label=f"inserted {times(copies)}")
-    axes.plot([], [], color="black", lw=1.6, label="sampled (arrow: no reference as likely)")
+    axes.plot([], [], color="black", lw=1.6, label="best estimate (arrow: at least)")
     axes.plot([], [], color="black", lw=1, ls=":", label="skew-normal, extrapolated")
     _exposure_axis(axes, space_size, [r["value"] for r in own])
     axes.set_xlabel("training step")
@@ -83,7 +83,7 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     figure, axes = _figure()
     repetitions = {canary.id: canary.repetitions for canary in report.canaries}
     kinds: tuple[tuple[str, Sequence[Exposure], str, float, dict[str, Any]], ...] = (
-        ("canaries, sampled (arrow: no reference as likely)", report.exposures, "auto", 1.0, {"color": "#31688e"}),
+        ("canaries, best estimate (arrow: at least)", report.exposures, "auto", 1.0, {"color": "#31688e"}),
         ("canaries, skew-normal", report.exposures, "skewnorm", 0.84, {"color": "#31688e", "mfc": "white", "ls": ":"}),
         ("twins, never inserted", report.twins, "auto", 1.22, {"color": "#999999"}),
     )

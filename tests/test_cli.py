@@ -58,8 +58,24 @@ def test_measure_for_a_person_and_for_a_program(folder, lstm, tokenizer):
         if exposure.estimator == "auto":
             assert exposure.canary_id in plain.stdout
             assert f"{exposure.value:.2f}" in plain.stdout
+    assert "Twins, never inserted" in plain.stdout
     found = json.loads(machine.stdout, parse_constant=pytest.fail)
     assert found["summary"]["exposure_mean"] == pytest.approx(expected.summary()["exposure_mean"])
+
+
+def test_measure_by_the_estimators_of_ones_choice(folder, lstm, tokenizer, tmp_path):
+    """Several of them, within a time, and all of it in a file."""
+    file = tmp_path / "report.json"
+    options = ["measure", str(folder), "--canaries", str(folder / "canaries.json"), "--num-references", "100"]
+    options += ["--estimator", "importance", "--estimator", "exact", "--num-draws", "300", "--save", str(file)]
+    result = RUNNER.invoke(app, [*options, "--max-seconds", "60"])
+    assert result.exit_code == 0
+    assert "exposure (importance)" in result.stdout
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    assert {each["estimator"] for each in saved["exposures"]} == {"importance", "exact"}
+    refused = RUNNER.invoke(app, [*options, "--estimator", "best"])
+    assert refused.exit_code == 1
+    assert "estimators" in refused.stderr
 
 
 @pytest.mark.parametrize(

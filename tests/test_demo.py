@@ -129,7 +129,8 @@ trainer = Trainer(AutoModelForCausalLM.from_pretrained(folder), arguments, train
     assert re.search(r"^114 \d", first, flags=re.MULTILINE)  # 30 rows, and 4 canaries each of 1, 4 and 16 copies
 
     second = run_python(checkpoint, demo[0])
-    assert "'exposure_x64'" in second
+    assert "f0-x64-0" in second
+    assert "Twins, never inserted" in second
     assert "certified=True" in second
 
     program, *arguments = shlex.split(command)

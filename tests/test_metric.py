@@ -1,5 +1,6 @@
 """The metric for `evaluate`: an adapter, so that its numbers are those of hf_canary.exposures and nothing is added."""
 
+import importlib.util
 import math
 import re
 from pathlib import Path
@@ -34,6 +35,7 @@ def columns(estimates):
         "exposure": [e.value for e in estimates],
         "low": [e.low for e in estimates],
         "high": [e.high for e in estimates],
+        "status": [e.status for e in estimates],
         "flags": [list(e.flags) for e in estimates],
     }
 
@@ -52,6 +54,29 @@ def test_sampled_unless_asked_otherwise(metric, shuffled):
     costs, is_canary, canaries, references = shuffled
     result = metric.compute(log_perplexities=costs, is_canary=is_canary, space_size=SPACE_SIZE)
     assert result == columns(exposures.sampled(canaries, references, SPACE_SIZE))
+
+
+def test_all_of_a_space_is_exact(metric):
+    """`exact` and `auto` where every sequence is given; `exact` refuses where one is missing, `auto` samples."""
+    costs, is_canary = [3.0, 1.0, 2.0, 5.0], [True, False, True, False]
+    for estimator in ("exact", "auto"):
+        result = metric.compute(log_perplexities=costs, is_canary=is_canary, space_size=4, estimator=estimator)
+        assert result == columns(exposures.exact([3.0, 2.0], [1.0, 5.0], 4))
+        assert result["status"] == ["exact", "exact"]
+    columns_of = {"log_perplexities": costs, "is_canary": is_canary, "space_size": 5}
+    assert metric.compute(**columns_of, estimator="auto") == columns(exposures.sampled([3.0, 2.0], [1.0, 5.0], 5))
+    with pytest.raises(DataError, match="1 fewer"):
+        metric.compute(**columns_of, estimator="exact")
+
+
+def test_options_reach_the_estimators(metric, shuffled):
+    """Confidence and bootstrap, as the functions take them."""
+    costs, is_canary, canaries, references = shuffled
+    given = {"log_perplexities": costs, "is_canary": is_canary, "space_size": SPACE_SIZE, "confidence": 0.8}
+    expected = exposures.sampled(canaries, references, SPACE_SIZE, confidence=0.8)
+    assert metric.compute(**given, estimator="sampled") == columns(expected)
+    expected = exposures.skewnorm(canaries, references, SPACE_SIZE, confidence=0.8, bootstrap=20)
+    assert metric.compute(**given, estimator="skewnorm", bootstrap=20) == columns(expected)
 
 
 def test_batches_add_up(metric, shuffled):
@@ -79,7 +104,7 @@ def test_a_result_is_worked_out_by_hand(metric):
 
 def test_unknown_estimator_is_refused(metric):
     """The error is the package's own and names the choices."""
-    with pytest.raises(DataError, match="sampled, skewnorm") as caught:
+    with pytest.raises(DataError, match="auto, exact, sampled, skewnorm") as caught:
         metric.compute(log_perplexities=[1.0, 2.0], is_canary=[True, False], space_size=10, estimator="best")
     assert caught.value.argument == "estimator"
 
@@ -98,6 +123,43 @@ def test_nan_canary_is_flagged(metric):
     assert math.isnan(result["exposure"][0])
     assert result["flags"][0] == [exposures.NOT_FINITE]
     assert result["exposure"][1] > 0
+
+
+def app():
+    """The page's module, as a Space runs it."""
+    spec = importlib.util.spec_from_file_location("app", Path(EXPOSURE_METRIC) / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_says_what_the_metric_says(metric):
+    """Text in, rows out; the same numbers."""
+    rows = app().exposures("31.0, 45.2", "40 41.5\n39.8 42.1;44", "10**4", "sampled")
+    expected = exposures.sampled([31.0, 45.2], [40, 41.5, 39.8, 42.1, 44], 10**4)
+    for row, estimate in zip(rows, expected, strict=True):
+        assert row[1:3] == [f"{estimate.value:.2f}", f"{estimate.low:.2f} to {estimate.high:.2f}"]
+    assert rows[0][3] == "censored"
+    with pytest.raises(ValueError, match="canaries must be numbers"):
+        app().exposures("many", "40", "10**4", "sampled")
+    with pytest.raises(ValueError, match="size of the space"):
+        app().exposures("31", "40", "a lot", "sampled")
+
+
+def test_the_folder_can_be_published_as_a_space():
+    """Its head names the page, the page's needs are listed, and each file is there."""
+    folder = Path(EXPOSURE_METRIC)
+    head = (folder / "README.md").read_text(encoding="utf-8").split("---")[1]
+    assert "sdk: gradio" in head
+    assert "app_file: app.py" in head
+    needs = (folder / "requirements.txt").read_text(encoding="utf-8").split()
+    assert needs == ["hf_canary", "gradio"]
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {
+        "README.md",
+        "app.py",
+        "canary_exposure.py",
+        "requirements.txt",
+    }
 
 
 def test_the_card_runs(capsys):

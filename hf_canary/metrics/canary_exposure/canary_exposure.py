@@ -2,6 +2,7 @@
 
 import datasets
 import evaluate
+import numpy as np
 
 from hf_canary import exposures
 from hf_canary.errors import DataError, shown
@@ -18,10 +19,14 @@ Args:
     log_perplexities: -log2 of each sequence's probability, in bits, summed over its tokens (lower: better memorised).
     is_canary: True for an inserted sequence, False for a random reference of the same format.
     space_size: |R|, how many sequences the format has.
-    estimator: "sampled" (by rank among the references, with its exact interval) or "skewnorm" (by extrapolation).
+    estimator: "sampled" (by rank among the references, with its exact interval), "exact" (where canaries and
+        references are all of R), "auto" (exact where they are, sampled otherwise) or "skewnorm" (by extrapolation).
+    confidence: of the interval.
+    bootstrap: for "skewnorm", how many samples are fitted anew for the interval; 0 takes the delta method.
 Returns:
     exposure: for each canary, in order, in bits (higher: better memorised).
-    low, high: the ends of its 95 % interval.
+    low, high: the ends of its interval, in bits.
+    status: what it is worth: "exact", "reliable", "rough", "interval only", "censored", "extrapolated", "no estimate".
     flags: for each canary, words such as "censored": the true exposure may be anything up to high.
 Examples:
     >>> import evaluate
@@ -46,7 +51,7 @@ _CITATION = """
 }
 """
 
-_ESTIMATORS = {"sampled": exposures.sampled, "skewnorm": exposures.skewnorm}
+_ESTIMATORS = ("auto", "exact", "sampled", "skewnorm")
 
 
 class CanaryExposure(evaluate.Metric):
@@ -62,15 +67,21 @@ class CanaryExposure(evaluate.Metric):
             ),
         )
 
-    def _compute(self, log_perplexities, is_canary, space_size, estimator="sampled"):
+    def _compute(self, log_perplexities, is_canary, space_size, estimator="sampled", confidence=0.95, bootstrap=0):
         if estimator not in _ESTIMATORS:
             raise DataError("estimator", f"one of {', '.join(_ESTIMATORS)}", shown(estimator), "Choose one of these.")
-        canaries = [cost for cost, inserted in zip(log_perplexities, is_canary, strict=True) if inserted]
-        references = [cost for cost, inserted in zip(log_perplexities, is_canary, strict=True) if not inserted]
-        estimates = _ESTIMATORS[estimator](canaries, references, space_size)
+        costs, own = np.asarray(log_perplexities, dtype=np.float64), np.asarray(is_canary, dtype=bool)
+        canaries, references = costs[own], costs[~own]
+        if estimator == "skewnorm":
+            estimates = exposures.skewnorm(canaries, references, space_size, bootstrap=bootstrap, confidence=confidence)
+        elif estimator == "exact":
+            estimates = exposures.exact(canaries, references, space_size)
+        else:  # all of R given, the sampled estimate is the exact one
+            estimates = exposures.sampled(canaries, references, space_size, confidence=confidence)
         return {
             "exposure": [estimate.value for estimate in estimates],
             "low": [estimate.low for estimate in estimates],
             "high": [estimate.high for estimate in estimates],
+            "status": [estimate.status for estimate in estimates],
             "flags": [list(estimate.flags) for estimate in estimates],
         }
