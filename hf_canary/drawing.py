@@ -25,7 +25,7 @@ from .walks.sample import Drawn, Plan, sample
 _FEWEST_FOR_PILOT = 2000
 _PILOT = 0.25
 # With a limit of time, so many draws show how long one takes; and with fewer than these nothing is said.
-_FIRST_BLOCK = 128
+_FIRST_BLOCK = 32
 _FEWEST = 200
 
 _POSITIVE = np.array(BETAS[1:])

@@ -24,12 +24,14 @@ class Place(NamedTuple):
         sums: the Luhn sums that a coming check digit will be over; None when none comes, so that prefixes which differ
             only there are in one place.
         pending: units of the last character that are still to come.
+        unseen: whether the last character left no trace; a token that follows may still show it, as in WordPiece.
     """
 
     piece: int
     written: str
     sums: LuhnSums | None
     pending: Units
+    unseen: bool = False
 
 
 # The places at which a prefix's readings stand, each with one text that leads there.
@@ -55,7 +57,7 @@ class FormatUnits:
     def start(self, lead: Units) -> Readings:
         """The readings of nothing: with and without what the tokenizer puts before a text's first character."""
         first = Place(0, "", (0, 0) if self._last_check >= 0 else None, ())
-        return self._closed(dict.fromkeys([first, first._replace(pending=lead)], ""))
+        return self.closed(dict.fromkeys([first, first._replace(pending=lead)], ""))
 
     def ended(self, place: Place) -> bool:
         """Whether a candidate ends here."""
@@ -79,20 +81,25 @@ class FormatUnits:
             self._candidates[places] = found
         return self._candidates[places]
 
-    def after(self, readings: Readings, trie: Trie) -> dict[int, Readings]:
-        """Each token that the format allows next, with the readings after it."""
+    def after(self, readings: Readings, trie: Trie) -> dict[int, dict[Place, list[str]]]:
+        """Each token that the format allows next: the places after it, and the texts that lead there.
+
+        They are several where candidates differ in characters that leave no trace, or that are written alike.
+        """
         following = self.following(frozenset(readings), trie)
         return {token: self._moved(readings, moves) for token, moves in following.items()}
 
-    def after_token(self, readings: Readings, token: int, trie: Trie) -> Readings:
-        """The readings after one token that the format allows."""
+    def after_token(self, readings: Readings, token: int, trie: Trie) -> dict[Place, list[str]]:
+        """The same of one token that the format allows."""
         return self._moved(readings, self.following(frozenset(readings), trie)[token])
 
-    def _moved(self, readings: Readings, moves: list[tuple[Place, Place, str]]) -> Readings:
-        moved: Readings = {}
+    def _moved(self, readings: Readings, moves: list[tuple[Place, Place, str]]) -> dict[Place, list[str]]:
+        moved: dict[Place, list[str]] = {}
         for origin, after, text in moves:
-            moved.setdefault(after, readings[origin] + text)
-        return self._closed(moved)
+            texts = moved.setdefault(after, [])
+            if readings[origin] + text not in texts:
+                texts.append(readings[origin] + text)
+        return moved
 
     def is_space_next(self, place: Place) -> bool:
         """Whether the next character can only be a space, with which tokens begin that say so."""
@@ -102,7 +109,7 @@ class FormatUnits:
 
     def completed(self, place: Place, generator: random.Random) -> str:
         """Characters that make a whole candidate from here, by chance."""
-        number, written, sums, _ = place
+        number, written, sums, *_ = place
         text = ""
         while number < len(self._pieces):
             rest = self._entries[number].rest(written, luhn_digit(sums or (0, 0)), generator)
@@ -121,7 +128,7 @@ class FormatUnits:
 
     def _find_moves(self, place: Place) -> Iterator[tuple[str, Place, str]]:
         if place.pending:
-            yield place.pending[0], place._replace(pending=place.pending[1:]), ""
+            yield place.pending[0], place._replace(pending=place.pending[1:], unseen=False), ""
             return
         for character, after in self._written(place):
             for units in self._surfaces[character]:
@@ -130,7 +137,7 @@ class FormatUnits:
 
     def _written(self, place: Place) -> Iterator[tuple[str, Place]]:
         """One character more, and where that leads: on in the entry, behind it, or both."""
-        number, written, sums, _ = place
+        number, written, sums, *_ = place
         if number == len(self._pieces):
             return
         for character in self._entries[number].next_characters(written, luhn_digit(sums or (0, 0))):
@@ -142,7 +149,7 @@ class FormatUnits:
             if whole:
                 yield character, Place(number + 1, "", moved if number < self._last_check else None, ())
 
-    def _closed(self, readings: Readings) -> Readings:
+    def closed(self, readings: Readings) -> Readings:
         """With the places behind characters that leave no trace."""
         closed = dict(readings)
         pending = list(readings)
@@ -151,6 +158,7 @@ class FormatUnits:
             if place.pending:
                 continue
             for character, after in self._written(place):
+                after = after._replace(unseen=True)
                 if () in self._surfaces[character] and after not in closed:
                     closed[after] = closed[place] + character
                     pending.append(after)

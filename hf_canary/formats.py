@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -180,21 +180,6 @@ class CanaryFormat:
     def prefix_free(self) -> bool:
         """Whether no candidate is a proper prefix of another, so that every candidate ends where its text ends."""
         return not _overlap(self.pieces, whole=False)
-
-    def is_ambiguous_without(self, characters: Collection[str]) -> bool:
-        """Whether two fills give one text once these characters are dropped from all of them.
-
-        Example:
-            >>> CanaryFormat("{word}.", spaces={"word": ["to day", "today"]}).is_ambiguous_without(" ")
-            True
-        """
-        kept = []
-        for piece in self.pieces:
-            entries = tuple("".join(c for c in entry if c not in characters) for entry in entries_of(piece))
-            if len(set(entries)) < len(entries):
-                return True
-            kept.append(Hole("", entries))
-        return _overlap(kept, whole=True)
 
     def check_prefix_free(self) -> None:
         """Refuse a format whose candidates cannot be compared, because some go on where others have ended.

@@ -110,7 +110,9 @@ class TokenTree:
         self._vocabulary = vocabulary_of(tokenizer)
         characters = {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
         self._surfaces, lead = self._vocabulary.surfaces(tokenizer, characters)
-        self._check_dropped({character for character, written in self._surfaces.items() if () in written})
+        self._has_prefix_rule = False  # as long as nobody has looked
+        self._drops = any(() in written for written in self._surfaces.values())
+        self._check_dropped()
         self._units = FormatUnits(format, self._surfaces)
         self._trie = self._vocabulary.trie
         self._is_plain = False
@@ -167,10 +169,12 @@ class TokenTree:
 
     def text(self, path: Sequence[int]) -> str:
         """The candidate whose tokens after the prompt are `path`; one of them, if there are collisions."""
-        readings = self._nodes[self.root].readings
+        root = self._nodes[self.root]
+        readings, done = root.readings, root.path
         for token in path:
             if token != self._end:
-                readings = self._units.after_token(readings, token, self._trie)
+                readings = self._after_token(readings, done, token)
+                done = (*done, token)
         return next(text for place, text in readings.items() if self._units.ended(place))
 
     def check(self, paths: Sequence[Sequence[int]]) -> None:
@@ -212,17 +216,58 @@ class TokenTree:
     def _written(self, text: str) -> Units:
         return tuple(unit for character in text for unit in self._surfaces[character][0])
 
-    def _check_dropped(self, characters: set[str]) -> None:
-        """Refuse candidates that differ in characters alone of which the tokenizer writes nothing, as WordPiece of
-        spaces: such a character may still decide where a word begins, and nobody could tell which candidate it was.
+    def _check_dropped(self) -> None:
+        """Refuse entries that differ in characters alone of which the tokenizer writes nothing, as WordPiece of spaces,
+        and entries of nothing else: whether they are encoded alike depends on what stands beside them.
         """
-        if characters and self.format.is_ambiguous_without(characters):
-            raise ModelError(
-                "tokenizer",
-                f"one that writes what tells the candidates of {shown(self.format.template)} apart",
-                f"one that writes nothing for {', '.join(map(shown, sorted(characters)))}",
-                "Leave such characters out of the entries that differ in them.",
+        dropped = {character for character, written in self._surfaces.items() if () in written}
+        for hole in set(self.format.holes) if dropped else ():
+            kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
+            if len(kept) < len(entries_of(hole)) or "" in kept:
+                raise ModelError(
+                    "tokenizer",
+                    f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
+                    f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
+                    "Leave such characters out of the entries that differ in them.",
+                )
+
+    def _after_token(self, readings: Readings, path: Path, token: int) -> Readings:
+        """The readings after a path and one token more."""
+        after = self._units.after_token(readings, token, self._trie)
+        return self._settled(path, {token: after})[token]
+
+    def _settled(self, path: Path, after: Mapping[int, Mapping[Place, list[str]]]) -> dict[int, Readings]:
+        """One text for each place: of several, one that the tokenizer encodes by this path and token.
+
+        Where characters leave no trace, a place to which no text leads that is encoded so is none: paths that do lead
+        there would be taken for this one.
+        """
+        if not self._drops:
+            return {
+                token: self._units.closed({place: texts[0] for place, texts in places.items()})
+                for token, places in after.items()
+            }
+        asked = [
+            (token, place, text)
+            for token, places in after.items()
+            for place, texts in places.items()
+            for text in texts
+            if not place.pending
+        ]
+        fitting: dict[tuple[int, Place], str] = {}
+        for (token, place, text), answer in zip(asked, self._ask([text for *_, text in asked]), strict=True):
+            if answer.tokens == (*path, token):
+                fitting.setdefault((token, place), text)
+        return {
+            token: self._units.closed(
+                {
+                    place: fitting.get((token, place), texts[0])
+                    for place, texts in places.items()
+                    if (token, place) in fitting or place.pending or not self._has_prefix_rule
+                }
             )
+            for token, places in after.items()
+        }
 
     def _check_candidates(self, start: Readings) -> tuple[list[int], int]:
         """Follow encodings of some candidates through their units, which finds what the tokenizer does otherwise.
@@ -240,7 +285,7 @@ class TokenTree:
             for end, token in enumerate(path, start=1):
                 if token not in self._units.following(frozenset(readings), self._trie):
                     raise _unlike(text)
-                readings = self._units.after_token(readings, token, self._trie)
+                readings = self._after_token(readings, path[: end - 1], token)
                 begun = (so_far for place, so_far in readings.items() if not place.pending)
                 prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
             if not any(self._units.ended(place) for place in readings):
@@ -295,7 +340,7 @@ class TokenTree:
             text = next(text for place, text in node.readings.items() if self._units.ended(place))
             if self._is_plain or self._ask([text])[0].tokens == node.path:
                 yield self._end, -1, True
-        after = self._units.after(node.readings, self._trie)
+        after = self._settled(node.path, self._units.after(node.readings, self._trie))
         if self._is_plain:
             for token, readings in after.items():
                 goes_on = self._end is not None or not all(map(self._units.ended, readings))

@@ -19,6 +19,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 PRINTED = [
     "exposure (bits)",
     "['censored'], []]",
+    "Twins, never inserted",
     "10000 log-perplexities",
     "proven after",
     "['The cat",

@@ -343,10 +343,24 @@ def test_special_tokens_before_condition_and_those_behind_are_left_out():
 
 @pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "]])
 def test_candidates_that_differ_in_what_is_not_written_are_refused(words):
-    """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`."""
+    """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`. In the entries of one
+    hole that cannot be told; in those of several it can.
+    """
     tokenizer = trained("wordpiece", ["ab1l' 0123456789.-"] * 2)
     with pytest.raises(ModelError, match="writes nothing for ' '"):
         TokenTree(CanaryFormat("a{u}b{u} 1", spaces={"u": words}), tokenizer)
     apart = TokenTree(CanaryFormat("a{u}b", spaces={"u": ["1 ", " 2"]}), tokenizer)
     expected = encode(tokenizer, ["a1 b", "a 2b"]).sequences
     assert sorted([*apart.prompt, *path] for path in leaves(apart)) == sorted(expected)
+
+
+def test_words_that_end_where_others_begin():
+    """`ab l`, `a bl`, `ab bl`: without their spaces two are one, and each is found."""
+    tokenizer = trained("wordpiece", ["ab1l' 0123456789.-", "abl bl ab", "1a1b1l1 bablabl"] * 3)
+    words = {"u": ["ab", "a", "abl", "b l"], "v": ["l", "bl", "b", "lb l"]}
+    for template in ("{u} {v}.", "1{u} {v} {u}.", "{v} {u}'{v} 1"):
+        format = CanaryFormat(template, spaces=words)
+        expected = {tuple(ids) for ids in encode(tokenizer, list(format.candidates())).sequences}
+        tree = TokenTree(format, tokenizer)
+        assert {(*tree.prompt, *path) for path in leaves(tree)} == expected
+        assert len(expected) == tree.space_size == format.space_size
