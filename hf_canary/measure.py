@@ -50,7 +50,7 @@ class _Estimators:
                 low=estimate.low,
                 high=estimate.high,
                 log_perplexity=cost,
-                num_references=self._looked_at(method),
+                num_references=self._compared_with(estimate, method),
                 flags=estimate.flags + self._collisions(),
                 status=estimate.status,
                 method=method,
@@ -149,10 +149,12 @@ class _Estimators:
         nothing = Estimate(math.nan, math.nan, math.nan, (reason,), exposures.NO_ESTIMATE)
         return [(nothing, method, reason)] * len(self._evidence.known_costs)
 
-    def _looked_at(self, method: str) -> int:
+    def _compared_with(self, estimate: Estimate, method: str) -> int:
         evidence = self._evidence
         if method == "importance":
             return len(evidence.drawing.draws) if not evidence.why_no_tree and evidence.drawing else 0
+        if estimate.status == exposures.EXACT:
+            return self._space - len(evidence.known_costs)
         return len(evidence.references)
 
     def _work(self, method: str) -> int:

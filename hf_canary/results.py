@@ -39,7 +39,7 @@ class Exposure:
         low: lower end of the 95 % interval.
         high: upper end of the 95 % interval.
         log_perplexity: of the canary, in bits, lower means better memorised.
-        num_references: how many candidates the estimate rests on: references, draws, or all of R.
+        num_references: how many candidates it was compared with: references, draws, or all others where it is exact.
         flags: what a reader must know, such as `censored`: no reference was as likely, and only `low` is sure.
         status: what it is worth, in a word: `exact`, `reliable`, `rough`, `interval only`, `censored`, `extrapolated`,
             `no estimate`.

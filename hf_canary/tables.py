@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .exposures import BEYOND_SPACE, CENSORED, POOR_FIT
 
-_WIDTH = 120
+_WIDTH = 126
 
 
 def written(report: Any) -> str:

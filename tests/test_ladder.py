@@ -378,3 +378,38 @@ def test_share_below_counts_outside_alone():
     bits, _, draws = synthetic(known=range(0, 1000, 2))
     share = share_below(draws, bits[500], 0.05, one_more=0.0)
     assert share.hits == int(((draws.costs <= bits[500]) & (draws.leaves % 2 == 1)).sum())
+
+
+# ---------------------------------------------------------------------------------------------- laws
+
+
+def test_order_of_draws_is_nothing_and_order_of_canaries_is_kept():
+    """Draws in any order say the same; canaries in any order get their own."""
+    bits, _, draws = synthetic(known=[30, 200, 700])
+    costs = bits[[30, 200, 700]]
+    expected = importance(costs, draws, 1000)
+    order = np.random.default_rng(0).permutation(len(draws))
+    shuffled = Draws(
+        draws.costs[order],
+        draws.log_q[order],
+        draws.counts,
+        draws.copies,
+        draws.leaves[order],
+        draws.known[order],
+        draws.log_space,
+    )
+    for one, other in zip(importance(costs, shuffled, 1000), expected, strict=True):
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+    assert importance(costs[::-1], draws, 1000) == expected[::-1]
+
+
+def test_increasing_maps_of_cost_change_nothing():
+    """With the canaries' own weights, costs only say who is likelier: 3c + 7 says the same."""
+    bits, _, draws = synthetic(known=[30, 700])
+    costs, weights = bits[[30, 700]], [-1.0, 0.5]
+    moved = Draws(
+        3 * draws.costs + 7, draws.log_q, draws.counts, draws.copies, draws.leaves, draws.known, draws.log_space
+    )
+    assert importance(3 * costs + 7, moved, 1000, own_log_weights=weights) == importance(
+        costs, draws, 1000, own_log_weights=weights
+    )

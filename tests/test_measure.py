@@ -267,6 +267,7 @@ def test_auto_says_which_and_why(lstm, tokenizer):
     for number, each in enumerate(cheap):
         assert (each.method, each.status) == ("exact", "exact")
         assert each.reason == f"{number + 1} counted"
+        assert each.num_references == 10**6 - 6
         assert each.value == pytest.approx(math.log2(10**6 / (number + 1)))
     assert {each.method for each in dear} == {"importance"}
     assert all("0 references" in each.reason and "draw" in each.reason for each in dear)

@@ -167,7 +167,7 @@ def test_the_table_says_what_matters():
     assert "more than there is" in text
     assert "does not fit" in text
     assert "12,345 tokens" in text
-    assert max(map(len, lines)) <= 120
+    assert max(map(len, lines)) <= 126
 
 
 def test_a_table_of_nothing_says_none():
