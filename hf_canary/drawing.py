@@ -6,7 +6,6 @@ the draws among processes. Knows no estimator.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ import numpy as np
 from .clock import Clock
 from .ladder import BETAS, Draws, Floats, Ints, apportioned, better_shares, expected_expansions
 from .language_model import LanguageModel, Session
-from .processes import does_all, shared
 from .token_tree import TokenTree, padded
 from .walks.sample import Drawn, Plan, sample
 
@@ -39,6 +37,7 @@ class Drawing:
         draws: from the ladder.
         known_costs: (n_known,) bits after what all candidates share.
         known_log_weights: (n_known,) ln of what a draw of each would stand for, as a share of R.
+        counted: (n_known,) how many of the known fills cost at most as much as each, itself among them.
         inner_costs: (n, depth) bits of the inner prefixes of the draws above β = 0; infinite where there is none.
         inner_log_q: (n, depth, n_rungs − 1) how likely these rungs were to draw them, in natural logs.
     """
@@ -46,6 +45,7 @@ class Drawing:
     draws: Draws
     known_costs: Floats
     known_log_weights: Floats
+    counted: Floats
     inner_costs: Floats
     inner_log_q: Floats
 
@@ -72,7 +72,8 @@ def draw(
         tree: of the format.
         known: fills of canaries and twins.
         count: of draws.
-        seed: the same draws for the same seed, in any batches and any number of processes.
+        seed: the same draws for the same seed, in any batches and any number of processes; within a limit of time
+            fewer and others.
         clock: how long it may take.
 
     Returns:
@@ -85,7 +86,7 @@ def draw(
         rounds.add(equal, block.stop - block.start)
     if rounds.count == pilot < count:
         drawing = rounds.drawing()
-        shares = better_shares(drawing.draws, drawing.known_costs)
+        shares = better_shares(drawing.draws, drawing.known_costs, drawing.counted)
         for block in clock.blocks(count - pilot, pilot):
             rounds.add(shares, block.stop - block.start)
     return rounds.drawing() if rounds.count >= min(count, _FEWEST) else None
@@ -126,7 +127,8 @@ class _Rounds:
         last = np.arange(len(rungs)), np.maximum(drawn.lengths - 1, 0)
         costs = np.where(drawn.ended, drawn.costs[last], np.inf)
         leaves = np.unique(drawn.paths, axis=0, return_inverse=True)[1].reshape(-1)
-        copies = self._copies(drawn, leaves)
+        copies = np.ones(len(leaves))
+        copies[drawn.ended] = self._tree.copies_of(drawn.paths[drawn.ended])
         log_space = math.log(self._tree.format.space_size)
         log_q = np.column_stack([np.log(copies) - log_space, drawn.log_q[last]])
         known, draws = slice(self._known), slice(self._known, None)
@@ -142,26 +144,21 @@ class _Rounds:
             leaves[draws],
             np.isin(leaves[draws], leaves[known]),
             log_space,
+            float(self._tree.most_copies),
         )
         return Drawing(
             found,
             costs[known],
             found.weigh(log_q[known], copies[known]),
+            self._counted(costs[known], leaves[known], copies[known]),
             np.where(inner, drawn.costs[hot], np.inf),
             drawn.log_q[hot],
         )
 
-    def _copies(self, drawn: Drawn, leaves: Ints) -> Ints:
-        """(n,) how many fills have each one's encoding."""
-        copies = np.ones(len(leaves), dtype=np.int64)
-        if self._tree.collisions:
-            of_leaf = {}
-            for leaf, path, ended in zip(leaves.tolist(), drawn.paths.tolist(), drawn.ended.tolist(), strict=True):
-                if ended and leaf not in of_leaf:
-                    text = self._tree.text([token for token in path if token >= 0])
-                    of_leaf[leaf] = self._tree.copies(self._tree.format.parse(text))
-            copies = np.array([of_leaf.get(leaf, 1) for leaf in leaves.tolist()], dtype=np.int64)
-        return copies
+    def _counted(self, costs: Floats, leaves: Ints, copies: Floats) -> Floats:
+        """Of fills that are encoded alike all count, once."""
+        _, first = np.unique(leaves, return_index=True)
+        return np.array([max(1.0, float(copies[first][costs[first] <= cost].sum())) for cost in costs])
 
     def _walk(self, rungs: Ints, uniform: Sequence[int]) -> None:
         """Draw one round; the draws of rung 0 are the fills that are given."""
@@ -170,18 +167,14 @@ class _Rounds:
         if len(uniform):
             paths = self._tree.paths([self._tree.format.render(fill) for fill in uniform])
             given[rungs == 0] = padded(paths, depth)
-        digest = hashlib.sha256(f"draws {self._seed} {len(self._drawn)}".encode()).digest()
-        uniforms = np.random.default_rng(list(digest)).random((count, depth))
+        seed = random.Random(f"draws {self._seed} {len(self._drawn)}").getrandbits(128)
+        uniforms = np.random.default_rng(seed).random((count, depth))
 
         def walk(mine: Ints) -> Floats:
             plan = Plan(_POSITIVE, rungs[mine] - 1, given[mine], uniforms[mine])
             return _flat(sample(self._start(), self._tree, plan))
 
-        width = depth * (2 + len(_POSITIVE)) + 1
-        if does_all(self._language_model.model):
-            flat = walk(np.arange(count))
-        else:
-            flat = shared(count, walk, self._language_model.idle, width=(width,))
+        flat = self._language_model.shared(count, walk, width=(depth * (2 + len(_POSITIVE)) + 1,))
         self._rungs.append(rungs)
         self._drawn.append(_unflat(flat, depth))
 

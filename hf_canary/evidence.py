@@ -6,6 +6,7 @@ of time the samples shrink. Knows no estimator's formula.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,15 +20,15 @@ from .clock import Clock, agreed
 from .drawing import Drawing, draw
 from .encoding import encode, end_token, token_ids
 from .errors import ModelError
-from .ladder import Floats, Ints
+from .ladder import Floats
 from .language_model import LanguageModel, Session
-from .processes import summed
 from .ranking import Rank, count_ranks
 from .scoring import score_texts
 from .token_tree import TokenTree
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256
+# What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
 _TO_COMPARE = 256
 
 Found = TypeVar("Found")
@@ -78,6 +79,7 @@ class Evidence:
         self.format = canaries[0].format
         self._fills = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
+        self._ranks: dict[int, Rank] = {}
         began = time.monotonic()
         self.known_costs, self.references = self._metered("scored", self._score)
         self._seconds_a_row = agreed(time.monotonic() - began) / max(1, self.token_rows["scored"])
@@ -100,7 +102,8 @@ class Evidence:
         )
         shared = encoding.shared
         # Where all is shared, the last token must still be read from something.
-        return self._scored(self._fills, unsummed=min(shared, min(map(len, encoding.sequences)) - 1))
+        unsummed = min(shared, min(map(len, encoding.sequences)) - 1)
+        return self._metered("scored", lambda: self._scored(self._fills, unsummed=unsummed))
 
     @cached_property
     def why_no_tree(self) -> str:
@@ -151,21 +154,27 @@ class Evidence:
         return self._metered("drawn", drawn)
 
     @cached_property
-    def known_copies(self) -> Ints:
+    def known_copies(self) -> Floats:
         """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
         paths = self.tree.paths([self.format.render(fill) for fill in self._fills])
         return np.array(
             [
-                self.tree.copies(fill) if paths.index(path) == number else 0
+                float(self.tree.copies(fill)) if paths.index(path) == number else 0.0
                 for number, (fill, path) in enumerate(zip(self._fills, paths, strict=True))
-            ],
-            dtype=np.int64,
+            ]
         )
+
+    @property
+    def different_encodings(self) -> int | None:
+        """How many encodings the fills have, if that is fewer; known where there is a tree."""
+        tree = vars(self).get("tree")
+        return tree.space_size if tree is not None and tree.collisions else None
 
     def ranks(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
         """Exact ranks, by number among canaries and twins, of those that can be counted by so much work each.
 
-        The work is foreseen from the draws. It is done by one walk, up to the costliest of them.
+        The work is foreseen from the draws. It is done by one walk, up to the costliest of them; where that takes more
+        than was foreseen, by another up to the costliest of the cheaper half.
 
         Args:
             max_expanded: (2 n_canaries,) prefixes that may be read for each.
@@ -175,24 +184,25 @@ class Evidence:
             return {}
         most = np.minimum(np.asarray(max_expanded, dtype=np.float64), self._clock.fits(self._seconds_a_row))
         costs = drawing.known_costs
-        numbers = np.flatnonzero(np.isfinite(costs))
+        open_numbers = (n for n in np.argsort(costs).tolist() if n not in self._ranks and math.isfinite(costs[n]))
         # What is foreseen may be too little by a fifth.
-        within = [n for n in numbers.tolist() if 1.25 * drawing.expected_expansions(float(costs[n])) <= most[n]]
-        if not within:
-            return {}
+        within = [n for n in open_numbers if 1.25 * drawing.expected_expansions(float(costs[n])) <= most[n]]
+        while within:
+            found = self._counted(within, float(most[within].max()))
+            self._ranks |= {n: rank for n, rank in zip(within, found, strict=True) if rank is not None}
+            within = within[: len(within) // 2] if not any(found) else []
+        return {n: rank for n, rank in self._ranks.items() if max_expanded[n] > 0}
 
-        def counted() -> list[Rank] | None:
-            return count_ranks(
-                self._language_model,
-                self._started,
-                self.tree,
-                [self._fills[number] for number in within],
-                float(costs[within].max()),
-                max_expanded=float(most[within].max()),
-            )
-
-        ranks = self._metered("counted", counted)
-        return dict(zip(within, ranks, strict=True)) if ranks else {}
+    def _counted(self, numbers: list[int], max_expanded: float) -> list[Rank | None]:
+        assert self.drawing is not None
+        bound = float(self.drawing.known_costs[numbers].max())
+        fills = [self._fills[number] for number in numbers]
+        return self._metered(
+            "counted",
+            lambda: count_ranks(
+                self._language_model, self._started, self.tree, fills, bound, max_expanded=max_expanded
+            ),
+        )
 
     def _score(self) -> tuple[Floats, Floats]:
         """Canaries and twins with the first of the references, then as many of the others as there is time for."""
@@ -232,5 +242,5 @@ class Evidence:
     def _metered(self, purpose: str, work: Callable[[], Found]) -> Found:
         before = self._language_model.token_rows
         result = work()
-        self.token_rows[purpose] += int(summed(self._language_model.token_rows - before))
+        self.token_rows[purpose] += self._language_model.rows_of_all(self._language_model.token_rows - before)
         return result

@@ -41,6 +41,7 @@ NO_ESTIMATE = "no estimate"
 _HITS_RELIABLE, _HITS_ROUGH = 30, 10
 # A sample from a skew-normal misfits its own fit so badly once in a hundred times.
 _POOR_FIT = 0.01
+_FEWEST_REFITS = 99
 # Where so many times the references are more than the rest of R, Clopper-Pearson, which assumes draws with
 # replacement, is wider than it need be.
 _HYPERGEOMETRIC_SHARE = 10
@@ -218,7 +219,7 @@ def exact(
 
 
 def of_rank(rank: int, space_size: int, *, ties: int = 0) -> Estimate:
-    """The exact exposure of a rank that was counted, such as by a search.
+    """The exact exposure of a rank that was counted, in bits, higher means better memorised; of width zero.
 
     Args:
         rank: how many candidates are at least as likely, the canary itself among them.
@@ -257,7 +258,8 @@ def importance(
         own_log_weights: (n_canaries,) ln of what a draw of the canary itself would stand for, as a share of R. The
             interval supposes one more hit than was seen, of the largest weight seen and no less than this: what is
             likelier than a canary seldom weighs more. None takes the most that any hit can weigh, for which that is
-            certain: the interval is then wider, and as sure as it says even with few hits.
+            certain: the interval is then wider, and as sure as it says even with few hits. Without any hit that is
+            taken in any case.
         confidence: of the two-sided interval.
 
     Returns:
@@ -276,7 +278,6 @@ def importance(
     if own is not None and own.size != costs.size:
         raise DataError("own_log_weights", f"{costs.size}, one for each canary", f"{own.size}", "Pair them up.")
     rest = max(0, space_size - int(copies.sum()))
-    most_copies = int(max(draws.copies.max(initial=1), copies.max(initial=1)))
 
     def one(number: int, cost: float) -> Estimate:
         if math.isnan(cost):
@@ -284,7 +285,7 @@ def importance(
         counted = max(1, int(copies[taken <= cost].sum()))
         if rest == 0 or cost == math.inf:  # everything is counted, or everything is as likely
             return of_rank(space_size if cost == math.inf else counted, space_size)
-        one_more = draws.log_largest(cost, most_copies) if own is None else float(own[number])
+        one_more = draws.log_largest(cost) if own is None else float(own[number])
         share = share_below(draws, cost, alpha, one_more=one_more)
         fewest, most, point = (_part_of(each, space_size, rest) for each in (share.low, share.high, share.value))
         fewest, most = _whole(fewest, math.ceil), _whole(most, math.floor)
@@ -292,7 +293,7 @@ def importance(
         point = min(max(point, fewest), most)
         value, low, high = (exposure_of_rank(counted + below, space_size) for below in (point, most, fewest))
         details = {"hits": share.hits, "distinct_hits": share.distinct, "effective_hits": share.effective}
-        # Where one hit would be too many, none is as good as many.
+        # Where a single hit is proven to be too many, none is as good as many.
         status = RELIABLE if most == 0 else _worth(share.effective)
         return Estimate(value, low, high, (CENSORED,) if status == CENSORED else (), status, details)
 
@@ -320,14 +321,14 @@ def prefer(by_references: Estimate, by_draws: Estimate) -> tuple[str, str]:
     """
     hits, effective = by_references.details.get("hits", 0.0), by_draws.details.get("effective_hits", 0.0)
     if enough(by_references):
-        return "sampled", found(hits)
-    words = f"{found(hits)}, {effective:.0f} draw{'' if 0.5 <= effective < 1.5 else 's'}"
+        return "sampled", in_words(hits)
+    words = f"{in_words(hits)}, {effective:.0f} draw{'' if 0.5 <= effective < 1.5 else 's'}"
     if hits == effective == 0:
         return ("importance", words) if by_draws.low >= by_references.low else ("sampled", words)
-    return ("importance", words) if effective >= min(hits, _HITS_RELIABLE) else ("sampled", words)
+    return ("importance", words) if effective >= hits else ("sampled", words)
 
 
-def found(hits: float) -> str:
+def in_words(hits: float) -> str:
     """How many references were as likely, in words."""
     return f"{hits:,.0f} reference{'' if hits == 1 else 's'}"
 
@@ -357,8 +358,8 @@ def skewnorm(
         log_perplexities: (n_canaries,) in bits, lower means better memorised.
         references: (n_references,) in bits, of uniform draws from R.
         space_size: |R|, for the flag.
-        bootstrap: how many samples of the fitted law are fitted anew, for the interval and for `fit_p`; 0 takes the
-            delta method and a table.
+        bootstrap: how many samples of the fitted law are fitted anew, for the interval and for `fit_p`, 99 at least;
+            0 takes the delta method and a table.
         seed: of the bootstrap.
         confidence: of the two-sided interval.
 
@@ -367,9 +368,10 @@ def skewnorm(
         skew-normal describes give NaN, flagged `not fitted: reason`.
 
     Raises:
-        DataError: no references, NaN among them, or a value that is no number.
+        DataError: no references, NaN among them, a value that is no number, a bootstrap of 1 to 98 samples.
     """
     space_size, alpha = _space(space_size), _error_rate(confidence)
+    check_bootstrap(bootstrap)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
     reason = why_not_fitted(pool)
@@ -393,10 +395,20 @@ def skewnorm(
     def one(cost: float, value: float, low: float, high: float) -> Estimate:
         if not math.isfinite(cost):
             return Estimate(0.0, 0.0, 0.0, (), EXTRAPOLATED, details) if cost > 0 else _nothing(NOT_FINITE)
-        flags = (CONDITIONAL, *[BEYOND_SPACE] * (value > limit), *[POOR_FIT] * (fit_p < _POOR_FIT))
+        flags = (CONDITIONAL, *[BEYOND_SPACE] * (value > limit), *[POOR_FIT] * (fit_p <= _POOR_FIT))
         return Estimate(value, max(0.0, min(low, value)), max(high, value), flags, EXTRAPOLATED, details)
 
     return [one(*each) for each in zip(costs.tolist(), values.tolist(), lows.tolist(), highs.tolist(), strict=True)]
+
+
+def check_bootstrap(bootstrap: int) -> None:
+    """Refuse so few samples that none of them could show that a law does not fit.
+
+    Raises:
+        DataError: neither 0 nor 99 and more.
+    """
+    if not is_int(bootstrap) or (bootstrap != 0 and bootstrap < _FEWEST_REFITS):
+        raise DataError("bootstrap", f"0, or {_FEWEST_REFITS} and more", shown(bootstrap), "Give 200, or leave it out.")
 
 
 def _worth(hits: float) -> str:

@@ -37,6 +37,7 @@ class Draws:
             rung 0 that is ln(copies / |R|).
         counts: (n_rungs,) how many of the draws came from each rung.
         copies: (n,) how many fills have the draw's encoding; 1 where the tokenizer tells all fills apart.
+        most_copies: how many fills have one encoding, at most.
         leaves: (n,) a number for each encoding, the same for the same one.
         known: (n,) whether it is a canary or a twin, which are counted exactly and not by draws.
         log_space: ln|R|.
@@ -45,10 +46,11 @@ class Draws:
     costs: Floats
     log_q: Floats
     counts: Ints
-    copies: Ints
+    copies: Floats
     leaves: Ints
     known: NDArray[np.bool_]
     log_space: float
+    most_copies: float = 1.0
 
     def __len__(self) -> int:
         return len(self.costs)
@@ -63,7 +65,7 @@ class Draws:
         """(n,) ln of what each draw stands for, as a share of R: copies / (|R| Σ_k s_k q_k)."""
         return self.weigh(self.log_q, self.copies)
 
-    def weigh(self, log_q: Floats, copies: Ints) -> Floats:
+    def weigh(self, log_q: Floats, copies: Floats) -> Floats:
         """The same of what was not drawn: what each would have stood for."""
         mixed = special.logsumexp(_logs(self.shares) + log_q, axis=1)
         return np.asarray(np.log(copies) - self.log_space - mixed)
@@ -72,10 +74,10 @@ class Draws:
         """(n,) which draws are at least as likely as a candidate of this cost, canaries and twins aside."""
         return np.asarray((self.costs <= cost) & ~self.known)
 
-    def log_largest(self, cost: float, most_copies: int = 1) -> float:
+    def log_largest(self, cost: float) -> float:
         """Ln B, the most that a hit can stand for: 1 / (s_0 + s_1 |R| 2^−cost), since its q_1 is at least 2^−cost."""
         uniform, model = _logs(self.shares)[[_UNIFORM, _MODEL]]
-        return -float(np.logaddexp(uniform, model + self.log_space - cost * _LN2 - math.log(most_copies)))
+        return -float(np.logaddexp(uniform, model + self.log_space - cost * _LN2 - math.log(self.most_copies)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Share:
     """An estimated share of R, in natural logs (−inf for nothing), and what the estimate rests on.
 
     Args:
-        value: the estimate; without a hit, what one hit would have said at most.
+        value: the estimate; without a hit, the most that one hit could have said.
         low: lower end of the interval.
         high: upper end of the interval.
         hits: draws that are hits.
@@ -103,19 +105,18 @@ def share_below(draws: Draws, cost: float, alpha: float, *, one_more: float) -> 
     """The share of R, canaries and twins aside, whose cost is at most `cost`.
 
     The interval is that of Fay and Feuer (1997) for a weighted sum of Poisson counts, which supposes one hit more than
-    was seen. Without any it ends at m ln(2/α) / N, m the weight of that hit.
+    was seen. Without any hit it ends at B ln(2/α) / N, which is proven: B is the most that a hit can stand for.
 
     Args:
         draws: from the ladder.
         cost: in bits, after what all candidates share.
         alpha: 1 − confidence, of the two-sided interval.
-        one_more: ln m, if that is more than the largest weight seen. With `draws.log_largest(cost)`, which no hit can
-            exceed, the upper end is proven where there was no hit.
+        one_more: ln of the weight of one hit more, if that is more than the largest weight seen.
     """
     hits = draws.hits(cost)
     log_count = math.log(len(draws))
     if not hits.any():
-        one_hit = one_more - log_count
+        one_hit = draws.log_largest(cost) - log_count
         return Share(one_hit, -math.inf, one_hit + math.log(math.log(2.0 / alpha)))
     logs = draws.log_weights[hits]
     most = float(logs.max())
@@ -155,7 +156,7 @@ def fay_feuer(total: float, squares: float, largest: float, alpha: float) -> tup
     return low, high
 
 
-def better_shares(draws: Draws, costs: Floats) -> Floats:
+def better_shares(draws: Draws, costs: Floats, counted: Floats) -> Floats:
     """Shares of the rungs under which the ranks of these costs would be surest, judged by draws made with others.
 
     Minimises Σ w / q_mix over the hits, each cost's part by its rank squared, by s_k ← s_k √(Σ w q_k / q_mix²); of the
@@ -164,19 +165,23 @@ def better_shares(draws: Draws, costs: Floats) -> Floats:
     Args:
         draws: of a pilot.
         costs: (n_canaries,) in bits.
+        counted: (n_canaries,) how many known fills cost at most as much; with the draws they make the rank.
 
     Returns:
         (n_rungs,) summing to 1; equal ones where there were no hits.
     """
     equal = np.full(len(BETAS), 1.0 / len(BETAS))
     logs = draws.log_weights
-    hits = np.array([draws.hits(cost) for cost in costs.tolist()]).reshape(-1, len(draws))
-    sums = np.array([special.logsumexp(logs[each]) if each.any() else np.inf for each in hits])
-    # ln of the part of each draw: Σ over the canaries that it hits of w / rank².
-    parts = special.logsumexp(np.where(hits, -2.0 * sums[:, None], -np.inf), axis=0) + logs if len(hits) else logs
-    matter = np.isfinite(parts)
-    if not len(hits) or not matter.any():
+    finite = np.isfinite(costs)
+    hits = np.array([draws.hits(cost) for cost in costs[finite].tolist()]).reshape(-1, len(draws))
+    if not hits.any():
         return equal
+    # ln of N rank / |R|, of the known fills and by the draws.
+    known = np.log(counted[finite]) - draws.log_space + math.log(len(draws))
+    ranks = [np.logaddexp(of_known, special.logsumexp(logs[each])) for of_known, each in zip(known, hits, strict=True)]
+    # ln of the part of each draw: Σ over the canaries that it hits of w / rank².
+    parts = special.logsumexp(np.where(hits, -2.0 * np.array(ranks)[:, None], -np.inf), axis=0) + logs
+    matter = hits.any(axis=0)
     q, part = draws.log_q[matter], parts[matter]
     shares = equal
     for _ in range(_STEPS):
@@ -213,7 +218,12 @@ def expected_expansions(prefix_costs: Floats, prefix_log_q: Floats, counts: Ints
         prefix_log_q: (n, depth, n_rungs) natural log of the probability of each prefix under each of these rungs.
         counts: (n_rungs,) how many of the draws came from each.
         cost: in bits.
+
+    Returns:
+        Infinity where there are no draws to judge by.
     """
+    if not len(prefix_costs):
+        return math.inf
     inside = prefix_costs <= cost
     mixed = special.logsumexp(_logs(counts / counts.sum()) + prefix_log_q[inside], axis=-1)
     return 1.0 + float(np.exp(special.logsumexp(-mixed))) / len(prefix_costs) if inside.any() else 1.0

@@ -7,7 +7,7 @@ keeps its state is the matter of `ways.py`. This file knows no format, no tokeni
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from .errors import ModelError, is_int, shown
-from .processes import Lockstep
+from .processes import Lockstep, does_all, shared, summed
 from .states import Ints, States
 from .trials import choose_way
 from .ways import Packing, Reader, Recurrent, Way
@@ -188,8 +188,29 @@ class LanguageModel:
             return self.batch_size
         return max(1, min(_ROWS_AT_ONCE, self.max_memory // (tokens * self.vocabulary * 2 * _FLOAT_BYTES)))
 
-    def idle(self) -> None:
-        """Call a model that is sharded over the processes along, until none of them has work left."""
+    def shared(self, count: int, work: Callable[[Ints], Floats], *, width: tuple[int, ...] = ()) -> Floats:
+        """What `work` says of the numbers below `count`, of which each process does a share.
+
+        A model that is sharded over the processes is called along until none of them has work left; where its layers
+        are split over them, each does all.
+
+        Args:
+            count: of numbers.
+            work: (n,) numbers → (n, *width) floats.
+            width: the shape of what is said of one number.
+
+        Returns:
+            (count, *width) floats, the same in every process.
+        """
+        if does_all(self.model):
+            return work(np.arange(count))
+        return shared(count, work, self._idle, width=width)
+
+    def rows_of_all(self, rows: int) -> int:
+        """Token rows of all processes together, of this one's; where each does all, of one."""
+        return rows if does_all(self.model) else int(summed(rows))
+
+    def _idle(self) -> None:
         self._lockstep.idle(lambda: self.model(input_ids=self.tensor([[0]])))
 
     def reader(self, sources: torch.Tensor | None, lengths: torch.Tensor | None = None) -> Reader:

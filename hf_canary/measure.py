@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import exposures
@@ -19,6 +20,7 @@ from .evidence import Evidence, Request
 from .exposures import Estimate
 from .formats import CanaryFormat
 from .language_model import Floats, LanguageModel, evaluating
+from .ranking import Rank
 from .results import Exposure, ExposureReport
 from .scoring import log_perplexity
 
@@ -28,8 +30,17 @@ _EXPANDED_PER_REFERENCE, _EXPANDED_IN_NEED = 5, 20
 _MOST_EXPANDED = 2_000_000
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """An estimate, the estimator that it comes from, and why that one."""
+
+    estimate: Estimate
+    method: str
+    reason: str = ""
+
+
 class _Estimators:
-    """What each estimator makes of the evidence for one format: an estimate for each canary, then for each twin."""
+    """What each estimator makes of the evidence for one format: a choice for each canary, then for each twin."""
 
     def __init__(self, evidence: Evidence, bootstrap: int, seed: int) -> None:
         self._evidence = evidence
@@ -39,49 +50,48 @@ class _Estimators:
 
     def exposures(self, estimator: str, canaries: Sequence[Canary]) -> list[Exposure]:
         """Of the canaries, then of their twins."""
-        found = _NAMES[estimator](self)
+        choices = _NAMES[estimator](self)
         costs = self._evidence.known_costs.tolist()
-        names = [canary.id for canary in canaries] * 2
         return [
             Exposure(
-                canary_id=name,
+                canary_id=canary.id,
                 estimator=estimator,
-                value=estimate.value,
-                low=estimate.low,
-                high=estimate.high,
+                value=choice.estimate.value,
+                low=choice.estimate.low,
+                high=choice.estimate.high,
                 log_perplexity=cost,
-                num_references=self._compared_with(estimate, method),
-                flags=estimate.flags + self._collisions(),
-                status=estimate.status,
-                method=method,
-                reason=reason,
-                token_rows=self._work(method),
-                details=estimate.details,
+                num_references=self._compared_with(choice),
+                flags=choice.estimate.flags,
+                status=choice.estimate.status,
+                method=choice.method,
+                reason=choice.reason,
+                token_rows=self._work(estimator),
+                details=choice.estimate.details,
             )
-            for name, cost, (estimate, method, reason) in zip(names, costs, found, strict=True)
+            for canary, cost, choice in zip([*canaries, *canaries], costs, choices, strict=True)
         ]
 
-    def sampled(self) -> list[tuple[Estimate, str, str]]:
+    def sampled(self) -> list[_Choice]:
         evidence = self._evidence
         estimates = exposures.sampled(
             evidence.known_costs, evidence.references, self._space, known=evidence.known_costs
         )
-        return [(estimate, "sampled", "") for estimate in estimates]
+        return [_Choice(estimate, "sampled") for estimate in estimates]
 
-    def skewnorm(self) -> list[tuple[Estimate, str, str]]:
+    def skewnorm(self) -> list[_Choice]:
         evidence = self._evidence
         estimates = exposures.skewnorm(
             evidence.known_costs, evidence.references, self._space, bootstrap=self._bootstrap, seed=self._seed
         )
-        return [(estimate, "skewnorm", "") for estimate in estimates]
+        return [_Choice(estimate, "skewnorm") for estimate in estimates]
 
-    def importance(self) -> list[tuple[Estimate, str, str]]:
+    def importance(self) -> list[_Choice]:
         evidence = self._evidence
         if evidence.why_no_tree:
             return self._none("importance", evidence.why_no_tree)
-        if evidence.drawing is None:
-            return self._none("importance", "no time for draws")
         drawing = evidence.drawing
+        if drawing is None:
+            return self._none("importance", _NO_TIME)
         estimates = exposures.importance(
             drawing.known_costs,
             drawing.draws,
@@ -90,93 +100,90 @@ class _Estimators:
             known_copies=evidence.known_copies,
             own_log_weights=drawing.known_log_weights,
         )
-        return [(estimate, "importance", "") for estimate in estimates]
+        return [_Choice(estimate, "importance") for estimate in estimates]
 
-    def exact(self) -> list[tuple[Estimate, str, str]]:
+    def exact(self) -> list[_Choice]:
         evidence = self._evidence
         if evidence.is_complete:
-            return [(estimate, "exact", "") for estimate, *_ in self.sampled()]
+            return [_Choice(choice.estimate, "exact") for choice in self.sampled()]
         if evidence.why_no_tree:
             return self._none("exact", f"more candidates than were scored, and {evidence.why_no_tree}")
+        if evidence.drawing is None:
+            return self._none("exact", _NO_TIME)
         ranks = evidence.ranks([_MOST_EXPANDED] * len(evidence.known_costs))
-        nothing = self._none("exact", "too many candidates are as likely to count them all")
-        return [
-            (exposures.of_rank(ranks[number].rank, self._space, ties=ranks[number].ties), "exact", "")
-            if number in ranks
-            else none
-            for number, none in enumerate(nothing)
-        ]
+        choices = self._none("exact", "too many candidates are as likely to count them all")
+        for number, cost in enumerate(evidence.known_costs.tolist()):
+            if number in ranks:
+                choices[number] = self._of_rank(ranks[number])
+            elif cost == math.inf:
+                choices[number] = _Choice(exposures.of_rank(self._space, self._space), "exact", "impossible")
+        return choices
 
-    def auto(self) -> list[tuple[Estimate, str, str]]:
+    def auto(self) -> list[_Choice]:
         """All of R, if it was scored; the references, where enough of them are as likely; otherwise a counted rank, if
         counting is cheap, or what has more hits of references and draws.
         """
         evidence = self._evidence
-        by_references = [estimate for estimate, *_ in self.sampled()]
-        if evidence.is_complete:
-            return [(estimate, "exact", "every candidate scored") for estimate in by_references]
-        counts = [exposures.found(estimate.details.get("hits", 0)) for estimate in by_references]
-        if all(map(exposures.enough, by_references)):
-            return [(estimate, "sampled", count) for estimate, count in zip(by_references, counts, strict=True)]
-        if evidence.why_no_tree or evidence.drawing is None:
-            reason = evidence.why_no_tree or "no time for draws"
-            return [
-                (estimate, "sampled", f"{count}; {reason}")
-                for estimate, count in zip(by_references, counts, strict=True)
-            ]
-        by_draws = [estimate for estimate, *_ in self.importance()]
-        work = [
-            0
-            if exposures.enough(sampled)
-            else _EXPANDED_PER_REFERENCE
-            if exposures.enough(drawn)
-            else _EXPANDED_IN_NEED
-            for sampled, drawn in zip(by_references, by_draws, strict=True)
+        by_references = [
+            _Choice(choice.estimate, "sampled", exposures.in_words(choice.estimate.details.get("hits", 0)))
+            for choice in self.sampled()
         ]
-        ranks = evidence.ranks([each * len(evidence.references) for each in work])
-        chosen = []
-        for number, (sampled, drawn) in enumerate(zip(by_references, by_draws, strict=True)):
-            if number in ranks:
-                rank = ranks[number]
-                counted = exposures.of_rank(rank.rank, self._space, ties=rank.ties)
-                chosen.append((counted, "exact", f"{rank.rank:,} counted"))
-            else:
-                method, reason = exposures.prefer(sampled, drawn)
-                chosen.append((sampled if method == "sampled" else drawn, method, reason))
-        return chosen
+        if evidence.is_complete:
+            return [_Choice(choice.estimate, "exact", "every candidate scored") for choice in by_references]
+        if all(exposures.enough(choice.estimate) for choice in by_references):
+            return by_references
+        if evidence.why_no_tree or evidence.drawing is None:
+            reason = evidence.why_no_tree or _NO_TIME
+            return [replace(choice, reason=f"{choice.reason}; {reason}") for choice in by_references]
+        by_draws = self.importance()
+        pairs = list(zip(by_references, by_draws, strict=True))
+        ranks = evidence.ranks([_worth_expanding(*pair) * len(evidence.references) for pair in pairs])
+        return [
+            self._of_rank(ranks[number]) if number in ranks else _preferred(*pair) for number, pair in enumerate(pairs)
+        ]
 
-    def _none(self, method: str, reason: str) -> list[tuple[Estimate, str, str]]:
+    def _of_rank(self, rank: Rank) -> _Choice:
+        return _Choice(exposures.of_rank(rank.rank, self._space, ties=rank.ties), "exact", f"{rank.rank:,} counted")
+
+    def _none(self, method: str, reason: str) -> list[_Choice]:
         nothing = Estimate(math.nan, math.nan, math.nan, (reason,), exposures.NO_ESTIMATE)
-        return [(nothing, method, reason)] * len(self._evidence.known_costs)
+        return [_Choice(nothing, method, reason)] * len(self._evidence.known_costs)
 
-    def _compared_with(self, estimate: Estimate, method: str) -> int:
+    def _compared_with(self, choice: _Choice) -> int:
         evidence = self._evidence
-        if method == "importance":
+        if choice.method == "importance":
             return len(evidence.drawing.draws) if not evidence.why_no_tree and evidence.drawing else 0
-        if estimate.status == exposures.EXACT:
+        if choice.estimate.status == exposures.EXACT:
             return self._space - len(evidence.known_costs)
         return len(evidence.references)
 
-    def _work(self, method: str) -> int:
+    def _work(self, estimator: str) -> int:
+        """Token rows: what `auto` looked at in order to choose is a part of it."""
         rows = self._evidence.token_rows
-        return rows["scored"] + (rows["drawn"] + rows["counted"]) * (method in ("importance", "exact"))
+        return rows["scored"] if estimator in ("sampled", "skewnorm") else sum(rows.values())
 
-    def _collisions(self) -> tuple[str, ...]:
-        """A flag where the tokenizer encodes fills alike; known only once there is a tree."""
-        evidence = self._evidence
-        if "tree" in vars(evidence) and evidence.tree.collisions:
-            return (f"collisions: {shown(evidence.tree.space_size)} different encodings",)
-        return ()
+
+def _worth_expanding(by_references: _Choice, by_draws: _Choice) -> int:
+    """How many prefixes for each reference a counted rank is worth."""
+    if exposures.enough(by_references.estimate):
+        return 0
+    return _EXPANDED_PER_REFERENCE if exposures.enough(by_draws.estimate) else _EXPANDED_IN_NEED
+
+
+def _preferred(by_references: _Choice, by_draws: _Choice) -> _Choice:
+    method, reason = exposures.prefer(by_references.estimate, by_draws.estimate)
+    return replace(by_references if method == "sampled" else by_draws, reason=reason)
 
 
 # `auto` never takes the skew-normal: its interval knows nothing of how wrong the law may be.
-_NAMES: Mapping[str, Callable[[_Estimators], list[tuple[Estimate, str, str]]]] = {
+_NAMES: Mapping[str, Callable[[_Estimators], list[_Choice]]] = {
     "auto": _Estimators.auto,
     "sampled": _Estimators.sampled,
     "skewnorm": _Estimators.skewnorm,
     "importance": _Estimators.importance,
     "exact": _Estimators.exact,
 }
+_NO_TIME = "no time for draws"
 
 
 def measure_exposure(
@@ -214,7 +221,7 @@ def measure_exposure(
         num_references: random candidates of each format.
         num_draws: fills to draw from the model, of each format, if they are needed.
         bootstrap: how many samples the skew-normal is fitted to for its interval and the test of its fit; 0 takes the
-            delta method and a table, which is quicker.
+            delta method and a table, which is quicker, and is done within a limit of time.
         seed: draws the references and the fills; the same seed gives the same ones.
         context: text before each canary; conditioned on, not summed.
         end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
@@ -253,6 +260,7 @@ def measure_exposure(
         estimators,
         num_draws=num_draws,
         bootstrap=bootstrap,
+        seed=seed,
         max_seconds=max_seconds,
         end=end,
     )
@@ -271,11 +279,11 @@ def measure_exposure(
             evidence = Evidence(language_model, tokenizer, group, request, share)
             references[format] = evidence.references
             fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
-            by = _Estimators(evidence, bootstrap, seed)
-            for estimator in estimators:
-                both = by.exposures(estimator, group)
+            # Two hundred fits look at no clock.
+            by = _Estimators(evidence, bootstrap if max_seconds is None else 0, seed)
+            for both in [by.exposures(estimator, group) for estimator in estimators]:
                 for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
-                    found.setdefault((role, each.canary_id), []).append(each)
+                    found.setdefault((role, each.canary_id), []).append(_with_collisions(each, evidence))
             token_rows += sum(evidence.token_rows.values())
     return ExposureReport(
         exposures=tuple(each for canary in canaries for each in found["canary", canary.id]),
@@ -312,6 +320,7 @@ def check_request(
     *,
     num_draws: int = 1,
     bootstrap: int = 0,
+    seed: int = 0,
     max_seconds: float | None = None,
     end: bool = False,
 ) -> None:
@@ -327,22 +336,29 @@ def check_request(
         if not end:
             format.check_prefix_free()
     unknown = [] if isinstance(estimators, str) else [name for name in estimators if name not in _NAMES]
-    if isinstance(estimators, str) or unknown or not estimators:
+    if isinstance(estimators, str) or unknown or not estimators or len(set(estimators)) < len(estimators):
         raise DataError(
             "estimators",
             f"a list of some of {', '.join(_NAMES)}",
             shown(estimators),
             'Give the names in a list, such as ["auto", "skewnorm"].',
         )
-    for argument, number, least in (
-        ("num_references", num_references, 1),
-        ("num_draws", num_draws, 1),
-        ("bootstrap", bootstrap, 0),
-    ):
-        if not is_int(number) or number < least:
-            raise DataError(argument, f"a whole number, {least} or more", shown(number), "Leave it out.")
+    for argument, number in (("num_references", num_references), ("num_draws", num_draws)):
+        if not is_int(number) or number < 1:
+            raise DataError(argument, "a whole number, 1 or more", shown(number), "Leave it out.")
+    if not is_int(seed):
+        raise DataError("seed", "a whole number", shown(seed), "Leave it out.")
+    exposures.check_bootstrap(bootstrap)
     if max_seconds is not None and not (isinstance(max_seconds, (int, float)) and max_seconds > 0):
         raise DataError("max_seconds", "a number of seconds, above 0", shown(max_seconds), "Leave it out.")
+
+
+def _with_collisions(exposure: Exposure, evidence: Evidence) -> Exposure:
+    """Flagged where the tokenizer encodes fills alike."""
+    different = evidence.different_encodings
+    if different is None:
+        return exposure
+    return replace(exposure, flags=(*exposure.flags, f"collisions: {shown(different)} different encodings"))
 
 
 def _check_sources(language_model: LanguageModel, canaries: CanarySet) -> None:

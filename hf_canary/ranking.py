@@ -12,12 +12,12 @@ import numpy as np
 
 from .ladder import Floats, Ints
 from .language_model import LanguageModel, Session
-from .processes import does_all, shared
 from .token_tree import TokenTree, padded
 from .walks.score import score_leaves
 
 # Costs of one candidate in two walks differ by less than the one; candidates that differ by less than the other are as
-# likely, as far as float32 can tell. In bits.
+# likely, as far as float32 can tell. In bits. Weights of half precision differ by more from batch to batch: a rank is
+# then that of the costs as this walk has them.
 _SLACK, _TIE = 1e-2, 1e-4
 
 
@@ -39,8 +39,8 @@ def count_ranks(
     bound: float,
     *,
     max_expanded: float,
-) -> list[Rank] | None:
-    """The rank of each fill, by one walk over all candidates up to a bound; None where that would take more.
+) -> list[Rank | None]:
+    """The rank of each fill, by one walk over all candidates up to a bound; None for all where that would take more.
 
     Costs are compared as this walk has them, those of the fills too. One process does it, and all get the answer.
 
@@ -57,13 +57,8 @@ def count_ranks(
     def count(_: Ints) -> Floats:
         return _counted(language_model, start(), tree, known, bound + _SLACK, max_expanded)[None]
 
-    if does_all(language_model.model):
-        table = count(np.arange(1))[0]
-    else:
-        table = shared(1, count, language_model.idle, width=(len(known), 2))[0]
-    if not table[:, 0].all():
-        return None
-    return [Rank(int(rank), int(ties)) for rank, ties in table.tolist()]
+    table = language_model.shared(1, count, width=(len(known), 2))[0]
+    return [Rank(int(rank), int(ties)) if rank else None for rank, ties in table.tolist()]
 
 
 def _counted(
@@ -77,22 +72,14 @@ def _counted(
         if language_model.token_rows - begin > max_expanded:
             return np.zeros((len(known), 2))
         costs.append(found.costs)
-        copies.append(_copies(tree, found.paths))
+        copies.append(tree.copies_of(found.paths))
         keys = _keys(found.paths)
         for row in np.flatnonzero(np.isin(keys, known_keys)):
             own[(known == found.paths[row]).all(axis=1)] = found.costs[row]
     all_costs, all_copies = np.concatenate(costs), np.concatenate(copies)
     ranks = [all_copies[all_costs <= cost].sum() for cost in own]
     near = [all_copies[np.abs(all_costs - cost) <= _TIE].sum() for cost in own]
-    return np.column_stack([ranks, np.array(near) - _copies(tree, known)]).astype(np.float64)
-
-
-def _copies(tree: TokenTree, paths: Ints) -> Ints:
-    """(n_paths,) how many fills are encoded so."""
-    if not tree.collisions:
-        return np.ones(len(paths), dtype=np.int64)
-    texts = [tree.text(path[path >= 0].tolist()) for path in paths]
-    return np.array([tree.copies(tree.format.parse(text)) for text in texts], dtype=np.int64)
+    return np.column_stack([ranks, np.array(near) - tree.copies_of(known)]).astype(np.float64)
 
 
 def _keys(paths: Ints) -> Ints:

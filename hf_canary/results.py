@@ -71,8 +71,9 @@ class Level:
     Args:
         repetitions: copies inserted of each.
         values: median exposure in bits, by estimator.
-        censored: whether the `auto` median may be too low, because no candidate was as likely as some canary in it.
-        low: lower end of the interval of the `auto` median, from the order of the canaries' own intervals: it says how
+        censored: whether the median may be too low, because no candidate was as likely as some canary in it. This and
+            the interval are of `auto`, or of the first estimator asked for.
+        low: lower end of the interval of the median, from the order of the canaries' own intervals: it says how
             far canaries inserted so often differ, and nothing of other trainings.
         high: upper end.
         confidence: of that interval: 95 % if there are six canaries and more, and what fewer can give.
@@ -91,7 +92,7 @@ class Control:
     """What the twins say, which were drawn beside the canaries and left out.
 
     Args:
-        mean: their mean exposure in bits by `auto`; 1.44 is to be expected.
+        mean: their mean exposure in bits, by `auto` or the first estimator asked for; 1.44 is to be expected.
         p_value: how often twins never seen would have exposures so far from what is to be expected (Kolmogorov and
             Smirnov, against P[exposure ≥ e] = 2^−e); small where something is wrong with them.
         difference: mean of log-perplexity of the twin minus that of its canary, in bits; 0 without memorisation.
@@ -143,6 +144,12 @@ class ExposureReport:
         return written(self)
 
     @property
+    def _main(self) -> str:
+        """The estimator that the levels' intervals and the control are of."""
+        names = [each.estimator for each in self.exposures]
+        return "auto" if "auto" in names or not names else names[0]
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """One entry for each repetition level, ascending."""
         repetitions = {canary.id: canary.repetitions for canary in self.canaries}
@@ -151,7 +158,7 @@ class ExposureReport:
             here = [each for each in self.exposures if repetitions[each.canary_id] == copies]
             names = dict.fromkeys(each.estimator for each in here)
             values = {name: _median([e.value for e in here if e.estimator == name]) for name in names}
-            own = [e for e in here if e.estimator == "auto" and not math.isnan(e.value)]
+            own = [e for e in here if e.estimator == self._main and not math.isnan(e.value)]
             lowest = min((e.value for e in own if CENSORED in e.flags), default=math.inf)
             # A median between two values has a part of the greater.
             censored = bool(own) and lowest <= statistics.median_high([e.value for e in own])
@@ -162,7 +169,7 @@ class ExposureReport:
     @property
     def control(self) -> Control:
         """What the twins say."""
-        values = [e.value for e in self.twins if e.estimator == "auto" and not math.isnan(e.value)]
+        values = [e.value for e in self.twins if e.estimator == self._main and not math.isnan(e.value)]
         of_canary = {each.canary_id: each.log_perplexity for each in self.exposures}
         of_twin = {each.canary_id: each.log_perplexity for each in self.twins}
         pairs = np.array([of_twin[name] - of_canary[name] for name in of_canary if name in of_twin])

@@ -15,7 +15,7 @@ import numpy as np
 from .encoding import encode, token_ids
 from .errors import DataError, ModelError, shown
 from .language_model import Floats, LanguageModel, NotNumbers, evaluating
-from .processes import does_all, num_processes, shared
+from .processes import num_processes
 from .states import Ints
 from .walks.pairs import score_pairs
 from .walks.score import score
@@ -156,12 +156,10 @@ class _Job:
     def run(self, progress: Callable[[int], object] | None) -> Floats:
         """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
         order = np.arange(len(self.texts))
-        if does_all(self.language_model.model):
-            return self._named(order, progress)
         if num_processes() > 1:
             order = np.array(sorted(order.tolist(), key=lambda i: (self.sources[i] or (), self.sequences[i])))
         costs = np.empty(len(order))
-        costs[order] = shared(len(order), lambda mine: self._named(order[mine], progress), self.language_model.idle)
+        costs[order] = self.language_model.shared(len(order), lambda mine: self._named(order[mine], progress))
         return costs
 
     def _named(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:

@@ -6,6 +6,7 @@ Numbers in, numbers out: costs are log-perplexities in bits. This file has never
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,7 +170,7 @@ def misfit_p(distance: float, shape: float) -> float:
 
 def refits(law: SkewNormal, count: int, repeats: int, seed: int) -> tuple[list[SkewNormal], Floats]:
     """The parametric bootstrap: laws fitted to samples of `count` drawn from `law`, and the misfit of each."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(random.Random(f"refits {seed}").getrandbits(128))
     laws, misfits = [], np.empty(repeats)
     for number in range(repeats):
         sample = law.draws(count, generator)

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from .exposures import BEYOND_SPACE, CENSORED, POOR_FIT
+from .exposures import BEYOND_SPACE, CENSORED, EXACT, POOR_FIT
 
 _WIDTH = 126
 
@@ -57,19 +57,20 @@ def _canaries(report: Any) -> Table:
 
 
 def _levels(report: Any) -> Table:
-    table = Table("inserted", "canaries", "median exposure", "interval", "sure to", "skew-normal", box=None)
+    estimators = list(dict.fromkeys(each.estimator for each in report))
+    table = Table("inserted", "canaries", "median", "interval", "sure to", *estimators[1:], box=None)
     for column in table.columns:
         column.justify = "right"
     for level in report.levels:
         count = sum(canary.repetitions == level.repetitions for canary in report.canaries)
-        auto, skewed = (level.values.get(name, math.nan) for name in ("auto", "skewnorm"))
+        first, *others = (level.values.get(name, math.nan) for name in estimators)
         table.add_row(
             f"{level.repetitions} ×",
             str(count),
-            "" if math.isnan(auto) else f"{'≥ ' if level.censored else ''}{auto:.2f}",
+            "" if math.isnan(first) else f"{'≥ ' if level.censored else ''}{first:.2f}",
             "" if math.isnan(level.low) else f"{level.low:.2f} to {level.high:.2f}",
             f"{100.0 * level.confidence:.0f} %" if level.confidence else "",
-            "" if math.isnan(skewed) else f"{skewed:.2f}",
+            *("" if math.isnan(other) else f"{other:.2f}" for other in others),
         )
     return table
 
@@ -84,7 +85,7 @@ def _control(report: Any) -> str:
         )
     interval = "" if math.isnan(control.low) else f" (95 %: {control.low:.2f} to {control.high:.2f})"
     if not math.isnan(control.difference):
-        lines.append(f"A canary is likelier than its twin by {control.difference:.2f} bits on average{interval}.")
+        lines.append(f"A twin costs {control.difference:.2f} bits more than its canary on average{interval}.")
     lines.append(
         "Bits: the canary's log-perplexity. Queries: samples of the model until the fill comes out with even odds. ≥: "
         "nothing that was looked at is as likely; what is sure at 95 % is the interval's lower end."
@@ -100,14 +101,14 @@ def _control(report: Any) -> str:
 def _interval(exposure: Any) -> str:
     if math.isnan(exposure.low):
         return "–"
-    return "exact" if exposure.low == exposure.high else f"{exposure.low:.2f} to {exposure.high:.2f}"
+    return "exact" if exposure.status == EXACT else f"{exposure.low:.2f} to {exposure.high:.2f}"
 
 
 def _short(exposure: Any) -> str:
     if math.isnan(exposure.value):
         return "none"
     value = f"{'≥ ' if CENSORED in exposure.flags else ''}{exposure.value:.1f}"
-    return value if exposure.low == exposure.high else f"{value} ({exposure.low:.1f}–{exposure.high:.1f})"
+    return value if exposure.status == EXACT else f"{value} ({exposure.low:.1f}–{exposure.high:.1f})"
 
 
 def _value(exposure: Any) -> str:

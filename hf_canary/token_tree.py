@@ -11,6 +11,7 @@ import logging
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -215,6 +216,21 @@ class TokenTree:
 
     def _written(self, text: str) -> Units:
         return tuple(unit for character in text for unit in self._surfaces[character][0])
+
+    def copies_of(self, paths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n_paths,) how many fills have each encoding, of (n_paths, depth) tokens padded with -1."""
+        if not self.collisions:
+            return np.ones(len(paths))
+        texts = [self.text(path[path >= 0].tolist()) for path in paths]
+        return np.array([float(self.copies(self.format.parse(text))) for text in texts])
+
+    @cached_property
+    def most_copies(self) -> int:
+        """How many fills have one encoding, at most."""
+        if not self.collisions:
+            return 1
+        holes = (hole for hole in self.format.holes if not hole.is_check_digit)
+        return math.prod(max(Counter(map(self._written, hole.space)).values()) for hole in holes)
 
     def _check_dropped(self) -> None:
         """Refuse entries that differ in characters alone of which the tokenizer writes nothing, as WordPiece of spaces,

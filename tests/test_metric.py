@@ -75,8 +75,8 @@ def test_options_reach_the_estimators(metric, shuffled):
     given = {"log_perplexities": costs, "is_canary": is_canary, "space_size": SPACE_SIZE, "confidence": 0.8}
     expected = exposures.sampled(canaries, references, SPACE_SIZE, confidence=0.8)
     assert metric.compute(**given, estimator="sampled") == columns(expected)
-    expected = exposures.skewnorm(canaries, references, SPACE_SIZE, confidence=0.8, bootstrap=20)
-    assert metric.compute(**given, estimator="skewnorm", bootstrap=20) == columns(expected)
+    expected = exposures.skewnorm(canaries, references, SPACE_SIZE, confidence=0.8, bootstrap=99)
+    assert metric.compute(**given, estimator="skewnorm", bootstrap=99) == columns(expected)
 
 
 def test_batches_add_up(metric, shuffled):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_canary import log_perplexity, scoring
+from hf_canary import language_model, log_perplexity
 from hf_canary.errors import ModelError
 from hf_canary.language_model import LanguageModel
 from hf_canary.processes import Lockstep, is_sharded, num_processes, shared
@@ -85,7 +85,7 @@ def test_layers_split_over_processes_are_read_alike_in_all(monkeypatch):
     model = oracles.small_model("gpt2", len(tokenizer))
     expected = log_perplexity(model, tokenizer, TEXTS)
     monkeypatch.setattr(model, "_tp_size", 2, raising=False)
-    monkeypatch.setattr(scoring, "shared", lambda *_: pytest.fail("the work was shared"))
+    monkeypatch.setattr(language_model, "shared", lambda *_: pytest.fail("the work was shared"))
     np.testing.assert_allclose(log_perplexity(model, tokenizer, TEXTS), expected)
 
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from hf_canary import CanaryFormat, CanarySet, extract, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, extract, measure, measure_exposure
+from hf_canary.drawing import Drawing
 from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.ranking import count_ranks
@@ -32,8 +33,11 @@ def test_ranks_of_random_models(batch):
         own = [by_cost[place] for place in {0, 1, len(by_cost) // 5, len(by_cost) - 1}]
         ranks = counted(here, [here.fill(each.path) for each in own], max(each.bits for each in own))
         for each, rank in zip(own, ranks, strict=True):
-            assert rank.rank == oracles_ladder.rank(here.candidates, each.bits + 1e-6)
-            assert rank.ties == 0
+            # Trained tokenizers differ from run to run, so that costs may come to lie next to one another.
+            least, most = (oracles_ladder.rank(here.candidates, each.bits + slack) for slack in (-1e-4, 1e-4))
+            assert least + each.copies <= rank.rank <= most
+            if most == least + each.copies:
+                assert rank.ties == 0
 
 
 @pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])
@@ -56,11 +60,25 @@ def test_only_cheap_prefixes_are_read():
         view = LanguageModel(bare)
         session = view.session(here.tree.prompt, here.tree.depth)
         before = view.token_rows
-        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=1000) is not None
+        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=1000) != [None]
         work = view.token_rows - before
-        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work - 1) is None
-        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work) is not None
+        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work - 1) == [None]
+        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work) != [None]
     assert 0 < work < 111
+
+
+def test_the_cheaper_ones_are_counted_where_the_costlier_ones_are_too_many(lstm, tokenizer, monkeypatch):
+    """A forecast that was too low for one canary takes no other's exact rank."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1,), per_repetition=3, seed=0)
+    whole = measure_exposure(lstm, tokenizer, canaries, estimators=["exact"], num_references=5)
+    by_cost = sorted(e.log_perplexity for e in (*whole, *whole.twins))
+    monkeypatch.setattr(Drawing, "expected_expansions", lambda drawing, cost: 1.0)
+    monkeypatch.setattr(measure, "_MOST_EXPANDED", 300)
+    some = measure_exposure(lstm, tokenizer, canaries, estimators=["exact"], num_references=5)
+    pairs = list(zip((*whole, *whole.twins), (*some, *some.twins), strict=True))
+    assert any(math.isnan(other.value) for _, other in pairs)
+    cheapest = next(pair for pair in pairs if pair[0].log_perplexity == by_cost[0])
+    assert cheapest[0].value == cheapest[1].value
 
 
 def test_candidates_that_cost_the_same_are_ties():

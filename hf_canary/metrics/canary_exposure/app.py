@@ -5,6 +5,7 @@ from pathlib import Path
 import evaluate
 
 _HEADERS = ["canary", "exposure", "95 % interval", "what to know"]
+_MOST_DIGITS = 1000
 _ESTIMATORS = ["auto", "exact", "sampled", "skewnorm"]
 
 
