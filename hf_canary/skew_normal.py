@@ -239,7 +239,9 @@ def _stepped(likelihood: _Likelihood, curvature: Floats, at: Floats) -> Floats:
 
 
 def _binned(sample: Floats) -> tuple[Floats, Floats | None]:
-    """A large sample as the middles of narrow bins, and how many lie in each."""
+    """A large sample as the middles of narrow bins, and how many lie in each; not where a few values far out make the
+    bins so wide that most are empty.
+    """
     if sample.size <= 2 * _BINS:
         return sample, None
     low, high = float(sample.min()), float(sample.max())
@@ -247,6 +249,8 @@ def _binned(sample: Floats) -> tuple[Floats, Floats | None]:
     counts = np.bincount(places, minlength=_BINS)
     values = np.bincount(places, weights=sample, minlength=_BINS)
     filled = counts > 0
+    if np.count_nonzero(filled) < _BINS // 16:
+        return sample, None
     return values[filled] / counts[filled], counts[filled].astype(np.float64)
 
 
@@ -301,7 +305,8 @@ class _Likelihood:
         if self._at is not None and np.array_equal(at, self._at):
             return
         self._at = at.copy()
-        self._alpha, self._omega = _shape(at[0]), math.exp(float(at[2]))
+        # A step too far is refused for its value, and must have one.
+        self._alpha, self._omega = _shape(at[0]), math.exp(min(max(float(at[2]), -300.0), 300.0))
         self._stretch = math.hypot(1.0, self._alpha) if abs(at[0]) < _STEEPEST else 0.0
         self._z = (self._sample - at[1]) / self._omega
         t = self._alpha * self._z

@@ -126,7 +126,7 @@ def test_the_model_alone_fails_where_the_ladder_does_not():
 
 
 def test_canaries_and_twins_are_counted_and_not_estimated():
-    """With all of the likelier candidates known there is no hit: at best they are all, and the rank is what was counted.
+    """With all of the likelier candidates known there is no hit: at best they are all, and the rank is their number.
     That is proven where one hit could not have stood for a fill.
     """
     bits, _, draws = synthetic(known=range(20))
@@ -383,6 +383,29 @@ def test_the_rungs_are_as_documented():
     assert BETAS == oracles_ladder.BETAS
     assert ladder.BETAS[0] == 0.0
     assert stats.rankdata(BETAS).tolist() == list(range(1, 10))
+
+
+def test_as_likely_is_a_hit():
+    """Ties count against the canary (Definition 2)."""
+    _, _, draws = synthetic()
+    cost = float(np.median(draws.costs))
+    at = Draws(
+        np.full(len(draws), cost), draws.log_q, draws.counts, draws.copies, draws.leaves, draws.known, draws.log_space
+    )
+    assert at.hits(cost).all()
+    assert not at.hits(np.nextafter(cost, 0.0)).any()
+
+
+def test_the_bound_knows_of_copies():
+    """Where fills are encoded alike, a hit stands for all of them: none weighs more than the bound."""
+    here = world("wordpiece", "table", "the pin {x}{x} is", spaces=SPACES)
+    draws = here.draws([0], 900).draws
+    assert draws.most_copies == 4
+    cost = 30.0
+    by_hand = 1.0 / (draws.shares[0] + draws.shares[6] * 16 * 2.0**-cost / 4)
+    assert math.exp(draws.log_largest(cost)) == pytest.approx(by_hand)
+    for cost in np.quantile(draws.costs, [0.1, 0.5, 1.0]):
+        assert draws.log_weights[draws.hits(cost)].max(initial=-np.inf) <= draws.log_largest(cost) + 1e-9
 
 
 def test_share_below_counts_outside_alone():

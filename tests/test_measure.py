@@ -172,6 +172,8 @@ def test_what_cannot_be_fitted_is_nan_and_null(lstm, tokenizer, tmp_path):
         {"estimators": ["best"]},
         {"estimators": "auto"},
         {"estimators": []},
+        {"estimators": ["auto", "auto"]},
+        {"seed": 1.5},
         {"num_references": 0},
         {"num_references": 2.5},
     ],
@@ -299,7 +301,7 @@ def test_draws_are_made_only_where_they_are_needed(lstm, tokenizer):
     names = ["sampled", "skewnorm"]
     without = measure_exposure(lstm, tokenizer, canaries, estimators=names, num_references=500)
     one, two = (
-        measure_exposure(lstm, tokenizer, canaries, estimators=[*names, *more], num_references=500, num_draws=300)
+        measure_exposure(lstm, tokenizer, canaries, estimators=[*more, *names], num_references=500, num_draws=300)
         for more in (["importance"], ["importance", "auto", "exact"])
     )
     drawn = {each.token_rows for each in one if each.estimator == "importance"}
@@ -324,6 +326,45 @@ def test_collisions_are_said_and_counted(lstm):
         truth = math.log2(125) - math.log2((costs <= costs[fill] + 1e-6).sum())
         assert each.flags[-1] == "collisions: 27 different encodings"
         assert each.value == pytest.approx(truth, abs=1e-6 if each.estimator == "exact" else 0.25)
+
+
+def test_canaries_that_are_encoded_alike_count_once(lstm):
+    """`a` and `A` in the hole of a tokenizer that lowers capitals: one encoding, two fills, and a rank of both."""
+    tokenizer = KINDS["wordpiece"]()
+    model = oracles.TableModel(len(tokenizer), seed=3)
+    format = CanaryFormat("the pin {x} is", spaces={"x": [*"aAbB3kKmM9"]})
+    drawn = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=1)
+    alike = CanarySet((replace(drawn[0], fill=0, twin=1), replace(drawn[1], fill=2, twin=9)), 1)
+    costs = log_perplexity(model, tokenizer, list(format.candidates()), context="the")
+    report = measure_exposure(
+        model, tokenizer, alike, estimators=["importance"], num_references=2, num_draws=3000, context="the"
+    )
+    for each, fill in zip((*report, *report.twins), (0, 2, 1, 9), strict=True):
+        truth = math.log2(10) - math.log2((costs <= costs[fill] + 1e-6).sum())
+        assert each.low - 1e-9 <= truth <= each.high + 1e-9
+        assert each.value == pytest.approx(truth, abs=0.2)
+
+
+def test_every_estimate_says_that_there_are_collisions(lstm):
+    """In whatever order the estimators are asked for."""
+    tokenizer = KINDS["wordpiece"]()
+    model = oracles.TableModel(len(tokenizer))
+    format = CanaryFormat("the pin {x}{x}{x} is", spaces={"x": [*"aAbB3"]})
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=1)
+    names = ["sampled", "importance"]
+    report = measure_exposure(model, tokenizer, canaries, estimators=names, num_references=20, context="the")
+    assert all(each.flags[-1].startswith("collisions: 27") for each in (*report, *report.twins))
+
+
+def test_ranks_are_counted_once(lstm, tokenizer):
+    """`auto` and `exact` share the walk."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=3, seed=2)
+    alone, both = (
+        measure_exposure(lstm, tokenizer, canaries, estimators=names, num_references=3)
+        for names in (["exact"], ["exact", "auto"])
+    )
+    assert both.token_rows == alone.token_rows
+    assert {each.status for each in both if each.estimator == "exact"} == {"exact"}
 
 
 def test_a_tokenizer_that_cannot_be_followed_leaves_the_references(lstm, tokenizer):
@@ -379,13 +420,23 @@ def test_without_time_the_canaries_are_scored_all_the_same(lstm, tokenizer):
     canaries = CanarySet.draw(formats, repetitions=(1,), per_repetition=2, seed=2)
     report = measure_exposure(lstm, tokenizer, canaries, max_seconds=1e-3)
     assert [len(references) for references in report.references.values()] == [256, 256]
-    assert all("no time for draws" in each.reason for each in report if each.estimator == "auto" if each.flags)
-    assert not any(math.isnan(each.value) for each in report if each.estimator == "auto")
+    measured = [each for each in (*report, *report.twins) if each.estimator == "auto"]
+    assert not any(math.isnan(each.value) for each in measured)
+    assert {each.method for each in measured} == {"sampled"}
+    none = measure_exposure(lstm, tokenizer, canaries, max_seconds=1e-3, estimators=["importance", "exact"])
+    assert all(math.isnan(each.value) and each.flags == ("no time for draws",) for each in none)
 
 
 @pytest.mark.parametrize(
     "request_",
-    [{"max_seconds": 0}, {"max_seconds": "1"}, {"num_draws": 0}, {"bootstrap": -1}, {"bootstrap": 1.5}],
+    [
+        {"max_seconds": 0},
+        {"max_seconds": "1"},
+        {"num_draws": 0},
+        {"bootstrap": -1},
+        {"bootstrap": 1.5},
+        {"bootstrap": 9},
+    ],
 )
 def test_bad_numbers_are_refused_by_name(lstm, tokenizer, request_):
     """Before any work."""
@@ -417,7 +468,7 @@ def pair_costs(model, tokenizer, format):
     return np.array(found)
 
 
-def test_secrets_in_source_and_target(translating, words):
+def test_canaries_in_source_and_target(translating, words):
     """Each candidate is scored with its own source (Definition 2 over pairs); there is no tree of them."""
     format = CanaryFormat("le code est {digit}{digit}.", source="the pin is {digit}{digit}.")
     canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=1)

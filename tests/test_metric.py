@@ -144,6 +144,8 @@ def test_the_page_says_what_the_metric_says(metric):
         app().exposures("many", "40", "10**4", "sampled")
     with pytest.raises(ValueError, match="size of the space"):
         app().exposures("31", "40", "a lot", "sampled")
+    with pytest.raises(ValueError, match="size of the space"):
+        app().exposures("31", "40", "10**99999999", "sampled")
 
 
 def test_the_folder_can_be_published_as_a_space():
@@ -152,6 +154,7 @@ def test_the_folder_can_be_published_as_a_space():
     head = (folder / "README.md").read_text(encoding="utf-8").split("---")[1]
     assert "sdk: gradio" in head
     assert "app_file: app.py" in head
+    assert "sdk_version: " in head
     needs = (folder / "requirements.txt").read_text(encoding="utf-8").split()
     assert needs == ["hf_canary", "gradio"]
     assert {path.name for path in folder.iterdir() if path.is_file()} == {

@@ -170,6 +170,22 @@ def test_the_table_says_what_matters():
     assert max(map(len, lines)) <= 126
 
 
+def test_without_auto_the_first_estimator_has_levels_and_control():
+    """Their intervals, the control and the table's medians are of what was asked for first."""
+    both = report_of([3.0, 9.0, 4.0, 7.0, 5.0, 6.0, 8.0], others=["exact"])
+    alone = ExposureReport(
+        tuple(e for e in both if e.estimator == "exact"),
+        tuple(e for e in both.twins if e.estimator == "exact"),
+        both.canaries,
+        {},
+        1.0,
+    )
+    assert alone.levels[0].values == {"exact": 6.0}
+    assert (alone.levels[0].low, alone.levels[0].high) == (2.0, 10.0)
+    assert alone.control == both.control
+    assert "6.00" in str(alone)
+
+
 def test_a_table_of_nothing_says_none():
     """NaN in all places."""
     text = str(report_of([math.nan], others=["skewnorm"], low=math.nan))

@@ -168,6 +168,10 @@ def test_dead_ends_stand_for_nothing_and_leave_the_rank_unbiased():
     drawing = here.draws([0], 1900)
     draws = drawing.draws
     assert 0 < np.isinf(draws.costs).sum() < len(draws)
+    finite = draws.costs[np.isfinite(draws.costs)]
+    costs = np.array([each.bits for each in possible])
+    assert max(np.abs(costs - cost).min() for cost in finite) < 1e-3  # whole candidates, and no beginnings of them
+    assert np.isfinite(draws.log_weights).all()
     bits = sorted(each.bits for each in possible)[200]
     hits = draws.costs <= bits
     found = float(np.exp(draws.log_weights[hits]).sum()) * 1000 / len(draws)

@@ -341,7 +341,19 @@ def test_special_tokens_before_condition_and_those_behind_are_left_out():
     assert len(behind.sequences[0]) == 3
 
 
-@pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "]])
+def test_paths_that_are_no_encodings_are_found_out():
+    """What is listed is held against the tokenizer: a text spelled by other tokens than its own is an error."""
+    tokenizer = of_kind("gpt2")
+    tree = TokenTree(CanaryFormat("{digit:2}."), tokenizer)
+    (path,) = tree.paths(["12."])
+    tree.check([path])
+    spelled = tuple(tokenizer.convert_tokens_to_ids(["1", "2", "."]))
+    assert spelled != path
+    with pytest.raises(ModelError, match="otherwise"):
+        tree.check([spelled])
+
+
+@pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "], ["1", " "]])
 def test_candidates_that_differ_in_what_is_not_written_are_refused(words):
     """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`. In the entries of one
     hole that cannot be told; in those of several it can.

@@ -26,7 +26,7 @@ def main(out: str) -> None:
     found = {"processes": processes, "plain": log_perplexity(model, tokenizer, TEXTS, **options).tolist()}
     found["few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
     found["measured"] = measured(model, tokenizer)
-    in_time = measure_exposure(model, tokenizer, CANARIES, max_seconds=3.0 - rank, num_references=5000)
+    in_time = measure_exposure(model, tokenizer, CANARIES, max_seconds=0.3 + 0.2 * rank, num_references=50_000)
     found["in time"] = [[e.low, e.value, e.high, e.num_references] for e in in_time if e.estimator == "auto"]
     for layer in model.transformer.h:
         fully_shard(layer)

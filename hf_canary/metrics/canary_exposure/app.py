@@ -5,7 +5,7 @@ from pathlib import Path
 import evaluate
 
 _HEADERS = ["canary", "exposure", "95 % interval", "what to know"]
-_MOST_DIGITS = 1000
+_MOST_DIGITS = 30
 _ESTIMATORS = ["auto", "exact", "sampled", "skewnorm"]
 
 
@@ -24,6 +24,8 @@ def exposures(canaries: str, references: str, space_size: str, estimator: str) -
     own, others = _numbers(canaries, "canaries"), _numbers(references, "references")
     base, _, power = space_size.replace("^", "**").partition("**")
     try:
+        if len(space_size) > _MOST_DIGITS or int(power or "1") > _MOST_DIGITS:
+            raise ValueError
         size = int(base) ** int(power or "1")
     except ValueError:
         raise ValueError(
