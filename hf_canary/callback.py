@@ -247,7 +247,7 @@ def one_line(report: ExposureReport) -> str:
     """A look in one line: exposure by repetition level, measured and skew-normal, with the twins as control."""
     levels = report.levels
     measured = "  ".join(
-        f"×{level.repetitions} {'≥' if level.censored else ''}{level.values['auto']:.1f}" for level in levels
+        f"×{level.repetitions} {'≥' if level.censored['auto'] else ''}{level.values['auto']:.1f}" for level in levels
     )
     skewed = "  ".join(f"×{level.repetitions} {level.values['skewnorm']:.1f}" for level in levels)
     twins = report.summary()["exposure_twin_mean"]

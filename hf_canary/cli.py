@@ -155,6 +155,8 @@ def measure(
 
     with _plain_errors():
         loaded_canaries = CanarySet.load(canaries)
+        if save is not None:
+            _check_target(save, canaries)
         loaded, tokenizer = _load(model, trust_remote_code)
         with tqdm(desc="Scoring", unit=" texts", leave=False, disable=None) as bar:
             report = measure_exposure(
@@ -172,14 +174,25 @@ def measure(
             )
         if save is not None:
             report.save(save)
+            _err.print(f"Saved to {_escaped(str(save))}", soft_wrap=True, highlight=False)
     if as_json:
         print(json.dumps(report.as_json()))
     elif _out.is_terminal:
         from .tables import tables
 
-        _out.print(tables(report))
+        _out.print(tables(report, _out.width))
     else:
         print(report)
+
+
+def _check_target(save: Path, canaries: Path) -> None:
+    """Before a measurement, not after it: that it can be written, and over no canaries."""
+    from .errors import DataError, shown
+
+    if save.is_dir() or not save.absolute().parent.is_dir() or save.resolve() == canaries.resolve():
+        raise DataError(
+            "--save", "a file in a folder that is there, and not the canaries'", shown(str(save)), "Name another file."
+        )
 
 
 def main() -> None:

@@ -175,7 +175,7 @@ class _TableCallback(ExposureCallback):
 
     def show(self, report: ExposureReport, state: Any, metrics: dict[str, float], prefix: str) -> None:
         levels = report.levels
-        best = "".join(f"{_bounded(level.values['auto'], level.censored):>6}" for level in levels)
+        best = "".join(f"{_bounded(level.values['auto'], level.censored['auto']):>6}" for level in levels)
         skewed = "".join(f"{level.values['skewnorm']:6.1f}" for level in levels)
         twins = report.summary()["exposure_twin_mean"]
         epoch, loss = round(state.epoch or 0), metrics.get(f"{prefix}_loss", math.nan)

@@ -85,6 +85,11 @@ class Evidence:
         self._seconds_a_row = agreed(time.monotonic() - began) / max(1, self.token_rows["scored"])
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit of time."""
+        return self._clock.is_limited
+
+    @property
     def is_complete(self) -> bool:
         """Whether every candidate has been scored."""
         return len(self._fills) + len(self.references) == self.format.space_size
@@ -109,7 +114,7 @@ class Evidence:
     def why_no_tree(self) -> str:
         """Why the fills cannot be walked as one tree; empty where they can."""
         if self.format.source_varies:
-            return "each fill has a source of its own"
+            return "each fill has its own source"
         try:
             _ = self.tree
         except ModelError as error:

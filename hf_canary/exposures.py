@@ -42,6 +42,8 @@ _HITS_RELIABLE, _HITS_ROUGH = 30, 10
 # A sample from a skew-normal misfits its own fit so badly once in a hundred times.
 _POOR_FIT = 0.01
 _FEWEST_REFITS = 99
+# So bad a fit needs no bootstrap in order to be refused.
+_HOPELESS = 1e-5
 # Where so many times the references are more than the rest of R, Clopper-Pearson, which assumes draws with
 # replacement, is wider than it need be.
 _HYPERGEOMETRIC_SHARE = 10
@@ -212,7 +214,7 @@ def exact(
         raise DataError(
             "references",
             f"all of R: {shown(space_size)} candidates, canaries and twins among them",
-            f"{shown(missing)} fewer",
+            f"{shown(space_size - missing)}, {shown(missing)} fewer",
             "Score every candidate, or take another estimator.",
         )
     return estimates
@@ -359,7 +361,7 @@ def skewnorm(
         references: (n_references,) in bits, of uniform draws from R.
         space_size: |R|, for the flag.
         bootstrap: how many samples of the fitted law are fitted anew, for the interval and for `fit_p`, 99 at least;
-            0 takes the delta method and a table.
+            0 takes the delta method and a table, and so does a fit that the table alone refuses.
         seed: of the bootstrap.
         confidence: of the two-sided interval.
 
@@ -381,13 +383,13 @@ def skewnorm(
     finite = np.where(np.isfinite(costs), costs, law.location)
     values = law.tail_bits(finite)
     distance = misfit(law, pool)
-    if bootstrap:
+    fit_p = misfit_p(distance, law.shape)
+    if bootstrap and fit_p > _HOPELESS:
         laws, distances = refits(law, pool.size, bootstrap, seed)
         fit_p = (1 + int(np.count_nonzero(distances >= distance))) / (1 + bootstrap)
         tails = np.stack([other.tail_bits(finite) for other in laws])
         lows, highs = np.quantile(tails, [alpha / 2.0, 1.0 - alpha / 2.0], axis=0)
     else:
-        fit_p = misfit_p(distance, law.shape)
         errors = standard_errors(law, pool, finite) * float(stats.norm.ppf(1.0 - alpha / 2.0))
         lows, highs = values - errors, values + errors
     limit, details = math.log2(space_size), {"fit_p": fit_p, "misfit": distance}

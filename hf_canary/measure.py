@@ -76,7 +76,9 @@ class _Estimators:
         estimates = exposures.sampled(
             evidence.known_costs, evidence.references, self._space, known=evidence.known_costs
         )
-        return [_Choice(estimate, "sampled") for estimate in estimates]
+        return [
+            _Choice(estimate, "sampled", exposures.in_words(estimate.details.get("hits", 0))) for estimate in estimates
+        ]
 
     def skewnorm(self) -> list[_Choice]:
         evidence = self._evidence
@@ -100,18 +102,25 @@ class _Estimators:
             known_copies=evidence.known_copies,
             own_log_weights=drawing.known_log_weights,
         )
-        return [_Choice(estimate, "importance") for estimate in estimates]
+        return [
+            _Choice(estimate, "importance", f"{estimate.details.get('effective_hits', 0):.0f} draws")
+            for estimate in estimates
+        ]
 
     def exact(self) -> list[_Choice]:
         evidence = self._evidence
         if evidence.is_complete:
             return [_Choice(choice.estimate, "exact") for choice in self.sampled()]
         if evidence.why_no_tree:
-            return self._none("exact", f"more candidates than were scored, and {evidence.why_no_tree}")
+            remedy = (
+                f"num_references={self._space} scores all candidates" if self._space <= _MOST_SCORED else "try auto"
+            )
+            return self._none("exact", f"{evidence.why_no_tree}; {remedy}")
         if evidence.drawing is None:
             return self._none("exact", _NO_TIME)
         ranks = evidence.ranks([_MOST_EXPANDED] * len(evidence.known_costs))
-        choices = self._none("exact", "too many candidates are as likely to count them all")
+        reason = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
+        choices = self._none("exact", reason)
         for number, cost in enumerate(evidence.known_costs.tolist()):
             if number in ranks:
                 choices[number] = self._of_rank(ranks[number])
@@ -124,10 +133,7 @@ class _Estimators:
         counting is cheap, or what has more hits of references and draws.
         """
         evidence = self._evidence
-        by_references = [
-            _Choice(choice.estimate, "sampled", exposures.in_words(choice.estimate.details.get("hits", 0)))
-            for choice in self.sampled()
-        ]
+        by_references = self.sampled()
         if evidence.is_complete:
             return [_Choice(choice.estimate, "exact", "every candidate scored") for choice in by_references]
         if all(exposures.enough(choice.estimate) for choice in by_references):
@@ -184,6 +190,8 @@ _NAMES: Mapping[str, Callable[[_Estimators], list[_Choice]]] = {
     "exact": _Estimators.exact,
 }
 _NO_TIME = "no time for draws"
+_TOO_MANY = f"more prefixes than {_MOST_EXPANDED:,} are as likely: not counted"
+_MOST_SCORED = 1_000_000
 
 
 def measure_exposure(
@@ -330,6 +338,8 @@ def check_request(
         DataError: an unknown estimator, no canaries, a number that is out of range.
         FormatError: a format some candidates of which are prefixes of others.
     """
+    if not isinstance(canaries, CanarySet):
+        raise DataError("canaries", "a CanarySet", shown(canaries), "Draw or load one: CanarySet.load(...).")
     if len(canaries) == 0:
         raise DataError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
     for format in canaries.formats:
@@ -341,7 +351,7 @@ def check_request(
             "estimators",
             f"a list of some of {', '.join(_NAMES)}",
             shown(estimators),
-            'Give the names in a list, such as ["auto", "skewnorm"].',
+            'Give names in a list, each once: ["auto", "skewnorm"]; on the command line, --estimator for each.',
         )
     for argument, number in (("num_references", num_references), ("num_draws", num_draws)):
         if not is_int(number) or number < 1:
@@ -350,7 +360,9 @@ def check_request(
         raise DataError("seed", "a whole number", shown(seed), "Leave it out.")
     exposures.check_bootstrap(bootstrap)
     if max_seconds is not None and not (isinstance(max_seconds, (int, float)) and max_seconds > 0):
-        raise DataError("max_seconds", "a number of seconds, above 0", shown(max_seconds), "Leave it out.")
+        raise DataError(
+            "max_seconds", "a number of seconds, above 0", shown(max_seconds), "Without it there is no limit."
+        )
 
 
 def _with_collisions(exposure: Exposure, evidence: Evidence) -> Exposure:
@@ -370,5 +382,7 @@ def _check_sources(language_model: LanguageModel, canaries: CanarySet) -> None:
                 if language_model.is_encoder_decoder
                 else "formats without a source: the model is causal and reads none",
                 f"{shown(format.template)} {'with' if format.source is not None else 'without'} one",
-                'CanaryFormat("... {digit:4}", source="... {digit:4}") says what is translated.',
+                'Say what is translated: CanaryFormat("... {digit:4}", source="... {digit:4}").'
+                if language_model.is_encoder_decoder
+                else "Leave the source out; text before the canary goes into context=.",
             )

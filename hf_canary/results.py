@@ -17,7 +17,7 @@ from scipy import stats
 
 from .canaries import CanarySet
 from .errors import DataError, shown
-from .exposures import CENSORED, Floats
+from .exposures import CENSORED, EXACT, NOT_FINITE, RELIABLE, Floats
 from .files import write_json
 from .formats import CanaryFormat
 
@@ -69,19 +69,20 @@ class Level:
     """The canaries of one repetition level, summed up.
 
     Args:
-        repetitions: copies inserted of each.
-        values: median exposure in bits, by estimator.
-        censored: whether the median may be too low, because no candidate was as likely as some canary in it. This and
-            the interval are of `auto`, or of the first estimator asked for.
-        low: lower end of the interval of the median, from the order of the canaries' own intervals: it says how
-            far canaries inserted so often differ, and nothing of other trainings.
+        repetitions: copies inserted of each, in all formats together.
+        values: median exposure in bits, by estimator; NaN where the estimator says nothing of some of them, since those
+            are not the same as the others.
+        censored: by estimator, whether the median may be too low, because no candidate was as likely as some canary in
+            it.
+        low: lower end of the interval of the median by the main estimator (`auto`, or the first), from the order of the
+            canaries' own intervals: it says how far canaries inserted so often differ, and nothing of other trainings.
         high: upper end.
         confidence: of that interval: 95 % if there are six canaries and more, and what fewer can give.
     """
 
     repetitions: int
     values: Mapping[str, float]
-    censored: bool
+    censored: Mapping[str, bool]
     low: float = math.nan
     high: float = math.nan
     confidence: float = 0.0
@@ -92,9 +93,10 @@ class Control:
     """What the twins say, which were drawn beside the canaries and left out.
 
     Args:
-        mean: their mean exposure in bits, by `auto` or the first estimator asked for; 1.44 is to be expected.
+        mean: their mean exposure in bits by the main estimator; 1.44 is to be expected.
         p_value: how often twins never seen would have exposures so far from what is to be expected (Kolmogorov and
-            Smirnov, against P[exposure ≥ e] = 2^−e); small where something is wrong with them.
+            Smirnov, against P[exposure ≥ e] = 2^−e); small where something is wrong with them. NaN where some of these
+            exposures are not known well enough.
         difference: mean of log-perplexity of the twin minus that of its canary, in bits; 0 without memorisation.
         low: lower end of its 95 % interval (paired, Student's).
         high: upper end.
@@ -144,10 +146,10 @@ class ExposureReport:
         return written(self)
 
     @property
-    def _main(self) -> str:
-        """The estimator that the levels' intervals and the control are of."""
-        names = [each.estimator for each in self.exposures]
-        return "auto" if "auto" in names or not names else names[0]
+    def estimators(self) -> tuple[str, ...]:
+        """Those that were asked for, the main one first: `auto`, or what was asked for first."""
+        names = list(dict.fromkeys(each.estimator for each in self.exposures))
+        return tuple(sorted(names, key=lambda name: name != "auto"))
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -156,20 +158,20 @@ class ExposureReport:
         levels = []
         for copies in self.canaries.repetitions:
             here = [each for each in self.exposures if repetitions[each.canary_id] == copies]
-            names = dict.fromkeys(each.estimator for each in here)
-            values = {name: _median([e.value for e in here if e.estimator == name]) for name in names}
-            own = [e for e in here if e.estimator == self._main and not math.isnan(e.value)]
-            lowest = min((e.value for e in own if CENSORED in e.flags), default=math.inf)
-            # A median between two values has a part of the greater.
-            censored = bool(own) and lowest <= statistics.median_high([e.value for e in own])
-            ends = median_interval([e.low for e in own], [e.high for e in own])
+            by = {name: _of_numbers([e for e in here if e.estimator == name]) for name in self.estimators}
+            values = {name: statistics.median(e.value for e in each) if each else math.nan for name, each in by.items()}
+            censored = {name: _is_censored(each) for name, each in by.items()}
+            main = by.get(self.estimators[0], []) if self.estimators else []
+            ends = median_interval([e.low for e in main], [e.high for e in main])
             levels.append(Level(copies, values, censored, *ends))
         return tuple(levels)
 
     @property
     def control(self) -> Control:
         """What the twins say."""
-        values = [e.value for e in self.twins if e.estimator == self._main and not math.isnan(e.value)]
+        main = [e for e in self.twins if e.estimator in self.estimators[:1] and not math.isnan(e.value)]
+        values = [e.value for e in main]
+        is_sure = bool(main) and all(e.status in (EXACT, RELIABLE) for e in main)
         of_canary = {each.canary_id: each.log_perplexity for each in self.exposures}
         of_twin = {each.canary_id: each.log_perplexity for each in self.twins}
         pairs = np.array([of_twin[name] - of_canary[name] for name in of_canary if name in of_twin])
@@ -180,7 +182,7 @@ class ExposureReport:
         if pairs.size > 1:
             far = float(stats.t.ppf((1.0 + _CONFIDENCE) / 2.0, pairs.size - 1) * stats.sem(pairs))
             low, high = mean - far, mean + far
-        p_value = float(stats.kstest(values, "expon", args=(0.0, NEVER_SEEN)).pvalue) if values else math.nan
+        p_value = float(stats.kstest(values, "expon", args=(0.0, NEVER_SEEN)).pvalue) if is_sure else math.nan
         return Control(statistics.fmean(values) if values else math.nan, p_value, mean, low, high)
 
     def queries_to_extract(self, probability: float = 0.5) -> dict[str, float]:
@@ -197,7 +199,7 @@ class ExposureReport:
         return {name: queries(bits, probability) for name, bits in self.fill_bits.items()}
 
     def summary(self) -> dict[str, float]:
-        """Plain floats: exposure in bits by the `auto` estimator and by the skew-normal, and of the twins.
+        """Plain floats: exposure in bits by the main estimator and by the skew-normal, and of the twins.
 
         Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), the same three
         with `exposure_skewnorm_`, `exposure_censored` (how many canaries were likelier than every candidate looked
@@ -205,14 +207,15 @@ class ExposureReport:
         there is nothing to say.
         """
         summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
-        for estimator, prefix in _SUMMARISED.items():
+        main = self.estimators[0] if self.estimators else "auto"
+        for estimator, prefix in ((main, "exposure_"), ("skewnorm", "exposure_skewnorm_")):
             values = [e.value for e in self.exposures if e.estimator == estimator and not math.isnan(e.value)]
             if values:
                 summary[f"{prefix}mean"], summary[f"{prefix}max"] = statistics.fmean(values), max(values)
             for level in self.levels:
                 summary[f"{prefix}x{level.repetitions}"] = level.values.get(estimator, math.nan)
         summary["exposure_censored"] = float(
-            sum(CENSORED in each.flags for each in self.exposures if each.estimator == "auto")
+            sum(CENSORED in each.flags for each in self.exposures if each.estimator == main)
         )
         summary["exposure_twin_mean"] = self.control.mean
         summary["exposure_seconds"] = self.seconds
@@ -240,19 +243,21 @@ class ExposureReport:
                 "control": asdict(self.control),
                 "queries_to_extract": self.queries_to_extract(),
                 "token_rows": self.token_rows,
+                "formats": [
+                    {"template": format.template, "source": format.source, "space_size": format.space_size}
+                    for format in self.canaries.formats
+                ],
+                "confidence": _CONFIDENCE,
                 "exposures": self.records(),
             }
         )
         return plain
 
 
-_SUMMARISED = {"auto": "exposure_", "skewnorm": "exposure_skewnorm_"}
-
-
 def summary_keys(canaries: CanarySet) -> list[str]:
     """The keys of `ExposureReport.summary()`, which depend on the repetition levels alone."""
     parts = ["mean", "max", *(f"x{copies}" for copies in canaries.repetitions)]
-    keys = [prefix + part for prefix in _SUMMARISED.values() for part in parts]
+    keys = [prefix + part for prefix in ("exposure_", "exposure_skewnorm_") for part in parts]
     return [*keys, "exposure_censored", "exposure_twin_mean", "exposure_seconds"]
 
 
@@ -294,9 +299,16 @@ def median_interval(lows: Sequence[float], highs: Sequence[float]) -> tuple[floa
     return sorted(lows)[place - 1], sorted(highs)[-place], max(0.0, confidence)
 
 
-def _median(values: list[float]) -> float:
-    numbers = [value for value in values if not math.isnan(value)]
-    return statistics.median(numbers) if numbers else math.nan
+def _of_numbers(exposures: list[Exposure]) -> list[Exposure]:
+    """Without canaries whose costs are no numbers; none at all, where the estimator says nothing of another."""
+    kept = [each for each in exposures if NOT_FINITE not in each.flags]
+    return [] if any(math.isnan(each.value) for each in kept) else kept
+
+
+def _is_censored(exposures: list[Exposure]) -> bool:
+    """Whether their median may be too low; one between two values has a part of the greater."""
+    lowest = min((each.value for each in exposures if CENSORED in each.flags), default=math.inf)
+    return bool(exposures) and lowest <= statistics.median_high([each.value for each in exposures])
 
 
 def _plain(value: Any) -> Any:

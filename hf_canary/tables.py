@@ -12,88 +12,92 @@ from rich.table import Table
 
 from .exposures import BEYOND_SPACE, CENSORED, EXACT, POOR_FIT
 
-_WIDTH = 126
+# What the table of two estimators takes, and one estimator more.
+_WIDTH, _MORE = 126, 20
 
 
 def written(report: Any) -> str:
-    """The tables as plain text."""
-    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, force_terminal=False)
-    console.print(tables(report))
+    """The tables as plain text, as wide as they are."""
+    width = _WIDTH + _MORE * max(0, len(report.estimators) - 2)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console.print(tables(report, width))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def tables(report: Any) -> RenderableType:
-    """What was found for each canary and for each level, and what the twins say; for rich to print."""
-    return Group(_canaries(report), "", _levels(report), "", _control(report))
+def tables(report: Any, width: int) -> RenderableType:
+    """What was found for each canary and for each level, and what the twins say; for rich to print in this width."""
+    is_whole = width >= _WIDTH + _MORE * max(0, len(report.estimators) - 2)
+    return Group(_canaries(report, is_whole=is_whole), "", _levels(report), "", _remarks(report, is_whole=is_whole))
 
 
-def _canaries(report: Any) -> Table:
-    """One line for each canary: the first estimator with its interval, then the others."""
-    by_canary: dict[str, list[Any]] = {}
+def _canaries(report: Any, *, is_whole: bool) -> Table:
+    """One line for each canary: the main estimator with its interval, then, if there is room, the others."""
+    by_canary: dict[str, dict[str, Any]] = {}
     for each in report:
-        by_canary.setdefault(each.canary_id, []).append(each)
-    estimators = list(dict.fromkeys(each.estimator for each in report))
+        by_canary.setdefault(each.canary_id, {})[each.estimator] = each
+    main, *others = report.estimators
     wanted = report.queries_to_extract()
     table = Table("canary", box=None)
-    for header in ("inserted", "bits", "queries", f"exposure ({estimators[0]})"):
+    for header in ("inserted", "bits", *["queries"] * is_whole, f"exposure ({main})"):
         table.add_column(header, justify="right")
-    for header in ("95 % interval", "worth", "as likely", *estimators[1:]):
+    for header in ("95 % interval", "worth", *(["as likely", *others] if is_whole else [])):
         table.add_column(header)
     for canary in report.canaries:
-        first, *others = by_canary[canary.id]
-        table.add_row(
-            escape(canary.id),
-            f"{canary.repetitions} ×",
-            f"{first.log_perplexity:.2f}",
-            _count(wanted.get(canary.id, math.nan)),
-            _value(first),
-            _interval(first),
-            first.status,
-            escape(first.reason or ", ".join(first.flags)),
-            *map(_short, others),
-        )
+        here = by_canary[canary.id]
+        first = here[main]
+        cells = [escape(canary.id), f"{canary.repetitions} ×", f"{first.log_perplexity:.2f}"]
+        cells += [_count(wanted.get(canary.id, math.nan))] * is_whole
+        cells += [_value(first), _interval(first), first.status]
+        if is_whole:
+            cells += [escape(first.reason or ", ".join(first.flags)), *(_short(here[name]) for name in others)]
+        table.add_row(*cells)
     return table
 
 
 def _levels(report: Any) -> Table:
-    estimators = list(dict.fromkeys(each.estimator for each in report))
-    table = Table("inserted", "canaries", "median", "interval", "sure to", *estimators[1:], box=None)
+    table = Table("inserted", "canaries", "median", "interval", "sure to", *report.estimators[1:], box=None)
     for column in table.columns:
         column.justify = "right"
     for level in report.levels:
         count = sum(canary.repetitions == level.repetitions for canary in report.canaries)
-        first, *others = (level.values.get(name, math.nan) for name in estimators)
+        medians = [
+            "unknown" if math.isnan(value) else f"{'≥ ' if level.censored[name] else ''}{value:.2f}"
+            for name, value in level.values.items()
+        ]
         table.add_row(
             f"{level.repetitions} ×",
             str(count),
-            "" if math.isnan(first) else f"{'≥ ' if level.censored else ''}{first:.2f}",
+            medians[0],
             "" if math.isnan(level.low) else f"{level.low:.2f} to {level.high:.2f}",
-            f"{100.0 * level.confidence:.0f} %" if level.confidence else "",
-            *("" if math.isnan(other) else f"{other:.2f}" for other in others),
+            "" if math.isnan(level.low) else f"{100.0 * level.confidence:.0f} %",
+            *medians[1:],
         )
     return table
 
 
-def _control(report: Any) -> str:
+def _remarks(report: Any, *, is_whole: bool) -> str:
     control = report.control
     lines = []
     if not math.isnan(control.mean):
-        lines.append(
-            f"Twins, never inserted: {control.mean:.2f} bits on average (1.44 is to be expected; p = "
-            f"{control.p_value:.2f})."
-        )
+        chance = "" if math.isnan(control.p_value) else f"; so far from that by chance: p = {control.p_value:.2f}"
+        lines.append(f"Twins, never inserted: {control.mean:.2f} bits on average (1.44 is to be expected{chance}).")
     interval = "" if math.isnan(control.low) else f" (95 %: {control.low:.2f} to {control.high:.2f})"
     if not math.isnan(control.difference):
-        lines.append(f"A twin costs {control.difference:.2f} bits more than its canary on average{interval}.")
+        lines.append(f"Log-perplexity of twin minus canary: {control.difference:.2f} bits on average{interval}.")
+    limits = sorted({math.log2(format.space_size) for format in report.canaries.formats})
     lines.append(
-        "Bits: the canary's log-perplexity. Queries: samples of the model until the fill comes out with even odds. ≥: "
-        "nothing that was looked at is as likely; what is sure at 95 % is the interval's lower end."
+        f"Exposure is {' or '.join(f'{limit:.2f}' for limit in limits)} bits at most (log2|R|). Bits: the canary's "
+        "log-perplexity."
+        + " Queries: samples of the model until the fill comes out with even odds." * is_whole
+        + " ≥: nothing else that was looked at is as likely; sure at 95 % is the interval's lower end."
     )
     if any(BEYOND_SPACE in each.flags for each in report):
-        lines.append("The skew-normal extrapolates: some of its values are more than there is, log2|R|.")
+        lines.append("The skew-normal extrapolates: some of its values are more than there is.")
     if any(POOR_FIT in each.flags for each in report):
-        lines.append("The skew-normal does not fit these references (p < 0.01).")
+        lines.append("The skew-normal does not fit all of these references (p < 0.01): its values there mean nothing.")
+    if not is_whole:
+        lines.append("A wider terminal shows more, and so does a pipe.")
     lines.append(f"{report.token_rows:,} tokens read in {report.seconds:.1f} s.")
     return "\n".join(lines)
 

@@ -10,8 +10,8 @@ from hf_canary.errors import DataError, shown
 _DESCRIPTION = """
 Exposure (Carlini et al., 2019) says how much likelier a language model finds a sequence that was inserted into its
 training data, a canary, than random sequences of the same format that were not: log2|R| - log2 rank, in bits.
-0 to 2 is what a sequence never seen has; log2|R| means that no other candidate is as likely, and that the canary can
-be extracted.
+A sequence never seen has 1.44 bits on average; log2|R| means that no other candidate is as likely, and that the canary
+can be extracted.
 """
 
 _INPUTS = """
@@ -71,7 +71,16 @@ class CanaryExposure(evaluate.Metric):
         if estimator not in _ESTIMATORS:
             raise DataError("estimator", f"one of {', '.join(_ESTIMATORS)}", shown(estimator), "Choose one of these.")
         costs, own = np.asarray(log_perplexities, dtype=np.float64), np.asarray(is_canary, dtype=bool)
+        if (costs < 0).any():
+            raise DataError(
+                "log_perplexities",
+                "-log2 of probabilities, which is never negative",
+                shown(float(costs[costs < 0][0])),
+                "Change the sign of log-likelihoods, and divide nats by ln 2.",
+            )
         canaries, references = costs[own], costs[~own]
+        if not canaries.size:
+            raise DataError("is_canary", "at least one canary", "none", "Mark what was inserted with True.")
         if estimator == "skewnorm":
             estimates = exposures.skewnorm(canaries, references, space_size, bootstrap=bootstrap, confidence=confidence)
         elif estimator == "exact":
