@@ -73,6 +73,11 @@ def test_measure_by_the_estimators_of_ones_choice(folder, lstm, tokenizer, tmp_p
     assert "exposure (importance)" in result.stdout
     saved = json.loads(file.read_text(encoding="utf-8"))
     assert {each["estimator"] for each in saved["exposures"]} == {"importance", "exact"}
+    assert "Saved to" in result.stderr
+    for target in (tmp_path, tmp_path / "nowhere" / "report.json", folder / "canaries.json"):
+        unsaved = RUNNER.invoke(app, [*options[:4], "--save", str(target)])
+        assert unsaved.exit_code == 1
+        assert "--save" in unsaved.stderr
     refused = RUNNER.invoke(app, [*options, "--estimator", "best"])
     assert refused.exit_code == 1
     assert "estimators" in refused.stderr

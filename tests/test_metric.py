@@ -117,6 +117,14 @@ def test_what_the_estimator_refuses_the_metric_refuses(metric, costs):
         metric.compute(log_perplexities=costs, is_canary=is_canary, space_size=10)
 
 
+def test_what_cannot_be_is_refused(metric):
+    """Log-likelihoods for log-perplexities, which would turn the ranks around; and nothing marked as a canary."""
+    with pytest.raises(DataError, match="never negative"):
+        metric.compute(log_perplexities=[-31.0, -40.0], is_canary=[True, False], space_size=10)
+    with pytest.raises(DataError, match="is_canary"):
+        metric.compute(log_perplexities=[31.0, 40.0], is_canary=[False, False], space_size=10)
+
+
 def test_nan_canary_is_flagged(metric):
     """A canary without a number has NaN and a flag in its place."""
     result = metric.compute(log_perplexities=[math.nan, 2.0, 1.0], is_canary=[True, False, True], space_size=10)

@@ -1,28 +1,30 @@
 """What a measurement comes to: levels, the control, queries, the file and the table; closed forms and counting."""
 
+import io
 import json
 import math
+from dataclasses import replace
 
 import mpmath
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from hf_canary import CanaryFormat, CanarySet
 from hf_canary.errors import DataError
 from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT
 from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, median_interval, queries
+from hf_canary.tables import tables
 
 
-def report_of(values, *, twins=None, copies=(1,), low=None, flags=(), others=()):
+def report_of(values, *, twins=None, copies=(1,), low=None, flags=(), others=(), status="reliable"):
     """A report of as many canaries as there are values, all equally often inserted."""
     canaries = CanarySet.draw(CanaryFormat("{digit:6}"), repetitions=copies, per_repetition=len(values), seed=0)
 
     def exposures(numbers, costs):
         return tuple(
-            Exposure(
-                canary.id, name, value, value - 1 if low is None else low, value + 1, cost, 9, flags, "rough", name
-            )
+            Exposure(canary.id, name, value, value - 1 if low is None else low, value + 1, cost, 9, flags, status, name)
             for canary, value, cost in zip(canaries, numbers, costs, strict=True)
             for name in ("auto", *others)
         )
@@ -94,6 +96,7 @@ def test_twins_that_were_seen_are_found_out():
     p_values = [report_of([5.0] * 12, twins=-np.log2(generator.random(12))).control.p_value for _ in range(200)]
     assert stats.kstest(p_values, "uniform").pvalue > 1e-3
     assert report_of([5.0] * 12, twins=[12.0] * 12).control.p_value < 1e-6
+    assert math.isnan(report_of([5.0] * 12, twins=[1.0] * 12, status="rough").control.p_value)
 
 
 def test_the_mean_of_the_never_seen():
@@ -141,15 +144,16 @@ def test_queries_by_chance():
 
 def test_the_file_has_all_of_it(tmp_path):
     """Strict JSON: levels, control, queries, cost, and each exposure with status, method and details; no text."""
-    report = report_of([3.0, math.nan], copies=(1, 4)[:1])
+    report = report_of([3.0, 4.0])
     report.save(tmp_path / "report.json")
     saved = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
-    assert saved["levels"][0]["values"] == {"auto": 3.0}
+    assert saved["levels"][0]["values"] == {"auto": 3.5}
     assert saved["control"]["mean"] == 1.0
     assert saved["token_rows"] == 12_345
     assert saved["queries_to_extract"]["f0-x1-0"] == queries(3.0, 0.5)
-    assert saved["exposures"][1]["value"] is None
-    assert saved["exposures"][0]["status"] == "rough"
+    assert report_of([math.nan]).as_json()["exposures"][0]["value"] is None
+    assert saved["exposures"][0]["status"] == "reliable"
+    assert saved["formats"] == [{"template": "{digit:6}", "source": None, "space_size": 10**6}]
     assert saved["exposures"][0]["details"] == {}
     assert not any(canary.text in (tmp_path / "report.json").read_text() for canary in report.canaries)
 
@@ -165,6 +169,7 @@ def test_the_table_says_what_matters():
     text = str(report)
     assert "Twins, never inserted: 1.00 bits" in text
     assert "more than there is" in text
+    assert "19.93 bits at most" in text
     assert "does not fit" in text
     assert "12,345 tokens" in text
     assert max(map(len, lines)) <= 126
@@ -184,6 +189,53 @@ def test_without_auto_the_first_estimator_has_levels_and_control():
     assert (alone.levels[0].low, alone.levels[0].high) == (2.0, 10.0)
     assert alone.control == both.control
     assert "6.00" in str(alone)
+
+
+def test_a_level_of_which_something_is_not_known_has_no_median():
+    """What an estimator could not say of a canary would be another number than the rest; a canary without a cost is
+    left out.
+    """
+    report = report_of([3.0, math.nan, 5.0])
+    assert math.isnan(report.levels[0].values["auto"])
+    assert "unknown" in str(report)
+    broken = tuple(replace(e, flags=("not finite",)) if math.isnan(e.value) else e for e in report)
+    assert replace(report, exposures=broken).levels[0].values == {"auto": 4.0}
+
+
+def test_the_main_estimator_is_auto_wherever_it_stands():
+    """Its median has its own interval beside it; the others are columns behind it, each with its own mark."""
+    mixed = report_of([3.0, 9.0, 4.0, 7.0, 5.0, 6.0, 8.0], others=["sampled"])
+    turned = replace(mixed, exposures=tuple(reversed(mixed.exposures)), twins=tuple(reversed(mixed.twins)))
+    assert turned.estimators == ("auto", "sampled")
+    assert turned.levels == mixed.levels
+    assert mixed.levels[0].censored == {"auto": False, "sampled": False}
+    censored = tuple(replace(e, flags=(CENSORED,)) if e.estimator == "sampled" else e for e in mixed)
+    level = next(line for line in str(replace(mixed, exposures=censored)).splitlines() if line.startswith("      1"))
+    assert level.split() == ["1", "×", "7", "6.00", "2.00", "to", "10.00", "98", "%", "≥", "6.00"]
+
+
+def test_the_summary_is_of_the_main_estimator():
+    """Also where that is not `auto`: what was asked for is what is summed up."""
+    report = report_of([3.0, 5.0], flags=(CENSORED,))
+    alone = tuple(replace(e, estimator="sampled") for e in report)
+    summary = replace(report, exposures=alone, twins=alone).summary()
+    assert summary["exposure_mean"] == 4.0
+    assert summary["exposure_x1"] == 4.0
+    assert summary["exposure_censored"] == 2.0
+    assert math.isnan(summary["exposure_skewnorm_mean"])
+
+
+def test_a_narrow_terminal_loses_columns_and_no_digits():
+    """Every id, exposure and interval is whole in 80 columns."""
+    report = report_of([3.25, 13.5], others=["skewnorm"])
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(tables(report, 80))
+    text = console.file.getvalue()
+    assert "…" not in text
+    for canary, interval in zip(report.canaries, ("2.25 to 4.25", "12.50 to 14.50"), strict=True):
+        (line,) = [line for line in text.splitlines() if canary.id in line]
+        assert interval in line
+    assert "wider terminal" in text
 
 
 def test_a_table_of_nothing_says_none():
