@@ -679,7 +679,7 @@ def test_degenerate_references_give_numbers_or_a_reason():
     """Hundreds of ugly samples, or 10,000 where the environment asks for 667 rounds: every estimate is finite and
     ordered, or NaN and flagged; no error, no warning.
     """
-    for number, references in enumerate(degenerate_samples(int(os.environ.get("DEGENERATE_ROUNDS", "30")))):
+    for number, references in enumerate(degenerate_samples(int(os.environ.get("DEGENERATE_ROUNDS", "20")))):
         finite = references[np.isfinite(references)]
         costs = [finite.min() - 0.3 * abs(finite.min()), np.median(finite), 2 * finite.max(), 0.0, -100.0, math.nan]
         *estimates, nothing = skewnorm(costs, references, 10**9)
@@ -719,11 +719,11 @@ def test_a_confidence_is_a_share(estimator, confidence):
 
 def test_the_misfit_is_anderson_and_darlings():
     """A² by its definition, with the law's integral by fifty digits at every value."""
-    references = oracle.skew_normal_draws(3.0, 50.0, 10.0, 20, np.random.default_rng(1))
+    references = oracle.skew_normal_draws(3.0, 50.0, 10.0, 12, np.random.default_rng(1))
     law = SkewNormal(2.0, 51.0, 9.0)
     below = [2.0 ** -oracle.skew_normal_tail_bits((x - 51.0) / 9.0, 2.0) for x in sorted(references)]
-    terms = [(2 * i + 1) * (math.log(below[i]) + math.log1p(-below[-1 - i])) for i in range(20)]
-    assert misfit(law, references) == pytest.approx(-20 - math.fsum(terms) / 20, rel=1e-6)
+    terms = [(2 * i + 1) * (math.log(below[i]) + math.log1p(-below[-1 - i])) for i in range(12)]
+    assert misfit(law, references) == pytest.approx(-12 - math.fsum(terms) / 12, rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", [0.0, -2.0, 6.0])
@@ -780,15 +780,15 @@ def test_the_bootstrap_is_the_law_of_the_fit():
 
 
 def test_bootstrap_coverage():
-    """Of 60 samples of a true skew-normal the interval holds its tail in at least 51."""
+    """Of 40 samples of a true skew-normal the interval holds its tail in at least 33."""
     shape, held = 2.5, 0
     truth = oracle.skew_normal_tail_bits((30.0 - 50.0) / 10.0, shape)
     generator = np.random.default_rng(8)
-    for number in range(60):
+    for number in range(40):
         references = oracle.skew_normal_draws(shape, 50.0, 10.0, 1000, generator)
         (estimate,) = skewnorm([30.0], references, 10**9, bootstrap=99, seed=number)
         held += estimate.low <= truth <= estimate.high
-    assert held >= 51
+    assert held >= 33
 
 
 @pytest.mark.parametrize("shape", [0.3, -2.0, 40.0])

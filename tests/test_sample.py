@@ -1,5 +1,7 @@
 """The sample walk and the draws made of it, against candidates that were encoded and read one by one."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -42,8 +44,13 @@ class World:
             return draw(view, lambda: session, self.tree, known, count, seed=seed, clock=Clock())
 
 
+@functools.cache
+def of_kind(kind):
+    return KINDS[kind]()
+
+
 def world(kind, name, template, seed=0, spread=2.0, spaces=None, **options):
-    tokenizer = KINDS[kind]()
+    tokenizer = of_kind(kind)
     size = max(tokenizer.get_vocab().values()) + 1
     model = oracles.TableModel(size, seed, spread) if name == "table" else oracles.small_model(name, size, seed)
     return World(model, tokenizer, CanaryFormat(template, spaces=spaces), **options)
