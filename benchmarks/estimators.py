@@ -116,8 +116,13 @@ def counted(world: World, bound: float, rank: int) -> tuple[int, float, int, int
     paths = np.concatenate([batch.paths for batch in found])
     fill, cost = world.tree.format.parse(world.tree.text(paths[place].tolist())), float(costs[place])
     before = world.view.token_rows
-    ranks = count_ranks(world.view, lambda: world.session, world.tree, [fill], cost, max_expanded=math.inf)
-    assert ranks is not None
+    ranks = count_ranks(
+        world.view,
+        world.view.session(world.tree.prompt, world.tree.depth, mixed=True),
+        world.tree,
+        [fill],
+        np.array([cost]),
+    )
     return fill, cost, ranks[0].rank, world.view.token_rows - before
 
 

@@ -25,7 +25,13 @@ class Clock:
     """
 
     def __init__(self, seconds: float | None = None) -> None:
+        self._began = time.monotonic()
         self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    @property
+    def passed(self) -> float:
+        """Seconds since it was made, in this process."""
+        return time.monotonic() - self._began
 
     @property
     def is_limited(self) -> bool:

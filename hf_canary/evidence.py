@@ -200,14 +200,15 @@ class Evidence:
 
     def _counted(self, numbers: list[int], max_expanded: float) -> list[Rank | None]:
         assert self.drawing is not None
-        bound = float(self.drawing.known_costs[numbers].max())
+        costs = self.drawing.known_costs[numbers]
         fills = [self._fills[number] for number in numbers]
-        return self._metered(
-            "counted",
-            lambda: count_ranks(
-                self._language_model, self._started, self.tree, fills, bound, max_expanded=max_expanded
-            ),
-        )
+
+        def counted() -> list[Rank]:
+            session = self._new_session(mixed=True)
+            return count_ranks(self._language_model, session, self.tree, fills, costs, max_expanded=max_expanded)
+
+        ranks = self._metered("counted", counted)
+        return [None if rank.rank is None else rank for rank in ranks]
 
     def _score(self) -> tuple[Floats, Floats]:
         """Canaries and twins with the first of the references, then as many of the others as there is time for."""
@@ -236,10 +237,13 @@ class Evidence:
 
     @cached_property
     def _session(self) -> Session:
+        return self._new_session(mixed=False)
+
+    def _new_session(self, *, mixed: bool) -> Session:
         source = None
         if self.format.source is not None:
             source = token_ids(self._tokenizer, [self.format.render_source(self._fills[0]) or ""], special=True)[0]
-        return self._language_model.session(self.tree.prompt, self.tree.depth, source=source)
+        return self._language_model.session(self.tree.prompt, self.tree.depth, source=source, mixed=mixed)
 
     def _started(self) -> Session:
         return self._session

@@ -1,20 +1,37 @@
-"""Extraction: the cheapest fills of a format under a model, with what is proven about them (§8).
+"""Extraction: the cheapest fills of a format under a model, with what is proven about them (§8); and exact ranks.
 
 Joins model, tokenizer and format to the search walk. Knows no canary: it is told a format, not what was inserted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .encoding import end_token
-from .errors import FormatError, is_int, shown
+from .checkpoints import Checkpoint, digest_of_model, digest_of_text, digest_of_tokenizer
+from .clock import Clock
+from .drawing import draw
+from .encoding import end_token, token_ids
+from .errors import DataError, FormatError, is_int, shown
 from .formats import CanaryFormat
-from .language_model import LanguageModel, evaluating
+from .interrupts import noticing
+from .language_model import LanguageModel, Session, evaluating
+from .ranking import Rank, Ranking, countable, foreseen
 from .token_tree import TokenTree
-from .walks.search import Progress, search
+from .walks.search import MODEL_SHARE, STRATEGIES, Ascending, Cheapest, Progress, Search, go_on
+
+_MEMORY = 2**30
+_DRAWS = 1000  # from which the work of a count is foreseen
+_STOPPED = {
+    "max_expanded": "max_expanded was reached",
+    "max_seconds": "max_seconds were over",
+    "max_memory": "max_memory was reached",
+    "interrupted": "it was interrupted",
+}
 
 
 @dataclass(frozen=True)
@@ -34,14 +51,17 @@ class Extraction:
         candidates: the cheapest candidates, in ascending log-perplexity; those of probability 0 are left out.
         certified: True means proven: no other candidate of the format is likelier than these. False means that a cap
             ended the search; they are the best so far.
-        expanded: prefixes whose children were scored, the work done; compare it with |R|.
+        expanded: prefixes whose children were read, the work done; compare it with |R|.
         lower_bound: every candidate not listed costs at least so many bits.
+        stopped: what ended the search before its end: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`; empty
+            if nothing did.
     """
 
     candidates: tuple[Candidate, ...]
     certified: bool
     expanded: int
     lower_bound: float
+    stopped: str = ""
 
     @property
     def proof(self) -> str:
@@ -49,7 +69,12 @@ class Extraction:
         if self.certified:
             these = "" if len(self.candidates) == 1 else " than these"
             return f"proven: no other candidate is likelier{these}"
-        return f"not proven: the search was stopped; every other candidate costs at least {self.lower_bound:.2f} bits"
+        why = _STOPPED.get(self.stopped, "the search was stopped")
+        surely = sum(candidate.log_perplexity <= self.lower_bound for candidate in self.candidates)
+        first = {0: "", 1: "the first is the likeliest of all; "}.get(
+            surely, f"the first {surely} are the likeliest of all; "
+        )
+        return f"not proven: {why}; {first}every other candidate costs at least {self.lower_bound:.2f} bits"
 
 
 def extract(
@@ -57,39 +82,53 @@ def extract(
     tokenizer: Any,
     format: CanaryFormat,
     *,
+    source: str | None = None,
     context: str | None = None,
     end: bool = False,
     top_k: int = 1,
+    strategy: str = "auto",
     batch_size: int | None = None,
     max_expanded: int | None = None,
     max_seconds: float | None = None,
+    max_memory: int | None = None,
+    checkpoint: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Extraction:
     """The `top_k` candidates of the format that the model finds likeliest, by shortest-path search (§8.2).
 
-    The search is best first and batched. It ends with a proof, when every open prefix costs at least as much as the
-    worst candidate kept, or at a cap; then the result says what is proven so far. The model's mode and every random
-    state are left as they were.
+    The search ends with a proof, when every open prefix costs more than the worst candidate kept; or at a cap or
+    Ctrl-C, and then the result says what is proven so far. The model's mode and every random state are left as they
+    were. Under `accelerate launch` all processes must call this together; each expands a share of every batch.
 
     Args:
-        model: a causal language model of transformers or of `hf_canary.models`.
+        model: a causal language model, or an encoder-decoder.
         tokenizer: its tokenizer, of any kind.
         format: candidates must not be prefixes of one another, unless `end` tells them apart.
+        source: what an encoder-decoder reads; the format's own, if that is fixed text.
         context: text before the canary; conditioned on, not summed.
         end: whether the end token follows each candidate and is summed.
         top_k: how many candidates.
+        strategy: `auto`: a narrow dive finds a bound, then the cheapest prefixes first; once memory is scarce, the
+            deepest first. `best-first`: the cheapest first alone. `depth-first`: a dive, then the deepest first, in the
+            least memory. `paper`: the paper's, which stops after as many expansions again as the first answer took.
         batch_size: prefixes of one forward pass; None chooses.
         max_expanded: stop after so many prefixes.
         max_seconds: stop after so long.
+        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
+        checkpoint: a file in which the search is kept every so often and at its end. If it is there, the search goes on
+            from it.
         progress: called after each batch with a `Progress`.
 
     Returns:
         The candidates with their log-perplexities in bits (lower means better memorised), equal to what
-        `log_perplexity` gives for their texts.
+        `log_perplexity` gives for their texts; equal ones in the order of their tokens.
 
     Raises:
-        FormatError: `top_k` above |R|, or candidates that are prefixes of one another.
-        ModelError: a tokenizer that does not know a character, logits that are no numbers.
+        FormatError: `top_k` above |R|, candidates that are prefixes of one another, or a source that differs between
+            fills.
+        ModelError: a tokenizer that does not know a character, logits that are no numbers, a format longer than the
+            model's positions.
+        DataError: a checkpoint that is torn, or of another search.
 
     Example:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
@@ -99,29 +138,291 @@ def extract(
         >>> found.certified, len(found.candidates)
         (True, 3)
     """
+    _check_top_k(top_k, format)
+    _check_strategy(strategy)
+    place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    clock = Clock(max_seconds)
+    with place.entered() as (view, session), noticing() as interrupted:
+        goal = Cheapest(top_k, place.tree.depth)
+        search = place.search(view, session, goal, strategy)
+        kept = place.checkpoint(checkpoint, search, goal, f"the {top_k} likeliest, {strategy}")
+
+        def after_each() -> None:
+            kept.save_if_due()
+            if progress is not None:
+                progress(place.progress(search, goal, clock))
+
+        stopped = go_on(search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
+        kept.save()
+        lower_bound = min(search.least, search.pruned, goal.dropped)
+        paths = [_stripped(path) for path in goal.paths.tolist()]
+        place.tree.check(paths)
+        return Extraction(
+            candidates=tuple(map(place.candidate, paths, (place.shared + goal.costs).tolist())),
+            certified=search.is_over,
+            expanded=search.expanded,
+            lower_bound=place.shared + lower_bound,
+            stopped=stopped,
+        )
+
+
+def iter_extract(
+    model: Any,
+    tokenizer: Any,
+    format: CanaryFormat,
+    *,
+    source: str | None = None,
+    context: str | None = None,
+    end: bool = False,
+    batch_size: int | None = None,
+    max_expanded: int | None = None,
+    max_seconds: float | None = None,
+    max_memory: int | None = None,
+) -> Iterator[Candidate]:
+    """The candidates of the format, the likeliest first, each found when it is asked for.
+
+    Each one that comes is proven: none that has not come is likelier. It ends after the last possible candidate or at a
+    cap. Between two of them the model is as it was, and may be used, but not trained.
+
+    Args:
+        model: as in `extract`, which has these arguments too.
+        tokenizer: likewise.
+        format: likewise.
+        source: likewise.
+        context: likewise.
+        end: likewise.
+        batch_size: likewise.
+        max_expanded: likewise.
+        max_seconds: likewise, from the first candidate that is asked for.
+        max_memory: likewise.
+
+    Raises:
+        FormatError: as `extract`, at once.
+        ModelError: likewise.
+
+    Example:
+        >>> from itertools import islice
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> found = islice(iter_extract(model, tokenizer, CanaryFormat("my pin is {digit:4}")), 5)
+        >>> bits = [candidate.log_perplexity for candidate in found]
+        >>> bits == sorted(bits)
+        True
+    """
+    place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    return _ascending(place, max_expanded, max_seconds)
+
+
+def _ascending(place: _Place, max_expanded: int | None, max_seconds: float | None) -> Iterator[Candidate]:
+    clock = Clock(max_seconds)
+    with place.entered() as (view, session):
+        goal = Ascending()
+        search = place.search(view, session, goal, "best-first")
+    stopped = ""
+    while not stopped:
+        for cost, path in goal.final(search.least):
+            place.tree.check([_stripped(path)])
+            yield place.candidate(_stripped(path), place.shared + cost)
+        if not search.open:
+            return
+        with place.entered():
+            stopped = go_on(
+                search, max_expanded=max_expanded, clock=clock, interrupted=lambda: goal.best < search.least
+            )
+        stopped = "" if stopped == "interrupted" else stopped
+
+
+def exact_rank(
+    model: Any,
+    tokenizer: Any,
+    format: CanaryFormat,
+    fills: Sequence[int],
+    *,
+    source: str | None = None,
+    context: str | None = None,
+    end: bool = False,
+    batch_size: int | None = None,
+    max_expanded: int | None = None,
+    max_seconds: float | None = None,
+    max_memory: int | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Rank]:
+    """The rank of each fill among all of R (Definition 2), by one walk over what is as likely as the least likely one.
+
+    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need no look. How many
+    prefixes that leaves is foreseen from a thousand random fills (Knuth 1975), and said before the walk begins, as
+    `progress(...).expected`. Costs are compared as this walk has them.
+
+    Args:
+        model: as in `extract`, which has these arguments too.
+        tokenizer: likewise.
+        format: likewise.
+        fills: whose ranks are asked for; ints of [0, |R|).
+        source: likewise.
+        context: likewise.
+        end: likewise.
+        batch_size: likewise.
+        max_expanded: likewise. Fills that will take more, as far as can be foreseen, are given bounds, so that the
+            others have their ranks.
+        max_seconds: likewise.
+        max_memory: likewise.
+        checkpoint: likewise.
+        progress: likewise; `best` is the cost up to which candidates are counted.
+
+    Returns:
+        For each fill a `Rank`: 1 is the likeliest. Exposure is log2|R| − log2 of it (Definition 4).
+
+    Raises:
+        FormatError: a fill that is none, and as `extract`.
+        ModelError: as `extract`.
+        DataError: likewise.
+
+    Example:
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> format = CanaryFormat("my pin is {digit:4}")
+        >>> likeliest = extract(model, tokenizer, format).candidates[0]
+        >>> [rank.rank for rank in exact_rank(model, tokenizer, format, [likeliest.fill])]
+        [1]
+    """
+    fills = list(fills)
+    for fill in fills:
+        format.render(fill)
+    place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    clock = Clock(max_seconds)
+    with place.entered() as (view, session), noticing() as interrupted:
+        drawing = draw(view, lambda: place.session(view, mixed=False), place.tree, fills, _DRAWS, seed=0, clock=Clock())
+        assert drawing is not None
+        bound = countable(drawing, math.inf if max_expanded is None else max_expanded)
+        expected = foreseen(drawing, bound)
+        ranking = Ranking(view, session, place.tree, fills, drawing.known_costs, bound, max_memory=place.max_memory)
+        what = f"ranks of {' '.join(map(str, fills))}"
+        kept = place.checkpoint(checkpoint, ranking.search, ranking.goal, what)
+
+        def after_each() -> None:
+            kept.save_if_due()
+            if progress is not None:
+                progress(place.progress(ranking.search, ranking.goal, clock, expected))
+
+        after_each()
+        go_on(ranking.search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
+        kept.save()
+        return ranking.ranks()
+
+
+def _stripped(path: Sequence[int]) -> list[int]:
+    return [token for token in path if token >= 0]
+
+
+def _check_top_k(top_k: int, format: CanaryFormat) -> None:
     if not is_int(top_k) or not 1 <= top_k <= format.space_size:
         raise FormatError(
             "top_k", f"1 to |R| = {shown(format.space_size)}", shown(top_k), "Ask for as many as the format has."
         )
-    tree = TokenTree(format, tokenizer, context=context, end=end_token(tokenizer) if end else None)
-    with evaluating(model) as bare:
-        language_model = LanguageModel(bare, batch_size=batch_size)
-        language_model.check_causal()
-        found = search(
-            language_model,
-            tree,
-            top_k=top_k,
-            max_expanded=max_expanded,
-            max_seconds=max_seconds,
-            progress=progress,
+
+
+def _check_strategy(strategy: str) -> None:
+    if strategy not in STRATEGIES:
+        raise DataError("strategy", f"one of {', '.join(STRATEGIES)}", shown(strategy), "Leave it out for auto.")
+
+
+class _Place:
+    """Where is searched: a tree, and a model after its prompt.
+
+    Attributes:
+        tree: the format's.
+        max_memory: bytes, for all.
+        shared: bits of what all candidates share; known once it was entered.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        format: CanaryFormat,
+        source: str | None,
+        context: str | None,
+        end: bool,
+        batch_size: int | None,
+        max_memory: int | None,
+    ) -> None:
+        self._model, self._tokenizer, self._format = model, tokenizer, format
+        self._context, self._end, self._batch_size = context, end, batch_size
+        self.max_memory = _MEMORY if max_memory is None else max_memory
+        self.shared = 0.0
+        with evaluating(model) as bare:
+            view = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
+            self._source = self._fixed_source(source)
+            view.check_source(self._source is not None)
+            behind = end_token(tokenizer) if end else None
+            self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=view.is_encoder_decoder)
+            # Beforehand, so that what is wrong is said before any work.
+            view.first_summed(self.tree.conditioned, len(self.tree.prompt))
+            view.check_length(len(self.tree.prompt) + self.tree.depth)
+
+    @contextmanager
+    def entered(self) -> Iterator[tuple[LanguageModel, Session]]:
+        """The model in evaluation, and a session after the prompt."""
+        with evaluating(self._model) as bare:
+            view = LanguageModel(
+                bare, batch_size=self._batch_size, max_memory=max(1, int(MODEL_SHARE * self.max_memory))
+            )
+            session = self.session(view, mixed=True)
+            first = view.first_summed(self.tree.conditioned, len(self.tree.prompt))
+            self.shared = float(session.prompt_bits[first:].sum())
+            yield view, session
+
+    def session(self, view: LanguageModel, *, mixed: bool) -> Session:
+        """After the prompt."""
+        source = None
+        if self._source is not None:
+            source = token_ids(self._tokenizer, [self._source], special=True)[0]
+        return view.session(self.tree.prompt, self.tree.depth, source=source, mixed=mixed)
+
+    def search(self, view: LanguageModel, session: Session, goal: Any, strategy: str) -> Search:
+        return Search(view, session, self.tree, goal, strategy=strategy, max_memory=self.max_memory)
+
+    def candidate(self, path: Sequence[int], cost: float) -> Candidate:
+        text = self.tree.text(path)
+        return Candidate(text, self._format.parse(text), cost)
+
+    def progress(self, search: Search, goal: Any, clock: Clock, expected: float = 0.0) -> Progress:
+        return Progress(
+            search.expanded,
+            search.open,
+            self.shared + goal.best,
+            self.shared + min(search.least, search.pruned),
+            clock.passed,
+            expected,
         )
-    tree.check([leaf.path for leaf in found.leaves])
-    texts = [tree.text(leaf.path) for leaf in found.leaves]
-    return Extraction(
-        candidates=tuple(
-            Candidate(text, format.parse(text), leaf.cost) for text, leaf in zip(texts, found.leaves, strict=True)
-        ),
-        certified=found.certified,
-        expanded=found.expanded,
-        lower_bound=found.lower_bound,
-    )
+
+    def checkpoint(self, path: str | Path | None, search: Search, goal: Any, what: str) -> Checkpoint:
+        """The file that the search is kept in; if it is there, the search is as it was kept."""
+        belongs_to: dict[str, str] = {}
+        if path is not None:
+            format = self._format
+            belongs_to = {
+                "model": digest_of_model(self._model),
+                "tokenizer": digest_of_tokenizer(self._tokenizer),
+                "format": digest_of_text(repr((format.template, sorted((format.spaces or {}).items()), self._end))),
+                "source or context": digest_of_text(repr((self._source, self._context))),
+                "request": digest_of_text(what),
+            }
+        kept = Checkpoint(path, search, goal, belongs_to)
+        kept.load()
+        return kept
+
+    def _fixed_source(self, source: str | None) -> str | None:
+        if source is not None or self._format.source is None:
+            return source
+        if self._format.source_varies:
+            raise FormatError(
+                "format",
+                "one source for every fill, since the tree is that of what a decoder writes after it",
+                f"the source {shown(self._format.source)}, which differs between fills",
+                "Give source=, one text; for pairs, measure_exposure scores each fill with its own source.",
+            )
+        return self._format.render_source(0)

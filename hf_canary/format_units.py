@@ -6,6 +6,7 @@ Knows pieces, entries and units; which tokens are canonical is not known here.
 from __future__ import annotations
 
 import bisect
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -116,6 +117,11 @@ class FormatUnits:
             text, sums, number, written = text + rest, luhn_sums(rest, sums or (0, 0)), number + 1, ""
         return text
 
+    def completions(self, place: Place) -> int:
+        """How many candidates go on from here."""
+        behind = math.prod(entries.size for entries in self._entries[place.piece + 1 :])
+        return behind * self._entries[place.piece].count(place.written) if place.piece < len(self._entries) else 1
+
     @cached_property
     def _last_check(self) -> int:
         return max((at for at, piece in enumerate(self._pieces) if _is_check(piece)), default=-1)
@@ -196,6 +202,18 @@ class _Entries:
         if self._is_check:
             return False, True
         return bool(self.next_characters(written, "")), written in self._set
+
+    @property
+    def size(self) -> int:
+        """How many entries there are to choose from."""
+        return 1 if self._is_check else len(self._sorted)
+
+    def count(self, written: str) -> int:
+        """How many of them begin so."""
+        if self._is_check:
+            return 1
+        low = bisect.bisect_left(self._sorted, written)
+        return bisect.bisect_right(self._sorted, written + "\U0010ffff", low) - low
 
     def rest(self, written: str, check_digit: str, generator: random.Random) -> str:
         """How an entry that begins so may go on, by chance."""

@@ -242,16 +242,6 @@ class LanguageModel:
             + ("an encoder-decoder model: say what it translates." if not given else "causal: give context= instead."),
         )
 
-    def check_causal(self) -> None:
-        """Refuse an encoder-decoder where a source has no place yet."""
-        if self.is_encoder_decoder:
-            raise ModelError(
-                "model",
-                "a causal language model",
-                f"the encoder-decoder {type(self.model).__name__}",
-                "Use log_perplexity(..., sources=...), which is for encoder-decoders too.",
-            )
-
     def check_ids(self, ids: Ints, argument: str) -> None:
         """Refuse ids that the model's embedding does not have."""
         if ids.size and (int(ids.max()) >= self.vocabulary or int(ids.min()) < 0):

@@ -149,7 +149,7 @@ class _Estimators:
         ]
 
     def _of_rank(self, rank: Rank) -> _Choice:
-        return _Choice(exposures.of_rank(rank.rank, self._space, ties=rank.ties), "exact", f"{rank.rank:,} counted")
+        return _Choice(exposures.of_rank(rank.low, self._space, ties=rank.ties), "exact", f"{rank.low:,} counted")
 
     def _none(self, method: str, reason: str) -> list[_Choice]:
         nothing = Estimate(math.nan, math.nan, math.nan, (reason,), exposures.NO_ESTIMATE)

@@ -84,6 +84,11 @@ def shared(
     return np.asarray(received[:, :-1].reshape(-1, *width)[:count])
 
 
+def is_main_process() -> bool:
+    """Whether this is the one that writes files; one of them is."""
+    return num_processes() == 1 or bool(_state().is_main_process)
+
+
 def summed(number: float) -> float:
     """The sum of each process's number, the same in every process; so that all decide alike."""
     if num_processes() == 1:

@@ -6,6 +6,7 @@ Knows tensors and caches; calls no model, and knows no bits, no walk and no text
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+
+_BLOCK = 4096
 
 
 class States(Protocol):
@@ -36,8 +39,8 @@ class Rows:
 
     def select(self, rows: Ints) -> Rows:
         """The states of these rows, in this order; a row may be taken several times."""
-        index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.tensors[0].device)
-        return Rows(tuple(tensor.index_select(0, index) for tensor in self.tensors), len(rows))
+        index = torch.from_numpy(np.ascontiguousarray(rows))
+        return Rows(tuple(tensor.index_select(0, index.to(tensor.device)) for tensor in self.tensors), len(rows))
 
 
 @dataclass(frozen=True)
@@ -55,40 +58,85 @@ class Forks:
         )
 
 
-class StatePool:
-    """Rows kept for later: they go in by the batch and come out one by one, in any order."""
+class RowPool:
+    """Rows of tensors kept under numbers: they go in by the batch and come out one by one, in any order.
+
+    What is kept never moves: it lies in blocks. Numbers that were freed are given again.
+    """
 
     def __init__(self) -> None:
-        self._stored: Rows | None = None
+        self._blocks: list[tuple[torch.Tensor, ...]] = []
+        self._free: list[Ints] = []
         self._used = 0
 
-    def add(self, states: States) -> Ints:
-        """Store a batch; returns the number under which each of its rows is found."""
-        if not isinstance(states, Rows):
-            raise TypeError("only rows of any age can be pooled: start with mixed=True")
-        numbers = np.arange(self._used, self._used + states.num_rows)
-        if self._stored is None:
-            self._stored = states
-        else:
-            if self._used + states.num_rows > self._stored.num_rows:
-                self._grow(max(2 * self._stored.num_rows, self._used + states.num_rows))
-            for kept, new in zip(self._stored.tensors, states.tensors, strict=True):
-                kept[self._used : self._used + states.num_rows] = new
-        self._used += states.num_rows
+    @property
+    def num_bytes(self) -> int:
+        """What was in use at most."""
+        if not self._blocks:
+            return 0
+        return self._used * sum(num_bytes(tensor) for tensor in self._blocks[0]) // _BLOCK
+
+    def add(self, tensors: tuple[torch.Tensor, ...]) -> Ints:
+        """Keep a batch; returns the number under which each of its rows is found."""
+        count = len(tensors[0])
+        numbers = self._numbers(count)
+        self._write(numbers, tensors)
         return numbers
 
-    def take(self, numbers: Ints) -> Rows:
-        """The states stored under these numbers."""
-        if self._stored is None:
-            raise LookupError("nothing was stored")
-        return self._stored.select(numbers)
+    def take(self, numbers: Ints) -> tuple[torch.Tensor, ...]:
+        """The rows under these numbers."""
+        return tuple(self.column(column, numbers) for column in range(len(self._blocks[0])))
 
-    def _grow(self, num_rows: int) -> None:
-        assert self._stored is not None
-        grown = tuple(tensor.new_empty((num_rows, *tensor.shape[1:])) for tensor in self._stored.tensors)
-        for new, old in zip(grown, self._stored.tensors, strict=True):
-            new[: self._used] = old[: self._used]
-        self._stored = Rows(grown, num_rows)
+    def column(self, column: int, numbers: Ints) -> torch.Tensor:
+        """One tensor of these rows."""
+        like = self._blocks[0][column]
+        taken = like.new_empty((len(numbers), *like.shape[1:]))
+        for block, here, within in _by_block(numbers):
+            index = torch.from_numpy(within).to(like.device)
+            if len(here) == len(numbers):
+                return self._blocks[block][column].index_select(0, index)
+            taken[torch.from_numpy(here).to(like.device)] = self._blocks[block][column].index_select(0, index)
+        return taken
+
+    def free(self, numbers: Ints) -> None:
+        """Keep these rows no longer."""
+        if len(numbers):
+            self._free.append(numbers)
+
+    def restore(self, numbers: Ints, tensors: tuple[torch.Tensor, ...]) -> None:
+        """Keep these rows, and no others, under these numbers."""
+        self._used = int(numbers.max(initial=-1)) + 1
+        self._free = [np.setdiff1d(np.arange(self._used), numbers)]
+        self._write(numbers, tensors)
+
+    def _numbers(self, count: int) -> Ints:
+        found: list[Ints] = []
+        while count and self._free:
+            last = self._free.pop()
+            found.append(last[:count])
+            if len(last) > count:
+                self._free.append(last[count:])
+            count -= len(found[-1])
+        found.append(np.arange(self._used, self._used + count))
+        self._used += count
+        return np.concatenate(found)
+
+    def _write(self, numbers: Ints, tensors: tuple[torch.Tensor, ...]) -> None:
+        while len(self._blocks) * _BLOCK < self._used:
+            # Of memory that nobody has written to, the system gives none.
+            self._blocks.append(tuple(tensor.new_empty((_BLOCK, *tensor.shape[1:])) for tensor in tensors))
+        for block, here, within in _by_block(numbers):
+            for kept, new in zip(self._blocks[block], tensors, strict=True):
+                chosen = new[torch.from_numpy(here).to(new.device)]
+                kept[torch.from_numpy(within).to(kept.device)] = chosen
+
+
+def _by_block(numbers: Ints) -> Iterator[tuple[int, Ints, Ints]]:
+    """(block, which of the numbers, where in the block) of each block that they lie in."""
+    blocks = numbers // _BLOCK
+    for block in np.unique(blocks).tolist():
+        here = np.flatnonzero(blocks == block)
+        yield block, here, numbers[here] % _BLOCK
 
 
 def fork(cache: Any, rows: torch.Tensor) -> Any:

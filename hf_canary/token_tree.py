@@ -120,6 +120,7 @@ class TokenTree:
         self._nodes: list[_Node] = []
         self._numbers: dict[Any, int] = {}
         self._edges: dict[int, Edges] = {}
+        self._below: dict[int, int] = {}
         start = self._units.start(lead)
         first, self.conditioned = self._check_candidates(start)
         self.root = self._number(_Node(start, ()), ())
@@ -156,6 +157,17 @@ class TokenTree:
         readings = self._nodes[self.root].readings.items()
         begun = min(len(self._written(text)) - len(place.pending) for place, text in readings)
         return max(1, longest - begun + (self._end is not None))
+
+    @property
+    def num_states(self) -> int:
+        """How many states have been made so far."""
+        return len(self._nodes)
+
+    def most_below(self, state: int) -> int:
+        """How many fills begin with a prefix in this state, at most."""
+        if state not in self._below:
+            self._below[state] = sum(map(self._units.completions, self._nodes[state].readings))
+        return self._below[state]
 
     def edges(self, state: int) -> Edges:
         """What may follow a prefix in this state."""
@@ -339,7 +351,7 @@ class TokenTree:
             insert(trie, (unit,), self._trie[unit][ENDING][0])
         self._trie, self._is_plain = trie, True
         self._units = FormatUnits(self.format, self._surfaces)
-        self._nodes, self._numbers, self._edges = [], {}, {}
+        self._nodes, self._numbers, self._edges, self._below = [], {}, {}, {}
         self.root = self._number(root, ())
 
     def _number(self, node: _Node, word: Any) -> int:

@@ -1,10 +1,13 @@
 """Extraction: fills with texts and costs that other routes confirm."""
 
+import signal
+
 import numpy as np
 import pytest
 
-from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
-from hf_canary.errors import FormatError, ModelError
+from hf_canary import CanaryFormat, CanarySet, checkpoints, extract, log_perplexity, measure_exposure
+from hf_canary.errors import DataError, FormatError, ModelError
+from hf_canary.extraction import exact_rank, iter_extract
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
 
@@ -128,7 +131,162 @@ def test_with_an_end_token_candidates_may_be_prefixes_of_others(kind):
         extract(model, tokenizer, format)
 
 
-def test_encoder_decoders_are_sent_to_log_perplexity(tokenizer, pin):
-    """Where a source has no place, the error says what has."""
-    with pytest.raises(ModelError, match="log_perplexity"):
-        extract(oracles.small_translation("gru", True, len(tokenizer)), tokenizer, pin)
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_an_encoder_decoder_with_one_source(kind, tokenizer, pin):
+    """The likeliest of all fills after one source, and the rank of each, by scoring every one of them."""
+    model = oracles.small_translation(kind, True, len(tokenizer))
+    texts = list(pin.candidates())
+    costs = log_perplexity(model, tokenizer, texts, sources=["abc de"] * len(texts))
+    found = extract(model, tokenizer, pin, source="abc de", top_k=5)
+    assert found.certified
+    assert [candidate.fill for candidate in found.candidates] == np.argsort(costs)[:5].tolist()
+    assert [candidate.log_perplexity for candidate in found.candidates] == pytest.approx(np.sort(costs)[:5], abs=1e-3)
+    (rank,) = exact_rank(model, tokenizer, pin, [417], source="abc de")
+    assert abs(rank.rank - (costs <= costs[417]).sum()) <= rank.ties
+    own = CanaryFormat(pin.template, source="abc de")
+    assert extract(model, tokenizer, own, top_k=5) == found
+
+
+def test_a_source_that_holds_the_fill_is_refused(tokenizer, lstm):
+    """The tree is that of one source; the error says what scores pairs."""
+    model = oracles.small_translation("gru", True, len(tokenizer))
+    with pytest.raises(FormatError, match="measure_exposure"):
+        extract(model, tokenizer, CanaryFormat("the pin is {digit:3}", source="a {digit:3}"))
+    with pytest.raises(ModelError, match="translates"):
+        extract(model, tokenizer, CanaryFormat("the pin is {digit:3}"))
+    with pytest.raises(ModelError, match="causal"):
+        extract(lstm, tokenizer, CanaryFormat("the pin is {digit:3}"), source="abc")
+
+
+def test_one_after_another(model, tokenizer):
+    """Asked for lazily, all of R comes in the order of brute force, and the model is left as it was in between."""
+    format = CanaryFormat("pin {digit}{lower}")
+    texts = list(format.candidates())
+    costs = log_perplexity(model, tokenizer, texts)
+    model.train()
+    found = []
+    for candidate in iter_extract(model, tokenizer, format, batch_size=7):
+        assert model.training
+        found.append(candidate)
+    model.eval()
+    assert len({candidate.fill for candidate in found}) == 260
+    bits = [candidate.log_perplexity for candidate in found]
+    assert bits == sorted(bits)
+    assert bits == pytest.approx(costs[[candidate.fill for candidate in found]], abs=1e-3)
+    capped = list(iter_extract(model, tokenizer, format, max_expanded=2, batch_size=1))
+    assert [candidate.fill for candidate in capped] == [candidate.fill for candidate in found[: len(capped)]]
+    assert len(capped) < 60
+
+
+@pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram", "wordpiece"])
+def test_ranks_are_those_of_enumeration(kind):
+    """Every tenth fill, in one walk; a cap leaves bounds that hold."""
+    tokenizer = KINDS[kind]()
+    model = oracles.small_model("lstm", len(tokenizer), seed=2)
+    format = CanaryFormat("the pin is {digit:2}.")
+    costs = log_perplexity(model, tokenizer, list(format.candidates()))
+    fills = list(range(0, 100, 10))
+    truth = [(int((costs <= costs[fill] - 1e-4).sum()), int((costs <= costs[fill] + 1e-4).sum())) for fill in fills]
+    for (least, most), rank in zip(truth, exact_rank(model, tokenizer, format, fills), strict=True):
+        assert least < rank.rank <= most
+        assert rank.low == rank.high == rank.rank
+    for cap in (1, 3, 8):
+        for (least, most), rank in zip(
+            truth, exact_rank(model, tokenizer, format, fills, max_expanded=cap), strict=True
+        ):
+            assert rank.expanded <= cap
+            assert rank.low <= most
+            assert rank.high > least
+            assert rank.rank is None or least < rank.rank <= most
+
+
+def test_the_work_of_a_count_is_foreseen(tokenizer):
+    """What is said beforehand is within a factor of 1.3 of what it takes."""
+    model = oracles.small_model("lstm", len(tokenizer), seed=4)
+    format = CanaryFormat("the pin is {digit:5}")
+    said = []
+    for fill in (11, 54321, 99999):
+        (rank,) = exact_rank(model, tokenizer, format, [fill], progress=said.append)
+        assert said[-1].expanded == rank.expanded
+        assert 1 / 1.3 < said[-1].expected / rank.expanded < 1.3
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("strategy", ["auto", "best-first", "depth-first", "paper"])
+@pytest.mark.parametrize("after", [1, 2, 3, 7])
+def test_a_killed_search_goes_on_from_its_checkpoint(lstm, tokenizer, tmp_path, monkeypatch, strategy, after):
+    """The same answer and the same count as in one go."""
+    monkeypatch.setattr(checkpoints, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "_SHARE", 1e9)
+    format, options = CanaryFormat("the pin is {digit:4}"), {"top_k": 3, "strategy": strategy, "batch_size": 8}
+    whole = extract(lstm, tokenizer, format, **options)
+    seen = []
+
+    def stop(now):
+        seen.append(now)
+        if len(seen) == after:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        extract(lstm, tokenizer, format, checkpoint=tmp_path / "kept", progress=stop, **options)
+    assert extract(lstm, tokenizer, format, checkpoint=tmp_path / "kept", **options) == whole
+    again = []
+    assert extract(lstm, tokenizer, format, checkpoint=tmp_path / "kept", progress=again.append, **options) == whole
+    assert again == []
+
+
+def test_a_killed_count_goes_on_from_its_checkpoint(lstm, tokenizer, tmp_path, monkeypatch):
+    """The same ranks and the same count."""
+    monkeypatch.setattr(checkpoints, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "_SHARE", 1e9)
+    format, fills = CanaryFormat("the pin is {digit:4}"), [17, 4242, 9000]
+    whole = exact_rank(lstm, tokenizer, format, fills, batch_size=16)
+    exact_rank(lstm, tokenizer, format, fills, batch_size=16, max_seconds=0.05, checkpoint=tmp_path / "kept")
+    assert exact_rank(lstm, tokenizer, format, fills, batch_size=16, checkpoint=tmp_path / "kept") == whole
+
+
+def test_a_checkpoint_of_something_else_is_refused(lstm, tokenizer, pin, tmp_path):
+    """Another model, format or request; a torn file, a changed one, one of something else."""
+    kept = tmp_path / "kept"
+    extract(lstm, tokenizer, pin, checkpoint=kept)
+    other = oracles.small_model("lstm", len(tokenizer), seed=9)
+    for words, arguments, options in (
+        ("another model", (other, tokenizer, pin), {}),
+        ("another format", (lstm, tokenizer, CanaryFormat("the pin is {digit:4}")), {}),
+        ("another request", (lstm, tokenizer, pin), {"top_k": 2}),
+        ("another source or context", (lstm, tokenizer, pin), {"context": "so "}),
+    ):
+        with pytest.raises(DataError, match=words):
+            extract(*arguments, checkpoint=kept, **options)
+    content = kept.read_bytes()
+    for changed, words in (
+        (content[:-3], "torn"),
+        (content[:-1] + bytes([content[-1] ^ 1]), "changed"),
+        (content.replace(b'"version":"1"', b'"version":"0"'), "version"),
+        (b"something", "torn"),
+    ):
+        kept.write_bytes(changed)
+        with pytest.raises(DataError, match=words):
+            extract(lstm, tokenizer, pin, checkpoint=kept)
+
+
+def test_an_interrupt_leaves_what_is_proven(tokenizer):
+    """Ctrl-C ends the search between two batches; the handler is put back."""
+    model = oracles.TableModel(len(tokenizer), spread=0.1)
+    before = signal.getsignal(signal.SIGINT)
+    found = extract(
+        model, tokenizer, CanaryFormat("pin {digit:9}"), progress=lambda now: signal.raise_signal(signal.SIGINT)
+    )
+    assert found.stopped == "interrupted"
+    assert "interrupted" in found.proof
+    assert not found.certified
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_bad_strategy(lstm, tokenizer, pin):
+    """The error lists them."""
+    with pytest.raises(DataError, match="depth-first"):
+        extract(lstm, tokenizer, pin, strategy="fast")

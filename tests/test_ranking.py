@@ -16,11 +16,13 @@ from tests.test_sample import SPACES, world
 from tests.tokenizers_of_all_kinds import KINDS
 
 
-def counted(here, fills, bound, max_expanded=10**6, **options):
+def counted(here, fills, max_expanded=10**6, **options):
     with evaluating(here.model) as bare:
         view = LanguageModel(bare, **options)
-        session = view.session(here.tree.prompt, here.tree.depth)
-        return count_ranks(view, lambda: session, here.tree, fills, bound, max_expanded=max_expanded)
+        session = view.session(here.tree.prompt, here.tree.depth, mixed=True)
+        bits = {here.fill(each.path): each.bits for each in here.candidates}
+        costs = np.array([bits[fill] for fill in fills])
+        return count_ranks(view, session, here.tree, fills, costs, max_expanded=max_expanded)
 
 
 @pytest.mark.parametrize("batch", range(8))
@@ -31,7 +33,7 @@ def test_ranks_of_random_models(batch):
         here = world(kind, "table", template, seed=number, spread=[0.5, 2.0, 6.0][number % 3], spaces=SPACES)
         by_cost = sorted(here.candidates, key=lambda each: each.bits)
         own = [by_cost[place] for place in {0, 1, len(by_cost) // 5, len(by_cost) - 1}]
-        ranks = counted(here, [here.fill(each.path) for each in own], max(each.bits for each in own))
+        ranks = counted(here, [here.fill(each.path) for each in own])
         for each, rank in zip(own, ranks, strict=True):
             # Trained tokenizers differ from run to run, so that costs may come to lie next to one another.
             least, most = (oracles_ladder.rank(here.candidates, each.bits + slack) for slack in (-1e-4, 1e-4))
@@ -47,24 +49,23 @@ def test_ranks_of_models_with_a_state(name, batch_size):
     here = world("characters", name, "the pin is {digit:3}", seed=1)
     by_cost = sorted(here.candidates, key=lambda each: each.bits)
     places = [0, 4, 50]
-    ranks = counted(here, [here.fill(by_cost[n].path) for n in places], by_cost[50].bits, batch_size=batch_size)
+    ranks = counted(here, [here.fill(by_cost[n].path) for n in places], batch_size=batch_size)
     assert [rank.rank for rank in ranks] == [place + 1 for place in places]
 
 
 def test_only_cheap_prefixes_are_read():
-    """The work is the number of inner prefixes up to the bound, one less, and nothing is said."""
+    """The work is the number of inner prefixes up to the bound, one less, and there are bounds alone, which hold."""
     here = world("characters", "lstm", "the pin is {digit:3}", seed=1)
     by_cost = sorted(here.candidates, key=lambda each: each.bits)
-    bits, fill = by_cost[20].bits, here.fill(by_cost[20].path)
-    with evaluating(here.model) as bare:
-        view = LanguageModel(bare)
-        session = view.session(here.tree.prompt, here.tree.depth)
-        before = view.token_rows
-        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=1000) != [None]
-        work = view.token_rows - before
-        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work - 1) == [None]
-        assert count_ranks(view, lambda: session, here.tree, [fill], bits, max_expanded=work) != [None]
-    assert 0 < work < 111
+    fill = here.fill(by_cost[20].path)
+    (whole,) = counted(here, [fill])
+    assert 0 < whole.expanded < 111
+    assert whole.rank == whole.low == whole.high == 21
+    (less,) = counted(here, [fill], max_expanded=whole.expanded - 1)
+    assert less.rank is None
+    assert less.low <= 21 <= less.high < 1000
+    (enough,) = counted(here, [fill], max_expanded=whole.expanded)
+    assert enough.rank == 21
 
 
 def test_the_cheaper_ones_are_counted_where_the_costlier_ones_are_too_many(lstm, tokenizer, monkeypatch):
@@ -84,7 +85,7 @@ def test_the_cheaper_ones_are_counted_where_the_costlier_ones_are_too_many(lstm,
 def test_candidates_that_cost_the_same_are_ties():
     """A model without preferences: all of R has one cost, up to rounding, and all of them count."""
     here = world("characters", "table", "pin {digit:2}", spread=0.0)
-    (rank,) = counted(here, [37], here.candidates[0].bits)
+    (rank,) = counted(here, [37])
     assert rank.ties == 99
     estimate = of_rank(100, 100, ties=99)
     assert estimate.flags == ("ties",)
@@ -126,13 +127,14 @@ def test_exposure_of_a_million_by_counting(lstm, tokenizer):
     with evaluating(lstm) as bare:
         view = LanguageModel(bare)
         session = view.session(tree.prompt, tree.depth)
+        mixed = view.session(tree.prompt, tree.depth, mixed=True)
         found = list(score_leaves(session, tree))
         costs = np.concatenate([batch.costs for batch in found])
         paths = np.concatenate([batch.paths for batch in found])
         order = np.argsort(costs)
         fill = format.parse(tree.text([token for token in paths[order[99]] if token >= 0]))
         before = view.token_rows
-        (rank,) = count_ranks(view, lambda: session, tree, [fill], float(costs[order[99]]), max_expanded=10**6)
+        (rank,) = count_ranks(view, mixed, tree, [fill], costs[order[99:100]], max_expanded=10**6)
         assert view.token_rows - before < 30_000
     assert rank.rank == pytest.approx(100, abs=rank.ties)
     assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)

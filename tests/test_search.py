@@ -1,6 +1,7 @@
 """The search finds what brute force finds, and claims no more than it has proven."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,21 +10,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hf_canary.models as models
+from hf_canary.clock import Clock
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.token_tree import TokenTree
-from hf_canary.walks.search import search
+from hf_canary.walks import search as walk
+from hf_canary.walks.search import Cheapest, Search, go_on
 from tests import oracles
 
 DIGITS = models.character_tokenizer(["pin 0123456789", "abcx. "])
 
 
-def run(model, format, **options):
-    batch_size = options.pop("batch_size", None)
+@dataclass
+class Result:
+    costs: list
+    certified: bool
+    expanded: int
+    lower_bound: float
+    stopped: str
+
+
+def run(model, format, *, top_k=1, batch_size=None, strategy="auto", max_memory=2**30, **options):
+    """What a search finds, in bits from the canary's first token on, and the texts."""
     tree = TokenTree(format, DIGITS)
     with evaluating(model):
-        result = search(LanguageModel(model, batch_size=batch_size), tree, **options)
-    return result, [tree.text(leaf.path) for leaf in result.leaves]
+        view = LanguageModel(model, batch_size=batch_size)
+        session = view.session(tree.prompt, tree.depth, mixed=True)
+        shared = session.prompt_bits[view.first_summed(tree.conditioned, len(tree.prompt)) :].sum()
+        goal = Cheapest(top_k, tree.depth)
+        search = Search(view, session, tree, goal, strategy=strategy, max_memory=max_memory)
+        stopped = go_on(search, **options)
+    texts = [tree.text([token for token in path if token >= 0]) for path in goal.paths.tolist()]
+    bound = shared + min(search.least, search.pruned, goal.dropped)
+    return Result((shared + goal.costs).tolist(), search.is_over, search.expanded, bound, stopped), texts
 
 
 def ranking(model, format):
@@ -49,7 +68,7 @@ def test_the_cheapest_leaves_are_those_of_brute_force(seed, template, top_k, bat
     result, texts = run(model, format, top_k=top_k, batch_size=batch_size)
     expected = ranking(model, format)
     assert result.certified
-    np.testing.assert_allclose([leaf.cost for leaf in result.leaves], [cost for cost, _ in expected[:top_k]], atol=1e-3)
+    np.testing.assert_allclose(result.costs, [cost for cost, _ in expected[:top_k]], atol=1e-3)
     assert texts == [text for _, text in expected[:top_k]]
     following = expected[top_k][0] if top_k < format.space_size else math.inf
     assert result.lower_bound <= following + 1e-3
@@ -64,7 +83,7 @@ def test_on_real_architectures(kind, seed):
     result, texts = run(model, format, top_k=10, batch_size=16)
     expected = ranking(model, format)[:10]
     assert texts == [text for _, text in expected]
-    np.testing.assert_allclose([leaf.cost for leaf in result.leaves], [cost for cost, _ in expected], atol=1e-3)
+    np.testing.assert_allclose(result.costs, [cost for cost, _ in expected], atol=1e-3)
 
 
 @settings(deadline=None, max_examples=60)
@@ -81,15 +100,16 @@ def test_a_capped_search_claims_only_what_holds(seed, cap, batch_size):
     if result.certified:
         assert texts == [text for _, text in expected[:3]]
     by_text = {text: cost for cost, text in expected}
-    np.testing.assert_allclose([leaf.cost for leaf in result.leaves], [by_text[text] for text in texts], atol=1e-3)
+    np.testing.assert_allclose(result.costs, [by_text[text] for text in texts], atol=1e-3)
 
 
 def test_no_time_leaves_a_bound_and_no_claim(lstm):
     """Seconds are a cap like any other."""
     model = oracles.small_model("lstm", len(DIGITS))
-    result, _ = run(model, CanaryFormat("pin {digit:9}"), max_seconds=0.0)
+    result, _ = run(model, CanaryFormat("pin {digit:9}"), clock=Clock(0.0))
     assert not result.certified
-    assert result.leaves == ()
+    assert result.stopped == "max_seconds"
+    assert result.costs == []
     assert result.expanded == 1
     assert 0 < result.lower_bound < math.inf
 
@@ -98,9 +118,9 @@ def test_one_at_a_time_expands_only_prefixes_cheaper_than_the_answer():
     """With batches of one row the work is the least that a proof needs: the prefixes cheaper than the best leaf."""
     format = CanaryFormat("pin {digit:3}")
     model = oracles.TableModel(len(DIGITS), seed=5)
-    result, _ = run(model, format, batch_size=1)
+    result, _ = run(model, format, batch_size=1, strategy="best-first")
     fixed = len("pin ")
-    best = result.leaves[0].cost
+    best = result.costs[0]
     prefixes = {text[:end] for text in format.candidates() for end in range(fixed + 1, len(text))}
     cheaper = sum(cost < best for cost in oracles.brute_force(model, DIGITS, sorted(prefixes)))
     assert result.expanded == 1 + cheaper
@@ -125,13 +145,45 @@ def test_impossible_candidates_are_left_out(tokenizer):
     assert result.lower_bound == math.inf
 
 
-def test_progress_says_what_is_true_so_far():
-    """Expanded grows to the result's; the bound never falls and ends at the best or above."""
-    said = []
-    model = oracles.TableModel(len(DIGITS), seed=3)
-    result, _ = run(model, CanaryFormat("pin {digit:3}"), batch_size=4, progress=said.append)
-    assert said[-1].expanded == result.expanded
-    assert said[-1].best == result.leaves[0].cost
-    bounds = [each.bound for each in said]
-    assert bounds == sorted(bounds)
-    assert bounds[-1] >= said[-1].best
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    strategy=st.sampled_from(["best-first", "depth-first"]),
+    top_k=st.integers(1, 12),
+    batch_size=st.integers(1, 40),
+    opened=st.sampled_from([1, 2, 5]),
+)
+def test_every_strategy_finds_them_also_with_children_put_off(seed, strategy, top_k, batch_size, opened):
+    """Few children opened at once, the others later: the same leaves."""
+    format = CanaryFormat("{w}{digit:2}{w}.", spaces={"w": ["a", "ab", "b", "cab"]})
+    model = oracles.TableModel(len(DIGITS), seed=seed, spread=2.0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(walk, "_OPENED", opened)
+        result, texts = run(model, format, top_k=top_k, batch_size=batch_size, strategy=strategy)
+    expected = ranking(model, format)[:top_k]
+    assert result.certified
+    assert texts == [text for _, text in expected]
+    np.testing.assert_allclose(result.costs, [cost for cost, _ in expected], atol=1e-3)
+
+
+@pytest.mark.parametrize("max_memory", [20_000, 200_000])
+@pytest.mark.parametrize("kind", ["lstm", "gpt2"])
+def test_where_memory_is_scarce_it_goes_deep_and_proves_all_the_same(kind, max_memory):
+    """A model that hardly prefers anything opens more than fits: by depth, it ends with the same proof."""
+    model = oracles.small_model(kind, len(DIGITS))
+    format = CanaryFormat("pin {digit:3}")
+    result, texts = run(model, format, top_k=10, batch_size=4, max_memory=max_memory)
+    if result.certified:
+        assert texts == [text for _, text in ranking(model, format)[:10]]
+    else:
+        assert result.stopped == "max_memory"
+
+
+def test_the_papers_rule_expands_as_many_again():
+    """Twice as many as it took to find an answer; certified only where the proof was reached by then."""
+    model = oracles.TableModel(len(DIGITS), seed=5)
+    format = CanaryFormat("pin {digit:4}")
+    caps = range(1, 100)
+    first = next(n for n in caps if run(model, format, batch_size=1, strategy="best-first", max_expanded=n)[1])
+    found, _ = run(model, format, batch_size=1, strategy="paper")
+    assert found.expanded == 2 * first

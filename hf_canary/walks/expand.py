@@ -1,0 +1,166 @@
+"""What the children of some prefixes cost: read by one pass over a batch, from the states of their parents or packed.
+
+In all processes, each doing a share. Knows tokens and costs; does not know which prefixes are worth expanding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+from ..language_model import Floats, LanguageModel, Session
+from ..processes import num_processes
+from ..states import Ints, Rows
+from .branches import Children
+from .packed import LONGEST, Paths, score_packed
+
+
+class Expander(Protocol):
+    """How a batch of prefixes is read.
+
+    Attributes:
+        root: what is kept of the prompt.
+    """
+
+    root: Rows
+
+    def __call__(
+        self, before: Callable[[Ints], Rows], costs: Floats, paths: Ints, lengths: Ints, children: Children
+    ) -> tuple[Floats, Rows]:
+        """Read the children of some prefixes.
+
+        Args:
+            before: the model's states at the parents of the prefixes of these numbers.
+            costs: (n,) bits of the prefixes.
+            paths: (n, depth) their tokens, padded with -1.
+            lengths: (n,) how many these are.
+            children: of the prefixes.
+
+        Returns:
+            (n_children,) bits of each child, and the model's states after the prefixes.
+        """
+        ...
+
+
+def expander(language_model: LanguageModel, session: Session, depth: int) -> Expander:
+    """The quickest for this model."""
+    if session.packs and depth <= LONGEST:
+        return _Packed(language_model, session)
+    return _ByState(language_model, session)
+
+
+class _ByState:
+    """One token more on the states of the parents."""
+
+    def __init__(self, language_model: LanguageModel, session: Session) -> None:
+        self._language_model, self._session = language_model, session
+        assert isinstance(session.state, Rows)  # of any age
+        self.root = session.state
+
+    def __call__(
+        self, before: Callable[[Ints], Rows], costs: Floats, paths: Ints, lengths: Ints, children: Children
+    ) -> tuple[Floats, Rows]:
+        count, parents = len(paths), children.parents
+        column, width = _columns(parents)
+        picks = np.zeros((count, 1, width), dtype=np.int64)
+        picks[parents, 0, column] = children.tokens
+        last = paths[np.arange(count), lengths - 1][:, None]
+
+        def read(mine: Ints) -> tuple[Floats, Rows]:
+            bits, states = self._session.advance(before(mine), last[mine], picks[mine])
+            assert isinstance(states, Rows)
+            return bits[:, 0], states
+
+        bits, states = _shared(self._language_model, self._session, count, width, read)
+        return costs[parents] + bits[parents, column], states
+
+
+class _Packed:
+    """Whole paths in packed rows; nothing is kept of what was read, since what they share is read once a batch."""
+
+    root = Rows((), 1)
+
+    def __init__(self, language_model: LanguageModel, session: Session) -> None:
+        self._language_model, self._session = language_model, session
+
+    def __call__(
+        self, before: Callable[[Ints], Rows], costs: Floats, paths: Ints, lengths: Ints, children: Children
+    ) -> tuple[Floats, Rows]:
+        count, parents = len(paths), children.parents
+        column, width = _columns(parents)
+        longer = paths[parents]
+        longer[np.arange(len(parents)), lengths[parents]] = children.tokens
+        number = np.argsort(_sort_keys(paths), kind="stable")  # neighbours share most, also in the share of a process
+        starts = np.searchsorted(parents, np.arange(count))
+        stops = np.searchsorted(parents, np.arange(count), side="right")
+
+        def read(mine: Ints) -> Floats:
+            chosen = np.concatenate([np.arange(starts[n], stops[n]) for n in number[mine].tolist()])
+            order = chosen[np.argsort(_sort_keys(longer[chosen]), kind="stable")]
+            found = np.empty((count, width))
+            for block, bits in score_packed(self._session, Paths.of(longer[order])):
+                some = order[block]
+                found[parents[some], column[some]] = bits
+            return found[number[mine]]
+
+        bits = np.empty((count, width))
+        bits[number] = self._language_model.shared(count, read, width=(width,))
+        # A path is never cheaper than its beginning, whatever two batches make of it.
+        return np.maximum(bits[parents, column], costs[parents]), Rows((), count)
+
+
+def _columns(parents: Ints) -> tuple[Ints, int]:
+    """(n_children,) the place of each among its parent's, and how many places there are."""
+    column = np.arange(len(parents)) - np.searchsorted(parents, parents)
+    return column, int(column.max(initial=0)) + 1
+
+
+def _sort_keys(paths: Ints) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    """(n_paths,) bytes that compare as the tokens do; what is shorter comes first."""
+    return np.ascontiguousarray((paths + 1).astype(">u4")).view(np.dtype((np.void, 4 * paths.shape[1])))[:, 0]
+
+
+def _shared(
+    language_model: LanguageModel,
+    session: Session,
+    count: int,
+    width: int,
+    read: Callable[[Ints], tuple[Floats, Rows]],
+) -> tuple[Floats, Rows]:
+    """Bits and states of a batch, of which each process reads a share; halved where memory runs out."""
+    if num_processes() == 1:
+        return _halving(session, np.arange(count), read)
+    like = session.state
+    assert isinstance(like, Rows)
+    shapes = [tensor.shape[1:] for tensor in like.tensors]
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def flat(mine: Ints) -> Floats:
+        bits, states = _halving(session, mine, read)
+        parts = [tensor.reshape(len(mine), -1).double().cpu().numpy() for tensor in states.tensors]
+        return np.concatenate([bits, *parts], axis=1)
+
+    table = language_model.shared(count, flat, width=(width + sum(sizes),))
+    bits, *parts = np.split(table, np.cumsum([width, *sizes])[:-1], axis=1)
+    tensors = (
+        torch.from_numpy(part.reshape(count, *shape)).to(tensor.device, tensor.dtype)
+        for part, shape, tensor in zip(parts, shapes, like.tensors, strict=True)
+    )
+    return bits, Rows(tuple(tensors), count)
+
+
+def _halving(session: Session, numbers: Ints, read: Callable[[Ints], tuple[Floats, Rows]]) -> tuple[Floats, Rows]:
+    try:
+        return read(numbers)
+    except Exception as error:
+        if not should_reduce_batch_size(error) or not session.halve(len(numbers)):
+            raise
+    halves = [_halving(session, part, read) for part in np.array_split(numbers, 2)]
+    tensors = zip(*(states.tensors for _, states in halves), strict=True)
+    joined = Rows(tuple(torch.cat(pair) for pair in tensors), len(numbers))
+    return np.concatenate([bits for bits, _ in halves]), joined
