@@ -52,6 +52,8 @@ _TEXT_SUFFIXES = (".txt", ".text", ".md", ".rst")
 _MARK = ".hf-canary-demo"
 _PICTURES = ("exposure-over-training.png", "exposure-against-repetitions.png", "reference-histogram.png")
 
+_SEARCH_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -347,7 +349,7 @@ def _extract(model: Any, tokenizer: Any, format: CanaryFormat, console: Console)
             tokenizer,
             format,
             max_expanded=1_000_000,
-            max_seconds=60,
+            max_seconds=_SEARCH_SECONDS,
             progress=lambda now: (
                 status.update(f"Searching: {now.expanded:,} prefixes expanded, bound {now.bound:.1f} bits")
                 if status
