@@ -60,21 +60,20 @@ class Checkpoint:
         self._walk, self._goal, self._belongs_to = walk, goal, dict(belongs_to)
         self._next = time.monotonic() + _SECONDS
 
-    def load(self) -> bool:
+    def load(self) -> None:
         """Go on from the file, if it is there.
 
         Raises:
             DataError: it is torn, no checkpoint, of another version or of another search.
         """
         if self._path is None or not self._path.exists():
-            return False
+            return
         header, tensors = self._read(self._path)
         numbers = {name: float(value) for name, value in json.loads(header["numbers"]).items()}
         goal = {name[5:]: tensor.numpy() for name, tensor in tensors.items() if name.startswith("goal.")}
         walk = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("walk.")}
         self._walk.load(numbers, walk)
         self._goal.load(goal)
-        return True
 
     def save_if_due(self) -> None:
         """Now and then."""

@@ -24,7 +24,6 @@ from .ranking import Rank, Ranking, countable, foreseen
 from .token_tree import TokenTree
 from .walks.search import MODEL_SHARE, STRATEGIES, Ascending, Cheapest, Progress, Search, go_on
 
-_MEMORY = 2**30
 _DRAWS = 1000  # from which the work of a count is foreseen
 _STOPPED = {
     "max_expanded": "max_expanded was reached",
@@ -211,26 +210,25 @@ def iter_extract(
         True
     """
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
-    return _ascending(place, max_expanded, max_seconds)
+    return _ascending(model, place, max_expanded, max_seconds)
 
 
-def _ascending(place: _Place, max_expanded: int | None, max_seconds: float | None) -> Iterator[Candidate]:
+def _ascending(model: Any, place: _Place, max_expanded: int | None, max_seconds: float | None) -> Iterator[Candidate]:
     clock = Clock(max_seconds)
     with place.entered() as (view, session):
         goal = Ascending()
         search = place.search(view, session, goal, "best-first")
-    stopped = ""
-    while not stopped:
+    capped = False
+    while True:
         for cost, path in goal.final(search.least):
             place.tree.check([_stripped(path)])
             yield place.candidate(_stripped(path), place.shared + cost)
-        if not search.open:
+        if capped or not search.open:
             return
-        with place.entered():
-            stopped = go_on(
+        with evaluating(model):
+            capped = go_on(
                 search, max_expanded=max_expanded, clock=clock, interrupted=lambda: goal.best < search.least
-            )
-        stopped = "" if stopped == "interrupted" else stopped
+            ) not in ("", "interrupted")
 
 
 def exact_rank(
@@ -292,6 +290,8 @@ def exact_rank(
     for fill in fills:
         format.render(fill)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    if not fills:
+        return []
     clock = Clock(max_seconds)
     with place.entered() as (view, session), noticing() as interrupted:
         drawing = draw(view, lambda: place.session(view, mixed=False), place.tree, fills, _DRAWS, seed=0, clock=Clock())
@@ -351,10 +351,10 @@ class _Place:
     ) -> None:
         self._model, self._tokenizer, self._format = model, tokenizer, format
         self._context, self._end, self._batch_size = context, end, batch_size
-        self.max_memory = _MEMORY if max_memory is None else max_memory
         self.shared = 0.0
         with evaluating(model) as bare:
             view = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
+            self.max_memory = view.max_memory
             self._source = self._fixed_source(source)
             view.check_source(self._source is not None)
             behind = end_token(tokenizer) if end else None

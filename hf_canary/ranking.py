@@ -187,7 +187,6 @@ class Ranking:
         above = cost + _SLACK
         if above <= self.goal.bound:
             most = self.goal.counted(number, above) + self._still_open(above)
-            most += copies * math.isnan(own)
         else:
             most = self._at_most(space, above)
         return Rank(None, least, max(least, min(space, most)), 0, expanded)
@@ -230,7 +229,6 @@ def count_ranks(
     costs: Floats,
     *,
     max_expanded: float = math.inf,
-    max_memory: int = 2**29,
 ) -> list[Rank]:
     """The rank of each fill, by one walk over all candidates up to the costliest of them.
 
@@ -243,8 +241,8 @@ def count_ranks(
         fills: whose ranks are asked for.
         costs: (n_fills,) their bits after the prompt, but for a hundredth.
         max_expanded: prefixes that may be read; the ranks are bounds if that is too few.
-        max_memory: bytes that open prefixes may take.
     """
-    ranking = Ranking(language_model, session, tree, fills, costs, float(costs.max()), max_memory=max_memory)
+    bound, max_memory = float(costs.max()), language_model.max_memory
+    ranking = Ranking(language_model, session, tree, fills, costs, bound, max_memory=max_memory)
     go_on(ranking.search, max_expanded=max_expanded)
     return ranking.ranks()

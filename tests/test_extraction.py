@@ -200,6 +200,21 @@ def test_ranks_are_those_of_enumeration(kind):
             assert rank.rank is None or least < rank.rank <= most
 
 
+def test_no_fills_have_no_ranks(lstm, tokenizer, pin):
+    """Nothing is asked for, and nothing is done."""
+    assert exact_rank(lstm, tokenizer, pin, []) == []
+
+
+def test_a_cap_keeps_none_back_that_is_proven(lstm, tokenizer, pin):
+    """What was found when a cap ended it is yielded, as far as nothing open can come before."""
+    everything = [candidate.fill for candidate in extract(lstm, tokenizer, pin, top_k=1000).candidates]
+    for cap in (5, 40, 110):
+        capped = [candidate.fill for candidate in iter_extract(lstm, tokenizer, pin, max_expanded=cap)]
+        assert capped == everything[: len(capped)]
+        sure = extract(lstm, tokenizer, pin, top_k=1000, strategy="best-first", max_expanded=cap)
+        assert len(capped) == sum(each.log_perplexity < sure.lower_bound for each in sure.candidates)
+
+
 def test_the_work_of_a_count_is_foreseen(tokenizer):
     """What is said beforehand is within a factor of 1.3 of what it takes."""
     model = oracles.small_model("lstm", len(tokenizer), seed=4)

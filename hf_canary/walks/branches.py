@@ -195,10 +195,15 @@ def _sorted_distinct(sequences: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
     padded = np.full((len(sequences), int(lengths.max())), -1, dtype=np.int64)
     flat = np.fromiter((token for sequence in sequences for token in sequence), dtype=np.int64, count=lengths.sum())
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = flat
-    # As bytes, most significant first, rows compare as their tokens do; padding comes before every token.
-    keys = np.ascontiguousarray((padded + 1).astype(">u4")).view(np.dtype((np.void, 4 * padded.shape[1])))[:, 0]
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(sort_keys(padded), return_index=True, return_inverse=True)
     return padded[first], inverse
+
+
+def sort_keys(padded: Ints) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    """(n,) bytes, most significant first, that compare as the tokens of (n, longest) sequences do; padding, which is
+    -1, comes before every token.
+    """
+    return np.ascontiguousarray((padded + 1).astype(">u4")).view(np.dtype((np.void, 4 * padded.shape[1])))[:, 0]
 
 
 def _range_minima(values: Ints, low: Ints, high: Ints) -> Ints:

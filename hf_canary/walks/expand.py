@@ -16,7 +16,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from ..language_model import Floats, LanguageModel, Session
 from ..processes import num_processes
 from ..states import Ints, Rows
-from .branches import Children
+from .branches import Children, sort_keys
 from .packed import LONGEST, Paths, score_packed
 
 
@@ -95,13 +95,13 @@ class _Packed:
         column, width = _columns(parents)
         longer = paths[parents]
         longer[np.arange(len(parents)), lengths[parents]] = children.tokens
-        number = np.argsort(_sort_keys(paths), kind="stable")  # neighbours share most, also in the share of a process
+        number = np.argsort(sort_keys(paths), kind="stable")  # neighbours share most, also in the share of a process
         starts = np.searchsorted(parents, np.arange(count))
         stops = np.searchsorted(parents, np.arange(count), side="right")
 
         def read(mine: Ints) -> Floats:
             chosen = np.concatenate([np.arange(starts[n], stops[n]) for n in number[mine].tolist()])
-            order = chosen[np.argsort(_sort_keys(longer[chosen]), kind="stable")]
+            order = chosen[np.argsort(sort_keys(longer[chosen]), kind="stable")]
             found = np.empty((count, width))
             for block, bits in score_packed(self._session, Paths.of(longer[order])):
                 some = order[block]
@@ -118,11 +118,6 @@ def _columns(parents: Ints) -> tuple[Ints, int]:
     """(n_children,) the place of each among its parent's, and how many places there are."""
     column = np.arange(len(parents)) - np.searchsorted(parents, parents)
     return column, int(column.max(initial=0)) + 1
-
-
-def _sort_keys(paths: Ints) -> np.ndarray[tuple[int], np.dtype[np.void]]:
-    """(n_paths,) bytes that compare as the tokens do; what is shorter comes first."""
-    return np.ascontiguousarray((paths + 1).astype(">u4")).view(np.dtype((np.void, 4 * paths.shape[1])))[:, 0]
 
 
 def _shared(
