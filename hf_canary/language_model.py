@@ -153,7 +153,7 @@ class LanguageModel:
             prompt: token ids; may be empty if the model starts itself.
             depth: how many tokens will be asked for after the prompt, at most.
             source: ids for the encoder of an encoder-decoder; None for a causal model.
-            mixed: whether rows of different age will stand in one batch, as those of a `StatePool` do.
+            mixed: whether rows of different age will stand in one batch, as those of a search do.
 
         Raises:
             ModelError: a source for a causal model or none for an encoder-decoder, more tokens than the model has

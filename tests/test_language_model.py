@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from hf_canary import states
 from hf_canary.errors import ModelError
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.states import Rows, StatePool
+from hf_canary.states import RowPool, Rows
 from tests import oracles
 
 PROMPT = [2, 5, 9, 4]
@@ -82,28 +83,54 @@ def test_rows_of_different_age_go_in_one_batch(model):
         session = LanguageModel(model).session(PROMPT, 5, mixed=True)
         _, young = session.advance(session.state, np.array([[5]]), picks[:, :1])
         _, old = session.advance(session.state, np.array([[6, 7, 8]]), picks)
-        pool = StatePool()
-        numbers = np.concatenate([pool.add(young), pool.add(old)])
+        pool = RowPool()
+        numbers = np.concatenate([pool.add(young.tensors), pool.add(old.tensors)])
         picks = np.tile(np.arange(10), (2, 1, 1))
-        bits, _ = session.advance(pool.take(numbers[::-1].copy()), np.array([[9], [4]]), picks)
+        bits, _ = session.advance(Rows(pool.take(numbers[::-1].copy()), 2), np.array([[9], [4]]), picks)
     np.testing.assert_allclose(bits[0, 0], bits_by_full_pass(model, [*PROMPT, 6, 7, 8, 9])[-1, :10], atol=1e-4)
     np.testing.assert_allclose(bits[1, 0], bits_by_full_pass(model, [*PROMPT, 5, 4])[-1, :10], atol=1e-4)
 
 
-def test_the_pool_gives_back_what_was_put_in():
-    """Whatever batches it grows by, number n stands for the n-th row."""
+@pytest.mark.parametrize("block", [7, 4096])
+def test_the_pool_gives_back_what_was_put_in(block, monkeypatch):
+    """Whatever batches it grows by, and however many blocks, number n stands for the n-th row."""
+    monkeypatch.setattr(states, "_BLOCK", block)
     rng = np.random.default_rng(0)
     rows = torch.from_numpy(rng.normal(size=(500, 3)))
-    pool, at = StatePool(), 0
+    pool, at = RowPool(), 0
     while at < 500:
         size = min(int(rng.integers(1, 60)), 500 - at)
-        numbers = pool.add(Rows((rows[at : at + size], rows[at : at + size, 0]), size))
+        numbers = pool.add((rows[at : at + size], rows[at : at + size, 0]))
         np.testing.assert_array_equal(numbers, np.arange(at, at + size))
         at += size
     wanted = rng.integers(0, 500, size=200)
     taken = pool.take(wanted)
-    assert torch.equal(taken.tensors[0], rows[torch.from_numpy(wanted)])
-    assert torch.equal(taken.tensors[1], rows[torch.from_numpy(wanted), 0])
+    assert torch.equal(taken[0], rows[torch.from_numpy(wanted)])
+    assert torch.equal(taken[1], rows[torch.from_numpy(wanted), 0])
+
+
+@pytest.mark.parametrize("block", [7, 4096])
+def test_freed_rows_are_given_again_and_no_others(block, monkeypatch):
+    """Against a dictionary: what is kept stays what it was, and there are never more numbers than rows were kept."""
+    monkeypatch.setattr(states, "_BLOCK", block)
+    rng, pool, kept, most = np.random.default_rng(1), RowPool(), {}, 0
+    for value in range(200):
+        count = int(rng.integers(1, 20))
+        numbers = pool.add((torch.arange(count)[:, None] + 1000 * value,))
+        assert not kept.keys() & set(numbers.tolist())
+        kept |= {number: 1000 * value + row for row, number in enumerate(numbers.tolist())}
+        most = max(most, len(kept))
+        assert max(kept) < most
+        gone = rng.permutation(list(kept))[: rng.integers(0, len(kept))]
+        pool.free(gone)
+        for number in gone.tolist():
+            del kept[number]
+        some = np.array(list(kept))
+        assert pool.take(some)[0][:, 0].tolist() == list(kept.values())
+    again = RowPool()
+    again.restore(some, pool.take(some))
+    assert again.take(some)[0][:, 0].tolist() == list(kept.values())
+    assert not kept.keys() & set(again.add((torch.zeros(50, 1, dtype=torch.long),)).tolist())
 
 
 def test_a_recurrent_model_starts_from_its_initial_state(lstm):
