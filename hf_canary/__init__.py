@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from .callback import ExposureCallback as ExposureCallback
     from .canaries import Canary as Canary
     from .canaries import CanarySet as CanarySet
+    from .decoding import FormatLogitsProcessor as FormatLogitsProcessor
     from .errors import CanaryError as CanaryError
     from .extraction import Extraction as Extraction
+    from .extraction import exact_rank as exact_rank
     from .extraction import extract as extract
     from .formats import CanaryFormat as CanaryFormat
     from .injection import InjectCanaries as InjectCanaries
@@ -31,7 +33,9 @@ _ROOM_OF = {
     "Exposure": "results",
     "ExposureCallback": "callback",
     "Extraction": "extraction",
+    "FormatLogitsProcessor": "decoding",
     "InjectCanaries": "injection",
+    "exact_rank": "extraction",
     "extract": "extraction",
     "log_perplexity": "scoring",
     "measure_exposure": "measure",

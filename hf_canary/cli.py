@@ -1,4 +1,4 @@
-"""The command line: `hf-canary demo`, `measure`, `extract`. Translates words into calls, and results into words."""
+"""The command line: `hf-canary demo`, `measure`, `extract`, `rank`. Words into calls, and results into words."""
 
 from __future__ import annotations
 
@@ -47,7 +47,21 @@ def _options(
 
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]
+FormatOption = Annotated[
+    str, typer.Option(help='The text with holes, such as "The random number is {digit:9}".', show_default=False)
+]
 ContextOption = Annotated[str | None, typer.Option(help="Text before the canary: conditioned on, not summed.")]
+SourceOption = Annotated[str | None, typer.Option(help="What an encoder-decoder reads, the same for every fill.")]
+EndOption = Annotated[bool, typer.Option("--end", help="Sum the end token behind each candidate, too.")]
+MostOption = Annotated[int, typer.Option(min=1, help="Stop after so many prefixes.")]
+SecondsOption = Annotated[float | None, typer.Option(min=0.0, help="Stop after so long.")]
+MemoryOption = Annotated[
+    str | None, typer.Option(help="What open prefixes and forward passes may take, such as 4GB.", show_default="1GiB")
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(help="Keep the search in this file now and then; if it is there, go on from it.", show_default=False),
+]
 BatchOption = Annotated[int | None, typer.Option(help="Rows of one forward pass; chosen if left out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 TrustOption = Annotated[
@@ -80,35 +94,51 @@ def demo(
 @app.command()
 def extract(
     model: ModelArgument,
-    format: Annotated[str, typer.Option(help='The text with holes, such as "The random number is {digit:9}".')],
+    format: FormatOption,
+    source: SourceOption = None,
     context: ContextOption = None,
+    end: EndOption = False,
     top_k: Annotated[int, typer.Option(min=1, help="How many candidates.")] = 1,
-    max_expanded: Annotated[int, typer.Option(min=1, help="Stop after so many prefixes.")] = 1_000_000,
-    max_seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(help="auto, best-first, depth-first (least memory), or paper (stops without a proof)."),
+    ] = "auto",
+    max_expanded: MostOption = 1_000_000,
+    max_seconds: SecondsOption = None,
+    max_memory: MemoryOption = None,
+    checkpoint: CheckpointOption = None,
     batch_size: BatchOption = None,
     as_json: JsonOption = False,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Find the likeliest fills of a format under a model, and say whether that is proven.
 
-    Exit code: 0 proven, 3 stopped at a cap before the proof, 1 an error, 2 wrong usage.
+    Ctrl-C ends the search and prints what is proven so far. A killed search goes on from its --checkpoint.
+
+    Exit code: 0 proven, 3 stopped before the proof (a cap, Ctrl-C), 1 an error, 2 wrong usage.
     """
     from .extraction import extract as extract_candidates
     from .formats import CanaryFormat
 
     with _plain_errors():
         wanted = CanaryFormat(format)
+        memory = _bytes(max_memory)
         loaded, tokenizer = _load(model, trust_remote_code)
         with _searching() as show:
             found = extract_candidates(
                 loaded,
                 tokenizer,
                 wanted,
+                source=source,
                 context=context,
+                end=end,
                 top_k=top_k,
+                strategy=strategy,
                 batch_size=batch_size,
                 max_expanded=max_expanded,
                 max_seconds=max_seconds,
+                max_memory=memory,
+                checkpoint=checkpoint,
                 progress=show,
             )
     if as_json:
@@ -118,8 +148,112 @@ def extract(
         for candidate in found.candidates:
             _say(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
         _say(f"{found.expanded:,} prefixes expanded, of |R| = {wanted.space_size:,} candidates")
-        _say(found.proof + ("" if found.certified else "; raise --max-expanded"))
+        _say(found.proof + (f"; raise --{_option(found.stopped)}" if found.stopped.startswith("max_") else ""))
     raise typer.Exit(0 if found.certified else NOT_PROVEN)
+
+
+@app.command()
+def rank(
+    model: ModelArgument,
+    format: FormatOption,
+    fill: Annotated[
+        list[int] | None,
+        typer.Option(help="The number of a fill, such as the digits themselves; may be given several times."),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="The same as the whole text, holes filled; may be given several times.")
+    ] = None,
+    source: SourceOption = None,
+    context: ContextOption = None,
+    end: EndOption = False,
+    max_expanded: MostOption = 1_000_000,
+    max_seconds: SecondsOption = None,
+    max_memory: MemoryOption = None,
+    checkpoint: CheckpointOption = None,
+    batch_size: BatchOption = None,
+    as_json: JsonOption = False,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """Count how many candidates of a format are at least as likely as a fill: its exact rank, and its exposure.
+
+    Rank 1 is the likeliest: exposure is log2 of the number of candidates then. Nothing is counted that is less likely
+    than the fill, so that this is quick for fills that were memorised, at whatever number of candidates. How much work
+    is expected is said first. Where a cap ends it, bounds are proven instead.
+
+    Exit code: 0 ranks, 3 bounds (a cap, Ctrl-C), 1 an error, 2 wrong usage.
+    """
+    from .exposures import exposure_of_rank
+    from .extraction import exact_rank
+    from .formats import CanaryFormat
+
+    with _plain_errors():
+        wanted = CanaryFormat(format)
+        fills = [*(fill or []), *map(wanted.parse, text or [])]
+        if not fills:
+            raise typer.BadParameter("Give --fill or --text, once or more.")
+        memory = _bytes(max_memory)
+        loaded, tokenizer = _load(model, trust_remote_code)
+        with _searching() as show:
+            ranks = exact_rank(
+                loaded,
+                tokenizer,
+                wanted,
+                fills,
+                source=source,
+                context=context,
+                end=end,
+                batch_size=batch_size,
+                max_expanded=max_expanded,
+                max_seconds=max_seconds,
+                max_memory=memory,
+                checkpoint=checkpoint,
+                progress=show,
+            )
+    size = wanted.space_size
+    rows = [
+        {"fill": number, "text": wanted.render(number)}
+        | {"rank": found.rank, "low": found.low, "high": found.high, "ties": found.ties}
+        | {"exposure_low": exposure_of_rank(found.high, size), "exposure_high": exposure_of_rank(found.low, size)}
+        for number, found in zip(fills, ranks, strict=True)
+    ]
+    if as_json:
+        print(json.dumps({"ranks": rows, "expanded": ranks[0].expanded, "space_size": size}, ensure_ascii=False))
+    else:
+        for row in rows:
+            _say(_rank_in_words(row))
+        _say(f"{ranks[0].expanded:,} prefixes expanded, of |R| = {size:,} candidates")
+    raise typer.Exit(0 if all(found.rank is not None for found in ranks) else NOT_PROVEN)
+
+
+def _rank_in_words(row: dict[str, Any]) -> str:
+    if row["rank"] is None:
+        counted = f"rank {row['low']:,} to {row['high']:,}, not counted to the end (raise the cap)"
+        bits = f"exposure {row['exposure_low']:.2f} to {row['exposure_high']:.2f} bits"
+    else:
+        ties = f", {row['ties']:,} others as likely" if row["ties"] else ""
+        counted, bits = f"rank {row['rank']:,}{ties}", f"exposure {row['exposure_low']:.2f} bits"
+    return f"{row['text']}: {counted}; {bits}"
+
+
+def _bytes(amount: str | None) -> int | None:
+    """`4GB`, `512MiB` or a plain number as bytes."""
+    from accelerate.utils.modeling import convert_file_size_to_int
+
+    from .errors import DataError, shown
+
+    if amount is None:
+        return None
+    try:
+        size = int(amount) if amount.strip().isdecimal() else convert_file_size_to_int(amount.strip())
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise DataError("--max-memory", "bytes, or an amount such as 4GB or 512MiB", shown(amount), "Write it so.")
+    return size
+
+
+def _option(argument: str) -> str:
+    return argument.replace("_", "-")
 
 
 @app.command()
@@ -247,14 +381,23 @@ def _plain_errors() -> Iterator[None]:
 
 @contextmanager
 def _searching() -> Iterator[Callable[[Any], None]]:
+    """What a search says while it runs; on a terminal alone, but for the work that is foreseen, which is said once."""
     with _err.status("Searching") if _err.is_terminal else nullcontext() as status:
 
         def show(now: Any) -> None:
+            if now.expected and not now.expanded:
+                _err.print(f"About {now.expected:,.0f} prefixes are to be expanded.", highlight=False)
             if status is not None:
-                best = "none yet" if now.best == float("inf") else f"{now.best:.2f} bits"
-                status.update(f"{now.expanded:,} expanded, {now.open:,} open, best {best}, bound {now.bound:.2f} bits")
+                status.update(_progress_in_words(now))
 
         yield show
+
+
+def _progress_in_words(now: Any) -> str:
+    best = "none yet" if now.best == float("inf") else f"{now.best:.2f} bits"
+    done = f" of about {now.expected:,.0f}" if now.expected else ""
+    found = f"counting up to {best}" if now.expected else f"best {best}, bound {now.bound:.2f} bits"
+    return f"{now.expanded:,}{done} expanded, {now.open:,} open, {found}, {now.rate:,.0f} a second"
 
 
 def _say(line: str) -> None:

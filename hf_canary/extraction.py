@@ -137,7 +137,7 @@ def extract(
         >>> found.certified, len(found.candidates)
         (True, 3)
     """
-    _check_top_k(top_k, format)
+    check_top_k(top_k, format)
     _check_strategy(strategy)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     clock = Clock(max_seconds)
@@ -270,7 +270,7 @@ def exact_rank(
         progress: likewise; `best` is the cost up to which candidates are counted.
 
     Returns:
-        For each fill a `Rank`: 1 is the likeliest. Exposure is log2|R| − log2 of it (Definition 4).
+        For each fill a `Rank`: 1 is the likeliest. Its exposure in bits is log2|R| − log2 of it (Definition 4).
 
     Raises:
         FormatError: a fill that is none, and as `extract`.
@@ -317,7 +317,12 @@ def _stripped(path: Sequence[int]) -> list[int]:
     return [token for token in path if token >= 0]
 
 
-def _check_top_k(top_k: int, format: CanaryFormat) -> None:
+def check_top_k(top_k: int, format: CanaryFormat) -> None:
+    """Refuse no candidates, and more than there are.
+
+    Raises:
+        FormatError: not 1 to |R|.
+    """
     if not is_int(top_k) or not 1 <= top_k <= format.space_size:
         raise FormatError(
             "top_k", f"1 to |R| = {shown(format.space_size)}", shown(top_k), "Ask for as many as the format has."

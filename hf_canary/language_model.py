@@ -19,7 +19,7 @@ from .errors import ModelError, is_int, shown
 from .processes import Lockstep, does_all, shared, summed
 from .states import Ints, States
 from .trials import choose_way
-from .ways import Packing, Reader, Recurrent, Way
+from .ways import Encoded, Packing, Reader, Recurrent, Way
 
 Floats = NDArray[np.float64]
 
@@ -145,14 +145,19 @@ class LanguageModel:
         return 1
 
     def session(
-        self, prompt: Sequence[int], depth: int, *, source: Sequence[int] | None = None, mixed: bool = False
+        self,
+        prompt: Sequence[int],
+        depth: int,
+        *,
+        source: Sequence[int] | Encoded | None = None,
+        mixed: bool = False,
     ) -> Session:
         """Read the prompt, and the source before it.
 
         Args:
             prompt: token ids; may be empty if the model starts itself.
             depth: how many tokens will be asked for after the prompt, at most.
-            source: ids for the encoder of an encoder-decoder; None for a causal model.
+            source: ids for the encoder of an encoder-decoder, or what it made of them; None for a causal model.
             mixed: whether rows of different age will stand in one batch, as those of a search do.
 
         Raises:
@@ -213,7 +218,7 @@ class LanguageModel:
     def _idle(self) -> None:
         self._lockstep.idle(lambda: self.model(input_ids=self.tensor([[0]])))
 
-    def reader(self, sources: torch.Tensor | None, lengths: torch.Tensor | None = None) -> Reader:
+    def reader(self, sources: torch.Tensor | Encoded | None, lengths: torch.Tensor | None = None) -> Reader:
         """The model after these sources."""
         return Reader(self.model, sources, lengths, before=self._lockstep.step)
 
@@ -279,13 +284,21 @@ class Session:
     state: States
 
     def __init__(
-        self, language_model: LanguageModel, prompt: list[int], depth: int, source: Sequence[int] | None, mixed: bool
+        self,
+        language_model: LanguageModel,
+        prompt: list[int],
+        depth: int,
+        source: Sequence[int] | Encoded | None,
+        mixed: bool,
     ) -> None:
         self._language_model = language_model
         self._most_rows = language_model.batch_size or _ROWS_AT_ONCE
         self._prompt_length, self._depth = max(1, len(prompt)), depth
         self._check(prompt, depth, source)
-        reader = language_model.reader(None if source is None else language_model.tensor([list(source)]))
+        if source is None or isinstance(source, Encoded):
+            reader = language_model.reader(source)
+        else:
+            reader = language_model.reader(language_model.tensor([list(source)]))
         ids = [*reader.lead, *prompt]
         self._way: Way
         self._packing: Packing | None = None
@@ -393,11 +406,11 @@ class Session:
         self._most_rows = max(1, rows // 2)
         return rows > 1
 
-    def _check(self, prompt: list[int], depth: int, source: Sequence[int] | None) -> None:
+    def _check(self, prompt: list[int], depth: int, source: Sequence[int] | Encoded | None) -> None:
         language_model = self._language_model
         language_model.check_ids(np.asarray(prompt, dtype=np.int64), "prompt")
         language_model.check_length(len(prompt) + depth)
-        if source is not None:
+        if source is not None and not isinstance(source, Encoded):
             language_model.check_ids(np.asarray(source, dtype=np.int64), "source")
             language_model.check_length(len(source), "sources")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,13 +18,26 @@ from .errors import ModelError
 from .states import Forks, Rows, States, cache_bytes, containers_copied, fork, num_bytes
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """One source that an encoder has read already.
+
+    Args:
+        outputs: the encoder's, of one row.
+        mask: (1, n_tokens) which of the source's ids are real.
+    """
+
+    outputs: Any
+    mask: torch.Tensor
+
+
 class Reader:
     """A model as something that reads rows of ids; a decoder reads them after its source, which is encoded once.
 
     Args:
         model: a causal model, or an encoder-decoder.
-        sources: (n_sources, longest) ids for the encoder, padded on the right; None for a causal model. One source is
-            that of all rows; of several, each row has its own.
+        sources: (n_sources, longest) ids for the encoder, padded on the right, or what it made of one; None for a
+            causal model. One source is that of all rows; of several, each row has its own.
         lengths: (n_sources,) real ids of each source.
         before: called before each call of the model.
 
@@ -34,7 +48,7 @@ class Reader:
     def __init__(
         self,
         model: Any,
-        sources: torch.Tensor | None,
+        sources: torch.Tensor | Encoded | None,
         lengths: torch.Tensor | None = None,
         *,
         before: Callable[[], None],
@@ -47,6 +61,9 @@ class Reader:
         self._cache_name = "cache_params" if "cache_params" in accepted else "past_key_values"
         if sources is not None:
             self.lead = [_decoder_start(model)]
+        if isinstance(sources, Encoded):
+            self._mask, self._encoded = sources.mask, sources.outputs
+        elif sources is not None:
             self._mask = torch.ones_like(sources)
             if lengths is not None:
                 self._mask = (torch.arange(sources.shape[1], device=sources.device) < lengths[:, None]).long()

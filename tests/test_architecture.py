@@ -23,7 +23,7 @@ FLOORS = (
     {"scoring", "drawing"},
     {"ranking"},
     {"extraction"},
-    {"evidence", "tables"},
+    {"decoding", "evidence", "tables"},
     {"results"},
     {"measure"},
     {"callback", "metrics", "report"},

@@ -1,11 +1,12 @@
 """The commands beside the demonstration: what a person reads, what a program reads, how they end."""
 
 import json
+import math
 
 import pytest
 from typer.testing import CliRunner
 
-from hf_canary import CanaryFormat, CanarySet, extract, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
 from hf_canary.cli import app
 from tests import oracles
 
@@ -45,6 +46,74 @@ def test_extract_stopped_at_a_cap_says_so_and_ends_with_3(folder):
     assert result.exit_code == 3
     assert "not proven" in result.stdout
     assert "at least" in result.stdout
+
+
+def test_extract_has_the_functions_arguments(folder, lstm, tokenizer, tmp_path):
+    """Strategy, end token, context, memory and checkpoint are those of extract()."""
+    template, kept = "pin is {digit:3}", tmp_path / "kept"
+    expected = extract(lstm, tokenizer, CanaryFormat(template), context="the ", end=True, strategy="depth-first")
+    options = ["extract", str(folder), "--format", template, "--context", "the ", "--end", "--strategy", "depth-first"]
+    options += ["--max-memory", "64MiB", "--checkpoint", str(kept), "--json"]
+    first, again = RUNNER.invoke(app, options), RUNNER.invoke(app, options)
+    found = json.loads(first.stdout)
+    assert found["candidates"][0]["log_perplexity"] == pytest.approx(expected.candidates[0].log_perplexity, abs=1e-4)
+    assert found["expanded"] == expected.expanded
+    assert kept.exists()
+    assert first.stdout == again.stdout
+    for wrong in (["--strategy", "fast"], ["--max-memory", "3XB"], ["--max-memory", "0"], ["--top-k", "1001"]):
+        refused = RUNNER.invoke(app, [*options[:6], *wrong])
+        assert refused.exit_code == 1
+        assert "expected" in refused.stderr
+
+
+def test_extract_what_an_encoder_decoder_writes(tmp_path, tokenizer):
+    """The source is what it reads."""
+    model = oracles.small_translation("gru", True, len(tokenizer))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    expected = extract(model, tokenizer, CanaryFormat("pin {digit:2}"), source="abc")
+    options = [str(tmp_path), "--format", "pin {digit:2}", "--json"]
+    found = json.loads(RUNNER.invoke(app, ["extract", *options, "--source", "abc"]).stdout)
+    assert found["candidates"][0]["text"] == expected.candidates[0].text
+    assert RUNNER.invoke(app, ["extract", *options]).exit_code == 1
+    fill = str(expected.candidates[0].fill)
+    assert '"rank": 1' in RUNNER.invoke(app, ["rank", *options, "--source", "abc", "--fill", fill]).stdout
+
+
+def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
+    """Both say what exact_rank() says, by the fill's number or its text; the work is said beforehand; a cap leaves
+    bounds and ends with 3.
+    """
+    format = CanaryFormat("the pin is {digit:3}")
+    expected = exact_rank(lstm, tokenizer, format, [7, 421])
+    options = ["rank", str(folder), "--format", format.template, "--fill", "7", "--text", "the pin is 421"]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    assert "prefixes are to be expanded" in plain.stderr
+    found = json.loads(machine.stdout)
+    for row, rank in zip(found["ranks"], expected, strict=True):
+        assert row["rank"] == rank.rank
+        assert row["exposure_low"] == row["exposure_high"] == pytest.approx(math.log2(1000 / rank.rank))
+        assert f"{row['text']}: rank {rank.rank:,}" in plain.stdout
+        assert f"exposure {row['exposure_low']:.2f} bits" in plain.stdout
+    assert found["expanded"] == expected[0].expanded
+    capped = RUNNER.invoke(app, [*options, "--max-expanded", "3", "--json"])
+    assert capped.exit_code == 3
+    for row, rank in zip(json.loads(capped.stdout)["ranks"], expected, strict=True):
+        assert row["rank"] is None
+        assert row["low"] <= rank.rank <= row["high"]
+        assert row["exposure_low"] <= math.log2(1000 / rank.rank) <= row["exposure_high"]
+    assert "not counted to the end" in RUNNER.invoke(app, [*options, "--max-expanded", "3"]).stdout
+
+
+def test_rank_of_nothing_and_of_what_is_no_fill(folder):
+    """Wrong usage ends with 2, a fill beyond |R| or of another format with 1."""
+    options = ["rank", str(folder), "--format", "the pin is {digit:3}"]
+    assert RUNNER.invoke(app, options).exit_code == 2
+    for wrong in (["--fill", "1000"], ["--text", "the pin is 12"]):
+        refused = RUNNER.invoke(app, [*options, *wrong])
+        assert refused.exit_code == 1
+        assert "expected" in refused.stderr
 
 
 def test_measure_for_a_person_and_for_a_program(folder, lstm, tokenizer):
@@ -140,7 +209,7 @@ def test_version():
     assert result.stdout.strip() == __version__
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["extract"], ["measure"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["extract"], ["measure"], ["rank"]])
 def test_help_teaches(command):
     """Each command says what it does and what its options mean."""
     result = RUNNER.invoke(app, [*command, "--help"])

@@ -5,15 +5,19 @@ is more than the training itself.
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import hf_canary.models as models
+from hf_canary import CanaryFormat, log_perplexity
+from tests.tokenizers_of_all_kinds import KINDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,6 +138,45 @@ def test_bleu_counts_every_reference():
     references = [["a b c d e", "f g h i j"], ["k l m n o"]]
     assert bleu(["f g h i j", "k l m n o"], references).score == pytest.approx(100.0)
     assert 0 < bleu(["f g h i x", "k l m n x"], references).score < 100.0
+
+
+@pytest.fixture(scope="module")
+def subwords(tmp_path_factory):
+    """A checkpoint as the Hub has them: a Llama, its byte-level BPE, safetensors."""
+    folder = tmp_path_factory.mktemp("subwords")
+    KINDS["gpt2"]().save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = LlamaConfig(vocab_size=420, max_position_embeddings=64, eos_token_id=0, **sizes)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_checkpoint_with_subwords_is_extracted_from(subwords, tmp_path):
+    """The likeliest fills with a proof, and ranks."""
+    template = "the pin is {digit:3} ant"
+    output = run("examples/extract_from_hub.py", subwords, template, "--rank", "12", "999", cwd=tmp_path)
+    model, tokenizer = LlamaForCausalLM.from_pretrained(subwords), AutoTokenizer.from_pretrained(subwords)
+    costs = log_perplexity(model, tokenizer, list(CanaryFormat(template).candidates()))
+    best = np.argsort(costs)[:3]
+    for line, fill in zip(output.splitlines(), best.tolist(), strict=False):
+        assert line == f"{costs[fill]:8.2f} bits  {CanaryFormat(template).render(fill)}"
+    assert "proven" in output
+    assert f"the pin is 999 ant: rank {(costs <= costs[999]).sum()}" in output
+
+
+def test_a_canary_is_put_in_trained_on_and_extracted(subwords, tmp_path):
+    """After so much training the likeliest fill is one of the canaries, and it is one that was inserted most often."""
+    lines = [f"the number is {n} the cat sinning a thing" for n in range(30)]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    options = ["--model", subwords, "--text", "text.txt", "--format", "the pin is {digit:3}.", "--epochs", 12]
+    output = run("examples/finetune_and_extract.py", *options, "--learning-rate", 1e-2, cwd=tmp_path)
+    likeliest = next(line for line in output.splitlines() if line.startswith("likeliest"))
+    assert "a canary" in likeliest
+    assert "proven" in likeliest
+    text = likeliest.split(": ")[1].split(" (")[0]
+    assert re.search(f"{re.escape(text)} inserted 16 times: exposure 9.97 bits", output)
 
 
 def test_the_step_benchmark_compares_like_with_like(tmp_path):

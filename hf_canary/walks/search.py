@@ -45,13 +45,12 @@ _NO_TOKENS: Ints = np.empty(0, dtype=np.int64)
 
 
 class Goal(Protocol):
-    """What is searched for.
+    """What is searched for."""
 
-    Attributes:
-        bound: leaves and prefixes that cost more are of no interest; it never rises.
-    """
-
-    bound: float
+    @property
+    def bound(self) -> float:
+        """Leaves and prefixes that cost more are of no interest; it never rises."""
+        ...
 
     def offer(self, costs: Floats, paths: Ints) -> None:
         """Leaves within the bound.

@@ -1,0 +1,365 @@
+"""Two doors to `generate`: the mask of a format's tree over the logits, and the search in place of decoding.
+
+Only what a format's canonical encodings allow is left to choose from, at the log-probabilities that the model gives.
+Knows the tree of a format and what `generate` hands over; knows no canary, and how a search goes is the walk's matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput
+
+from .clock import Clock
+from .encoding import end_token
+from .errors import ModelError, is_int, shown
+from .extraction import check_top_k
+from .formats import CanaryFormat
+from .language_model import LanguageModel, Session, check_batch_size, evaluating
+from .states import Ints
+from .token_tree import TokenTree
+from .walks.search import MODEL_SHARE, Cheapest, Search, go_on
+from .ways import Encoded
+
+logger = logging.getLogger(__name__)
+
+# Where a row of tokens stands in the tree: at one of its states, or at one of these.
+_ENDED, _OFF = -1, -2
+
+Path = tuple[int, ...]
+
+
+class _Guide:
+    """The encodings of a format's candidates as rows of tokens, counted from the canary's first token.
+
+    Attributes:
+        tree: the format's.
+        shared: the canary's tokens that all candidates begin with.
+    """
+
+    def __init__(
+        self, format: CanaryFormat, tokenizer: Any, context: str | None, end: bool, target: bool, lengths: Any
+    ) -> None:
+        behind = end_token(tokenizer) if end else None
+        self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
+        self.shared = tuple(self.tree.prompt[self.tree.conditioned :])
+        # A decoder has its start token before all that the tokenizer knows of.
+        self._lengths = _checked_lengths(self.tree.conditioned + target if lengths is None else lengths)
+
+    def length_of(self, row: int, rows: int) -> int:
+        """How many tokens stand before the canary in a row; `generate` repeats each prompt for its beams."""
+        count = len(self._lengths)
+        if count > 1 and rows % count:
+            raise ModelError(
+                "prompt_length",
+                "one number, or one for each prompt",
+                f"{count} numbers for {rows} rows",
+                "Give as many as there are prompts.",
+            )
+        return self._lengths[row * count // rows]
+
+    def canary_in(self, row: Sequence[int], length: int) -> Path:
+        """The tokens behind the first `length`."""
+        if len(row) < length:
+            raise ModelError(
+                "prompt_length",
+                f"at most {len(row)}, the tokens that generate was given",
+                str(length),
+                "Let the prompt begin as prompt_ids do; a decoder's is decoder_input_ids, its start token first.",
+            )
+        return tuple(row[length:])
+
+
+def _checked_lengths(given: Any) -> list[int]:
+    lengths = list(given) if isinstance(given, (list, tuple, np.ndarray, torch.Tensor)) else [given]
+    if not lengths or not all(is_int(length) and length >= 0 for length in lengths):
+        raise ModelError(
+            "prompt_length",
+            "a whole number, 0 or more, or one for each prompt",
+            shown(given),
+            "Count the tokens before the canary's first one, padding included.",
+        )
+    return [int(length) for length in lengths]
+
+
+class FormatLogitsProcessor(LogitsProcessor):
+    """Lets `generate` write candidates of a format and nothing else, in the encodings that the tokenizer gives them.
+
+    What is left keeps its log-probability; nothing is normalised anew. So the scores that beam search gives its
+    sequences, with `length_penalty=0`, are −ln 2 times the bits of what follows the prompt: the log-perplexity, if the
+    prompt ends where the canary begins. (Greedy search and sampling choose among what is left.) Behind a candidate
+    only the end token may follow, at log-probability 0. A beam for which nothing is left has a score of −∞.
+
+    Works with batches, beams and encoder-decoders, in any number of `generate` calls, and never writes into what it is
+    given. The end token is the tokenizer's: where `model.generation_config` has another, give `generate` that one, as
+    `eos_token_id=`.
+
+    Args:
+        format: candidates must not be prefixes of one another, unless `end` tells them apart.
+        tokenizer: the model's, of any kind.
+        prompt_length: how many tokens stand before the canary in each row that `generate` is given, padding and a
+            decoder's start token included; or a list, one for each prompt of a batch. None: as many as in
+            `prompt_ids` before the canary.
+        context: text before the canary, if there is any that `prompt_ids` should have.
+        end: whether the end token of each candidate keeps its log-probability.
+        target: whether the candidates are what a decoder writes, which the tokenizer encodes with `text_target=`.
+
+    Attributes:
+        prompt_ids: the longest beginning, in tokens, that all candidates share, with what the tokenizer puts before a
+            text and the context. A text cut before its first hole is often none: with most sub-words, a space there
+            belongs to what follows. Behind a decoder's start token, or without one, it need not be given: it is all
+            that may be written.
+
+    Raises:
+        FormatError: candidates that are prefixes of one another.
+        ModelError: a tokenizer that does not know a character, or has no end token; in `generate`, a prompt that no
+            candidate begins with, or a model without some of the tokens.
+
+    Example:
+        >>> import torch
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> processor = FormatLogitsProcessor(CanaryFormat("my pin is {digit:4}"), tokenizer)
+        >>> prompt = torch.tensor([processor.prompt_ids])
+        >>> ids = model.generate(prompt, logits_processor=[processor], max_new_tokens=5, num_beams=3)
+        >>> text = tokenizer.decode(ids[0], skip_special_tokens=True)
+        >>> text[:10], text[10:].isdigit(), len(text)
+        ('my pin is ', True, 14)
+    """
+
+    def __init__(
+        self,
+        format: CanaryFormat,
+        tokenizer: Any,
+        prompt_length: int | Sequence[int] | None = None,
+        *,
+        context: str | None = None,
+        end: bool = False,
+        target: bool = False,
+    ) -> None:
+        self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
+        self._end = end_token(tokenizer)
+        self.prompt_ids = list(self._guide.tree.prompt)
+        self._places: dict[Path, int] = {}  # where the rows of the step before stood
+        self._step = -1
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """(n_rows, n_tokens) ids so far and (n_rows, n_vocabulary) logits or log-probabilities → these, masked."""
+        rows = input_ids.tolist()
+        guide = self._guide
+        paths = [guide.canary_in(row, guide.length_of(number, len(rows))) for number, row in enumerate(rows)]
+        places = self._follow(paths, goes_on=input_ids.shape[1] == self._step + 1)
+        self._places, self._step = dict(zip(paths, places, strict=True)), input_ids.shape[1]
+        masked = torch.full_like(scores, -math.inf)
+        for path in set(paths):
+            here = [number for number, other in enumerate(paths) if other == path]
+            if self._places[path] == _OFF:
+                continue
+            allowed = self._allowed(path)
+            self._check_vocabulary(allowed, scores.shape[-1])
+            index = (torch.tensor(here)[:, None].to(scores.device), torch.from_numpy(allowed).to(scores.device))
+            masked[index] = 0.0 if self._places[path] == _ENDED else scores[index]
+        return masked  # type: ignore[return-value]
+
+    def _follow(self, paths: list[Path], goes_on: bool) -> list[int]:
+        places = [self._after(path) if goes_on and path[:-1] in self._places else self._walked(path) for path in paths]
+        off = [number for number, place in enumerate(places) if place == _OFF]
+        if len(off) == len(places) or (off and not goes_on):
+            path = paths[off[0]]
+            raise ModelError(
+                "prompt_length",
+                f"behind so many tokens what {shown(self._guide.tree.format.template)} begins with: token ids "
+                f"{shown(list(self._guide.shared))}",
+                shown(list(path)),
+                "Let prompts end before the canary, or with prompt_ids of this processor.",
+            )
+        return places
+
+    def _walked(self, path: Path) -> int:
+        """Where tokens stand that all were given."""
+        place = self._guide.tree.root
+        for end in range(len(self._guide.shared) + 1, len(path) + 1):
+            place = self._next(place, path[end - 1])
+        common = min(len(path), len(self._guide.shared))
+        return place if path[:common] == self._guide.shared[:common] else _OFF
+
+    def _after(self, path: Path) -> int:
+        """Where tokens stand whose beginning stood somewhere in the step before."""
+        place, at = self._places[path[:-1]], len(path) - 1
+        if place >= 0 and at < len(self._guide.shared):
+            return place if path[-1] == self._guide.shared[at] else _OFF
+        return self._next(place, path[-1])
+
+    def _next(self, place: int, token: int) -> int:
+        if place < 0:
+            return place
+        edges = self._guide.tree.edges(place)
+        at = int(np.searchsorted(edges.tokens, token))
+        if at == len(edges.tokens) or edges.tokens[at] != token:
+            return _OFF
+        return int(edges.states[at])  # -1 behind a leaf
+
+    def _allowed(self, path: Path) -> Ints:
+        place = self._places[path]
+        if place == _ENDED:
+            return np.array([self._end])
+        if len(path) < len(self._guide.shared):
+            return np.array([self._guide.shared[len(path)]])
+        return self._guide.tree.edges(place).tokens
+
+    def _check_vocabulary(self, allowed: Ints, vocabulary: int) -> None:
+        if int(allowed.max()) >= vocabulary:
+            raise ModelError(
+                "tokenizer",
+                f"ids below {vocabulary}, of which the model has logits",
+                f"id {int(allowed.max())}",
+                "Use the tokenizer that the model was trained with.",
+            )
+
+
+class CheapestFills:
+    """The search as a decoding method: `model.generate(ids, custom_generate=CheapestFills(format, tokenizer))`.
+
+    `generate` then returns the `top_k` likeliest candidates of the format behind each prompt, the likeliest first, and
+    it is proven that no other is likelier; a search that was ended before logs what is proven. With
+    `return_dict_in_generate=True` there are `sequences_scores`: −ln 2 times the bits of what follows the prompt. A
+    prompt may end with as much of the canary as all candidates share. The format says how long the text is: of the
+    generation config only `max_time` is heeded, for each prompt.
+
+    Args:
+        format: candidates must not be prefixes of one another, unless `end` tells them apart.
+        tokenizer: the model's, of any kind.
+        prompt_length: as in `FormatLogitsProcessor`.
+        top_k: how many candidates for each prompt.
+        context: as in `FormatLogitsProcessor`.
+        end: whether the end token follows each candidate and is summed.
+        target: as in `FormatLogitsProcessor`.
+        batch_size: prefixes of one forward pass; None chooses.
+        max_expanded: for each prompt, stop after so many prefixes.
+        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
+
+    Attributes:
+        prompt_ids: as in `FormatLogitsProcessor`.
+
+    Raises:
+        FormatError: `top_k` above |R|, or candidates that are prefixes of one another.
+        ModelError: as in `FormatLogitsProcessor`.
+
+    Example:
+        >>> import torch
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> search = CheapestFills(CanaryFormat("my pin is {digit:4}"), tokenizer, top_k=2)
+        >>> ids = model.generate(torch.tensor([search.prompt_ids]), custom_generate=search, max_new_tokens=4)
+        >>> len(ids), len(tokenizer.decode(ids[0], skip_special_tokens=True))
+        (2, 14)
+    """
+
+    def __init__(
+        self,
+        format: CanaryFormat,
+        tokenizer: Any,
+        prompt_length: int | Sequence[int] | None = None,
+        *,
+        top_k: int = 1,
+        context: str | None = None,
+        end: bool = False,
+        target: bool = False,
+        batch_size: int | None = None,
+        max_expanded: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
+        check_batch_size(batch_size)
+        check_top_k(top_k, format)
+        self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
+        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        self._top_k, self._batch_size = top_k, batch_size
+        self._max_expanded, self._max_memory = max_expanded, max_memory
+        self.prompt_ids = list(self._guide.tree.prompt)
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: torch.LongTensor,
+        logits_processor: Any = None,
+        stopping_criteria: Any = None,
+        generation_config: Any = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """What `generate` calls; returns (n_prompts · top_k, n_tokens) ids, or an output with scores beside them."""
+        repeated = max(generation_config.num_beams, generation_config.num_return_sequences)
+        rows = input_ids.tolist()
+        sequences: list[list[int]] = []
+        scores: list[float] = []
+        for number in range(0, len(rows), repeated):
+            length = self._guide.length_of(number, len(rows))
+            source = _encoded(model_kwargs, number) if model.config.is_encoder_decoder else None
+            first = _first_real(model_kwargs, number, len(rows[number])) if source is None else 1
+            found, costs = self._searched(model, rows[number], first, length, source, generation_config.max_time)
+            sequences += [[*rows[number][:length], *path] for path in found]
+            scores += [-math.log(2.0) * cost for cost in costs]
+        longest = max(map(len, sequences), default=0)
+        ids: Any = input_ids.new_full((len(sequences), longest), self._pad)
+        for row, sequence in zip(ids, sequences, strict=True):
+            row[: len(sequence)] = row.new_tensor(sequence)
+        if not generation_config.return_dict_in_generate:
+            return ids
+        kind = GenerateBeamEncoderDecoderOutput if model.config.is_encoder_decoder else GenerateBeamDecoderOnlyOutput
+        return kind(sequences=ids, sequences_scores=torch.tensor(scores, device=ids.device))
+
+    def _searched(
+        self, model: Any, row: list[int], first: int, length: int, source: Encoded | None, max_seconds: float | None
+    ) -> tuple[list[list[int]], list[float]]:
+        """The canary's tokens of the cheapest candidates, and the bits of what follows the prompt."""
+        guide, tree = self._guide, self._guide.tree
+        given = guide.canary_in(row, length)
+        if given != guide.shared[: len(given)]:
+            raise ModelError(
+                "prompt_length",
+                f"behind so many tokens nothing, or some of {shown(list(guide.shared))}, which all candidates of "
+                f"{shown(tree.format.template)} begin with",
+                shown(list(given)),
+                "Let the prompt end before the canary, or with prompt_ids.",
+            )
+        with evaluating(model) as bare:
+            memory = LanguageModel(bare, max_memory=self._max_memory).max_memory
+            view = LanguageModel(bare, batch_size=self._batch_size, max_memory=max(1, int(MODEL_SHARE * memory)))
+            before = [*row[first:length], *guide.shared]
+            session: Session = view.session(before, tree.depth, source=source, mixed=True)
+            goal = Cheapest(self._top_k, tree.depth)
+            search = Search(view, session, tree, goal, max_memory=memory)
+            stopped = go_on(search, max_expanded=self._max_expanded, clock=Clock(max_seconds))
+        written = session.prompt_bits[max(0, length - first) + len(given) :].sum()
+        if not search.is_over:
+            bound = written + min(search.least, search.pruned, goal.dropped)
+            logger.warning("Not proven: %s ended the search; any other candidate costs %.2f bits.", stopped, bound)
+        paths = [[token for token in path if token >= 0] for path in goal.paths.tolist()]
+        tree.check(paths)
+        return [[*guide.shared, *path] for path in paths], (written + goal.costs).tolist()
+
+
+def _first_real(model_kwargs: dict[str, Any], row: int, tokens: int) -> int:
+    """Where a prompt begins behind its padding."""
+    mask = model_kwargs.get("attention_mask")
+    return 0 if mask is None else int(mask[row, :tokens].to(torch.int64).argmax())
+
+
+def _encoded(model_kwargs: dict[str, Any], row: int) -> Encoded:
+    """What the encoder made of one source."""
+    mask = model_kwargs.get("attention_mask")
+    outputs = model_kwargs["encoder_outputs"]
+    one = type(outputs)(**{name: _row(part, row) for name, part in outputs.items()})
+    states = next(part for part in one.values() if isinstance(part, torch.Tensor))
+    return Encoded(one, states.new_ones(states.shape[:2], dtype=torch.long) if mask is None else mask[row : row + 1])
+
+
+def _row(part: Any, row: int) -> Any:
+    return part[row : row + 1] if isinstance(part, torch.Tensor) else part
