@@ -30,7 +30,7 @@ from hf_canary.drawing import Drawing, draw
 from hf_canary.language_model import LanguageModel, Session, evaluating
 from hf_canary.ranking import count_ranks
 from hf_canary.token_tree import TokenTree
-from hf_canary.walks.score import score_leaves
+from hf_canary.walks.search import Search, go_on
 
 TARGETS = (5, 10, 15, 20, 25)
 DRAWS = (250, 500, 1000, 2000, 4000, 8000, 16_000)
@@ -107,13 +107,11 @@ def find(view: LanguageModel, tree: TokenTree, pool: Floats, score: Callable[[li
 def counted(world: World, bound: float, rank: int) -> tuple[int, float, int, int]:
     """The fill of this rank, or one that ties with it: fill, cost, rank, and token rows for counting it."""
     while True:
-        found = list(score_leaves(world.session, world.tree, bound))
-        costs = np.concatenate([batch.costs for batch in found])
+        costs, paths = below(world, bound)
         if len(costs) >= rank:
             break
         bound += 1.0
     place = int(np.argsort(costs, kind="stable")[rank - 1])
-    paths = np.concatenate([batch.paths for batch in found])
     fill, cost = world.tree.format.parse(world.tree.text(paths[place].tolist())), float(costs[place])
     before = world.view.token_rows
     ranks = count_ranks(
@@ -124,6 +122,30 @@ def counted(world: World, bound: float, rank: int) -> tuple[int, float, int, int
         np.array([cost]),
     )
     return fill, cost, ranks[0].rank, world.view.token_rows - before
+
+
+def below(world: World, bound: float) -> tuple[Floats, Any]:
+    """All leaves that cost no more after the prompt: (n,) bits, (n, depth) tokens."""
+    goal = Below(bound)
+    session = world.view.session(world.tree.prompt, world.tree.depth, mixed=True)
+    go_on(Search(world.view, session, world.tree, goal, strategy="depth-first", max_memory=2**31))
+    return np.concatenate(goal.costs), np.concatenate(goal.paths)
+
+
+class Below:
+    """The goal of who wants all leaves up to a bound."""
+
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
+        self.costs: list[Floats] = [np.empty(0)]
+        self.paths: list[Any] = []
+
+    def offer(self, costs: Floats, paths: Any) -> None:
+        self.costs.append(costs)
+        self.paths.append(paths)
+
+    def leaves_out(self, costs: Floats, paths: Any) -> Any:
+        return np.zeros(len(costs), dtype=bool)
 
 
 def fill_of(world: World, cost: float) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 
 from .errors import ModelError, is_int, shown
@@ -235,13 +236,13 @@ class LanguageModel:
         """Whole numbers where the model reads them."""
         return torch.as_tensor(ids, dtype=torch.long, device=_device(self.model))
 
-    def check_source(self, given: bool) -> None:
+    def check_source(self, given: bool, argument: str = "source") -> None:
         """Refuse a source that nobody reads, and the lack of one."""
         if given == self.is_encoder_decoder:
             return
         raise ModelError(
-            "sources",
-            "a source for each text" if not given else "no source: a causal model reads none",
+            argument,
+            "what it reads before it writes" if not given else "no source: a causal model reads none",
             "none" if not given else "one",
             f"{type(self.model).__name__} is "
             + ("an encoder-decoder model: say what it translates." if not given else "causal: give context= instead."),
@@ -401,8 +402,12 @@ class Session:
         most = self._language_model.max_memory // (logits + levels * self._way.row_bytes)
         return max(1, min(self._most_rows, most))
 
-    def halve(self, rows: int) -> bool:
-        """Take half of so many rows from now on, after memory ran out; False when one row is too much."""
+    def halve(self, rows: int, error: Exception) -> bool:
+        """Take half of so many rows from now on, if the error says that memory ran out; False if it says something
+        else, or if one row is too much.
+        """
+        if not should_reduce_batch_size(error):
+            return False
         self._most_rows = max(1, rows // 2)
         return rows > 1
 

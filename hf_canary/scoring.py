@@ -93,7 +93,7 @@ def score_texts(
     The first `unsummed` tokens of each text are not summed, if they are more than condition anyway.
     """
     texts = _checked_texts("texts", texts)
-    language_model.check_source(sources is not None)
+    language_model.check_source(sources is not None, "sources")
     if sources is not None:
         sources = _checked_texts("sources", sources)
         if len(sources) != len(texts):

@@ -160,7 +160,7 @@ def test_what_cannot_be_scored_is_an_error(tokenizer, change, error, words):
 @pytest.mark.parametrize(
     ("sources", "error", "words"),
     [
-        (None, ModelError, "a source for each text"),
+        (None, ModelError, "reads before it writes"),
         (["the"], DataError, "2, one for each text"),
         (["the", ""], DataError, "sources\\[1\\]"),
     ],

@@ -11,7 +11,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
 from ..language_model import Floats, LanguageModel, Session
 from ..processes import num_processes
@@ -153,7 +152,7 @@ def _halving(session: Session, numbers: Ints, read: Callable[[Ints], tuple[Float
     try:
         return read(numbers)
     except Exception as error:
-        if not should_reduce_batch_size(error) or not session.halve(len(numbers)):
+        if not session.halve(len(numbers), error):
             raise
     halves = [_halving(session, part, read) for part in np.array_split(numbers, 2)]
     tensors = zip(*(states.tensors for _, states in halves), strict=True)

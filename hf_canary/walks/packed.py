@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from accelerate.utils.memory import should_reduce_batch_size
 
 from ..language_model import Floats, Session
 from ..states import Ints
@@ -68,7 +67,7 @@ def score_packed(session: Session, paths: Paths) -> Iterator[tuple[slice, Floats
         try:
             costs = _read(session, paths[chosen], rows[:-1] - rows[0])
         except Exception as error:
-            if not should_reduce_batch_size(error) or not session.halve(len(rows) - 1):
+            if not session.halve(len(rows) - 1, error):
                 raise
             continue
         yield chosen, costs

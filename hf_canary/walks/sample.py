@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 
 from ..language_model import Floats, Session
@@ -157,7 +156,7 @@ class _Walk:
                     waiting = self._feed(batch)
                 except Exception as error:
                     size = len(batch.tokens)
-                    if not should_reduce_batch_size(error) or not self._session.halve(size):
+                    if not self._session.halve(size, error):
                         raise
                     # Nothing is lost: the same prefixes wait again, in halves.
                     stack.append(iter([batch.take(0, size // 2), batch.take(size // 2, size)]))

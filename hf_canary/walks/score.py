@@ -7,12 +7,10 @@ costs; knows no text, no tokenizer and no format.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from accelerate.utils.memory import should_reduce_batch_size
 
 from ..language_model import Floats, Session
 from ..states import Ints, States
@@ -108,20 +106,15 @@ def score(
     return np.asarray(costs[listed.inverse])
 
 
-def score_leaves(session: Session, tree: TokenTree, bound: float = math.inf) -> Iterator[Found]:
-    """All leaves of a tree that cost at most `bound` after the prompt, batch by batch, with their paths and costs after
-    the prompt; in no order that could be relied on.
-
-    With a bound, only prefixes that cost no more are read, since no leaf is cheaper than its prefix: a rank is counted
-    without looking at all of R. Then each batch is yielded, also one without such leaves.
+def score_leaves(session: Session, tree: TokenTree) -> Iterator[Found]:
+    """All leaves of a tree, batch by batch, with their paths and costs after the prompt; in any order.
 
     Args:
         session: after the tree's prompt, for its depth.
         tree: of a format.
-        bound: in bits, after the prompt.
     """
-    if not session.packs or tree.depth > LONGEST or bound < math.inf:
-        yield from _walk(session, Automaton(tree), 0.0, path_length=tree.depth, bound=bound)
+    if not session.packs or tree.depth > LONGEST:
+        yield from _walk(session, Automaton(tree), 0.0, path_length=tree.depth)
         return
     for tokens in _leaf_paths(tree):
         for chosen, bits in score_packed(session, Paths.of(tokens)):
@@ -160,10 +153,8 @@ def _grown(automaton: Automaton, paths: Ints, states: Ints, depth: int) -> tuple
     return np.concatenate([grown, paths[ended]])[order], np.concatenate([after, np.full(len(ended), -1)])[order]
 
 
-def _walk(
-    session: Session, branches: Branches, cost: float, *, path_length: int, bound: float = math.inf
-) -> Iterator[Found]:
-    """Depth first in batches, from the root at this cost; what costs more than the bound is left alone."""
+def _walk(session: Session, branches: Branches, cost: float, *, path_length: int) -> Iterator[Found]:
+    """Depth first in batches, from the root at this cost."""
     root = np.array([branches.root], dtype=np.int64)
     here = branches.leaves(root)
     if here[0] >= 0:
@@ -173,7 +164,6 @@ def _walk(
         return
     parent = _Waiting(root, root, np.array([cost]), session.state, root * 0, np.full((1, path_length), -1), 0)
     found, waiting = _part(parent, children, cost + session.bits(children.tokens), session.state)
-    found, waiting = _within(bound, found, waiting)
     yield found
     stack = [_batches(session, branches, waiting)]
     while stack:
@@ -184,25 +174,15 @@ def _walk(
         try:
             found, waiting = _feed(session, branches, batch)
         except Exception as error:
-            if not should_reduce_batch_size(error) or not session.halve(len(batch.nodes)):
+            if not session.halve(len(batch.nodes), error):
                 raise
             # Nothing is lost: the same nodes wait again, in halves.
             middle = len(batch.nodes) // 2
             stack.append(iter([batch.take(slice(middle)), batch.take(slice(middle, None))]))
             continue
-        found, waiting = _within(bound, found, waiting)
         yield found
         if len(waiting.nodes):
             stack.append(_batches(session, branches, waiting))
-
-
-def _within(bound: float, found: Found, waiting: _Waiting) -> tuple[Found, _Waiting]:
-    """What costs no more than the bound."""
-    if bound == math.inf:
-        return found, waiting
-    cheap = found.costs <= bound
-    found = Found(found.leaves[cheap], found.paths[cheap], found.costs[cheap])
-    return found, waiting.take(np.flatnonzero(waiting.costs <= bound))
 
 
 def _batches(session: Session, branches: Branches, waiting: _Waiting) -> Iterator[_Waiting]:

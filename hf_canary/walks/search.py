@@ -241,7 +241,6 @@ class Search:
     @property
     def is_over(self) -> bool:
         """Whether nothing that is open is of interest: the rule that proves."""
-        self._settle_ties()
         return self.least > self._goal.bound or not self.open
 
     @property
@@ -251,8 +250,6 @@ class Search:
         """
         if self._strategy != "paper":
             return self.is_over
-        if self._enough == math.inf and self._goal.bound < math.inf:
-            self._enough = 2 * self.expanded
         return self.expanded >= self._enough or not self.open
 
     def step(self, most: float = math.inf) -> None:
@@ -273,6 +270,10 @@ class Search:
         self.expanded += len(batch)
         self._find(batch, paths, lengths, children, costs)
         self._open(batch, paths, children, costs, states)
+        if self._strategy != "paper":
+            self._settle_ties()
+        elif self._enough == math.inf and self._goal.bound < math.inf:
+            self._enough = 2 * self.expanded
 
     def open_prefixes(self) -> Iterator[Prefixes]:
         """What waits."""
@@ -406,8 +407,6 @@ class Search:
 
     def _settle_ties(self) -> None:
         """Where the cheapest open prefixes cost just as much as the bound, their tokens say whether they matter."""
-        if self._strategy == "paper":
-            return
         while len(self._order) and self.least == self._goal.bound and isinstance(self._order, ByCost):
             taken = self._order.pop(_FIRST_BATCH)
             ties = taken["key"] == self._goal.bound
