@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import zlib
 from collections.abc import Mapping
@@ -122,6 +123,22 @@ class Checkpoint:
         if other:
             raise _no(path, f"that of a search with another {' and another '.join(other)}")
         return header, tensors
+
+
+def check_writable(path: str | Path | None) -> None:
+    """Before any work, that the file can be written.
+
+    Raises:
+        DataError: it is a folder, or lies where nothing can be written.
+    """
+    if path is None:
+        return
+    target = Path(path).absolute()
+    nearest = next(parent for parent in target.parents if parent.exists())
+    if target.is_dir() or not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise DataError(
+            "checkpoint", "a file in a folder that can be written to", shown(str(path)), "Name another file."
+        )
 
 
 def _no(path: Path, got: str) -> DataError:

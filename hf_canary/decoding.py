@@ -19,7 +19,7 @@ from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, Generat
 from .clock import Clock
 from .encoding import end_token
 from .errors import ModelError, is_int, shown
-from .extraction import check_top_k
+from .extraction import check_caps, check_top_k
 from .formats import CanaryFormat
 from .language_model import LanguageModel, Session, check_batch_size, evaluating
 from .states import Ints
@@ -250,6 +250,7 @@ class CheapestFills:
 
     Raises:
         FormatError: `top_k` above |R|, or candidates that are prefixes of one another.
+        DataError: a cap that is none.
         ModelError: as in `FormatLogitsProcessor`.
 
     Example:
@@ -279,6 +280,7 @@ class CheapestFills:
     ) -> None:
         check_batch_size(batch_size)
         check_top_k(top_k, format)
+        check_caps(max_expanded, None)
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         self._top_k, self._batch_size = top_k, batch_size

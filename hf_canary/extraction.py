@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import Checkpoint, digest_of_model, digest_of_text, digest_of_tokenizer
+from .checkpoints import Checkpoint, check_writable, digest_of_model, digest_of_text, digest_of_tokenizer
 from .clock import Clock
 from .drawing import draw
 from .encoding import end_token, token_ids
@@ -127,7 +127,8 @@ def extract(
             fills.
         ModelError: a tokenizer that does not know a character, logits that are no numbers, a format longer than the
             model's positions.
-        DataError: a checkpoint that is torn, or of another search.
+        DataError: a strategy or a cap that is none; a checkpoint that is torn, of another search, or in a place where
+            no file can be written.
 
     Example:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
@@ -139,6 +140,8 @@ def extract(
     """
     check_top_k(top_k, format)
     _check_strategy(strategy)
+    check_caps(max_expanded, max_seconds)
+    check_writable(checkpoint)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     clock = Clock(max_seconds)
     with place.entered() as (view, session), noticing() as interrupted:
@@ -198,6 +201,7 @@ def iter_extract(
     Raises:
         FormatError: as `extract`, at once.
         ModelError: likewise.
+        DataError: a cap that is none.
 
     Example:
         >>> from itertools import islice
@@ -209,6 +213,7 @@ def iter_extract(
         >>> bits == sorted(bits)
         True
     """
+    check_caps(max_expanded, max_seconds)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     return _ascending(model, place, max_expanded, max_seconds)
 
@@ -289,6 +294,8 @@ def exact_rank(
     fills = list(fills)
     for fill in fills:
         format.render(fill)
+    check_caps(max_expanded, max_seconds)
+    check_writable(checkpoint)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     if not fills:
         return []
@@ -327,6 +334,19 @@ def check_top_k(top_k: int, format: CanaryFormat) -> None:
         raise FormatError(
             "top_k", f"1 to |R| = {shown(format.space_size)}", shown(top_k), "Ask for as many as the format has."
         )
+
+
+def check_caps(max_expanded: int | None, max_seconds: float | None) -> None:
+    """Refuse caps that are none.
+
+    Raises:
+        DataError: no whole number, 1 or more; no number, 0 or more.
+    """
+    if max_expanded is not None and (not is_int(max_expanded) or max_expanded < 1):
+        raise DataError("max_expanded", "a whole number, 1 or more, or None", shown(max_expanded), "Leave it out.")
+    is_number = isinstance(max_seconds, (int, float)) and not isinstance(max_seconds, bool)
+    if max_seconds is not None and not (is_number and max_seconds >= 0):
+        raise DataError("max_seconds", "seconds, 0 or more, or None", shown(max_seconds), "Leave it out.")
 
 
 def _check_strategy(strategy: str) -> None:

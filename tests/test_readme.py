@@ -22,6 +22,8 @@ PRINTED = [
     "Twins, never inserted",
     "10000 log-perplexities",
     "proven after",
+    "has rank",
+    "proven: The random number is",
     "['The cat",
     "Le chien.",
 ]  # by each block
