@@ -50,6 +50,7 @@ class FormatUnits:
     def __init__(self, format: CanaryFormat, surfaces: Mapping[str, tuple[Units, ...]]) -> None:
         self._pieces = format.pieces
         self._surfaces = surfaces
+        self._some_leave_none = any(() in written for written in surfaces.values())
         shared = {piece: _Entries(piece) for piece in set(format.pieces)}
         self._entries = [shared[piece] for piece in format.pieces]
         self._steps: dict[Place, list[tuple[str, Place, str]]] = {}
@@ -158,7 +159,7 @@ class FormatUnits:
     def closed(self, readings: Readings) -> Readings:
         """With the places behind characters that leave no trace."""
         closed = dict(readings)
-        pending = list(readings)
+        pending = list(readings) if self._some_leave_none else []
         while pending:
             place = pending.pop()
             if place.pending:

@@ -401,9 +401,10 @@ class Search:
         return of_open + self._parents.num_bytes + _TREE_STATE_BYTES * self._tree.num_states
 
     def _reorder(self, order: Order) -> None:
-        for chunk in self._order.chunks():
-            order.push(chunk)
-        self._order = order
+        chunks = self._order.chunks()[::-1]
+        self._order = order  # what was pushed is not kept twice
+        while chunks:
+            order.push(chunks.pop())
 
     def _settle_ties(self) -> None:
         """Where the cheapest open prefixes cost just as much as the bound, their tokens say whether they matter."""
