@@ -8,6 +8,9 @@ import pytest
 from hf_canary import CanaryFormat, CanarySet, checkpoints, extract, log_perplexity, measure_exposure
 from hf_canary.errors import DataError, FormatError, ModelError
 from hf_canary.extraction import exact_rank, iter_extract
+from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.token_tree import TokenTree
+from hf_canary.walks.score import score_leaves
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
 
@@ -305,3 +308,23 @@ def test_bad_strategy(lstm, tokenizer, pin):
     """The error lists them."""
     with pytest.raises(DataError, match="depth-first"):
         extract(lstm, tokenizer, pin, strategy="fast")
+
+
+def test_exact_ranks_in_a_million_are_those_of_enumeration(lstm, tokenizer):
+    """The first, the last and some between of 10^6: as many candidates cost no more as when all of them are scored."""
+    format = CanaryFormat("the pin is {digit:6}")
+    tree = TokenTree(format, tokenizer)
+    with evaluating(lstm) as bare:
+        found = list(score_leaves(LanguageModel(bare).session(tree.prompt, tree.depth), tree))
+    costs = np.concatenate([batch.costs for batch in found])
+    paths = np.concatenate([batch.paths for batch in found])
+    assert paths.shape == (10**6, 6)
+    order = np.argsort(costs)
+    places = [0, 1, 30, 999, 40_000, 10**6 // 2, 10**6 - 1]
+    fills = [format.parse(tree.text(paths[order[place]].tolist())) for place in places]
+    ranks = exact_rank(lstm, tokenizer, format, fills)
+    for place, rank in zip(places, ranks, strict=True):
+        truth = int((costs <= costs[order[place]]).sum())
+        assert abs(rank.rank - truth) <= rank.ties
+        assert rank.ties < 10 + truth // 100
+        assert rank.low == rank.rank == rank.high

@@ -14,7 +14,7 @@ from hf_canary.errors import ModelError
 from hf_canary.language_model import LanguageModel
 from hf_canary.processes import Lockstep, is_sharded, num_processes, shared
 from tests import oracles
-from tests.together import TEXTS, measured
+from tests.together import TEXTS, measured, searched
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,6 +56,23 @@ def test_two_processes_measure_as_one(together, weights):
     expected = measured(oracles.small_model("gpt2", len(tokenizer)), tokenizer)
     for each in together:
         np.testing.assert_allclose(each[weights], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["searched", "sharded searched"])
+def test_two_processes_search_as_one(together, weights, tmp_path):
+    """The same candidates, costs, bounds, ranks and work, in every order, capped, and gone on with from a file."""
+    tokenizer = oracles.models.character_tokenizer(["the pin is 0123456789"])
+    expected = searched(oracles.small_model("gpt2", len(tokenizer)), tokenizer, tmp_path / "kept")
+    for each in together:
+        *searches, ranks = each[weights]
+        *searches_alone, ranks_alone = expected
+        assert ranks == ranks_alone
+        for search, alone in zip(searches, searches_alone, strict=True):
+            assert search[1:3] == alone[1:3]
+            assert search[3] == pytest.approx(alone[3], rel=1e-6)
+            assert [fill for fill, _ in search[0]] == [fill for fill, _ in alone[0]]
+            np.testing.assert_allclose([b for _, b in search[0]], [b for _, b in alone[0]], rtol=1e-6)
+    assert together[0][weights] == together[1][weights]
 
 
 def test_two_processes_agree_when_time_is_over(together):

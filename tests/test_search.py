@@ -188,3 +188,47 @@ def test_the_papers_rule_expands_as_many_again():
     first = next(n for n in caps if run(model, format, batch_size=1, strategy="best-first", max_expanded=n)[1])
     found, _ = run(model, format, batch_size=1, strategy="paper")
     assert found.expanded == 2 * first
+
+
+def growth(tokenizer, strategy, max_memory, steps):
+    """(expanded, bytes) after each batch on a model that gives every fill the same cost, and the search."""
+    model = oracles.small_model("lstm", len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    tree, grown = TokenTree(CanaryFormat("pin {digit:9}"), tokenizer), []
+    with evaluating(model):
+        view = LanguageModel(model, batch_size=64 if strategy == "paper" else 512)
+        session = view.session(tree.prompt, tree.depth, mixed=True)
+        search = Search(view, session, tree, Cheapest(1000, tree.depth), strategy=strategy, max_memory=max_memory)
+        for _ in range(steps):
+            search.step()
+            grown.append((search.expanded, search._num_bytes))
+    return grown, search
+
+
+@pytest.mark.parametrize("strategy", ["auto", "best-first", "depth-first", "paper"])
+@pytest.mark.parametrize("max_memory", [150_000, 400_000, 1_000_000])
+def test_what_is_open_stays_below_the_cap(strategy, max_memory):
+    """Where no fill is likelier than another, nothing can be left out, and all the same it takes no more than it may;
+    half of it is used, or it ends.
+    """
+    grown, search = growth(DIGITS, strategy, max_memory, steps=100)
+    most = max(num_bytes for _, num_bytes in grown)
+    assert most < max_memory
+    assert most > 0.25 * max_memory or strategy == "depth-first"
+    if strategy in ("best-first", "paper"):
+        assert search.out_of_memory
+    if strategy in ("auto", "depth-first") and max_memory == 1_000_000:
+        assert not search.out_of_memory
+        assert search.expanded > 2000
+
+
+@pytest.mark.parametrize("strategy", ["auto", "best-first", "depth-first"])
+def test_a_prefix_takes_as_much_in_any_vocabulary(strategy):
+    """Ten times the tokens, and not a byte more for what is open."""
+    letters = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
+    few, many = (models.character_tokenizer(["pin 0123456789", more]) for more in ("", letters))
+    assert len(many) > 10 * len(few)
+    grown, _ = growth(few, strategy, 2**30, steps=25)
+    assert growth(many, strategy, 2**30, steps=25)[0] == grown

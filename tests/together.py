@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.distributed.fsdp import fully_shard
 
-from hf_canary import CanaryFormat, CanarySet, log_perplexity, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.processes import num_processes, shared
 from tests import oracles
 
@@ -26,6 +26,7 @@ def main(out: str) -> None:
     found = {"processes": processes, "plain": log_perplexity(model, tokenizer, TEXTS, **options).tolist()}
     found["few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
     found["measured"] = measured(model, tokenizer)
+    found["searched"] = searched(model, tokenizer, f"{out}-kept")
     in_time = measure_exposure(model, tokenizer, CANARIES, max_seconds=0.3 + 0.2 * rank, num_references=50_000)
     found["in time"] = [[e.low, e.value, e.high, e.num_references] for e in in_time if e.estimator == "auto"]
     for layer in model.transformer.h:
@@ -34,6 +35,7 @@ def main(out: str) -> None:
     found["sharded"] = log_perplexity(model, tokenizer, TEXTS, **options).tolist()
     found["sharded few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
     found["sharded measured"] = measured(model, tokenizer)
+    found["sharded searched"] = searched(model, tokenizer, f"{out}-kept-sharded")
     try:
         shared(7, failing_on_the_last, lambda: None)
     except Exception as error:
@@ -46,6 +48,24 @@ def measured(model, tokenizer):
     """Values and intervals of all estimates."""
     report = measure_exposure(model, tokenizer, CANARIES, **REQUEST)
     return [[e.low, e.value, e.high, e.num_references] for e in (*report, *report.twins)]
+
+
+def searched(model, tokenizer, kept):
+    """What is found and counted, in one go and stopped by a cap in between, with a checkpoint to go on from."""
+    (format,), found = CANARIES.formats, []
+    for strategy in ("auto", "best-first", "depth-first"):
+        whole = extract(model, tokenizer, format, top_k=5, strategy=strategy)
+        file = f"{kept}-{strategy}"
+        capped = extract(model, tokenizer, format, top_k=5, strategy=strategy, max_expanded=30, checkpoint=file)
+        again = extract(model, tokenizer, format, top_k=5, strategy=strategy, checkpoint=file)
+        for each in (whole, capped, again):
+            fills = [[candidate.fill, candidate.log_perplexity] for candidate in each.candidates]
+            found.append([fills, each.certified, each.expanded, each.lower_bound])
+    ranks = exact_rank(model, tokenizer, format, [17, 4242, 9000])
+    capped = exact_rank(model, tokenizer, format, [17, 4242, 9000], max_expanded=100, checkpoint=f"{kept}-ranks")
+    again = exact_rank(model, tokenizer, format, [17, 4242, 9000], max_expanded=200, checkpoint=f"{kept}-ranks")
+    found.append([[rank.rank, rank.low, rank.high, rank.ties, rank.expanded] for rank in (*ranks, *capped, *again)])
+    return found
 
 
 def failing_on_the_last(numbers):
