@@ -36,7 +36,7 @@ def main() -> None:
     found = extract(model, tokenizer, format, top_k=options.top_k, **where)
     for candidate in found.candidates:
         print(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
-    print(f"{found.proof}; {found.expanded:,} of {format.space_size:,} prefixes and candidates were looked at")
+    print(f"{found.proof}; {found.expanded:,} prefixes expanded, of {format.space_size:,} candidates")
 
     for fill, rank in zip(options.rank, exact_rank(model, tokenizer, format, options.rank, **where), strict=True):
         counted = f"{rank.low:,} to {rank.high:,}" if rank.rank is None else f"{rank.rank:,}"

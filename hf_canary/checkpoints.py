@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from .errors import DataError, shown
 from .files import replacing
-from .processes import is_main_process
+from .processes import from_main, is_main_process
 
 _KIND, _VERSION = "hf_canary search", "1"
 # Not more often than this, and not so often that writing takes a larger part of the time.
@@ -67,9 +67,11 @@ class Checkpoint:
         Raises:
             DataError: it is torn, no checkpoint, of another version or of another search.
         """
-        if self._path is None or not self._path.exists():
+        path = self._path
+        found = None if path is None else from_main(lambda: self._read(path) if path.exists() else None)
+        if found is None:
             return
-        header, tensors = self._read(self._path)
+        header, tensors = found
         numbers = {name: float(value) for name, value in json.loads(header["numbers"]).items()}
         goal = {name[5:]: tensor.numpy() for name, tensor in tensors.items() if name.startswith("goal.")}
         walk = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("walk.")}
@@ -93,13 +95,14 @@ class Checkpoint:
         tensors |= {
             f"goal.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in self._goal.save().items()
         }
+        # As text, since JSON has no infinity.
+        as_text = json.dumps({name: repr(float(value)) for name, value in numbers.items()})
         header = {
             "kind": _KIND,
             "version": _VERSION,
-            # As text, since JSON has no infinity.
-            "numbers": json.dumps({name: repr(float(value)) for name, value in numbers.items()}),
+            "numbers": as_text,
             "belongs_to": json.dumps(self._belongs_to),
-            "checksum": str(_checksum(tensors)),
+            "checksum": str(_checksum(tensors, as_text)),
         }
         with replacing(self._path) as beside:
             save_file(tensors, beside, metadata=header)
@@ -110,16 +113,15 @@ class Checkpoint:
                 header = dict(file.metadata() or {})
                 if header.get("kind") != _KIND:
                     raise _no(path, "a file of something else")
-                if header["version"] != _VERSION:
-                    raise _no(path, f"version {shown(header['version'])}, where this release writes {_VERSION}")
+                if header.get("version") != _VERSION:
+                    raise _no(path, f"version {shown(header.get('version'))}, where this release writes {_VERSION}")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
         except (OSError, SafetensorError) as error:
             raise _no(path, f"a torn file ({shown(str(error))})") from error
-        if header["checksum"] != str(_checksum(tensors)):
+        if header.get("checksum") != str(_checksum(tensors, header.get("numbers", ""))):
             raise _no(path, "a file that was changed since it was written")
-        other = [
-            name for name, value in json.loads(header["belongs_to"]).items() if self._belongs_to.get(name) != value
-        ]
+        saved = json.loads(header.get("belongs_to", "{}"))
+        other = [name for name, value in self._belongs_to.items() if saved.get(name) != value]
         if other:
             raise _no(path, f"that of a search with another {' and another '.join(other)}")
         return header, tensors
@@ -150,8 +152,8 @@ def _no(path: Path, got: str) -> DataError:
     )
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
-    total = 0
+def _checksum(tensors: Mapping[str, torch.Tensor], numbers: str) -> int:
+    total = zlib.crc32(numbers.encode())
     for name in sorted(tensors):
         total = zlib.crc32(_bytes(tensors[name]), zlib.crc32(name.encode(), total))
     return total

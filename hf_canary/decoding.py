@@ -18,7 +18,7 @@ from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, Generat
 
 from .clock import Clock
 from .encoding import end_token
-from .errors import ModelError, is_int, shown
+from .errors import FormatError, ModelError, is_int, shown
 from .extraction import check_caps, check_top_k
 from .formats import CanaryFormat
 from .language_model import LanguageModel, Session, check_batch_size, evaluating
@@ -169,7 +169,8 @@ class FormatLogitsProcessor(LogitsProcessor):
         return masked  # type: ignore[return-value]
 
     def _follow(self, paths: list[Path], goes_on: bool) -> list[int]:
-        places = [self._after(path) if goes_on and path[:-1] in self._places else self._walked(path) for path in paths]
+        goes_on = goes_on and all(path[:-1] in self._places for path in paths)
+        places = [self._after(path) if goes_on else self._walked(path) for path in paths]
         off = [number for number, place in enumerate(places) if place == _OFF]
         if len(off) == len(places) or (off and not goes_on):
             path = paths[off[0]]
@@ -204,6 +205,13 @@ class FormatLogitsProcessor(LogitsProcessor):
         at = int(np.searchsorted(edges.tokens, token))
         if at == len(edges.tokens) or edges.tokens[at] != token:
             return _OFF
+        if edges.is_leaf[at] and edges.states[at] >= 0:
+            raise FormatError(
+                "format",
+                "candidates whose encodings are not prefixes of one another",
+                f"one of {shown(self._guide.tree.format.template)} that is the beginning of another's",
+                "Give end=True, or let the format end in fixed text.",
+            )
         return int(edges.states[at])  # -1 behind a leaf
 
     def _allowed(self, path: Path) -> Ints:
@@ -230,8 +238,9 @@ class CheapestFills:
     `generate` then returns the `top_k` likeliest candidates of the format behind each prompt, the likeliest first, and
     it is proven that no other is likelier; a search that was ended before logs what is proven. With
     `return_dict_in_generate=True` there are `sequences_scores`: −ln 2 times the bits of what follows the prompt. A
-    prompt may end with as much of the canary as all candidates share. The format says how long the text is: of the
-    generation config only `max_time` is heeded, for each prompt.
+    prompt may end with as much of the canary as all candidates share. Where fewer than `top_k` candidates were found,
+    or are possible, the rest of the rows are the prompt alone, at a score of −∞. The format says how long the text is:
+    of the generation config only `max_time` is heeded, for each prompt, and no processor or criterion of yours.
 
     Args:
         format: candidates must not be prefixes of one another, unless `end` tells them apart.
@@ -299,6 +308,10 @@ class CheapestFills:
         """What `generate` calls; returns (n_prompts · top_k, n_tokens) ids, or an output with scores beside them."""
         repeated = max(generation_config.num_beams, generation_config.num_return_sequences)
         rows = input_ids.tolist()
+        if model.config.is_encoder_decoder and model.training:
+            raise ModelError(
+                "model", "an encoder-decoder in evaluation", "one in training, whose encoder drops out", "Call eval()."
+            )
         sequences: list[list[int]] = []
         scores: list[float] = []
         for number in range(0, len(rows), repeated):
@@ -306,8 +319,9 @@ class CheapestFills:
             source = _encoded(model_kwargs, number) if model.config.is_encoder_decoder else None
             first = _first_real(model_kwargs, number, len(rows[number])) if source is None else 1
             found, costs = self._searched(model, rows[number], first, length, source, generation_config.max_time)
-            sequences += [[*rows[number][:length], *path] for path in found]
-            scores += [-math.log(2.0) * cost for cost in costs]
+            missing = self._top_k - len(found)  # not found in time, or of probability 0
+            sequences += [[*rows[number][:length], *path] for path in found] + [rows[number]] * missing
+            scores += [-math.log(2.0) * cost for cost in costs] + [-math.inf] * missing
         longest = max(map(len, sequences), default=0)
         ids: Any = input_ids.new_full((len(sequences), longest), self._pad)
         for row, sequence in zip(ids, sequences, strict=True):
@@ -335,14 +349,17 @@ class CheapestFills:
             memory = LanguageModel(bare, max_memory=self._max_memory).max_memory
             view = LanguageModel(bare, batch_size=self._batch_size, max_memory=max(1, int(MODEL_SHARE * memory)))
             before = [*row[first:length], *guide.shared]
+            summed = view.first_summed(max(0, length - first), len(before))
             session: Session = view.session(before, tree.depth, source=source, mixed=True)
             goal = Cheapest(self._top_k, tree.depth)
             search = Search(view, session, tree, goal, max_memory=memory)
             stopped = go_on(search, max_expanded=self._max_expanded, clock=Clock(max_seconds))
-        written = session.prompt_bits[max(0, length - first) + len(given) :].sum()
+        written = session.prompt_bits[max(summed, length - first + len(given)) :].sum()
         if not search.is_over:
             bound = written + min(search.least, search.pruned, goal.dropped)
-            logger.warning("Not proven: %s ended the search; any other candidate costs %.2f bits.", stopped, bound)
+            logger.warning(
+                "Not proven: %s ended the search; any other candidate costs at least %.2f bits.", stopped, bound
+            )
         paths = [[token for token in path if token >= 0] for path in goal.paths.tolist()]
         tree.check(paths)
         return [[*guide.shared, *path] for path in paths], (written + goal.costs).tolist()

@@ -50,7 +50,8 @@ class Extraction:
         candidates: the cheapest candidates, in ascending log-perplexity; those of probability 0 are left out.
         certified: True means proven: no other candidate of the format is likelier than these. False means that a cap
             ended the search; they are the best so far.
-        expanded: prefixes whose children were read, the work done; compare it with |R|.
+        expanded: prefixes whose children were read, the work done; compare it with |R|. One with very many children
+            counts each time that it is read again.
         lower_bound: every candidate not listed costs at least so many bits.
         stopped: what ended the search before its end: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`; empty
             if nothing did.
@@ -65,6 +66,8 @@ class Extraction:
     @property
     def proof(self) -> str:
         """What is proven, in words."""
+        if self.certified and not self.candidates:
+            return "proven: no candidate is possible at all"
         if self.certified:
             these = "" if len(self.candidates) == 1 else " than these"
             return f"proven: no other candidate is likelier{these}"
@@ -301,12 +304,15 @@ def exact_rank(
         return []
     clock = Clock(max_seconds)
     with place.entered() as (view, session), noticing() as interrupted:
-        drawing = draw(view, lambda: place.session(view, mixed=False), place.tree, fills, _DRAWS, seed=0, clock=Clock())
-        assert drawing is not None
+        start, first = (lambda: place.session(view, mixed=False)), clock.part(0.5)
+        drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
+        if drawing is None:  # the time was over
+            return [Rank(None, 1, format.space_size, 0, 0) for _ in fills]
         bound = countable(drawing, math.inf if max_expanded is None else max_expanded)
         expected = foreseen(drawing, bound)
         ranking = Ranking(view, session, place.tree, fills, drawing.known_costs, bound, max_memory=place.max_memory)
-        what = f"ranks of {' '.join(map(str, fills))}"
+        within = [fill for fill, cost in zip(fills, drawing.known_costs.tolist(), strict=True) if cost <= bound]
+        what = f"ranks of {fills}, of these counted {within}"
         kept = place.checkpoint(checkpoint, ranking.search, ranking.goal, what)
 
         def after_each() -> None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, parse_flag_from_env, reduce
+from accelerate.utils import broadcast_object_list, gather, parse_flag_from_env, reduce
 from numpy.typing import NDArray
 
-from .errors import ModelError
+from .errors import CanaryError, ModelError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+T = TypeVar("T")
 
 
 def num_processes() -> int:
@@ -87,6 +88,22 @@ def shared(
 def is_main_process() -> bool:
     """Whether this is the one that writes files; one of them is."""
     return num_processes() == 1 or bool(_state().is_main_process)
+
+
+def from_main(work: Callable[[], T]) -> T:
+    """What `work` gives in the process that writes files, or its error, in every process; the others do not call it."""
+    if num_processes() == 1:
+        return work()
+    said: list[Any] = [None]
+    if is_main_process():
+        try:
+            said = [(work(), None)]
+        except CanaryError as error:
+            said = [(None, error)]
+    value, failed = broadcast_object_list(said)[0]
+    if failed is not None:
+        raise failed
+    return cast(T, value)
 
 
 def summed(number: float) -> float:

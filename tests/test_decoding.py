@@ -251,6 +251,11 @@ def test_it_may_be_used_again(tokenizer):
     first = model.generate(prompt, max_new_tokens=1, **options)
     again = model.generate(prompt, max_new_tokens=3, **options)
     assert torch.equal(again[:, : first.shape[1]], first)
+    good, bad = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "x"))
+    processor(prompt, torch.zeros(1, len(tokenizer)))
+    beside = torch.cat([prompt.repeat(2, 1), torch.tensor([good, bad])], dim=1)
+    with pytest.raises(ModelError, match="prompt_length"):
+        FormatLogitsProcessor(format, tokenizer)(beside, torch.zeros(2, len(tokenizer)))
     off = torch.cat([prompt, torch.tensor([tokenizer("x", add_special_tokens=False)["input_ids"]])], dim=1)
     with pytest.raises(ModelError, match="prompt_length"):
         model.generate(off, max_new_tokens=3, **options)
@@ -363,6 +368,38 @@ def test_a_capped_search_says_what_it_has_not_proven(tokenizer, caplog):
     with caplog.at_level(logging.WARNING):
         model.generate(torch.tensor([search.prompt_ids]), custom_generate=search, max_new_tokens=9, max_time=1e-9)
     assert "Not proven: max_seconds" in caplog.text
+
+
+def test_each_prompt_has_as_many_rows_as_were_asked_for(tokenizer):
+    """Also where a cap ended the search: what was not found is the prompt, at a score of minus infinity."""
+    model, format = small_model("gpt2", len(tokenizer)), CanaryFormat("pin {digit:9}")
+    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("abc ", "xyz ")])
+    search = CheapestFills(format, tokenizer, 4, top_k=2, max_expanded=3)
+    found = model.generate(ids, custom_generate=search, max_new_tokens=20, return_dict_in_generate=True)
+    assert found.sequences[:, :4].tolist() == ids.repeat_interleave(2, dim=0).tolist()
+    assert found.sequences_scores.tolist() == [-math.inf] * 4
+
+
+def test_an_encoder_in_training_is_refused(tokenizer):
+    """It would drop out, and another answer come each time."""
+    model = oracles.small_translation("gru", True, len(tokenizer)).train()
+    search = CheapestFills(CanaryFormat("pin {digit}"), tokenizer, target=True)
+    ids = tokenizer("abc", return_tensors="pt")["input_ids"]
+    with pytest.raises(ModelError, match="eval"):
+        model.generate(ids, custom_generate=search, max_new_tokens=9)
+
+
+def test_candidates_whose_encodings_begin_others_are_refused():
+    """Where the tokenizer lowers capitals, texts that are no prefixes of one another may be so in tokens."""
+    tokenizer = KINDS["wordpiece"]()
+    format = CanaryFormat("pin {w}", spaces={"w": ["ab", "ABc"]})
+    processor = FormatLogitsProcessor(format, tokenizer)
+    path = tokenizer("pin ab", add_special_tokens=False)["input_ids"]
+    if tokenizer("pin abc", add_special_tokens=False)["input_ids"][: len(path)] != path:
+        pytest.skip("this training of the tokenizer merged them")
+    ids = torch.tensor([[*processor.prompt_ids[: processor._guide.tree.conditioned], *path]])
+    with pytest.raises(FormatError, match="end=True"):
+        processor(ids, torch.zeros(1, len(tokenizer)))
 
 
 @pytest.mark.parametrize("top_k", [0, 101, True, 1.5])

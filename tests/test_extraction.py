@@ -4,9 +4,10 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from hf_canary import CanaryFormat, CanarySet, checkpoints, extract, log_perplexity, measure_exposure
-from hf_canary.errors import DataError, FormatError, ModelError
+from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
 from hf_canary.extraction import exact_rank, iter_extract
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.token_tree import TokenTree
@@ -43,8 +44,6 @@ def test_a_planted_canary_is_found_among_a_billion(tokenizer):
     format = CanaryFormat("the pin is {digit:9}")
     model = oracles.small_model("lstm", len(tokenizer))
     planted = format.render(123454321)
-    import torch
-
     ids = torch.tensor([tokenizer(planted).input_ids])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):
@@ -328,3 +327,61 @@ def test_exact_ranks_in_a_million_are_those_of_enumeration(lstm, tokenizer):
         assert abs(rank.rank - truth) <= rank.ties
         assert rank.ties < 10 + truth // 100
         assert rank.low == rank.rank == rank.high
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"max_expanded": 0}, "max_expanded"),
+        ({"max_expanded": -3}, "max_expanded"),
+        ({"max_expanded": 1.5}, "max_expanded"),
+        ({"max_expanded": True}, "max_expanded"),
+        ({"max_seconds": -1.0}, "max_seconds"),
+        ({"max_seconds": float("nan")}, "max_seconds"),
+        ({"max_seconds": "1"}, "max_seconds"),
+        ({"max_memory": 0}, "max_memory"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_bad_caps_are_refused_before_any_work(lstm, tokenizer, pin, options, argument):
+    """Each by its name, by all three doors."""
+    for door in (extract, iter_extract, lambda *where, **caps: exact_rank(*where, [1], **caps)):
+        with pytest.raises(CanaryError) as caught:
+            door(lstm, tokenizer, pin, **options)
+        assert caught.value.argument == argument
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_any_work(lstm, tokenizer, pin, tmp_path):
+    """A folder, and a place below a file."""
+    (tmp_path / "file").write_text("")
+    for kept in (tmp_path, tmp_path / "file" / "kept"):
+        with pytest.raises(DataError, match="written"):
+            extract(lstm, tokenizer, pin, checkpoint=kept)
+        with pytest.raises(DataError, match="written"):
+            exact_rank(lstm, tokenizer, pin, [1], checkpoint=kept)
+
+
+def test_a_count_of_more_fills_does_not_go_on_from_one_of_fewer(lstm, tokenizer, tmp_path):
+    """What a lower cap left out was not looked at: the checkpoint is refused, not taken for the whole."""
+    format, fills, kept = CanaryFormat("the pin is {digit:4}"), [3, 5000, 9999], tmp_path / "kept"
+    few = exact_rank(lstm, tokenizer, format, fills, max_expanded=60, checkpoint=kept)
+    assert any(rank.rank is None for rank in few)
+    with pytest.raises(DataError, match="another request"):
+        exact_rank(lstm, tokenizer, format, fills, checkpoint=kept)
+
+
+def test_a_count_without_time_has_bounds(lstm, tokenizer, pin):
+    """Those that always hold."""
+    (rank,) = exact_rank(lstm, tokenizer, pin, [7], max_seconds=0)
+    assert rank.rank is None
+    assert rank.low <= 7 <= rank.high or rank.low == 1
+    assert rank.high <= 1000
+
+
+def test_no_candidate_is_possible(tokenizer):
+    """It is said, and not that these are the likeliest."""
+    model = oracles.small_model("lstm", len(tokenizer))
+    with torch.no_grad():
+        for digit in "0123456789":
+            model.lm_head.bias[tokenizer.convert_tokens_to_ids(digit)] = float("-inf")
+    assert "no candidate is possible" in extract(model, tokenizer, CanaryFormat("pin {digit:2}")).proof

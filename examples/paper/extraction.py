@@ -48,10 +48,14 @@ class Look(TrainerCallback):  # type: ignore[misc]
             point = {"epoch": state.epoch, "repetitions": canary.repetitions, "rank": rank.rank, "exposure": exposure}
             self.points.append(point | {"expanded": rank.expanded, "seconds": time.monotonic() - began})
             print(json.dumps(self.points[-1]), flush=True)
-        found = {name: extract(model, self.tokenizer, format, strategy=name) for name in ("auto", "paper")}
-        fill = found["auto"].candidates[0].fill
+        found = {
+            name: extract(model, self.tokenizer, format, strategy=name, max_expanded=self.max_expanded)
+            for name in ("auto", "paper")
+        }
+        fills = {candidate.fill for candidate in found["auto"].candidates}
         self.likeliest.append(
-            {"epoch": state.epoch, "a canary": fill in {canary.fill for canary in self.canaries}}
+            {"epoch": state.epoch, "a canary": bool(fills & {canary.fill for canary in self.canaries})}
+            | {"certified": found["auto"].certified}
             | {name: each.expanded for name, each in found.items()}
         )
         print(json.dumps(self.likeliest[-1]), flush=True)
@@ -71,6 +75,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
         [point["expanded"] for point in points],
         c=[math.log2(point["repetitions"]) for point in points],
         cmap="viridis",
+        vmin=0,
+        vmax=5,
         s=26,
     )
     bar = figure.colorbar(marks, ax=axes, label="inserted")
