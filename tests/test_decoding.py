@@ -348,12 +348,15 @@ def test_the_search_for_several_prompts_with_padding(tokenizer):
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     search = CheapestFills(format, tokenizer, width, top_k=2)
     for count in (1, 3):
-        found = model.generate(ids, attention_mask=mask, custom_generate=search, max_new_tokens=9, num_beams=count)
-        texts = texts_of(tokenizer, found, width)
+        options = {"max_new_tokens": 9, "return_dict_in_generate": True}
+        found = model.generate(ids, attention_mask=mask, custom_generate=search, num_beams=count, **options)
+        texts = texts_of(tokenizer, found.sequences, width)
         for number, row in enumerate(rows):
             one = CheapestFills(format, tokenizer, len(row), top_k=2)
-            alone = model.generate(torch.tensor([row]), custom_generate=one, max_new_tokens=9)
-            assert texts[2 * number : 2 * number + 2] == texts_of(tokenizer, alone, len(row))
+            alone = model.generate(torch.tensor([row]), custom_generate=one, **options)
+            mine = slice(2 * number, 2 * number + 2)
+            assert texts[mine] == texts_of(tokenizer, alone.sequences, len(row))
+            torch.testing.assert_close(found.sequences_scores[mine], alone.sequences_scores, atol=1e-3, rtol=0)
 
 
 def test_a_capped_search_says_what_it_has_not_proven(tokenizer, caplog):
