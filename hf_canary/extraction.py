@@ -146,11 +146,11 @@ def extract(
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
-    clock = Clock(max_seconds)
     with place.entered() as (view, session), noticing() as interrupted:
         goal = Cheapest(top_k, place.tree.depth)
         search = place.search(view, session, goal, strategy)
         kept = place.checkpoint(checkpoint, search, goal, f"the {top_k} likeliest, {strategy}")
+        clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
 
         def after_each() -> None:
             kept.save_if_due()
