@@ -32,13 +32,13 @@ from hf_canary import CanaryFormat, CanarySet, exact_rank, extract
 class Look(TrainerCallback):  # type: ignore[misc]
     """After each epoch, what it takes to come to each canary, and to the likeliest fill of all."""
 
-    def __init__(self, canaries: CanarySet, format: CanaryFormat, tokenizer: Any, max_expanded: int) -> None:
-        self.canaries, self.format, self.tokenizer, self.max_expanded = canaries, format, tokenizer, max_expanded
+    def __init__(self, canaries: CanarySet, tokenizer: Any, max_expanded: int) -> None:
+        self.canaries, self.tokenizer, self.max_expanded = canaries, tokenizer, max_expanded
         self.points: list[dict[str, Any]] = []
         self.likeliest: list[dict[str, Any]] = []
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        format = self.format
+        (format,) = self.canaries.formats
         for canary in self.canaries:
             began = time.monotonic()
             (rank,) = exact_rank(model, self.tokenizer, format, [canary.fill], max_expanded=self.max_expanded)
@@ -108,7 +108,7 @@ def main() -> None:
     lines = load_dataset("text", data_files=options.text, split="train")
     rows = canaries.inject(lines.select(range(min(options.max_lines, len(lines)))), seed=0)
     tokens = rows.map(lambda row: tokenizer(row["text"], truncation=True, max_length=200), remove_columns="text")
-    look = Look(canaries, format, tokenizer, options.max_expanded)
+    look = Look(canaries, tokenizer, options.max_expanded)
     Trainer(
         model=model,
         args=TrainingArguments(
