@@ -30,7 +30,7 @@ from hf_canary.drawing import Drawing, draw
 from hf_canary.language_model import LanguageModel, Session, evaluating
 from hf_canary.ranking import count_ranks
 from hf_canary.token_tree import TokenTree
-from hf_canary.walks.search import Search, go_on
+from hf_canary.walks.search import STRATEGIES, Search, go_on
 
 TARGETS = (5, 10, 15, 20, 25)
 DRAWS = (250, 500, 1000, 2000, 4000, 8000, 16_000)
@@ -119,7 +119,6 @@ def counted(world: World, bound: float, rank: int) -> tuple[int, float, int, int
         world.view.session(world.tree.prompt, world.tree.depth, mixed=True),
         world.tree,
         [fill],
-        np.array([cost]),
     )
     return fill, cost, ranks[0].rank, world.view.token_rows - before
 
@@ -128,15 +127,17 @@ def below(world: World, bound: float) -> tuple[Floats, Any]:
     """All leaves that cost no more after the prompt: (n,) bits, (n, depth) tokens."""
     goal = Below(bound)
     session = world.view.session(world.tree.prompt, world.tree.depth, mixed=True)
-    go_on(Search(world.view, session, world.tree, goal, strategy="depth-first", max_memory=2**31))
+    go_on(Search(world.view, session, world.tree, goal, strategy=STRATEGIES["depth-first"], max_memory=2**31))
     return np.concatenate(goal.costs), np.concatenate(goal.paths)
 
 
 class Below:
     """The goal of who wants all leaves up to a bound."""
 
+    dropped, num_bytes = math.inf, 0
+
     def __init__(self, bound: float) -> None:
-        self.bound = bound
+        self.bound = self.best = bound
         self.costs: list[Floats] = [np.empty(0)]
         self.paths: list[Any] = []
 

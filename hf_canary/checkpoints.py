@@ -8,30 +8,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate.utils import align_module_device
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from .errors import DataError, shown
-from .files import replacing
-from .processes import from_main, is_main_process
+from .files import remove_leftovers, replacing
+from .processes import from_each, from_main, is_main_process
 
-_KIND, _VERSION = "hf_canary search", "1"
+logger = logging.getLogger(__name__)
+
+_KIND, _VERSION = "hf_canary search", "2"
 # Not more often than this, and not so often that writing takes a larger part of the time.
 _SECONDS, _SHARE = 20.0, 0.05
 
 
 class Walk(Protocol):
-    """A search between two batches."""
+    """A search between two batches.
+
+    Attributes:
+        layout: what is kept of a prefix; a search can go on from the same alone.
+    """
+
+    @property
+    def layout(self) -> str: ...
 
     def save(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]: ...
 
@@ -51,79 +62,99 @@ class Checkpoint:
 
     Args:
         path: None keeps nothing.
-        walk: the search.
-        goal: what it has found.
-        belongs_to: what must be the same for the search to go on: by name, a digest or what makes one.
+        belongs_to: what must be the same for the search to go on: by name, a digest or what makes one. Asked for where
+            there is a path.
+
+    Raises:
+        DataError: there is a file, and it is torn, no checkpoint, of another version or of another search.
     """
 
-    def __init__(self, path: str | Path | None, walk: Walk, goal: Goal, belongs_to: Mapping[str, str]) -> None:
+    def __init__(self, path: str | Path | None, belongs_to: Callable[[], Mapping[str, str]]) -> None:
         self._path = None if path is None else Path(path)
-        self._walk, self._goal, self._belongs_to = walk, goal, dict(belongs_to)
+        self._belongs_to = "" if path is None else json.dumps(belongs_to(), sort_keys=True)
         self._next = time.monotonic() + _SECONDS
+        if self._path is not None:
+            from_main(lambda: self._header() is not None)
 
-    def load(self) -> None:
-        """Go on from the file, if it is there.
+    def load(self, walk: Walk, goal: Goal) -> bool:
+        """Go on from the file, if it is there; whether it was.
 
         Raises:
-            DataError: it is torn, no checkpoint, of another version or of another search.
+            DataError: it is torn, or was written where the model is read in another way.
         """
-        path = self._path
-        found = None if path is None else from_main(lambda: self._read(path) if path.exists() else None)
+        found = None if self._path is None else from_main(lambda: self._read(walk.layout))
         if found is None:
-            return
+            return False
         header, tensors = found
         numbers = {name: float(value) for name, value in json.loads(header["numbers"]).items()}
-        goal = {name[5:]: tensor.numpy() for name, tensor in tensors.items() if name.startswith("goal.")}
-        walk = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("walk.")}
-        self._walk.load(numbers, walk)
-        self._goal.load(goal)
+        walk.load(numbers, {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("walk.")})
+        goal.load({name[5:]: tensor.numpy() for name, tensor in tensors.items() if name.startswith("goal.")})
+        return True
 
-    def save_if_due(self) -> None:
+    def save_if_due(self, walk: Walk, goal: Goal) -> None:
         """Now and then."""
         if self._path is not None and time.monotonic() >= self._next:
             began = time.monotonic()
-            self.save()
+            self.save(walk, goal)
             took = time.monotonic() - began
             self._next = time.monotonic() + max(_SECONDS, took / _SHARE)
 
-    def save(self) -> None:
-        """Write the file, whole or not at all; one process does it."""
+    def save(self, walk: Walk, goal: Goal) -> None:
+        """Write the file, whole or not at all; one process does it. A search goes on where that fails, and says so."""
         if self._path is None or not is_main_process():
             return
-        numbers, walk = self._walk.save()
-        tensors = {f"walk.{name}": tensor.cpu().contiguous() for name, tensor in walk.items()}
+        numbers, rows = walk.save()
+        tensors = {f"walk.{name}": tensor.cpu().contiguous() for name, tensor in rows.items()}
         tensors |= {
-            f"goal.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in self._goal.save().items()
+            f"goal.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in goal.save().items()
         }
-        # As text, since JSON has no infinity.
-        as_text = json.dumps({name: repr(float(value)) for name, value in numbers.items()})
         header = {
             "kind": _KIND,
             "version": _VERSION,
-            "numbers": as_text,
-            "belongs_to": json.dumps(self._belongs_to),
-            "checksum": str(_checksum(tensors, as_text)),
+            # As text, since JSON has no infinity.
+            "numbers": json.dumps({name: repr(float(value)) for name, value in numbers.items()}),
+            "belongs_to": self._belongs_to,
+            "layout": walk.layout,
         }
-        with replacing(self._path) as beside:
-            save_file(tensors, beside, metadata=header)
+        header["checksum"] = _checksum(tensors, header)
+        try:
+            remove_leftovers(self._path)
+            with replacing(self._path) as beside:
+                save_file(tensors, beside, metadata=header)
+        except (OSError, SafetensorError) as error:
+            logger.error("The checkpoint %s could not be written: %s. The search goes on without.", self._path, error)
 
-    def _read(self, path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    def _header(self) -> dict[str, str] | None:
+        path = self._path
+        if path is None or not path.exists():
+            return None
         try:
             with safe_open(path, framework="pt") as file:
                 header = dict(file.metadata() or {})
-                if header.get("kind") != _KIND:
-                    raise _no(path, "a file of something else")
-                if header.get("version") != _VERSION:
-                    raise _no(path, f"version {shown(header.get('version'))}, where this release writes {_VERSION}")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        except (OSError, SafetensorError) as error:
+            if header.get("kind") != _KIND:
+                raise _no(path, "a file of something else")
+            if header.get("version") != _VERSION:
+                raise _no(path, f"version {shown(header.get('version'))}, where this release writes {_VERSION}")
+            theirs, ours = json.loads(header["belongs_to"]), json.loads(self._belongs_to)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise _no(path, f"a torn file ({shown(str(error))})") from error
-        if header.get("checksum") != str(_checksum(tensors, header.get("numbers", ""))):
-            raise _no(path, "a file that was changed since it was written")
-        saved = json.loads(header.get("belongs_to", "{}"))
-        other = [name for name, value in self._belongs_to.items() if saved.get(name) != value]
+        other = [name for name, value in ours.items() if theirs.get(name) != value]
         if other:
             raise _no(path, f"that of a search with another {' and another '.join(other)}")
+        return header
+
+    def _read(self, layout: str) -> tuple[dict[str, str], dict[str, torch.Tensor]] | None:
+        path, header = self._path, self._header()
+        if path is None or header is None:
+            return None
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise _no(path, f"a torn file ({shown(str(error))})") from error
+        if header.get("checksum") != _checksum(tensors, header):
+            raise _no(path, "a file that was changed since it was written")
+        if header["layout"] != layout:
+            raise _no(path, f"one where {header['layout']} was kept of each prefix, and {layout} would be here")
         return header, tensors
 
 
@@ -152,11 +183,13 @@ def _no(path: Path, got: str) -> DataError:
     )
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor], numbers: str) -> int:
-    total = zlib.crc32(numbers.encode())
+def _checksum(tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> str:
+    total = 0
+    for name in sorted(header.keys() - {"checksum"}):
+        total = zlib.crc32(header[name].encode(), total)
     for name in sorted(tensors):
         total = zlib.crc32(_bytes(tensors[name]), zlib.crc32(name.encode(), total))
-    return total
+    return str(total)
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
@@ -169,13 +202,17 @@ def digest_of_text(text: str) -> str:
 
 
 def digest_of_model(model: Any) -> str:
-    """Of names, kinds and values of all weights; as they lie in this process."""
+    """Of names, kinds and values of all weights, wherever they lie; all processes must ask for it together."""
     digest = hashlib.blake2b(digest_size=32)
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-        digest.update(f"{name} {local.dtype} {tuple(local.shape)}".encode())
-        digest.update(_bytes(local.detach().cpu()))
-    return digest.hexdigest()
+    for place, module in model.named_modules():
+        with align_module_device(module):  # brings in what is loaded only when it is needed
+            own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+            for name, tensor in own:
+                whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+                digest.update(f"{place} {name} {whole.dtype} {tuple(whole.shape)}".encode())
+                digest.update(_bytes(whole.detach().cpu()))
+    each = from_each(digest.hexdigest())  # of a model in shards they differ
+    return each[0] if len(set(each)) == 1 else digest_of_text(" ".join(each))
 
 
 def digest_of_tokenizer(tokenizer: Any) -> str:

@@ -21,10 +21,11 @@ from .encoding import end_token
 from .errors import FormatError, ModelError, is_int, shown
 from .extraction import check_caps, check_top_k
 from .formats import CanaryFormat
-from .language_model import LanguageModel, Session, check_batch_size, evaluating
+from .language_model import check_batch_size, check_memory
 from .states import Ints
 from .token_tree import TokenTree
-from .walks.search import MODEL_SHARE, Cheapest, Search, go_on
+from .walks.goals import Cheapest
+from .walks.search import Search, after_prompt, go_on
 from .ways import Encoded
 
 logger = logging.getLogger(__name__)
@@ -293,7 +294,7 @@ class CheapestFills:
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         self._top_k, self._batch_size = top_k, batch_size
-        self._max_expanded, self._max_memory = max_expanded, max_memory
+        self._max_expanded, self._max_memory = max_expanded, check_memory(max_memory)
         self.prompt_ids = list(self._guide.tree.prompt)
 
     def __call__(
@@ -345,24 +346,21 @@ class CheapestFills:
                 shown(list(given)),
                 "Let the prompt end before the canary, or with prompt_ids.",
             )
-        with evaluating(model) as bare:
-            memory = LanguageModel(bare, max_memory=self._max_memory).max_memory
-            view = LanguageModel(bare, batch_size=self._batch_size, max_memory=max(1, int(MODEL_SHARE * memory)))
-            before = [*row[first:length], *guide.shared]
+        before, goal = [*row[first:length], *guide.shared], Cheapest(self._top_k, tree.depth)
+        with after_prompt(
+            model, before, tree.depth, source=source, batch_size=self._batch_size, max_memory=self._max_memory
+        ) as (view, session):
             summed = view.first_summed(max(0, length - first), len(before))
-            session: Session = view.session(before, tree.depth, source=source, mixed=True)
-            goal = Cheapest(self._top_k, tree.depth)
-            search = Search(view, session, tree, goal, max_memory=memory)
+            search = Search(view, session, tree, goal, max_memory=self._max_memory)
             stopped = go_on(search, max_expanded=self._max_expanded, clock=Clock(max_seconds))
         written = session.prompt_bits[max(summed, length - first + len(given)) :].sum()
         if not search.is_over:
-            bound = written + min(search.least, search.pruned, goal.dropped)
+            bound = written + search.lower_bound
             logger.warning(
                 "Not proven: %s ended the search; any other candidate costs at least %.2f bits.", stopped, bound
             )
-        paths = [[token for token in path if token >= 0] for path in goal.paths.tolist()]
-        tree.check(paths)
-        return [[*guide.shared, *path] for path in paths], (written + goal.costs).tolist()
+        tree.texts(goal.leaves)  # holds them against the tokenizer
+        return [[*guide.shared, *path] for path in goal.leaves], (written + goal.costs).tolist()
 
 
 def _first_real(model_kwargs: dict[str, Any], row: int, tokens: int) -> int:

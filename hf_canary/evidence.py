@@ -199,13 +199,11 @@ class Evidence:
         return {n: rank for n, rank in self._ranks.items() if max_expanded[n] > 0}
 
     def _counted(self, numbers: list[int], max_expanded: float) -> list[Rank | None]:
-        assert self.drawing is not None
-        costs = self.drawing.known_costs[numbers]
         fills = [self._fills[number] for number in numbers]
 
         def counted() -> list[Rank]:
             session = self._new_session(mixed=True)
-            return count_ranks(self._language_model, session, self.tree, fills, costs, max_expanded=max_expanded)
+            return count_ranks(self._language_model, session, self.tree, fills, max_expanded=max_expanded)
 
         ranks = self._metered("counted", counted)
         return [None if rank.rank is None else rank for rank in ranks]

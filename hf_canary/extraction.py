@@ -19,10 +19,11 @@ from .encoding import end_token, token_ids
 from .errors import DataError, FormatError, is_int, shown
 from .formats import CanaryFormat
 from .interrupts import noticing
-from .language_model import LanguageModel, Session, evaluating
-from .ranking import Rank, Ranking, countable, foreseen
+from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
+from .ranking import Rank, Ranking
 from .token_tree import TokenTree
-from .walks.search import MODEL_SHARE, STRATEGIES, Ascending, Cheapest, Progress, Search, go_on
+from .walks.goals import Ascending, Cheapest
+from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
 
 _DRAWS = 1000  # from which the work of a count is foreseen
 _STOPPED = {
@@ -142,31 +143,29 @@ def extract(
         (True, 3)
     """
     check_top_k(top_k, format)
-    _check_strategy(strategy)
+    check_strategy(strategy)
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    kept = place.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
     with place.entered() as (view, session), noticing() as interrupted:
         goal = Cheapest(top_k, place.tree.depth)
-        search = place.search(view, session, goal, strategy)
-        kept = place.checkpoint(checkpoint, search, goal, f"the {top_k} likeliest, {strategy}")
+        search = Search(view, session, place.tree, goal, strategy=STRATEGIES[strategy], max_memory=place.max_memory)
+        kept.load(search, goal)
         clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
 
         def after_each() -> None:
-            kept.save_if_due()
+            kept.save_if_due(search, goal)
             if progress is not None:
-                progress(place.progress(search, goal, clock))
+                progress(place.progress(search, goal.best, clock))
 
         stopped = go_on(search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
-        kept.save()
-        lower_bound = min(search.least, search.pruned, goal.dropped)
-        paths = [_stripped(path) for path in goal.paths.tolist()]
-        place.tree.check(paths)
+        kept.save(search, goal)
         return Extraction(
-            candidates=tuple(map(place.candidate, paths, (place.shared + goal.costs).tolist())),
+            candidates=tuple(place.candidates(goal.leaves, goal.costs.tolist())),
             certified=search.is_over,
             expanded=search.expanded,
-            lower_bound=place.shared + lower_bound,
+            lower_bound=place.shared + search.lower_bound,
             stopped=stopped,
         )
 
@@ -225,12 +224,11 @@ def _ascending(model: Any, place: _Place, max_expanded: int | None, max_seconds:
     clock = Clock(max_seconds)
     with place.entered() as (view, session):
         goal = Ascending()
-        search = place.search(view, session, goal, "best-first")
+        search = Search(view, session, place.tree, goal, strategy=STRATEGIES["best-first"], max_memory=place.max_memory)
     capped = False
     while True:
         for cost, path in goal.final(search.least):
-            place.tree.check([_stripped(path)])
-            yield place.candidate(_stripped(path), place.shared + cost)
+            yield from place.candidates([path], [cost])
         if capped or not search.open:
             return
         with evaluating(model):
@@ -302,32 +300,38 @@ def exact_rank(
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     if not fills:
         return []
-    clock = Clock(max_seconds)
-    with place.entered() as (view, session), noticing() as interrupted:
-        start, first = (lambda: place.session(view, mixed=False)), clock.part(0.5)
-        drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
-        if drawing is None:  # the time was over
-            return [Rank(None, 1, format.space_size, 0, 0) for _ in fills]
-        bound = countable(drawing, math.inf if max_expanded is None else max_expanded)
-        expected = foreseen(drawing, bound)
-        ranking = Ranking(view, session, place.tree, fills, drawing.known_costs, bound, max_memory=place.max_memory)
-        within = [fill for fill, cost in zip(fills, drawing.known_costs.tolist(), strict=True) if cost <= bound]
-        what = f"ranks of {fills}, of these counted {within}"
-        kept = place.checkpoint(checkpoint, ranking.search, ranking.goal, what)
+    kept = place.checkpoint(checkpoint, f"ranks of {fills}")
+    with place.entered() as (view, session):
+        most = math.inf if max_expanded is None else max_expanded
+        ranking = Ranking(view, session, place.tree, fills, max_memory=place.max_memory)
+        goes_on = kept.load(ranking.search, ranking)
+        clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
+        if goes_on and ranking.countable(most) > ranking.goal.up_to:  # more than what was looked at
+            ranking, goes_on = Ranking(view, session, place.tree, fills, max_memory=place.max_memory), False
+        if not goes_on:
+            start, first = (lambda: place.of_one_age(view)), clock.part(0.5)
+            drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
+            if drawing is None or not ranking.seek(max_expanded=most, clock=clock):
+                return ranking.ranks()
+            ranking.foresee(drawing)
+            ranking.settle(most)
 
         def after_each() -> None:
-            kept.save_if_due()
+            kept.save_if_due(ranking.search, ranking)
             if progress is not None:
-                progress(place.progress(ranking.search, ranking.goal, clock, expected))
+                progress(place.progress(ranking.search, ranking.goal.best, clock, ranking.work))
 
-        after_each()
-        go_on(ranking.search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
-        kept.save()
+        with noticing() as interrupted:  # Ctrl-C before it is no loss
+            after_each()
+            go_on(
+                ranking.search,
+                max_expanded=most,
+                clock=clock,
+                interrupted=interrupted,
+                after_each=after_each,
+            )
+            kept.save(ranking.search, ranking)
         return ranking.ranks()
-
-
-def _stripped(path: Sequence[int]) -> list[int]:
-    return [token for token in path if token >= 0]
 
 
 def check_top_k(top_k: int, format: CanaryFormat) -> None:
@@ -355,7 +359,12 @@ def check_caps(max_expanded: int | None, max_seconds: float | None) -> None:
         raise DataError("max_seconds", "seconds, 0 or more, or None", shown(max_seconds), "Leave it out.")
 
 
-def _check_strategy(strategy: str) -> None:
+def check_strategy(strategy: str) -> None:
+    """Refuse what is none.
+
+    Raises:
+        DataError: not one of those that there are.
+    """
     if strategy not in STRATEGIES:
         raise DataError("strategy", f"one of {', '.join(STRATEGIES)}", shown(strategy), "Leave it out for auto.")
 
@@ -380,71 +389,76 @@ class _Place:
         batch_size: int | None,
         max_memory: int | None,
     ) -> None:
+        check_batch_size(batch_size)
         self._model, self._tokenizer, self._format = model, tokenizer, format
         self._context, self._end, self._batch_size = context, end, batch_size
+        self.max_memory = check_memory(max_memory)
         self.shared = 0.0
         with evaluating(model) as bare:
-            view = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
-            self.max_memory = view.max_memory
-            self._source = self._fixed_source(source)
-            view.check_source(self._source is not None)
+            view = LanguageModel(bare)
+            self._source_text = self._fixed_source(source)
+            view.check_source(self._source_text is not None)
             behind = end_token(tokenizer) if end else None
             self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=view.is_encoder_decoder)
             # Beforehand, so that what is wrong is said before any work.
-            view.first_summed(self.tree.conditioned, len(self.tree.prompt))
+            self._first = view.first_summed(self.tree.conditioned, len(self.tree.prompt))
             view.check_length(len(self.tree.prompt) + self.tree.depth)
 
     @contextmanager
     def entered(self) -> Iterator[tuple[LanguageModel, Session]]:
         """The model in evaluation, and a session after the prompt."""
-        with evaluating(self._model) as bare:
-            view = LanguageModel(
-                bare, batch_size=self._batch_size, max_memory=max(1, int(MODEL_SHARE * self.max_memory))
-            )
-            session = self.session(view, mixed=True)
-            first = view.first_summed(self.tree.conditioned, len(self.tree.prompt))
-            self.shared = float(session.prompt_bits[first:].sum())
+        with after_prompt(
+            self._model,
+            self.tree.prompt,
+            self.tree.depth,
+            source=self._source,
+            batch_size=self._batch_size,
+            max_memory=self.max_memory,
+        ) as (view, session):
+            self.shared = float(session.prompt_bits[self._first :].sum())
             yield view, session
 
-    def session(self, view: LanguageModel, *, mixed: bool) -> Session:
-        """After the prompt."""
-        source = None
-        if self._source is not None:
-            source = token_ids(self._tokenizer, [self._source], special=True)[0]
-        return view.session(self.tree.prompt, self.tree.depth, source=source, mixed=mixed)
+    def of_one_age(self, view: LanguageModel) -> Session:
+        """A session for walks whose rows all have the same number of tokens."""
+        return view.session(self.tree.prompt, self.tree.depth, source=self._source)
 
-    def search(self, view: LanguageModel, session: Session, goal: Any, strategy: str) -> Search:
-        return Search(view, session, self.tree, goal, strategy=strategy, max_memory=self.max_memory)
+    def candidates(self, paths: Sequence[Sequence[int]], costs: Sequence[float]) -> Iterator[Candidate]:
+        """Of leaves, by their tokens and their bits after the prompt."""
+        for text, cost in zip(self.tree.texts(paths), costs, strict=True):
+            yield Candidate(text, self._format.parse(text), self.shared + cost)
 
-    def candidate(self, path: Sequence[int], cost: float) -> Candidate:
-        text = self.tree.text(path)
-        return Candidate(text, self._format.parse(text), cost)
-
-    def progress(self, search: Search, goal: Any, clock: Clock, expected: float = 0.0) -> Progress:
+    def progress(self, search: Search, best: float, clock: Clock, expected: float = 0.0) -> Progress:
         return Progress(
             search.expanded,
             search.open,
-            self.shared + goal.best,
-            self.shared + min(search.least, search.pruned),
+            self.shared + best,
+            self.shared + search.lower_bound,
             clock.passed,
             expected,
         )
 
-    def checkpoint(self, path: str | Path | None, search: Search, goal: Any, what: str) -> Checkpoint:
-        """The file that the search is kept in; if it is there, the search is as it was kept."""
-        belongs_to: dict[str, str] = {}
-        if path is not None:
-            format = self._format
-            belongs_to = {
-                "model": digest_of_model(self._model),
+    def checkpoint(self, path: str | Path | None, request: str) -> Checkpoint:
+        """The file that a search for what is asked is kept in."""
+        format = self._format
+
+        def belongs_to() -> dict[str, str]:
+            with evaluating(self._model) as bare:
+                model = digest_of_model(bare)
+            return {
+                "model": model,
                 "tokenizer": digest_of_tokenizer(self._tokenizer),
                 "format": digest_of_text(repr((format.template, sorted((format.spaces or {}).items()), self._end))),
-                "source or context": digest_of_text(repr((self._source, self._context))),
-                "request": digest_of_text(what),
+                "source or context": digest_of_text(repr((self._source_text, self._context))),
+                "request": digest_of_text(request),
             }
-        kept = Checkpoint(path, search, goal, belongs_to)
-        kept.load()
-        return kept
+
+        return Checkpoint(path, belongs_to)
+
+    @property
+    def _source(self) -> list[int] | None:
+        if self._source_text is None:
+            return None
+        return token_ids(self._tokenizer, [self._source_text], special=True)[0]
 
     def _fixed_source(self, source: str | None) -> str | None:
         if source is not None or self._format.source is None:

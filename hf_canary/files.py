@@ -5,11 +5,20 @@ Knows nothing of what is in them.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove what was left beside a file by processes that were killed while they wrote it."""
+    target = Path(path)
+    for beside in target.parent.glob(f".{glob.escape(target.stem)}.*{glob.escape(target.suffix)}"):
+        if beside.name[len(target.stem) + 2 : len(beside.name) - len(target.suffix)].isdecimal():
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager

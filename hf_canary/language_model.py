@@ -80,6 +80,16 @@ def check_batch_size(batch_size: int | None) -> None:
     _check_count("batch_size", batch_size)
 
 
+def check_memory(max_memory: int | None) -> int:
+    """Bytes, 1 GiB unless it is said.
+
+    Raises:
+        ModelError: neither None nor a whole number, 1 or more.
+    """
+    _check_count("max_memory", max_memory)
+    return max_memory or _MEMORY
+
+
 def _check_count(argument: str, value: int | None) -> None:
     if value is not None and (not is_int(value) or value < 1):
         raise ModelError(argument, "a whole number, 1 or more, or None", shown(value), "Leave it out.")
@@ -100,10 +110,9 @@ class LanguageModel:
 
     def __init__(self, model: Any, *, batch_size: int | None = None, max_memory: int | None = None) -> None:
         check_batch_size(batch_size)
-        _check_count("max_memory", max_memory)
         self.model = model
         self.batch_size = batch_size
-        self.max_memory = max_memory or _MEMORY
+        self.max_memory = check_memory(max_memory)
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self.token_rows = 0
         self._lockstep = Lockstep(model)

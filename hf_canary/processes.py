@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather, parse_flag_from_env, reduce
+from accelerate.utils import broadcast_object_list, gather, gather_object, parse_flag_from_env, reduce
 from numpy.typing import NDArray
 
 from .errors import CanaryError, ModelError
@@ -106,11 +106,21 @@ def from_main(work: Callable[[], T]) -> T:
     return cast(T, value)
 
 
+def from_each(text: str) -> list[str]:
+    """What each process says, in their order, the same in every process."""
+    return [text] if num_processes() == 1 else list(gather_object([text]))
+
+
 def summed(number: float) -> float:
     """The sum of each process's number, the same in every process; so that all decide alike."""
     if num_processes() == 1:
         return number
     return float(reduce(torch.tensor([number], dtype=torch.float64, device=_wire(_state().device)), "sum").item())
+
+
+def everywhere(is_so: bool) -> bool:
+    """Whether it is so in every process, the same in each of them."""
+    return is_so if num_processes() == 1 else summed(float(not is_so)) == 0.0
 
 
 def _wire(device: torch.device) -> torch.device:

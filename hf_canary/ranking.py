@@ -7,27 +7,25 @@ how much work that is. Knows no canary and no estimator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .clock import Clock
 from .drawing import Drawing
-from .ladder import Floats, Ints
 from .language_model import LanguageModel, Session
 from .token_tree import TokenTree, padded
 from .walks.frontier import Prefixes
-from .walks.search import Search, go_on
+from .walks.goals import Counting
+from .walks.search import STRATEGIES, Search, go_on
 
-# Costs of one candidate in two walks differ by less than the one; candidates that differ by less than the other are as
-# likely, as far as float32 can tell. In bits. Weights of half precision differ by more from batch to batch: a rank is
-# then that of the costs as this walk has them.
-_SLACK, _TIE = 1e-2, 1e-4
+# Costs of one candidate in two walks differ by less than this, in bits, but in half precision.
+_SLACK = 1e-2
 # What is foreseen from so many draws may be too little by a fifth.
 _FORESEEN = 1.25
-_NEAR = 2**20  # costs that are kept one by one
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Rank:
         high: what it is at most.
         ties: others that cost the same, but for rounding.
         expanded: prefixes that were read for all the fills together.
+        expected: prefixes that it was foreseen to take to count up to this fill; 0 where nothing was foreseen.
     """
 
     rank: int | None
@@ -47,109 +46,26 @@ class Rank:
     high: int
     ties: int
     expanded: int
-
-
-class Counting:
-    """The goal of a count: how many leaves cost at most as much as each of some known ones.
-
-    Leaves whose cost is near a known one's are kept by their costs, until the known one itself is found; the others are
-    only counted. All costs are after the prompt.
-
-    Args:
-        known: (n, depth) tokens of the known leaves, padded with -1.
-        costs: (n,) their bits, but for a hundredth.
-        copies_of: (m, depth) tokens → (m,) how many fills each stands for.
-        bound: what is counted up to.
-    """
-
-    def __init__(self, known: Ints, costs: Floats, copies_of: Callable[[Ints], Floats], bound: float) -> None:
-        self._known, self._copies_of, self.bound = known, copies_of, bound
-        self._keys = _keys(known)
-        self._low = costs - _SLACK
-        self._order = np.argsort(self._low, kind="stable")
-        self._below = np.zeros(len(known) + 1)  # of the leaves between the windows, by how many windows lie below
-        self._near = np.empty((0, 2))  # cost and copies
-        self._own = np.full(len(known), np.nan)
-
-    @property
-    def best(self) -> float:
-        """What is counted up to."""
-        return self.bound
-
-    @property
-    def own(self) -> Floats:
-        """(n,) what each known leaf costs in this walk; NaN before it is found."""
-        return self._own
-
-    def offer(self, costs: Floats, paths: Ints) -> None:
-        """Count some leaves."""
-        if not len(costs):
-            return
-        copies = self._copies_of(paths)
-        low = self._low[self._order]
-        windows = np.searchsorted(low, costs, side="right")
-        self._below += np.bincount(windows, weights=copies, minlength=len(self._below))
-        near = (windows > 0) & (costs <= low[np.maximum(windows - 1, 0)] + 2 * _SLACK)
-        self._near = np.concatenate([self._near, np.column_stack([costs, copies])[near]])
-        if len(self._near) > _NEAR:
-            self._near = _merged(self._near)
-        keys = _keys(paths[near])
-        for row in np.flatnonzero(np.isin(keys, self._keys)):
-            leaf = np.flatnonzero(near)[row]
-            self._own[(self._known == paths[leaf]).all(axis=1)] = costs[leaf]
-
-    def leaves_out(self, costs: Floats, paths: Ints) -> NDArray[np.bool_]:
-        """None: a leaf that costs as much as the bound is counted."""
-        return np.zeros(len(costs), dtype=bool)
-
-    def counted(self, number: int, cost: float) -> int:
-        """Leaves at or below a cost within a hundredth of that of a known leaf."""
-        place = int(np.flatnonzero(self._order == number)[0])
-        surely = self._below[: place + 1].sum()
-        costs, copies = self._near.T
-        return int(surely + copies[(costs >= self._low[number]) & (costs <= cost)].sum())
-
-    def ties(self, number: int) -> int:
-        """Fills that cost as much as a known leaf, but for rounding, without those that are encoded as it."""
-        costs, copies = self._near.T
-        near = copies[np.abs(costs - self._own[number]) <= _TIE].sum()
-        return int(near - self._copies_of(self._known[number : number + 1])[0])
-
-    def save(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint."""
-        costs = np.append(self._low, self.bound)
-        return {"costs": costs, "below": self._below, "near": self._near, "own": self._own}
-
-    def load(self, saved: dict[str, NDArray[Any]]) -> None:
-        """What `save` gave; also what it was counted up to, which draws of another machine may see otherwise."""
-        self._low, self.bound = saved["costs"][:-1], float(saved["costs"][-1])
-        self._order = np.argsort(self._low, kind="stable")
-        self._below, self._near, self._own = saved["below"], saved["near"], saved["own"]
-
-
-def _merged(near: Floats) -> Floats:
-    """Equal costs as one."""
-    costs, which = np.unique(near[:, 0], return_inverse=True)
-    return np.column_stack([costs, np.bincount(which, weights=near[:, 1])])
-
-
-def _keys(paths: Ints) -> Ints:
-    """(n_paths,) a number for each path: equal for equal ones, and almost never for others."""
-    factors = np.random.default_rng(0).integers(1, 2**62, size=paths.shape[1])
-    return np.asarray((paths + 1) @ factors)
+    expected: float = 0.0
 
 
 class Ranking:
     """The ranks of some fills, before, while and after they are counted.
+
+    First `seek`, which reads the way to each fill; then `settle`, once it is known what they cost; then the search goes
+    on by itself.
 
     Args:
         language_model: the model, in evaluation.
         session: after the tree's prompt, for rows of mixed age.
         tree: of the format.
         fills: whose ranks are asked for.
-        costs: (n_fills,) their bits after the prompt, but for a hundredth.
-        bound: up to which of these costs is counted.
         max_memory: bytes that open prefixes may take.
+
+    Attributes:
+        search: the walk.
+        goal: what it has counted.
+        expected: (n_fills,) prefixes that counting up to each is foreseen to take.
     """
 
     def __init__(
@@ -158,38 +74,77 @@ class Ranking:
         session: Session,
         tree: TokenTree,
         fills: Sequence[int],
-        costs: Floats,
-        bound: float,
         *,
         max_memory: int,
     ) -> None:
-        self._tree, self._fills, self._costs = tree, fills, costs
+        self._tree, self._fills = tree, fills
         known = padded(tree.paths([tree.format.render(fill) for fill in fills]), tree.depth)
-        self.goal = Counting(known, costs, tree.copies_of, bound + _SLACK)
-        self.search = Search(language_model, session, tree, self.goal, strategy="depth-first", max_memory=max_memory)
+        self.goal = Counting(known, tree.copies_of)
+        self.search = Search(
+            language_model,
+            session,
+            tree,
+            self.goal,
+            strategy=STRATEGIES["best-first"],
+            max_memory=max_memory,
+            first=known,
+        )
+        self.expected = np.zeros(len(fills))
+
+    def seek(self, *, max_expanded: float | None = None, clock: Clock | None = None) -> bool:
+        """Find the fills, whatever they cost; False if it was ended before."""
+        return not go_on(
+            self.search, max_expanded=max_expanded, clock=clock, until=lambda: not self.search.is_on_the_way
+        )
+
+    def foresee(self, drawing: Drawing) -> None:
+        """How much work each will be, as far as draws foresee it (Knuth 1975)."""
+        self.expected = np.array([drawing.expected_expansions(cost + _SLACK) for cost in self.goal.own])
+
+    def settle(self, max_expanded: float = math.inf) -> None:
+        """Count from now on, up to the costliest fill for which so many prefixes will do."""
+        self.goal.settle(self.countable(max_expanded))
+        self.search.go_deep()
+
+    def countable(self, max_expanded: float) -> float:
+        """Bits of the costliest fill for which so many prefixes will do; where they do for none, of the cheapest."""
+        possible = np.isfinite(self.goal.own)
+        within = self.goal.own[possible & (_FORESEEN * self.expected <= max_expanded)]
+        cheapest = float(self.goal.own[possible].min()) if possible.any() else 0.0
+        return float(within.max(initial=cheapest))
+
+    @property
+    def work(self) -> float:
+        """How many prefixes the count is foreseen to take."""
+        return float(self.expected[self.goal.own <= self.goal.up_to].max(initial=0.0))
 
     def ranks(self) -> list[Rank]:
         """What is known by now."""
-        return [self._rank(number, cost) for number, cost in enumerate(self._costs.tolist())]
+        return [self._rank(number, cost) for number, cost in enumerate(self.goal.own.tolist())]
 
-    def _rank(self, number: int, cost: float) -> Rank:
+    def save(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint; once it is settled."""
+        return self.goal.save() | {"expected": self.expected}
+
+    def load(self, saved: dict[str, NDArray[Any]]) -> None:
+        """What `save` gave."""
+        self.goal.load(saved)
+        self.expected = saved["expected"]
+
+    def _rank(self, number: int, own: float) -> Rank:
         expanded, space = self.search.expanded, self._tree.format.space_size
-        if cost == math.inf:
-            return Rank(space, space, space, 0, expanded)
-        own = float(self.goal.own[number])
-        copies = int(self._tree.copies(self._fills[number]))
-        if self.search.is_over and not math.isnan(own):
-            rank = self.goal.counted(number, own)
-            return Rank(rank, rank, rank, self.goal.ties(number), expanded)
-        least = self.goal.counted(number, -math.inf) + copies
-        if not math.isnan(own):
-            least = max(least, self.goal.counted(number, own))
-        above = cost + _SLACK
-        if above <= self.goal.bound:
-            most = self.goal.counted(number, above) + self._still_open(above)
-        else:
-            most = self._at_most(space, above)
-        return Rank(None, least, max(least, min(space, most)), 0, expanded)
+        expected = float(self.expected[number])
+        if not self.goal.is_settled:
+            return Rank(None, 1, space, 0, expanded, expected)
+        if own == math.inf:
+            return Rank(space, space, space, 0, expanded, expected)
+        counted = self.goal.counted(number)
+        if own > self.goal.up_to:
+            return Rank(None, counted, max(counted, self._at_most(space, own)), 0, expanded, expected)
+        if not self.search.is_over:
+            most = min(space, counted + self._still_open(own))
+            return Rank(None, counted, most, 0, expanded, expected)
+        return Rank(counted, counted, counted, self.goal.ties(number), expanded, expected)
 
     def _still_open(self, cost: float) -> int:
         """Fills at or below a cost that may stand below open prefixes, at most."""
@@ -209,24 +164,11 @@ class Ranking:
         return min(fills, int(2.0 ** (bits + 1e-6)) * int(self._tree.most_copies))
 
 
-def foreseen(drawing: Drawing, cost: float) -> float:
-    """How many prefixes are read to count up to a cost of a known fill, as far as draws foresee (Knuth 1975)."""
-    return drawing.expected_expansions(cost + _SLACK)
-
-
-def countable(drawing: Drawing, max_expanded: float) -> float:
-    """The greatest cost of a known fill up to which so many prefixes will do; of none, the least cost of all."""
-    finite = sorted(cost for cost in drawing.known_costs.tolist() if math.isfinite(cost))
-    within = [cost for cost in finite if _FORESEEN * foreseen(drawing, cost) <= max_expanded]
-    return max(within, default=min(finite, default=0.0))
-
-
 def count_ranks(
     language_model: LanguageModel,
     session: Session,
     tree: TokenTree,
     fills: Sequence[int],
-    costs: Floats,
     *,
     max_expanded: float = math.inf,
 ) -> list[Rank]:
@@ -239,10 +181,10 @@ def count_ranks(
         session: after the tree's prompt, for rows of mixed age.
         tree: of the format.
         fills: whose ranks are asked for.
-        costs: (n_fills,) their bits after the prompt, but for a hundredth.
         max_expanded: prefixes that may be read; the ranks are bounds if that is too few.
     """
-    bound, max_memory = float(costs.max()), language_model.max_memory
-    ranking = Ranking(language_model, session, tree, fills, costs, bound, max_memory=max_memory)
-    go_on(ranking.search, max_expanded=max_expanded)
+    ranking = Ranking(language_model, session, tree, fills, max_memory=language_model.max_memory)
+    if ranking.seek(max_expanded=max_expanded):
+        ranking.settle()
+        go_on(ranking.search, max_expanded=max_expanded)
     return ranking.ranks()

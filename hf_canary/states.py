@@ -67,14 +67,14 @@ class RowPool:
     def __init__(self) -> None:
         self._blocks: list[tuple[torch.Tensor, ...]] = []
         self._free: list[Ints] = []
-        self._used = 0
+        self._used = self._num_free = 0
 
     @property
     def num_bytes(self) -> int:
-        """What was in use at most."""
+        """What is in use; what was freed is used again before anything else."""
         if not self._blocks:
             return 0
-        return self._used * sum(num_bytes(tensor) for tensor in self._blocks[0]) // _BLOCK
+        return (self._used - self._num_free) * sum(num_bytes(tensor) for tensor in self._blocks[0]) // _BLOCK
 
     def add(self, tensors: tuple[torch.Tensor, ...]) -> Ints:
         """Keep a batch; returns the number under which each of its rows is found."""
@@ -102,11 +102,13 @@ class RowPool:
         """Keep these rows no longer."""
         if len(numbers):
             self._free.append(numbers)
+            self._num_free += len(numbers)
 
     def restore(self, numbers: Ints, tensors: tuple[torch.Tensor, ...]) -> None:
         """Keep these rows, and no others, under these numbers."""
         self._used = int(numbers.max(initial=-1)) + 1
         self._free = [np.setdiff1d(np.arange(self._used), numbers)]
+        self._num_free = len(self._free[0])
         self._write(numbers, tensors)
 
     def _numbers(self, count: int) -> Ints:
@@ -117,6 +119,7 @@ class RowPool:
             if len(last) > count:
                 self._free.append(last[count:])
             count -= len(found[-1])
+            self._num_free -= len(found[-1])
         found.append(np.arange(self._used, self._used + count))
         self._used += count
         return np.concatenate(found)

@@ -182,24 +182,31 @@ class TokenTree:
 
     def text(self, path: Sequence[int]) -> str:
         """The candidate whose tokens after the prompt are `path`; one of them, if there are collisions."""
-        root = self._nodes[self.root]
-        readings, done = root.readings, root.path
-        for token in path:
-            if token != self._end:
-                readings = self._after_token(readings, done, token)
-                done = (*done, token)
-        return next(text for place, text in readings.items() if self._units.ended(place))
+        return next(self._texts([path]))
 
-    def check(self, paths: Sequence[Sequence[int]]) -> None:
-        """Compare paths to leaves with the tokenizer's own encodings of their texts.
+    def texts(self, paths: Sequence[Sequence[int]]) -> list[str]:
+        """The candidates of many paths, each compared with the tokenizer's own encoding of its text.
 
         Raises:
             ModelError: one differs.
         """
-        texts = [self.text(path) for path in paths]
+        texts = list(self._texts(paths))
         for text, path, given in zip(texts, paths, self.paths(texts), strict=True):
             if given != tuple(path):
                 raise _unlike(text)
+        return texts
+
+    def _texts(self, paths: Iterable[Sequence[int]]) -> Iterator[str]:
+        """What paths share is read once."""
+        root = self._nodes[self.root]
+        read: dict[Path, Readings] = {(): root.readings}
+        for path in paths:
+            tokens = tuple(token for token in path if token != self._end)
+            known = next(end for end in range(len(tokens), -1, -1) if tokens[:end] in read)
+            for end in range(known, len(tokens)):
+                done = (*root.path, *tokens[:end])
+                read[tokens[: end + 1]] = self._after_token(read[tokens[:end]], done, tokens[end])
+            yield next(text for place, text in read[tokens].items() if self._units.ended(place))
 
     def paths(self, texts: Sequence[str]) -> list[Path]:
         """The tokens after the prompt of each of these candidates, as the tokenizer encodes them.
@@ -233,7 +240,7 @@ class TokenTree:
         """(n_paths,) how many fills have each encoding, of (n_paths, depth) tokens padded with -1."""
         if not self.collisions:
             return np.ones(len(paths))
-        texts = [self.text(path[path >= 0].tolist()) for path in paths]
+        texts = self._texts(path[path >= 0].tolist() for path in paths)
         return np.array([float(self.copies(self.format.parse(text))) for text in texts])
 
     @cached_property

@@ -282,7 +282,7 @@ def test_a_checkpoint_of_something_else_is_refused(lstm, tokenizer, pin, tmp_pat
     for changed, words in (
         (content[:-3], "torn"),
         (content[:-1] + bytes([content[-1] ^ 1]), "changed"),
-        (content.replace(b'"version":"1"', b'"version":"0"'), "version"),
+        (content.replace(b'"version":"2"', b'"version":"0"'), "version"),
         (b"something", "torn"),
     ):
         kept.write_bytes(changed)
@@ -362,12 +362,19 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_any_work(lstm, to
 
 
 def test_a_count_of_more_fills_does_not_go_on_from_one_of_fewer(lstm, tokenizer, tmp_path):
-    """What a lower cap left out was not looked at: the checkpoint is refused, not taken for the whole."""
-    format, fills, kept = CanaryFormat("the pin is {digit:4}"), [3, 5000, 9999], tmp_path / "kept"
-    few = exact_rank(lstm, tokenizer, format, fills, max_expanded=60, checkpoint=kept)
-    assert any(rank.rank is None for rank in few)
-    with pytest.raises(DataError, match="another request"):
-        exact_rank(lstm, tokenizer, format, fills, checkpoint=kept)
+    """What a lower cap left out was not looked at: it begins anew, and does not take a part for the whole."""
+    format, kept = CanaryFormat("the pin is {digit:4}"), tmp_path / "kept"
+    fills = [extract(lstm, tokenizer, format).candidates[0].fill, 5000, 9999]
+    whole = exact_rank(lstm, tokenizer, format, fills)
+    cheap, dear = (pick(rank.expected for rank in whole) for pick in (min, max))
+    cap = int(1.3 * cheap + 20)
+    assert cheap < cap < dear
+    few = exact_rank(lstm, tokenizer, format, fills, max_expanded=cap, checkpoint=kept)
+    left_out = [rank for rank in few if rank.rank is None]
+    assert 0 < len(left_out) < 3
+    assert all(rank.expected > cap / 1.25 for rank in left_out)
+    assert exact_rank(lstm, tokenizer, format, fills, max_expanded=cap, checkpoint=kept) == few
+    assert exact_rank(lstm, tokenizer, format, fills, checkpoint=kept) == whole
 
 
 def test_a_count_without_time_has_bounds(lstm, tokenizer, pin):

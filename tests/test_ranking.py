@@ -20,9 +20,7 @@ def counted(here, fills, max_expanded=10**6, **options):
     with evaluating(here.model) as bare:
         view = LanguageModel(bare, **options)
         session = view.session(here.tree.prompt, here.tree.depth, mixed=True)
-        bits = {here.fill(each.path): each.bits for each in here.candidates}
-        costs = np.array([bits[fill] for fill in fills])
-        return count_ranks(view, session, here.tree, fills, costs, max_expanded=max_expanded)
+        return count_ranks(view, session, here.tree, fills, max_expanded=max_expanded)
 
 
 @pytest.mark.parametrize("batch", range(8))
@@ -134,7 +132,7 @@ def test_exposure_of_a_million_by_counting(lstm, tokenizer):
         order = np.argsort(costs)
         fill = format.parse(tree.text([token for token in paths[order[99]] if token >= 0]))
         before = view.token_rows
-        (rank,) = count_ranks(view, mixed, tree, [fill], costs[order[99:100]], max_expanded=10**6)
+        (rank,) = count_ranks(view, mixed, tree, [fill], max_expanded=10**6)
         assert view.token_rows - before < 30_000
     assert rank.rank == pytest.approx(100, abs=rank.ties)
     assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)

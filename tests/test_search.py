@@ -15,7 +15,8 @@ from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.token_tree import TokenTree
 from hf_canary.walks import search as walk
-from hf_canary.walks.search import Cheapest, Search, go_on
+from hf_canary.walks.goals import Cheapest
+from hf_canary.walks.search import STRATEGIES, Search, go_on
 from tests import oracles
 
 DIGITS = models.character_tokenizer(["pin 0123456789", "abcx. "])
@@ -38,11 +39,11 @@ def run(model, format, *, top_k=1, batch_size=None, strategy="auto", max_memory=
         session = view.session(tree.prompt, tree.depth, mixed=True)
         shared = session.prompt_bits[view.first_summed(tree.conditioned, len(tree.prompt)) :].sum()
         goal = Cheapest(top_k, tree.depth)
-        search = Search(view, session, tree, goal, strategy=strategy, max_memory=max_memory)
+        search = Search(view, session, tree, goal, strategy=STRATEGIES[strategy], max_memory=max_memory)
         stopped = go_on(search, **options)
-    texts = [tree.text([token for token in path if token >= 0]) for path in goal.paths.tolist()]
-    bound = shared + min(search.least, search.pruned, goal.dropped)
-    return Result((shared + goal.costs).tolist(), search.is_over, search.expanded, bound, stopped), texts
+    bound = shared + search.lower_bound
+    result = Result((shared + goal.costs).tolist(), search.is_over, search.expanded, bound, stopped)
+    return result, [tree.text(path) for path in goal.leaves]
 
 
 def ranking(model, format):
@@ -200,7 +201,8 @@ def growth(tokenizer, strategy, max_memory, steps):
     with evaluating(model):
         view = LanguageModel(model, batch_size=64 if strategy == "paper" else 512)
         session = view.session(tree.prompt, tree.depth, mixed=True)
-        search = Search(view, session, tree, Cheapest(1000, tree.depth), strategy=strategy, max_memory=max_memory)
+        goal = Cheapest(1000, tree.depth)
+        search = Search(view, session, tree, goal, strategy=STRATEGIES[strategy], max_memory=max_memory)
         for _ in range(steps):
             search.step()
             grown.append((search.expanded, search._num_bytes))

@@ -250,7 +250,7 @@ def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
         path.append(int(edges.tokens[0]))
         state = int(edges.states[0])
     assert tree.format.parse(tree.text(path)) >= 0
-    tree.check([path])
+    tree.texts([path])
     assert sum(asked) < 20_000
 
 
@@ -265,7 +265,7 @@ def test_an_end_token_tells_cat_from_cats(kind):
     assert sorted([*tree.prompt, *path] for path in found) == sorted(encodings)
     assert sorted(map(tree.text, found)) == sorted(format.candidates())
     assert max(map(len, found)) <= tree.depth
-    tree.check(found)
+    tree.texts(found)
 
 
 def test_one_candidate_has_only_its_end_left():
@@ -296,10 +296,10 @@ def test_a_path_that_is_no_encoding_is_refused():
     """What a search found is held against the tokenizer once more."""
     tree = TokenTree(CanaryFormat("pin {digit:2}"), CHARACTERS)
     right = CHARACTERS("pin 12").input_ids[len(tree.prompt) :]
-    tree.check([right])
+    tree.texts([right])
     tree._tokenizer = models.character_tokenizer(["pin 0123456789"])
     with pytest.raises(ModelError, match="otherwise"):
-        tree.check([right])
+        tree.texts([right])
 
 
 def test_special_tokens_in_the_context_are_no_unknown_characters():
@@ -346,11 +346,11 @@ def test_paths_that_are_no_encodings_are_found_out():
     tokenizer = of_kind("gpt2")
     tree = TokenTree(CanaryFormat("{digit:2}."), tokenizer)
     (path,) = tree.paths(["12."])
-    tree.check([path])
+    tree.texts([path])
     spelled = tuple(tokenizer.convert_tokens_to_ids(["1", "2", "."]))
     assert spelled != path
     with pytest.raises(ModelError, match="otherwise"):
-        tree.check([spelled])
+        tree.texts([spelled])
 
 
 @pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "], ["1", " "]])

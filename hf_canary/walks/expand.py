@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..language_model import Floats, LanguageModel, Session
-from ..processes import num_processes
+from ..processes import everywhere, num_processes
 from ..states import Ints, Rows
 from .branches import Children, sort_keys
 from .packed import LONGEST, Paths, score_packed
@@ -27,6 +27,10 @@ class Expander(Protocol):
     """
 
     root: Rows
+
+    def first(self, tokens: Ints) -> Floats:
+        """(n,) tokens that may follow the prompt → their bits."""
+        ...
 
     def __call__(
         self, before: Callable[[Ints], Rows], costs: Floats, paths: Ints, lengths: Ints, children: Children
@@ -47,17 +51,30 @@ class Expander(Protocol):
 
 
 def expander(language_model: LanguageModel, session: Session, depth: int) -> Expander:
-    """The quickest for this model."""
-    if session.packs and depth <= LONGEST:
+    """The quickest for this model, the same in all processes."""
+    if everywhere(session.packs and depth <= LONGEST):
         return _Packed(language_model, session)
     return _ByState(language_model, session)
 
 
-class _ByState:
-    """One token more on the states of the parents."""
+class _AfterPrompt:
+    """What is read of the prompt, by one process for all: they must agree to the last bit, or their searches part."""
 
     def __init__(self, language_model: LanguageModel, session: Session) -> None:
         self._language_model, self._session = language_model, session
+
+    def first(self, tokens: Ints) -> Floats:
+        bits: Floats = self._language_model.shared(1, lambda _: self._session.bits(tokens)[None], width=(len(tokens),))[
+            0
+        ]
+        return bits
+
+
+class _ByState(_AfterPrompt):
+    """One token more on the states of the parents."""
+
+    def __init__(self, language_model: LanguageModel, session: Session) -> None:
+        super().__init__(language_model, session)
         assert isinstance(session.state, Rows)  # of any age
         self.root = session.state
 
@@ -79,13 +96,10 @@ class _ByState:
         return costs[parents] + bits[parents, column], states
 
 
-class _Packed:
+class _Packed(_AfterPrompt):
     """Whole paths in packed rows; nothing is kept of what was read, since what they share is read once a batch."""
 
     root = Rows((), 1)
-
-    def __init__(self, language_model: LanguageModel, session: Session) -> None:
-        self._language_model, self._session = language_model, session
 
     def __call__(
         self, before: Callable[[Ints], Rows], costs: Floats, paths: Ints, lengths: Ints, children: Children
@@ -126,16 +140,16 @@ def _shared(
     width: int,
     read: Callable[[Ints], tuple[Floats, Rows]],
 ) -> tuple[Floats, Rows]:
-    """Bits and states of a batch, of which each process reads a share; halved where memory runs out."""
+    """Bits and states of a batch, of which each process reads a share; in smaller parts where memory runs out."""
     if num_processes() == 1:
-        return _halving(session, np.arange(count), read)
+        return _in_parts(session, np.arange(count), read)
     like = session.state
     assert isinstance(like, Rows)
     shapes = [tensor.shape[1:] for tensor in like.tensors]
     sizes = [math.prod(shape) for shape in shapes]
 
     def flat(mine: Ints) -> Floats:
-        bits, states = _halving(session, mine, read)
+        bits, states = _in_parts(session, mine, read)
         parts = [tensor.reshape(len(mine), -1).double().cpu().numpy() for tensor in states.tensors]
         return np.concatenate([bits, *parts], axis=1)
 
@@ -148,13 +162,21 @@ def _shared(
     return bits, Rows(tuple(tensors), count)
 
 
-def _halving(session: Session, numbers: Ints, read: Callable[[Ints], tuple[Floats, Rows]]) -> tuple[Floats, Rows]:
-    try:
-        return read(numbers)
-    except Exception as error:
-        if not session.halve(len(numbers), error):
-            raise
-    halves = [_halving(session, part, read) for part in np.array_split(numbers, 2)]
-    tensors = zip(*(states.tensors for _, states in halves), strict=True)
-    joined = Rows(tuple(torch.cat(pair) for pair in tensors), len(numbers))
-    return np.concatenate([bits for bits, _ in halves]), joined
+def _in_parts(session: Session, numbers: Ints, read: Callable[[Ints], tuple[Floats, Rows]]) -> tuple[Floats, Rows]:
+    """As many rows at once as there was memory for so far."""
+    found: list[tuple[Floats, Rows]] = []
+    at = 0
+    while at < len(numbers):
+        part = numbers[at : at + session.rows_at_once(1)]
+        try:
+            found.append(read(part))
+        except Exception as error:
+            if not session.halve(len(part), error):
+                raise
+            continue
+        at += len(part)
+    if len(found) == 1:
+        return found[0]
+    tensors = zip(*(states.tensors for _, states in found), strict=True)
+    joined = Rows(tuple(torch.cat(parts) for parts in tensors), len(numbers))
+    return np.concatenate([bits for bits, _ in found]), joined

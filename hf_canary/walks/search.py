@@ -3,32 +3,32 @@
 An edge costs the bits of its token, never less than 0, so that no leaf below a prefix is cheaper than the prefix. Hence
 a leaf is final once the cheapest open prefix costs as much (§8.2), at any batch size and in any order. Orders: *by
 cost*, which needs the fewest expansions when nothing is known; *by depth*, which needs the least memory, and no more
-expansions where a bound is known. A dive, narrow and to the bottom, finds a bound first. What a search is for (the
-cheapest leaves, the number of leaves below a bound) is its goal. Knows tokens and costs; no text and no tokenizer.
+expansions where a bound is known. A dive, narrow and to the bottom, finds a bound first. What a search is for is its
+goal. Knows tokens and costs; no text and no tokenizer.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..clock import Clock
-from ..language_model import Floats, LanguageModel, Session
+from ..language_model import Floats, LanguageModel, Session, evaluating
 from ..states import Ints, Rows
 from ..token_tree import TokenTree
-from .branches import Automaton, Children
+from ..ways import Encoded
+from .branches import Automaton, Children, sort_keys
 from .expand import expander
 from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Order, Parents, Prefixes
-
-STRATEGIES = ("auto", "best-first", "depth-first", "paper")
+from .goals import Goal
 
 _FIRST_BATCH = 32
 # A dive takes the cheapest so many at each depth, and expands so many in all, about.
@@ -36,116 +36,41 @@ _DIVE_WIDTH, _DIVE = (16, 128), 600
 # Children of one prefix that are opened at once: the others wait in one entry, for the price of reading it again.
 _OPENED = 256
 # Of the memory: for what is open in order of cost, for what is open in order of depth, and for a pass of the model.
-_BY_COST, _BY_DEPTH, MODEL_SHARE = 0.5, 0.25, 0.25
+_BY_COST, _BY_DEPTH, _MODEL = 0.5, 0.25, 0.25
+# ... and of what is open in order of cost, for the children of one batch.
+_ONE_BATCH = 0.1
 # What an open prefix takes beside its own bytes, while it is sorted; and about what a state of the tree takes.
 _WHILE_SORTED, _TREE_STATE_BYTES = 2.0, 2000
 
 _MOST_BITS = sys.float_info.max
 _NO_TOKENS: Ints = np.empty(0, dtype=np.int64)
+_FIRST = -math.inf  # the key of a prefix that is read before all others, whatever it costs
 
 
-class Goal(Protocol):
-    """What is searched for."""
+@dataclass(frozen=True)
+class Strategy:
+    """How a search goes.
 
-    @property
-    def bound(self) -> float:
-        """Leaves and prefixes that cost more are of no interest; it never rises."""
-        ...
-
-    def offer(self, costs: Floats, paths: Ints) -> None:
-        """Leaves within the bound.
-
-        Args:
-            costs: (n,) bits.
-            paths: (n, depth) tokens, padded with -1.
-        """
-        ...
-
-    def leaves_out(self, costs: Floats, paths: Ints) -> NDArray[np.bool_]:
-        """Whether prefixes that cost just as much as the bound are of no interest either."""
-        ...
-
-
-class Cheapest:
-    """The goal of an extraction: the `top_k` cheapest leaves; of equal cost those whose tokens come first.
-
-    Attributes:
-        costs: (n,) bits, ascending.
-        paths: (n, depth) tokens, padded with -1.
-        dropped: bits of the cheapest leaf that was found and is not among these.
+    Args:
+        dives: whether a narrow dive to the bottom finds a bound first.
+        by_cost: whether the cheapest prefixes come first then, or the deepest.
+        goes_deep: whether the deepest come first once memory is scarce; if not, it ends there.
+        proves: whether it leaves out what can change nothing, and ends when nothing else is open; if not, it is the
+            paper's: it reads all, and ends after as many expansions again as it took to find the leaves.
     """
 
-    def __init__(self, top_k: int, depth: int) -> None:
-        self._top_k = top_k
-        self.costs: Floats = np.empty(0)
-        self.paths: Ints = np.empty((0, depth), dtype=np.int64)
-        self.dropped = math.inf
-
-    @property
-    def best(self) -> float:
-        """Bits of the cheapest; infinite when there is none."""
-        return float(self.costs[0]) if len(self.costs) else math.inf
-
-    @property
-    def bound(self) -> float:
-        return float(self.costs[-1]) if len(self.costs) == self._top_k else math.inf
-
-    def offer(self, costs: Floats, paths: Ints) -> None:
-        if not len(costs):
-            return
-        costs, paths = np.concatenate([self.costs, costs]), np.concatenate([self.paths, paths])
-        order = by_cost(costs, paths)
-        if len(order) > self._top_k:
-            self.dropped = min(self.dropped, float(costs[order[self._top_k]]))
-        kept = order[: self._top_k]
-        self.costs, self.paths = costs[kept], paths[kept]
-
-    def leaves_out(self, costs: Floats, paths: Ints) -> NDArray[np.bool_]:
-        """All that begins with a prefix comes behind it, so that its own tokens decide."""
-        last = tuple(self.paths[-1].tolist())
-        return np.array([tuple(path) > last for path in paths.tolist()], dtype=bool)
-
-    def save(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint."""
-        return {"costs": self.costs, "paths": self.paths, "dropped": np.array([self.dropped])}
-
-    def load(self, saved: dict[str, NDArray[Any]]) -> None:
-        """What `save` gave."""
-        self.costs, self.paths, self.dropped = saved["costs"], saved["paths"], float(saved["dropped"][0])
+    dives: bool
+    by_cost: bool
+    goes_deep: bool = False
+    proves: bool = True
 
 
-class Ascending:
-    """The goal of who takes one leaf after another, the cheapest first, without saying how many."""
-
-    bound = math.inf
-
-    def __init__(self) -> None:
-        self._found: list[tuple[float, tuple[int, ...]]] = []
-
-    @property
-    def best(self) -> float:
-        """Bits of the cheapest that was not taken."""
-        return self._found[0][0] if self._found else math.inf
-
-    def offer(self, costs: Floats, paths: Ints) -> None:
-        for cost, path in zip(costs.tolist(), paths.tolist(), strict=True):
-            heapq.heappush(self._found, (cost, tuple(path)))
-
-    def leaves_out(self, costs: Floats, paths: Ints) -> NDArray[np.bool_]:
-        return np.zeros(len(costs), dtype=bool)
-
-    def final(self, least: float) -> Iterator[tuple[float, tuple[int, ...]]]:
-        """Take the leaves that no other can come before, when what is open costs at least so much."""
-        while self._found and self.best < least:
-            yield heapq.heappop(self._found)
-
-
-def by_cost(costs: Floats, paths: Ints) -> Ints:
-    """The order of leaves: by cost, then by tokens."""
-    order = np.argsort(costs, kind="stable")
-    if (np.diff(costs[order]) == 0).any():
-        order = np.lexsort((*paths.T[::-1], costs))
-    return order
+STRATEGIES = {
+    "auto": Strategy(dives=True, by_cost=True, goes_deep=True),
+    "best-first": Strategy(dives=False, by_cost=True),
+    "depth-first": Strategy(dives=True, by_cost=False),
+    "paper": Strategy(dives=False, by_cost=True, proves=False),
+}
 
 
 @dataclass(frozen=True)
@@ -156,7 +81,7 @@ class Progress:
         expanded: prefixes whose children were read.
         open: prefixes that wait.
         best: bits of the cheapest leaf so far; infinite when there is none.
-        bound: bits that every leaf costs at least which has not been found.
+        bound: bits that every leaf costs at least which is not among those that were asked for.
         seconds: since it began.
         expected: how many prefixes will be expanded, where that was foreseen; else 0.
     """
@@ -182,9 +107,10 @@ class Search:
         session: after the tree's prompt, for its depth, for rows of mixed age.
         tree: of a format and the model's tokenizer.
         goal: what is searched for.
-        strategy: `auto`: a dive, then by cost, by depth once memory is scarce; `best-first`: by cost alone;
-            `depth-first`: a dive, then by depth; `paper`: by cost in full batches, pruning nothing.
-        max_memory: bytes that open prefixes may take.
+        strategy: how it goes.
+        max_memory: bytes that open prefixes may take, and what the goal keeps.
+        first: (n, depth) tokens of leaves, padded with -1, that are sought out before anything else, whatever they
+            cost.
 
     Attributes:
         expanded: prefixes whose children were read, the root among them.
@@ -198,8 +124,9 @@ class Search:
         tree: TokenTree,
         goal: Goal,
         *,
-        strategy: str = "auto",
+        strategy: Strategy = STRATEGIES["auto"],
         max_memory: int,
+        first: Ints | None = None,
     ) -> None:
         self._session, self._tree, self._goal, self._strategy = session, tree, goal, strategy
         self._max_memory = max_memory
@@ -211,14 +138,17 @@ class Search:
         self._opened: dict[int, Ints] = {}
         self._numbered = 0
         self._pruned = math.inf
-        self._dived = -1 if strategy in ("auto", "depth-first") else tree.depth
-        self._order: Order = ByCost() if strategy in ("best-first", "paper") else ByDepth()
+        self._dived = -1 if strategy.dives else tree.depth
+        self._order: Order = ByCost() if strategy.by_cost and not strategy.dives else ByDepth()
         self._enough = math.inf
+        self._widest = 1
         self.expanded = 0
         self.out_of_memory = False
         self._row_bytes = self._parents.row_bytes(self._expand.root)
+        self._on_the_way = _beginnings(first)
         root = np.zeros(1, dtype=PREFIX)
         root["parent"], root["token"], root["state"], root["rest"] = -1, -1, tree.root, -1
+        root["key"] = 0.0 if first is None else _FIRST
         self._order.push(root)
 
     @property
@@ -232,6 +162,22 @@ class Search:
     def pruned(self) -> float:
         """Bits of the cheapest prefix that was of no interest."""
         return self._pruned
+
+    @property
+    def lower_bound(self) -> float:
+        """Bits that every leaf costs at least which the goal does not keep."""
+        return max(0.0, min(self.least, self.pruned, self._goal.dropped))
+
+    @property
+    def is_on_the_way(self) -> bool:
+        """Whether the leaves that are sought out first were not all found yet."""
+        return self.least == _FIRST
+
+    @property
+    def layout(self) -> str:
+        """What is kept of a prefix that was read; a checkpoint can be gone on from with the same alone."""
+        states = [f"{tensor.dtype} {list(tensor.shape[1:])}" for tensor in self._expand.root.tensors]
+        return f"{type(self._expand).__name__} {states}"
 
     @property
     def open(self) -> int:
@@ -248,7 +194,7 @@ class Search:
         """Whether to end: when it is over; by the paper's rule, once as many prefixes again have been expanded as it
         took to find the leaves.
         """
-        if self._strategy != "paper":
+        if self._strategy.proves:
             return self.is_over
         return self.expanded >= self._enough or not self.open
 
@@ -261,7 +207,7 @@ class Search:
         lengths = batch["depth"].astype(np.int64)
         paths = self._paths(batch)
         if batch["parent"][0] < 0:
-            costs, states = self._session.bits(children.tokens), self._expand.root
+            costs, states = self._expand.first(children.tokens), self._expand.root
         else:
             before = batch["parent"].astype(np.int64)
             costs, states = self._expand(
@@ -270,10 +216,14 @@ class Search:
         self.expanded += len(batch)
         self._find(batch, paths, lengths, children, costs)
         self._open(batch, paths, children, costs, states)
-        if self._strategy != "paper":
+        if self._strategy.proves:
             self._settle_ties()
         elif self._enough == math.inf and self._goal.bound < math.inf:
             self._enough = 2 * self.expanded
+
+    def go_deep(self) -> None:
+        """The deepest prefixes first, from now on: in the least memory."""
+        self._reorder(ByDepth())
 
     def open_prefixes(self) -> Iterator[Prefixes]:
         """What waits."""
@@ -315,7 +265,7 @@ class Search:
         self._opened = dict(zip(arrays["opened_of"].tolist(), opened, strict=False))
         rows = [tensors[f"row{number}"] for number in range(len(tensors) - len(arrays))]
         devices = [tensor.device for tensor in self._expand.root.tensors] + [torch.device("cpu")]
-        rows = [row.to(device) for row, device in zip(rows, devices, strict=False)]
+        rows = [row.to(device) for row, device in zip(rows, devices, strict=True)] if rows else []
         self._parents.load(arrays["parents"], arrays["open_children"], rows)
         prefixes = np.ascontiguousarray(arrays["open"]).view(PREFIX).reshape(-1).copy()
         prefixes["state"] = self._states_after(self._paths(prefixes))
@@ -339,8 +289,12 @@ class Search:
         self._make_room()
         while len(self._order) and not self.out_of_memory:
             taken = self._pop(int(min(most, self._size(), self._enough - self.expanded)))
-            if self._strategy == "paper":
+            if not self._strategy.proves:
                 return self._root_alone(taken)
+            if taken["key"][0] == _FIRST:
+                first = taken["key"] == _FIRST
+                self._order.push(taken[~first])
+                return self._root_alone(taken[first])
             keep = taken["key"] <= self._goal.bound
             ties = np.flatnonzero(taken["key"] == self._goal.bound)
             if len(ties):
@@ -368,7 +322,7 @@ class Search:
                 self._dived = int(taken["depth"][0])
                 return taken
             self._dived = self._depth
-            if self._strategy == "auto":
+            if self._strategy.by_cost:
                 self._reorder(ByCost())
         return self._order.pop(size)
 
@@ -377,19 +331,21 @@ class Search:
             # All that a batch opens at each depth must fit.
             each = self._depth * (self._row_bytes + 16 * PREFIX.itemsize)
             return max(1, min(self._most, int(_BY_DEPTH * self._max_memory / each)))
-        if self._strategy == "paper":
-            return self._most
+        each = self._row_bytes + int(_WHILE_SORTED * PREFIX.itemsize) * self._widest
+        most = max(1, min(self._most, int(_ONE_BATCH * self._max_memory / each)))
+        if not self._strategy.proves:
+            return most
         # Batches grow with the search: an easy one stays near the fewest expansions, a long one has full batches.
-        return min(self._most, max(_FIRST_BATCH, self.expanded // 4))
+        return min(most, max(_FIRST_BATCH, self.expanded // 4))
 
     def _make_room(self) -> None:
         if self._num_bytes <= _BY_COST * self._max_memory:
             return
-        if self._strategy != "paper":
+        if self._strategy.proves:
             self._leave(self._order.cut(self._goal.bound))
         if isinstance(self._order, ByCost) and self._num_bytes > _BY_COST * self._max_memory:
-            if self._strategy == "auto":
-                self._reorder(ByDepth())
+            if self._strategy.goes_deep:
+                self.go_deep()
             else:
                 self.out_of_memory = True
         if self._num_bytes > (_BY_COST + _BY_DEPTH) * self._max_memory:
@@ -398,7 +354,8 @@ class Search:
     @property
     def _num_bytes(self) -> int:
         of_open = int(_WHILE_SORTED * PREFIX.itemsize * len(self._order))
-        return of_open + self._parents.num_bytes + _TREE_STATE_BYTES * self._tree.num_states
+        of_tree = _TREE_STATE_BYTES * self._tree.num_states
+        return of_open + self._parents.num_bytes + of_tree + self._goal.num_bytes
 
     def _reorder(self, order: Order) -> None:
         chunks = self._order.chunks()[::-1]
@@ -447,23 +404,37 @@ class Search:
     def _open(self, batch: Prefixes, paths: Ints, children: Children, costs: Floats, states: Rows) -> None:
         """Open the children that are worth it: of a prefix with very many, the cheapest, and the prefix once more."""
         inner = np.flatnonzero(self._not_opened(batch, children))
-        within = costs[inner] <= (_MOST_BITS if self._strategy == "paper" else min(self._goal.bound, _MOST_BITS))
+        within = costs[inner] <= (min(self._goal.bound, _MOST_BITS) if self._strategy.proves else _MOST_BITS)
         self._pruned = min(self._pruned, float(costs[inner[~within]].min(initial=math.inf)))
         inner = inner[within]
-        again, waiting, inner = self._put_off(batch, children, costs, inner)
+        keys = self._keys(batch, paths, children, costs, inner)
+        again, waiting, now = self._put_off(batch, children, keys, inner)
+        inner, keys = inner[now], keys[now]
         parents = children.parents[inner]
+        self._widest = max(self._widest, -(-len(inner) // len(batch)))
         counts = np.bincount(parents, minlength=len(batch))
         rows = np.flatnonzero(counts)
         if len(rows):
             numbers = np.full(len(batch), -1)
             numbers[rows] = self._parents.add(paths[rows], counts[rows], states.select(rows))
             opened = np.zeros(len(inner), dtype=PREFIX)
-            opened["key"] = opened["cost"] = costs[inner]
+            opened["key"], opened["cost"] = keys, costs[inner]
             opened["parent"], opened["depth"] = numbers[parents], batch["depth"][parents] + 1
             opened["token"], opened["state"], opened["rest"] = children.tokens[inner], children.nodes[inner], -1
             self._order.push(opened)
         self._order.push(waiting)
         self._parents.release(np.delete(batch, again))
+
+    def _keys(self, batch: Prefixes, paths: Ints, children: Children, costs: Floats, inner: Ints) -> Floats:
+        """(n_inner,) where each child stands in the order: by its cost, or before all others."""
+        keys = costs[inner]
+        on_the_way = np.flatnonzero(batch["key"][children.parents[inner]] == _FIRST)
+        if len(on_the_way):
+            parents = children.parents[inner[on_the_way]]
+            longer = paths[parents]
+            longer[np.arange(len(parents)), batch["depth"][parents]] = children.tokens[inner[on_the_way]]
+            keys[on_the_way[np.isin(sort_keys(longer), self._on_the_way)]] = _FIRST
+        return keys
 
     def _not_opened(self, batch: Prefixes, children: Children) -> NDArray[np.bool_]:
         """(n_children,) whether more follows each, but for those that were opened before."""
@@ -473,22 +444,63 @@ class Search:
             inner[mine] &= ~np.isin(children.tokens[mine], self._opened[int(batch["rest"][row])])
         return inner
 
-    def _put_off(self, batch: Prefixes, children: Children, costs: Floats, inner: Ints) -> tuple[Ints, Prefixes, Ints]:
-        """Where too many children are worth opening: which rows wait once more, as what, and the children for now."""
+    def _put_off(
+        self, batch: Prefixes, children: Children, keys: Floats, inner: Ints
+    ) -> tuple[Ints, Prefixes, NDArray[np.bool_]]:
+        """Where too many children are worth opening: which rows wait once more, as what, and which children do not."""
         rows = np.flatnonzero(np.bincount(children.parents[inner], minlength=len(batch)) > _OPENED)
         waiting = batch[rows]
         now = np.ones(len(inner), dtype=bool)
         for place, row in enumerate(rows.tolist()):
             mine = np.flatnonzero(children.parents[inner] == row)
-            mine = mine[np.argsort(costs[inner[mine]], kind="stable")]
+            mine = mine[np.argsort(keys[mine], kind="stable")]
             now[mine[_OPENED:]] = False
             before = self._opened.get(int(batch["rest"][row]), _NO_TOKENS)
             self._opened[self._numbered] = np.concatenate([before, children.tokens[inner[mine[:_OPENED]]]])
-            waiting["key"][place], waiting["rest"][place] = costs[inner[mine[_OPENED]]], self._numbered
+            waiting["key"][place], waiting["rest"][place] = keys[mine[_OPENED]], self._numbered
             self._numbered += 1
         for number in batch["rest"][batch["rest"] >= 0].tolist():
             del self._opened[number]
-        return rows, waiting, inner[now]
+        return rows, waiting, now
+
+
+def _beginnings(leaves: Ints | None) -> NDArray[np.void]:
+    """What some leaves begin with, as `sort_keys`."""
+    if leaves is None:
+        return sort_keys(np.empty((0, 1), dtype=np.int64))
+    return np.unique(
+        sort_keys(
+            np.concatenate(
+                [np.where(np.arange(leaves.shape[1]) < end, leaves, -1) for end in range(1, leaves.shape[1])]
+                or [leaves]
+            )
+        )
+    )
+
+
+@contextmanager
+def after_prompt(
+    model: Any,
+    prompt: Sequence[int],
+    depth: int,
+    *,
+    source: Sequence[int] | Encoded | None = None,
+    batch_size: int | None,
+    max_memory: int,
+) -> Iterator[tuple[LanguageModel, Session]]:
+    """The model in evaluation, and a session after the prompt for a search, which may take the rest of the memory.
+
+    Args:
+        model: as in `LanguageModel`.
+        prompt: token ids.
+        depth: how many tokens follow at most.
+        source: what an encoder-decoder reads.
+        batch_size: rows of one forward pass; None lets the memory decide.
+        max_memory: bytes, for passes and search together.
+    """
+    with evaluating(model) as bare:
+        view = LanguageModel(bare, batch_size=batch_size, max_memory=max(1, int(_MODEL * max_memory)))
+        yield view, view.session(prompt, depth, source=source, mixed=True)
 
 
 def go_on(
@@ -498,6 +510,7 @@ def go_on(
     clock: Clock | None = None,
     interrupted: Callable[[], bool] | None = None,
     after_each: Callable[[], object] | None = None,
+    until: Callable[[], bool] | None = None,
 ) -> str:
     """Expand until it is over, or as far as it may go.
 
@@ -507,12 +520,13 @@ def go_on(
         clock: how long it may take; the root is read in any case.
         interrupted: whether it was asked to end.
         after_each: called after each batch.
+        until: whether what is wanted of it has been reached.
 
     Returns:
         What ended it before it was over: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`; else nothing.
     """
     most = math.inf if max_expanded is None else max_expanded
-    while not search.is_done:
+    while not search.is_done and not (until is not None and until()):
         if search.expanded:
             if interrupted is not None and interrupted():
                 return "interrupted"
