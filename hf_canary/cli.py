@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +20,9 @@ from rich.markup import escape
 
 from . import __version__
 from .errors import CanaryError
+
+if TYPE_CHECKING:
+    from .formats import CanaryFormat
 
 NOT_PROVEN = 3
 
@@ -46,9 +51,27 @@ def _options(
     """Put canaries into training data, watch their exposure, and prove what can be extracted."""
 
 
+class Order(StrEnum):
+    """The strategies of a search, as the command line offers them."""
+
+    auto = "auto"
+    best_first = "best-first"
+    depth_first = "depth-first"
+    paper = "paper"
+
+
+# Arguments of functions that are options here, so that an error can name them.
+_ARGUMENTS = ("top_k", "source", "context", "end", "spaces", "checkpoint", "max_memory", "batch_size", "max_seconds")
+
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]
 FormatOption = Annotated[
     str, typer.Option(help='The text with holes, such as "The random number is {digit:9}".', show_default=False)
+]
+SpacesOption = Annotated[
+    Path | None,
+    typer.Option(
+        help='A JSON file with alphabets of your own, such as {"word": ["red", "green"]}.', show_default=False
+    ),
 ]
 ContextOption = Annotated[str | None, typer.Option(help="Text before the canary: conditioned on, not summed.")]
 SourceOption = Annotated[str | None, typer.Option(help="What an encoder-decoder reads, the same for every fill.")]
@@ -62,7 +85,7 @@ CheckpointOption = Annotated[
     Path | None,
     typer.Option(help="Keep the search in this file now and then; if it is there, go on from it.", show_default=False),
 ]
-BatchOption = Annotated[int | None, typer.Option(help="Rows of one forward pass; chosen if left out.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Rows of one forward pass; chosen if left out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 TrustOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the model's own code, from wherever it was loaded.")
@@ -95,14 +118,14 @@ def demo(
 def extract(
     model: ModelArgument,
     format: FormatOption,
+    spaces: SpacesOption = None,
     source: SourceOption = None,
     context: ContextOption = None,
     end: EndOption = False,
     top_k: Annotated[int, typer.Option(min=1, help="How many candidates.")] = 1,
     strategy: Annotated[
-        str,
-        typer.Option(help="auto, best-first, depth-first (least memory), or paper (stops without a proof)."),
-    ] = "auto",
+        Order, typer.Option(help="depth-first takes the least memory; paper stops without a proof.")
+    ] = Order.auto,
     max_expanded: MostOption = 1_000_000,
     max_seconds: SecondsOption = None,
     max_memory: MemoryOption = None,
@@ -117,13 +140,14 @@ def extract(
 
     Exit code: 0 proven, 3 stopped before the proof (a cap, Ctrl-C), 1 an error, 2 wrong usage.
     """
+    from .extraction import check_top_k
     from .extraction import extract as extract_candidates
-    from .formats import CanaryFormat
 
     with _plain_errors():
-        wanted = CanaryFormat(format)
+        wanted = _format(format, spaces)
+        check_top_k(top_k, wanted)
         memory = _bytes(max_memory)
-        loaded, tokenizer = _load(model, trust_remote_code)
+        loaded, tokenizer = _load(model, trust_remote_code, keeps=checkpoint)
         with _searching() as show:
             found = extract_candidates(
                 loaded,
@@ -133,7 +157,7 @@ def extract(
                 context=context,
                 end=end,
                 top_k=top_k,
-                strategy=strategy,
+                strategy=strategy.value,
                 batch_size=batch_size,
                 max_expanded=max_expanded,
                 max_seconds=max_seconds,
@@ -147,7 +171,7 @@ def extract(
     else:
         for candidate in found.candidates:
             _say(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
-        _say(f"{found.expanded:,} prefixes expanded, of |R| = {wanted.space_size:,} candidates")
+        _say(_work_in_words(found.expanded, wanted.space_size))
         _say(found.proof + (f"; raise --{_option(found.stopped)}" if found.stopped.startswith("max_") else ""))
     raise typer.Exit(0 if found.certified else NOT_PROVEN)
 
@@ -163,6 +187,7 @@ def rank(
     text: Annotated[
         list[str] | None, typer.Option(help="The same as the whole text, holes filled; may be given several times.")
     ] = None,
+    spaces: SpacesOption = None,
     source: SourceOption = None,
     context: ContextOption = None,
     end: EndOption = False,
@@ -184,15 +209,15 @@ def rank(
     """
     from .exposures import exposure_of_rank
     from .extraction import exact_rank
-    from .formats import CanaryFormat
 
     with _plain_errors():
-        wanted = CanaryFormat(format)
+        wanted = _format(format, spaces)
         fills = [*(fill or []), *map(wanted.parse, text or [])]
         if not fills:
             raise typer.BadParameter("Give --fill or --text, once or more.")
+        texts = [wanted.render(number) for number in fills]
         memory = _bytes(max_memory)
-        loaded, tokenizer = _load(model, trust_remote_code)
+        loaded, tokenizer = _load(model, trust_remote_code, keeps=checkpoint)
         with _searching() as show:
             ranks = exact_rank(
                 loaded,
@@ -211,28 +236,49 @@ def rank(
             )
     size = wanted.space_size
     rows = [
-        {"fill": number, "text": wanted.render(number)}
-        | {"rank": found.rank, "low": found.low, "high": found.high, "ties": found.ties}
+        {"fill": number, "text": text_of_it}
+        | {"rank": found.rank, "low": found.low, "high": found.high, "ties": found.ties, "expected": found.expected}
         | {"exposure_low": exposure_of_rank(found.high, size), "exposure_high": exposure_of_rank(found.low, size)}
-        for number, found in zip(fills, ranks, strict=True)
+        for number, text_of_it, found in zip(fills, texts, ranks, strict=True)
     ]
     if as_json:
         print(json.dumps({"ranks": rows, "expanded": ranks[0].expanded, "space_size": size}, ensure_ascii=False))
     else:
         for row in rows:
             _say(_rank_in_words(row))
-        _say(f"{ranks[0].expanded:,} prefixes expanded, of |R| = {size:,} candidates")
+        _say(_work_in_words(ranks[0].expanded, size))
     raise typer.Exit(0 if all(found.rank is not None for found in ranks) else NOT_PROVEN)
 
 
 def _rank_in_words(row: dict[str, Any]) -> str:
     if row["rank"] is None:
-        counted = f"rank {row['low']:,} to {row['high']:,}, not counted to the end (raise the cap)"
+        needed = f"; about {row['expected']:,.0f} prefixes are needed for it" if row["expected"] else ""
+        counted = f"rank {row['low']:,} to {row['high']:,}, not counted to the end{needed}"
         bits = f"exposure {row['exposure_low']:.2f} to {row['exposure_high']:.2f} bits"
     else:
         ties = f", {row['ties']:,} others as likely" if row["ties"] else ""
         counted, bits = f"rank {row['rank']:,}{ties}", f"exposure {row['exposure_low']:.2f} bits"
     return f"{row['text']}: {counted}; {bits}"
+
+
+def _work_in_words(expanded: int, space_size: int) -> str:
+    return f"{expanded:,} prefixes expanded; the format has {space_size:,} candidates"
+
+
+def _format(template: str, spaces: Path | None) -> CanaryFormat:
+    """A format, with alphabets from a file."""
+    from .errors import DataError, shown
+    from .formats import CanaryFormat
+
+    if spaces is None:
+        return CanaryFormat(template)
+    try:
+        own = json.loads(spaces.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "--spaces", "a JSON file", f"{shown(str(spaces))} ({shown(str(error))})", "Write names and lists of texts."
+        ) from error
+    return CanaryFormat(template, spaces=own)
 
 
 def _bytes(amount: str | None) -> int | None:
@@ -338,8 +384,16 @@ def main() -> None:
     app()
 
 
-def _load(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
-    """A model and its tokenizer, ours or anyone's; weights from safetensors only."""
+def _load(name: str, trust_remote_code: bool, *, keeps: Path | None = None) -> tuple[Any, Any]:
+    """A model and its tokenizer, ours or anyone's; weights from safetensors only. Not before it is sure that the file
+    that is kept can be written.
+    """
+    from .checkpoints import check_writable
+    from .errors import ModelError, shown
+
+    check_writable(keeps)
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise ModelError("MODEL", "a folder that is there, or a Hub id", shown(name), "Check the name.")
     with _err.status(f"Loading {_escaped(name)}"):
         return _loaded(name, trust_remote_code)
 
@@ -375,18 +429,30 @@ def _plain_errors() -> Iterator[None]:
         _err.print("Interrupted. What was written before is whole; no file is torn.")
         raise typer.Exit(130) from interrupt
     except CanaryError as error:
-        _err.print(f"[bold red]error[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        _err.print(f"[bold red]error[/] {_escaped(_in_options(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from error
+
+
+def _in_options(error: CanaryError) -> str:
+    """An error whose arguments are named as the command has them."""
+    argument, remedy = error.argument, error.remedy
+    for name in _ARGUMENTS:
+        option = f"--{name.replace('_', '-')}"
+        argument = option if argument == name else argument
+        remedy = re.sub(rf"\b{name}=(True)?", option, remedy)
+    return f"{argument}: expected {error.expected}; got {error.got}. {remedy}"
 
 
 @contextmanager
 def _searching() -> Iterator[Callable[[Any], None]]:
     """What a search says while it runs; on a terminal alone, but for the work that is foreseen, which is said once."""
+    said: list[float] = []
     with _err.status("Searching") if _err.is_terminal else nullcontext() as status:
 
         def show(now: Any) -> None:
-            if now.expected and not now.expanded:
+            if now.expected and not said:
                 _err.print(f"About {now.expected:,.0f} prefixes are to be expanded.", highlight=False)
+                said.append(now.expected)
             if status is not None:
                 status.update(_progress_in_words(now))
 

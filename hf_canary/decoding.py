@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -41,7 +41,9 @@ class _Guide:
 
     Attributes:
         tree: the format's.
+        target: whether a decoder writes them.
         shared: the canary's tokens that all candidates begin with.
+        lengths: how many tokens stand before the canary: one number for all rows, or one for each prompt.
     """
 
     def __init__(
@@ -49,13 +51,15 @@ class _Guide:
     ) -> None:
         behind = end_token(tokenizer) if end else None
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
+        self.target = target
         self.shared = tuple(self.tree.prompt[self.tree.conditioned :])
+        self._tokenizer = tokenizer
         # A decoder has its start token before all that the tokenizer knows of.
-        self._lengths = _checked_lengths(self.tree.conditioned + target if lengths is None else lengths)
+        self.lengths = _checked_lengths(self.tree.conditioned + target if lengths is None else lengths)
 
     def length_of(self, row: int, rows: int) -> int:
         """How many tokens stand before the canary in a row; `generate` repeats each prompt for its beams."""
-        count = len(self._lengths)
+        count = len(self.lengths)
         if count > 1 and rows % count:
             raise ModelError(
                 "prompt_length",
@@ -63,7 +67,7 @@ class _Guide:
                 f"{count} numbers for {rows} rows",
                 "Give as many as there are prompts.",
             )
-        return self._lengths[row * count // rows]
+        return self.lengths[row * count // rows]
 
     def canary_in(self, row: Sequence[int], length: int) -> Path:
         """The tokens behind the first `length`."""
@@ -72,9 +76,61 @@ class _Guide:
                 "prompt_length",
                 f"at most {len(row)}, the tokens that generate was given",
                 str(length),
-                "Let the prompt begin as prompt_ids do; a decoder's is decoder_input_ids, its start token first.",
+                f"Let the prompt begin as prompt_ids do{self._or_a_decoders}",
             )
         return tuple(row[length:])
+
+    def place_of(self, path: Path) -> int:
+        """Where tokens stand."""
+        place = self.tree.root
+        for at, token in enumerate(path):
+            place = self.after(place, at, token)
+        return place
+
+    def after(self, place: int, at: int, token: int) -> int:
+        """Where tokens stand after one more, when `at` of them stand at a place."""
+        if place < 0:
+            return place
+        if at < len(self.shared):
+            return place if token == self.shared[at] else _OFF
+        edges = self.tree.edges(place)
+        edge = int(np.searchsorted(edges.tokens, token))
+        if edge == len(edges.tokens) or edges.tokens[edge] != token:
+            return _OFF
+        if edges.is_leaf[edge] and edges.states[edge] >= 0:
+            raise FormatError(
+                "format",
+                "candidates whose encodings are not prefixes of one another",
+                f"one of {shown(self.tree.format.template)} that is the beginning of another's",
+                "Give end=True, or let the format end in fixed text.",
+            )
+        return int(edges.states[edge])  # -1, which is _ENDED, behind a leaf
+
+    def allowed(self, place: int, at: int) -> Ints:
+        """The tokens that may follow, ascending."""
+        if place == _OFF:
+            return np.empty(0, dtype=np.int64)
+        if place == _ENDED:
+            return np.array([end_token(self._tokenizer)])
+        if at < len(self.shared):
+            return np.array([self.shared[at]])
+        return self.tree.edges(place).tokens
+
+    def refuse(self, path: Path) -> NoReturn:
+        """No candidate begins with these."""
+        raise ModelError(
+            "prompt_length",
+            f"behind so many tokens nothing, or those that {shown(self.tree.format.template)} begins with: token ids "
+            f"{shown(list(self.shared))}",
+            shown(list(path)),
+            f"Let prompts end before the canary, or with prompt_ids of this object{self._or_a_decoders}",
+        )
+
+    @property
+    def _or_a_decoders(self) -> str:
+        if self.target:
+            return "; a decoder's prompt is decoder_input_ids, its start token first."
+        return "; for an encoder-decoder, say target=True."
 
 
 def _checked_lengths(given: Any) -> list[int]:
@@ -116,6 +172,7 @@ class FormatLogitsProcessor(LogitsProcessor):
             text and the context. A text cut before its first hole is often none: with most sub-words, a space there
             belongs to what follows. Behind a decoder's start token, or without one, it need not be given: it is all
             that may be written.
+        prompt_lengths: how many tokens stand before the canary: one number for all, or one for each prompt.
 
     Raises:
         FormatError: candidates that are prefixes of one another.
@@ -145,9 +202,10 @@ class FormatLogitsProcessor(LogitsProcessor):
         end: bool = False,
         target: bool = False,
     ) -> None:
+        end_token(tokenizer)  # or it says now that there is none
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
-        self._end = end_token(tokenizer)
         self.prompt_ids = list(self._guide.tree.prompt)
+        self.prompt_lengths = self._guide.lengths
         self._places: dict[Path, int] = {}  # where the rows of the step before stood
         self._step = -1
 
@@ -159,72 +217,30 @@ class FormatLogitsProcessor(LogitsProcessor):
         places = self._follow(paths, goes_on=input_ids.shape[1] == self._step + 1)
         self._places, self._step = dict(zip(paths, places, strict=True)), input_ids.shape[1]
         masked = torch.full_like(scores, -math.inf)
-        for path in set(paths):
-            here = [number for number, other in enumerate(paths) if other == path]
-            if self._places[path] == _OFF:
-                continue
-            allowed = self._allowed(path)
+        rows_of: dict[Path, list[int]] = {}
+        for number, path in enumerate(paths):
+            rows_of.setdefault(path, []).append(number)
+        for path, here in rows_of.items():
+            allowed = guide.allowed(self._places[path], len(path))
             self._check_vocabulary(allowed, scores.shape[-1])
             index = (torch.tensor(here)[:, None].to(scores.device), torch.from_numpy(allowed).to(scores.device))
             masked[index] = 0.0 if self._places[path] == _ENDED else scores[index]
         return masked  # type: ignore[return-value]
 
     def _follow(self, paths: list[Path], goes_on: bool) -> list[int]:
-        goes_on = goes_on and all(path[:-1] in self._places for path in paths)
-        places = [self._after(path) if goes_on else self._walked(path) for path in paths]
-        off = [number for number, place in enumerate(places) if place == _OFF]
-        if len(off) == len(places) or (off and not goes_on):
-            path = paths[off[0]]
-            raise ModelError(
-                "prompt_length",
-                f"behind so many tokens what {shown(self._guide.tree.format.template)} begins with: token ids "
-                f"{shown(list(self._guide.shared))}",
-                shown(list(path)),
-                "Let prompts end before the canary, or with prompt_ids of this processor.",
-            )
+        guide = self._guide
+        if goes_on and all(path[:-1] in self._places for path in paths):
+            places = [guide.after(self._places[path[:-1]], len(path) - 1, path[-1]) for path in paths]
+            off = _OFF if all(place == _OFF for place in places) else None
+        else:
+            places = [guide.place_of(path) for path in paths]
+            off = _OFF
+        if off in places:
+            guide.refuse(paths[places.index(_OFF)])
         return places
 
-    def _walked(self, path: Path) -> int:
-        """Where tokens stand that all were given."""
-        place = self._guide.tree.root
-        for end in range(len(self._guide.shared) + 1, len(path) + 1):
-            place = self._next(place, path[end - 1])
-        common = min(len(path), len(self._guide.shared))
-        return place if path[:common] == self._guide.shared[:common] else _OFF
-
-    def _after(self, path: Path) -> int:
-        """Where tokens stand whose beginning stood somewhere in the step before."""
-        place, at = self._places[path[:-1]], len(path) - 1
-        if place >= 0 and at < len(self._guide.shared):
-            return place if path[-1] == self._guide.shared[at] else _OFF
-        return self._next(place, path[-1])
-
-    def _next(self, place: int, token: int) -> int:
-        if place < 0:
-            return place
-        edges = self._guide.tree.edges(place)
-        at = int(np.searchsorted(edges.tokens, token))
-        if at == len(edges.tokens) or edges.tokens[at] != token:
-            return _OFF
-        if edges.is_leaf[at] and edges.states[at] >= 0:
-            raise FormatError(
-                "format",
-                "candidates whose encodings are not prefixes of one another",
-                f"one of {shown(self._guide.tree.format.template)} that is the beginning of another's",
-                "Give end=True, or let the format end in fixed text.",
-            )
-        return int(edges.states[at])  # -1 behind a leaf
-
-    def _allowed(self, path: Path) -> Ints:
-        place = self._places[path]
-        if place == _ENDED:
-            return np.array([self._end])
-        if len(path) < len(self._guide.shared):
-            return np.array([self._guide.shared[len(path)]])
-        return self._guide.tree.edges(place).tokens
-
     def _check_vocabulary(self, allowed: Ints, vocabulary: int) -> None:
-        if int(allowed.max()) >= vocabulary:
+        if int(allowed.max(initial=-1)) >= vocabulary:
             raise ModelError(
                 "tokenizer",
                 f"ids below {vocabulary}, of which the model has logits",
@@ -257,6 +273,7 @@ class CheapestFills:
 
     Attributes:
         prompt_ids: as in `FormatLogitsProcessor`.
+        prompt_lengths: likewise.
 
     Raises:
         FormatError: `top_k` above |R|, or candidates that are prefixes of one another.
@@ -296,6 +313,7 @@ class CheapestFills:
         self._top_k, self._batch_size = top_k, batch_size
         self._max_expanded, self._max_memory = max_expanded, check_memory(max_memory)
         self.prompt_ids = list(self._guide.tree.prompt)
+        self.prompt_lengths = self._guide.lengths
 
     def __call__(
         self,
@@ -313,10 +331,19 @@ class CheapestFills:
             raise ModelError(
                 "model", "an encoder-decoder in evaluation", "one in training, whose encoder drops out", "Call eval()."
             )
+        if model.config.is_encoder_decoder != self._guide.target:
+            raise ModelError(
+                "target",
+                "True for an encoder-decoder, and for no other model",
+                str(self._guide.target),
+                f"Say target={model.config.is_encoder_decoder}.",
+            )
+        lengths = {number: self._guide.length_of(number, len(rows)) for number in range(0, len(rows), repeated)}
+        for number, length in lengths.items():
+            self._check_prompt(rows[number], length)
         sequences: list[list[int]] = []
         scores: list[float] = []
-        for number in range(0, len(rows), repeated):
-            length = self._guide.length_of(number, len(rows))
+        for number, length in lengths.items():
             source = _encoded(model_kwargs, number) if model.config.is_encoder_decoder else None
             first = _first_real(model_kwargs, number, len(rows[number])) if source is None else 1
             found, costs = self._searched(model, rows[number], first, length, source, generation_config.max_time)
@@ -332,20 +359,17 @@ class CheapestFills:
         kind = GenerateBeamEncoderDecoderOutput if model.config.is_encoder_decoder else GenerateBeamDecoderOnlyOutput
         return kind(sequences=ids, sequences_scores=torch.tensor(scores, device=ids.device))
 
+    def _check_prompt(self, row: list[int], length: int) -> None:
+        given = self._guide.canary_in(row, length)
+        if given != self._guide.shared[: len(given)]:
+            self._guide.refuse(given)
+
     def _searched(
         self, model: Any, row: list[int], first: int, length: int, source: Encoded | None, max_seconds: float | None
     ) -> tuple[list[list[int]], list[float]]:
         """The canary's tokens of the cheapest candidates, and the bits of what follows the prompt."""
         guide, tree = self._guide, self._guide.tree
         given = guide.canary_in(row, length)
-        if given != guide.shared[: len(given)]:
-            raise ModelError(
-                "prompt_length",
-                f"behind so many tokens nothing, or some of {shown(list(guide.shared))}, which all candidates of "
-                f"{shown(tree.format.template)} begin with",
-                shown(list(given)),
-                "Let the prompt end before the canary, or with prompt_ids.",
-            )
         before, goal = [*row[first:length], *guide.shared], Cheapest(self._top_k, tree.depth)
         with after_prompt(
             model, before, tree.depth, source=source, batch_size=self._batch_size, max_memory=self._max_memory

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
-from hf_canary.cli import app
+from hf_canary.cli import Order, app
+from hf_canary.walks.search import STRATEGIES
 from tests import oracles
 
 RUNNER = CliRunner()
@@ -60,10 +61,42 @@ def test_extract_has_the_functions_arguments(folder, lstm, tokenizer, tmp_path):
     assert found["expanded"] == expected.expanded
     assert kept.exists()
     assert first.stdout == again.stdout
-    for wrong in (["--strategy", "fast"], ["--max-memory", "3XB"], ["--max-memory", "0"], ["--top-k", "1001"]):
-        refused = RUNNER.invoke(app, [*options[:6], *wrong])
+    (tmp_path / "file").touch()
+    for wrong in (
+        ["--max-memory", "3XB"],
+        ["--max-memory", "0"],
+        ["--top-k", "1001"],
+        ["--checkpoint", str(tmp_path / "file" / "below")],
+        ["--spaces", str(tmp_path / "none.json")],
+    ):
+        refused = RUNNER.invoke(app, ["extract", "not loaded", *options[2:4], *wrong])
         assert refused.exit_code == 1
-        assert "expected" in refused.stderr
+        assert f"error {wrong[0]}: expected" in refused.stderr
+    for wrong in (["--strategy", "fast"], ["--batch-size", "0"], ["--top-k", "0"]):
+        assert RUNNER.invoke(app, [*options[:4], *wrong]).exit_code == 2
+
+
+def test_the_strategies_are_those_of_the_search():
+    """The command line names them by itself, so that its help needs no torch."""
+    assert [order.value for order in Order] == list(STRATEGIES)
+
+
+def test_alphabets_of_ones_own(folder, lstm, tokenizer, tmp_path):
+    """From a file, in both commands."""
+    spaces = {"w": ["red", "green", "blue"]}
+    (tmp_path / "own.json").write_text(json.dumps(spaces))
+    options = [str(folder), "--format", "the pin is {w}.", "--spaces", str(tmp_path / "own.json"), "--json"]
+    (best,) = extract(lstm, tokenizer, CanaryFormat("the pin is {w}.", spaces=spaces)).candidates
+    assert json.loads(RUNNER.invoke(app, ["extract", *options]).stdout)["candidates"][0]["text"] == best.text
+    assert '"rank": 1' in RUNNER.invoke(app, ["rank", *options, "--text", best.text]).stdout
+
+
+def test_errors_advise_options(folder):
+    """A causal model reads no source: the advice is an option, not an argument of a function."""
+    refused = RUNNER.invoke(app, ["extract", str(folder), "--format", "pin {digit}", "--source", "abc"])
+    assert refused.exit_code == 1
+    assert "error --source:" in refused.stderr
+    assert "give --context instead" in refused.stderr
 
 
 def test_extract_what_an_encoder_decoder_writes(tmp_path, tokenizer):
@@ -103,7 +136,9 @@ def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
         assert row["rank"] is None
         assert row["low"] <= rank.rank <= row["high"]
         assert row["exposure_low"] <= math.log2(1000 / rank.rank) <= row["exposure_high"]
-    assert "not counted to the end" in RUNNER.invoke(app, [*options, "--max-expanded", "3"]).stdout
+    said = RUNNER.invoke(app, [*options, "--max-expanded", "20"]).stdout
+    assert "not counted to the end; about" in said
+    assert "prefixes are needed" in said
 
 
 def test_rank_of_nothing_and_of_what_is_no_fill(folder):
@@ -172,10 +207,13 @@ def test_a_bad_format_is_one_plain_line(folder, arguments, message):
 
 
 def test_a_model_that_is_not_there(tmp_path):
-    """... is named, with what was expected."""
+    """... is named, with what was expected; a path is not taken for a Hub id."""
     result = RUNNER.invoke(app, ["extract", str(tmp_path), "--format", "{digit}"])
     assert result.exit_code == 1
     assert "MODEL" in result.stderr
+    result = RUNNER.invoke(app, ["extract", str(tmp_path / "none"), "--format", "{digit}"])
+    assert result.exit_code == 1
+    assert "a folder that is there" in result.stderr
 
 
 def test_weights_that_could_run_code_are_refused(tmp_path, tokenizer):

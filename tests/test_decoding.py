@@ -61,7 +61,7 @@ def test_scores_of_beams_are_log_perplexities(pair, kind):
     tokenizer, model = pair[0], pair[1][kind]
     format = CanaryFormat(" the pin is {digit}{w}.", spaces={"w": ["a", "an", "ant"]})
     processor = FormatLogitsProcessor(format, tokenizer, context="so")
-    conditioned = processor._guide.tree.conditioned
+    conditioned = processor.prompt_lengths[0]
     prompt = torch.tensor([processor.prompt_ids[:conditioned]])
     found = beams(model, processor, prompt, 30, pad_token_id=0)
     texts = list(format.candidates())
@@ -92,7 +92,7 @@ def test_from_all_that_candidates_share_the_scores_are_of_the_rest(pair, kind):
     prompt = torch.tensor([processor.prompt_ids])
     (greedy,) = model.generate(prompt, logits_processor=[processor], max_new_tokens=40, do_sample=False, pad_token_id=0)
     behind = _until(greedy[len(processor.prompt_ids) :].tolist(), tokenizer.eos_token_id)
-    shared = processor.prompt_ids[processor._guide.tree.conditioned :]
+    shared = processor.prompt_ids[processor.prompt_lengths[0] :]
     assert [*shared, *behind] in encoded
     found = beams(model, processor, prompt, 8, pad_token_id=0)
     best = extract(model, tokenizer, FORMAT, context="so", top_k=400)
@@ -121,7 +121,7 @@ def test_sampling_writes_candidates_alone(pair, seed, temperature, rows):
             pad_token_id=0,
         )
     encoded = _encodings(tokenizer, list(FORMAT.candidates()), "so")
-    before = processor._guide.tree.conditioned
+    before = processor.prompt_lengths[0]
     for row in drawn.tolist():
         assert tokenizer.eos_token_id in row
         assert _until(row[before:], tokenizer.eos_token_id) in encoded
@@ -212,7 +212,7 @@ def test_a_decoder_writes_candidates_behind_its_source(tokenizer, kind):
     sources = ["abc de", "the cat"]
     encoded = tokenizer(sources, return_tensors="pt", padding=True)
     processor = FormatLogitsProcessor(format, tokenizer, target=True)
-    before = [model.config.decoder_start_token_id, *processor.prompt_ids[: processor._guide.tree.conditioned]]
+    before = [model.config.decoder_start_token_id, *processor.prompt_ids[: processor.prompt_lengths[0] - 1]]
     options = {"attention_mask": encoded["attention_mask"], "decoder_input_ids": torch.tensor([before] * 2)}
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     found = beams(model, processor, encoded["input_ids"], 10, **options)
@@ -234,7 +234,7 @@ def test_with_an_end_token_its_log_probability_counts(pair):
     tokenizer, model = pair[0], pair[1]["gpt2"]
     format = CanaryFormat(" the {w}", spaces={"w": ["cat", "cats", "a", "an", "ant"]})
     processor = FormatLogitsProcessor(format, tokenizer, end=True, context="so")
-    conditioned = processor._guide.tree.conditioned
+    conditioned = processor.prompt_lengths[0]
     found = beams(model, processor, torch.tensor([processor.prompt_ids[:conditioned]]), 5, pad_token_id=0)
     costs = log_perplexity(model, tokenizer, list(format.candidates()), end=True, context="so")
     np.testing.assert_allclose(found.sequences_scores.numpy() / -LN2, np.sort(costs), atol=2e-3)
@@ -313,7 +313,7 @@ def test_the_search_as_a_way_to_generate(pair, kind):
     tokenizer, model = pair[0], pair[1][kind]
     search = CheapestFills(FORMAT, tokenizer, top_k=5, context="so")
     best = extract(model, tokenizer, FORMAT, top_k=5, context="so")
-    conditioned = search._guide.tree.conditioned
+    conditioned = search.prompt_lengths[0]
     encoded = _encodings(tokenizer, [candidate.text for candidate in best.candidates], "so")
     model.train()
     for known in (conditioned, len(search.prompt_ids)):
@@ -392,6 +392,45 @@ def test_an_encoder_in_training_is_refused(tokenizer):
         model.generate(ids, custom_generate=search, max_new_tokens=9)
 
 
+def test_a_model_of_the_other_kind_is_refused(tokenizer, lstm):
+    """A decoder's tokens are encoded otherwise: the error names the argument."""
+    translation, format = oracles.small_translation("gru", True, len(tokenizer)).eval(), CanaryFormat("pin {digit}")
+    ids = tokenizer("abc", return_tensors="pt")["input_ids"]
+    for model, target in ((translation, False), (lstm, True)):
+        with pytest.raises(ModelError, match=f"Say target={not target}"):
+            model.generate(ids, custom_generate=CheapestFills(format, tokenizer, target=target), max_new_tokens=9)
+
+
+def test_bad_prompts_are_refused_before_any_of_them_is_searched(tokenizer, lstm, monkeypatch):
+    """The second of two."""
+    search = CheapestFills(CanaryFormat("pin {digit:2}"), tokenizer)
+    good, other = search.prompt_ids, [*search.prompt_ids[:-1], *tokenizer("7", add_special_tokens=False)["input_ids"]]
+    monkeypatch.setattr(CheapestFills, "_searched", lambda *_: pytest.fail("searched"))
+    with pytest.raises(ModelError, match="prompt_length"):
+        lstm.generate(torch.tensor([good, other]), custom_generate=search, max_new_tokens=9)
+
+
+@pytest.mark.parametrize("known", [0, 2, None])
+def test_a_row_off_the_tree_stays_off_and_changes_no_other(tokenizer, known):
+    """Within what all candidates share (after `known` tokens of it; None is all) and behind it: nothing is left for it,
+    not even the end; the other row goes on.
+    """
+    processor = FormatLogitsProcessor(CanaryFormat("pin {digit:2}"), tokenizer)
+    before, whole = processor.prompt_lengths[0], tokenizer("pin 12")["input_ids"]
+    end = len(processor.prompt_ids) if known is None else before + known
+    stray = tokenizer("x", add_special_tokens=False)["input_ids"][0]
+    left = []
+    for length in range(end, len(whole) + 1):
+        right = whole[:length]
+        wrong = [*right[:end], stray, *right[end + 1 :]] if length > end else right
+        masked = processor(torch.tensor([right, wrong]), torch.zeros(2, len(tokenizer)))
+        left.append(masked.isfinite().sum(dim=1).tolist())
+    for (of_right, of_wrong), length in zip(left, range(end, len(whole) + 1), strict=True):
+        shared = length < len(processor.prompt_ids) or length == len(whole)
+        assert of_right == (1 if shared else 10)
+        assert of_wrong == (of_right if length == end else 0)
+
+
 def test_candidates_whose_encodings_begin_others_are_refused():
     """Where the tokenizer lowers capitals, texts that are no prefixes of one another may be so in tokens."""
     tokenizer = KINDS["wordpiece"]()
@@ -400,7 +439,7 @@ def test_candidates_whose_encodings_begin_others_are_refused():
     path = tokenizer("pin ab", add_special_tokens=False)["input_ids"]
     if tokenizer("pin abc", add_special_tokens=False)["input_ids"][: len(path)] != path:
         pytest.skip("this training of the tokenizer merged them")
-    ids = torch.tensor([[*processor.prompt_ids[: processor._guide.tree.conditioned], *path]])
+    ids = torch.tensor([[*processor.prompt_ids[: processor.prompt_lengths[0]], *path]])
     with pytest.raises(FormatError, match="end=True"):
         processor(ids, torch.zeros(1, len(tokenizer)))
 
