@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
+from hf_canary.states import Rows
 from hf_canary.walks import frontier
-from hf_canary.walks.frontier import NOTHING, PREFIX, ByCost, ByDepth
+from hf_canary.walks.frontier import NOTHING, PREFIX, ByCost, ByDepth, Parents
 
 
 def prefixes(rng, count, floor=0.0):
@@ -62,6 +64,20 @@ def test_a_cut_leaves_what_is_within_the_bound(kind, monkeypatch):
     np.testing.assert_array_equal(np.sort(left["key"]), np.sort(made["key"][made["key"] <= 4.0]))
     assert order.least == np.inf
     assert len(order.pop(5)) == 0
+
+
+def test_parents_that_are_let_go_take_nothing():
+    """What is in use counts, and not what was: freed rows are used again."""
+    parents, states = Parents(3), Rows((torch.zeros(50, 10),), 50)
+    numbers = parents.add(np.zeros((50, 3), dtype=np.int64), np.ones(50, dtype=np.int64), states)
+    whole = parents.num_bytes
+    assert whole >= 50 * parents.row_bytes(states)
+    children = np.zeros(30, dtype=PREFIX)
+    children["parent"] = numbers[:30]
+    parents.release(children)
+    assert parents.num_bytes == pytest.approx(0.4 * whole, abs=300)
+    parents.add(np.zeros((30, 3), dtype=np.int64), np.ones(30, dtype=np.int64), states.select(np.arange(30)))
+    assert parents.num_bytes == whole
 
 
 @pytest.mark.parametrize("kind", [ByCost, ByDepth])

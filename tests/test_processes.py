@@ -73,6 +73,7 @@ def test_two_processes_search_as_one(together, weights, tmp_path):
             assert [fill for fill, _ in search[0]] == [fill for fill, _ in alone[0]]
             np.testing.assert_allclose([b for _, b in search[0]], [b for _, b in alone[0]], rtol=1e-6)
     assert together[0][weights] == together[1][weights]
+    assert all(each["same digest"] for each in together)
 
 
 def test_two_processes_agree_when_time_is_over(together):

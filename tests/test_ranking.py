@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from hf_canary import CanaryFormat, CanarySet, extract, measure, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure, measure_exposure
 from hf_canary.drawing import Drawing
 from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.language_model import LanguageModel, evaluating
@@ -78,6 +79,33 @@ def test_the_cheaper_ones_are_counted_where_the_costlier_ones_are_too_many(lstm,
     assert any(math.isnan(other.value) for _, other in pairs)
     cheapest = next(pair for pair in pairs if pair[0].log_perplexity == by_cost[0])
     assert cheapest[0].value == cheapest[1].value
+
+
+@pytest.mark.parametrize("name", ["lstm", "llama", "jamba"])
+@pytest.mark.parametrize("batch_size", [7, None])
+def test_ranks_in_half_precision(name, batch_size):
+    """A fill costs in this walk otherwise than in any other, by much more than float32 does: it is found all the same,
+    and its rank is that of its cost as far as the precision goes.
+    """
+    tokenizer = KINDS["characters"]()
+    model = oracles.small_model(name, len(tokenizer), seed=1).eval().to(torch.bfloat16)
+    format = CanaryFormat("the pin is {digit:3}")
+    costs = log_perplexity(model, tokenizer, list(format.candidates()))
+    fills = np.argsort(costs)[[0, 5, 50, 500, 999]].tolist()
+    for fill, rank in zip(fills, exact_rank(model, tokenizer, format, fills, batch_size=batch_size), strict=True):
+        least, most = ((costs <= costs[fill] + slack).sum() for slack in (-0.5, 0.5))
+        assert rank.rank is not None
+        assert least < rank.rank <= most
+        assert rank.low == rank.high == rank.rank
+
+
+def test_a_thousand_fills_in_one_walk():
+    """More than are opened at once below one prefix; each rank once, from 1 to |R|."""
+    tokenizer = KINDS["characters"]()
+    model = oracles.small_model("lstm", len(tokenizer), seed=1).eval()
+    ranks = exact_rank(model, tokenizer, CanaryFormat("the pin is {digit:3}"), range(1000))
+    for place, rank in enumerate(sorted(ranks, key=lambda rank: rank.rank), start=1):
+        assert abs(rank.rank - place) <= rank.ties
 
 
 def test_candidates_that_cost_the_same_are_ties():

@@ -1,6 +1,7 @@
 """The search finds what brute force finds, and claims no more than it has proven."""
 
 import math
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,12 @@ import hf_canary.models as models
 from hf_canary.clock import Clock
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.token_tree import TokenTree
-from hf_canary.walks import search as walk
-from hf_canary.walks.goals import Cheapest
+from hf_canary.token_tree import TokenTree, padded
+from hf_canary.walks import frontier
+from hf_canary.walks.goals import Ascending, Cheapest, Counting
 from hf_canary.walks.search import STRATEGIES, Search, go_on
 from tests import oracles
+from tests.test_score import ShortOfMemory
 
 DIGITS = models.character_tokenizer(["pin 0123456789", "abcx. "])
 
@@ -159,7 +161,7 @@ def test_every_strategy_finds_them_also_with_children_put_off(seed, strategy, to
     format = CanaryFormat("{w}{digit:2}{w}.", spaces={"w": ["a", "ab", "b", "cab"]})
     model = oracles.TableModel(len(DIGITS), seed=seed, spread=2.0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(walk, "_OPENED", opened)
+        patched.setattr(frontier, "_OPENED", opened)
         result, texts = run(model, format, top_k=top_k, batch_size=batch_size, strategy=strategy)
     expected = ranking(model, format)[:top_k]
     assert result.certified
@@ -224,6 +226,66 @@ def test_what_is_open_stays_below_the_cap(strategy, max_memory):
     if strategy in ("auto", "depth-first") and max_memory == 1_000_000:
         assert not search.out_of_memory
         assert search.expanded > 2000
+
+
+def test_memory_that_runs_out_is_asked_for_no_second_time(monkeypatch):
+    """Batches are read in parts from then on; a few attempts find out how large these may be."""
+    model, format = oracles.small_model("lstm", len(DIGITS)), CanaryFormat("pin {digit:4}")
+    plenty, texts = run(model, format, top_k=10)
+    short = ShortOfMemory(model, 5)
+    monkeypatch.setattr(model, "forward", short)
+    scarce, same = run(model, format, top_k=10)
+    assert same == texts
+    assert scarce.expanded == plenty.expanded > 100
+    np.testing.assert_allclose(scarce.costs, plenty.costs, atol=1e-4)
+    assert 1 <= short.refused <= math.log2(1024)
+
+
+def test_leaves_that_wait_count_as_memory():
+    """What the goal of an endless list says that it takes is about what Python takes, and a search counts it."""
+    rng, goal = np.random.default_rng(0), Ascending()
+    costs, paths = rng.random(20_000), rng.integers(0, 50_000, size=(20_000, 9))
+    tracemalloc.start()
+    goal.offer(costs, paths)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert goal.num_bytes == pytest.approx(taken, rel=0.3)
+    model, tree = oracles.small_model("lstm", len(DIGITS)), TokenTree(CanaryFormat("pin {digit:3}"), DIGITS)
+    with evaluating(model):
+        view = LanguageModel(model)
+        session = view.session(tree.prompt, tree.depth, mixed=True)
+        search = Search(view, session, tree, goal, strategy=STRATEGIES["best-first"], max_memory=2 * taken)
+        assert go_on(search) == "max_memory"
+
+
+def test_leaves_come_in_order_and_as_they_were_offered():
+    """By cost, then by tokens; the padding goes."""
+    goal = Ascending()
+    goal.offer(np.array([2.0, 1.0, 1.0]), np.array([[7, -1], [300, 0], [2, 9]]))
+    assert list(goal.final(1.0)) == []
+    assert list(goal.final(math.inf)) == [(1.0, [2, 9]), (1.0, [300, 0]), (2.0, [7])]
+
+
+@pytest.mark.parametrize("opened", [1, 3, 256])
+def test_leaves_that_are_sought_first_are_found_first(monkeypatch, opened):
+    """The ways to them and no more, however dear they are and however few children are opened at a time."""
+    monkeypatch.setattr(frontier, "_OPENED", opened)
+    model, tree = oracles.TableModel(len(DIGITS), seed=3, spread=6.0), TokenTree(CanaryFormat("pin {digit:4}"), DIGITS)
+    fills = [0, 17, 4242, 4243, 9999]
+    known = padded(tree.paths([tree.format.render(fill) for fill in fills]), tree.depth)
+    goal = Counting(known, tree.copies_of)
+    with evaluating(model):
+        view = LanguageModel(model)
+        session = view.session(tree.prompt, tree.depth, mixed=True)
+        best_first = STRATEGIES["best-first"]
+        search = Search(view, session, tree, goal, strategy=best_first, max_memory=2**30, first=known)
+        assert not go_on(search, until=lambda: not search.is_on_the_way)
+        shared = session.prompt_bits[1:].sum()
+    ways = {tree.format.render(fill)[:end] for fill in fills for end in range(len("pin "), len("pin 0000"))}
+    again = 10 if opened == 1 else 4  # a prefix is read again for its other children
+    assert len(ways) <= search.expanded <= (1 if opened == 256 else again) * len(ways)
+    expected = oracles.brute_force(model, DIGITS, [tree.format.render(fill) for fill in fills])
+    np.testing.assert_allclose(shared + goal.own, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("strategy", ["auto", "best-first", "depth-first"])

@@ -8,6 +8,7 @@ import torch
 from torch.distributed.fsdp import fully_shard
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
+from hf_canary.checkpoints import digest_of_model
 from hf_canary.processes import num_processes, shared
 from tests import oracles
 
@@ -29,9 +30,11 @@ def main(out: str) -> None:
     found["searched"] = searched(model, tokenizer, f"{out}-kept")
     in_time = measure_exposure(model, tokenizer, CANARIES, max_seconds=0.3 + 0.2 * rank, num_references=50_000)
     found["in time"] = [[e.low, e.value, e.high, e.num_references] for e in in_time if e.estimator == "auto"]
+    digest = digest_of_model(model)
     for layer in model.transformer.h:
         fully_shard(layer)
     fully_shard(model)
+    found["same digest"] = digest_of_model(model) == digest
     found["sharded"] = log_perplexity(model, tokenizer, TEXTS, **options).tolist()
     found["sharded few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
     found["sharded measured"] = measured(model, tokenizer)

@@ -7,7 +7,7 @@ kept once for all of the parent's children, until the last of them is taken. Kno
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +31,9 @@ Prefixes = NDArray[np.void]
 
 NOTHING: Prefixes = np.empty(0, dtype=PREFIX)
 
+# Children of one prefix that are opened at once.
+_OPENED = 256
+_NO_TOKENS: Ints = np.empty(0, dtype=np.int64)
 _NEAR = 2**15  # prefixes that are kept sorted
 _CHUNK = 2**16
 _SAMPLED = 2**12
@@ -104,6 +107,71 @@ class Parents:
         self._open = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.int32)
         self._open[numbers] = open_children
         self._rows.restore(numbers, tuple(rows))
+
+
+class Opened:
+    """Of prefixes with very many children: which were opened, while the others wait in one entry for the prefix.
+
+    It is read again when its turn comes: that is the price of a memory that does not grow with the vocabulary.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, Ints] = {}
+        self._numbered = 0
+
+    def is_new(self, batch: Prefixes, parents: Ints, tokens: Ints) -> NDArray[np.bool_]:
+        """(n_children,) whether each was not opened before.
+
+        Args:
+            batch: some prefixes.
+            parents: (n_children,) which of them each child has, ascending.
+            tokens: (n_children,) with which it ends.
+        """
+        is_new = np.ones(len(tokens), dtype=bool)
+        for row in np.flatnonzero(batch["rest"] >= 0).tolist():
+            mine = slice(*np.searchsorted(parents, [row, row + 1]).tolist())
+            is_new[mine] = ~np.isin(tokens[mine], self._tokens[int(batch["rest"][row])])
+        return is_new
+
+    def put_off(
+        self, batch: Prefixes, parents: Ints, tokens: Ints, keys: NDArray[np.float64]
+    ) -> tuple[Ints, Prefixes, NDArray[np.bool_]]:
+        """Where too many children are worth opening, the first by their keys come now.
+
+        Returns:
+            Which prefixes wait once more, as what; and (n_children,) which children come now.
+        """
+        rows = np.flatnonzero(np.bincount(parents, minlength=len(batch)) > _OPENED)
+        waiting, now = batch[rows], np.ones(len(parents), dtype=bool)
+        for place, row in enumerate(rows.tolist()):
+            mine = np.flatnonzero(parents == row)
+            mine = mine[np.argsort(keys[mine], kind="stable")]
+            now[mine[_OPENED:]] = False
+            before = self._tokens.get(int(batch["rest"][row]), _NO_TOKENS)
+            self._tokens[self._numbered] = np.concatenate([before, tokens[mine[:_OPENED]]])
+            waiting["key"][place], waiting["rest"][place] = keys[mine[_OPENED]], self._numbered
+            self._numbered += 1
+        self.forget(batch)
+        return rows, waiting, now
+
+    def forget(self, prefixes: Prefixes) -> None:
+        """They are not read again."""
+        for number in prefixes["rest"][prefixes["rest"] >= 0].tolist():
+            del self._tokens[number]
+
+    def save(self) -> dict[str, Ints]:
+        """For a checkpoint."""
+        return {
+            "opened_of": np.array([*self._tokens, self._numbered], dtype=np.int64),
+            "opened_count": np.array([len(tokens) for tokens in self._tokens.values()], dtype=np.int64),
+            "opened": np.concatenate([_NO_TOKENS, *self._tokens.values()]),
+        }
+
+    def load(self, saved: Mapping[str, Ints]) -> None:
+        """What `save` gave."""
+        *numbers, self._numbered = saved["opened_of"].tolist()
+        tokens = np.split(saved["opened"], np.cumsum(saved["opened_count"]))[:-1]
+        self._tokens = dict(zip(numbers, tokens, strict=True))
 
 
 class Order(Protocol):

@@ -27,14 +27,12 @@ from ..token_tree import TokenTree
 from ..ways import Encoded
 from .branches import Automaton, Children, sort_keys
 from .expand import expander
-from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Order, Parents, Prefixes
+from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Order, Parents, Prefixes
 from .goals import Goal
 
 _FIRST_BATCH = 32
 # A dive takes the cheapest so many at each depth, and expands so many in all, about.
 _DIVE_WIDTH, _DIVE = (16, 128), 600
-# Children of one prefix that are opened at once: the others wait in one entry, for the price of reading it again.
-_OPENED = 256
 # Of the memory: for what is open in order of cost, for what is open in order of depth, and for a pass of the model.
 _BY_COST, _BY_DEPTH, _MODEL = 0.5, 0.25, 0.25
 # ... and of what is open in order of cost, for the children of one batch.
@@ -43,7 +41,6 @@ _ONE_BATCH = 0.1
 _WHILE_SORTED, _TREE_STATE_BYTES = 2.0, 2000
 
 _MOST_BITS = sys.float_info.max
-_NO_TOKENS: Ints = np.empty(0, dtype=np.int64)
 _FIRST = -math.inf  # the key of a prefix that is read before all others, whatever it costs
 
 
@@ -135,8 +132,7 @@ class Search:
         self._expand = expander(language_model, session, tree.depth)
         self._most = session.rows_at_once(1)
         self._parents = Parents(tree.depth)
-        self._opened: dict[int, Ints] = {}
-        self._numbered = 0
+        self._opened = Opened()
         self._pruned = math.inf
         self._dived = -1 if strategy.dives else tree.depth
         self._order: Order = ByCost() if strategy.by_cost and not strategy.dives else ByDepth()
@@ -238,10 +234,7 @@ class Search:
             "chunks": np.array([len(chunk) for chunk in chunks], dtype=np.int64),
             "parents": numbers,
             "open_children": open_children,
-            "opened_of": np.array(list(self._opened), dtype=np.int64),
-            "opened_count": np.array([len(tokens) for tokens in self._opened.values()], dtype=np.int64),
-            "opened": np.concatenate([_NO_TOKENS, *self._opened.values()]),
-        }
+        } | self._opened.save()
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         numbers_alone = {
             "expanded": self.expanded,
@@ -249,7 +242,6 @@ class Search:
             "by_depth": float(isinstance(self._order, ByDepth)),
             "pivot": self._order.pivot,
             "pruned": self._pruned,
-            "numbered": self._numbered,
             "enough": self._enough,
         }
         return numbers_alone, tensors | {f"row{number}": tensor for number, tensor in enumerate(rows)}
@@ -258,11 +250,9 @@ class Search:
         """What `save` gave."""
         arrays = {name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith("row")}
         self.expanded, self._dived = int(numbers["expanded"]), int(numbers["dived"])
-        self._pruned, self._numbered = numbers["pruned"], int(numbers["numbered"])
-        self._enough = numbers["enough"]
+        self._pruned, self._enough = numbers["pruned"], numbers["enough"]
         self._order = ByDepth() if numbers["by_depth"] else ByCost()
-        opened = np.split(arrays["opened"], np.cumsum(arrays["opened_count"])[:-1])
-        self._opened = dict(zip(arrays["opened_of"].tolist(), opened, strict=False))
+        self._opened.load(arrays)
         rows = [tensors[f"row{number}"] for number in range(len(tensors) - len(arrays))]
         devices = [tensor.device for tensor in self._expand.root.tensors] + [torch.device("cpu")]
         rows = [row.to(device) for row, device in zip(rows, devices, strict=True)] if rows else []
@@ -386,8 +376,7 @@ class Search:
         """Prefixes of no interest."""
         if len(prefixes):
             self._pruned = min(self._pruned, float(prefixes["key"].min()))
-            for number in prefixes["rest"][prefixes["rest"] >= 0].tolist():
-                del self._opened[number]
+            self._opened.forget(prefixes)
             self._parents.release(prefixes)
 
     def _find(self, batch: Prefixes, paths: Ints, lengths: Ints, children: Children, costs: Floats) -> None:
@@ -403,12 +392,13 @@ class Search:
 
     def _open(self, batch: Prefixes, paths: Ints, children: Children, costs: Floats, states: Rows) -> None:
         """Open the children that are worth it: of a prefix with very many, the cheapest, and the prefix once more."""
-        inner = np.flatnonzero(self._not_opened(batch, children))
+        is_new = self._opened.is_new(batch, children.parents, children.tokens)
+        inner = np.flatnonzero((children.nodes >= 0) & is_new)
         within = costs[inner] <= (min(self._goal.bound, _MOST_BITS) if self._strategy.proves else _MOST_BITS)
         self._pruned = min(self._pruned, float(costs[inner[~within]].min(initial=math.inf)))
         inner = inner[within]
         keys = self._keys(batch, paths, children, costs, inner)
-        again, waiting, now = self._put_off(batch, children, keys, inner)
+        again, waiting, now = self._opened.put_off(batch, children.parents[inner], children.tokens[inner], keys)
         inner, keys = inner[now], keys[now]
         parents = children.parents[inner]
         self._widest = max(self._widest, -(-len(inner) // len(batch)))
@@ -436,46 +426,14 @@ class Search:
             keys[on_the_way[np.isin(sort_keys(longer), self._on_the_way)]] = _FIRST
         return keys
 
-    def _not_opened(self, batch: Prefixes, children: Children) -> NDArray[np.bool_]:
-        """(n_children,) whether more follows each, but for those that were opened before."""
-        inner = children.nodes >= 0
-        for row in np.flatnonzero(batch["rest"] >= 0).tolist():
-            mine = slice(*np.searchsorted(children.parents, [row, row + 1]).tolist())
-            inner[mine] &= ~np.isin(children.tokens[mine], self._opened[int(batch["rest"][row])])
-        return inner
-
-    def _put_off(
-        self, batch: Prefixes, children: Children, keys: Floats, inner: Ints
-    ) -> tuple[Ints, Prefixes, NDArray[np.bool_]]:
-        """Where too many children are worth opening: which rows wait once more, as what, and which children do not."""
-        rows = np.flatnonzero(np.bincount(children.parents[inner], minlength=len(batch)) > _OPENED)
-        waiting = batch[rows]
-        now = np.ones(len(inner), dtype=bool)
-        for place, row in enumerate(rows.tolist()):
-            mine = np.flatnonzero(children.parents[inner] == row)
-            mine = mine[np.argsort(keys[mine], kind="stable")]
-            now[mine[_OPENED:]] = False
-            before = self._opened.get(int(batch["rest"][row]), _NO_TOKENS)
-            self._opened[self._numbered] = np.concatenate([before, children.tokens[inner[mine[:_OPENED]]]])
-            waiting["key"][place], waiting["rest"][place] = keys[mine[_OPENED]], self._numbered
-            self._numbered += 1
-        for number in batch["rest"][batch["rest"] >= 0].tolist():
-            del self._opened[number]
-        return rows, waiting, now
-
 
 def _beginnings(leaves: Ints | None) -> NDArray[np.void]:
     """What some leaves begin with, as `sort_keys`."""
     if leaves is None:
         return sort_keys(np.empty((0, 1), dtype=np.int64))
-    return np.unique(
-        sort_keys(
-            np.concatenate(
-                [np.where(np.arange(leaves.shape[1]) < end, leaves, -1) for end in range(1, leaves.shape[1])]
-                or [leaves]
-            )
-        )
-    )
+    depth = leaves.shape[1]
+    cut = [np.where(np.arange(depth) < length, leaves, -1) for length in range(1, depth + 1)]
+    return np.unique(sort_keys(np.concatenate(cut)))
 
 
 @contextmanager
