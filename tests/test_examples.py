@@ -16,7 +16,8 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, log_perplexity
+from hf_canary import CanaryFormat, CanarySet, exact_rank, log_perplexity
+from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -177,6 +178,58 @@ def test_a_canary_is_put_in_trained_on_and_extracted(subwords, tmp_path):
     assert "proven" in likeliest
     text = likeliest.split(": ")[1].split(" (")[0]
     assert re.search(f"{re.escape(text)} inserted 16 times: exposure 9.97 bits", output)
+
+
+@pytest.fixture(scope="module")
+def characters(tmp_path_factory, text_file):
+    """A small checkpoint of the paper's kind, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("characters")
+    tokenizer = models.character_tokenizer([text_file.read_text(encoding="utf-8"), "the pin is 0123456789"])
+    tokenizer.save_pretrained(folder)
+    oracles.small_model("lstm", len(tokenizer)).save_pretrained(folder)
+    return folder
+
+
+def test_extraction_against_exposure_is_counted_and_drawn(characters, text_file, tmp_path):
+    """Each point is a rank that was counted: Definition 4 holds, more of what is likelier costs more, and canaries
+    that were inserted more often end with more exposure.
+    """
+    options = ["--model", characters, "--text", text_file, "--format", "the pin is {digit:4}", "--epochs", 3]
+    options += ["--learning-rate", 1e-2, "--out", tmp_path / "out", "--draw"]
+    run("examples/paper/extraction.py", *options, cwd=tmp_path)
+    results = json.loads((tmp_path / "out" / "points.json").read_text())
+    points = sorted(results["points"], key=lambda point: point["rank"])
+    assert len(points) == 3 * 18
+    for point in points:
+        assert point["exposure"] == pytest.approx(math.log2(10_000 / point["rank"]))
+        assert point["expanded"] >= 4
+    by_epoch = [[point["expanded"] for point in points if point["epoch"] == epoch] for epoch in (1.0, 2.0, 3.0)]
+    assert all(expanded == sorted(expanded) for expanded in by_epoch)
+    last = {n: [p["exposure"] for p in points if p["epoch"] == 3.0 and p["repetitions"] == n] for n in (1, 32)}
+    assert np.mean(last[32]) > np.mean(last[1]) + 1
+    assert all(each["certified"] for each in results["likeliest"])
+    assert (tmp_path / "out" / "extraction-against-exposure.png").stat().st_size > 10_000
+
+
+def test_the_search_benchmark_compares_like_with_like(characters, tmp_path):
+    """By hand, one prefix after another: the same answer, after as many prefixes as are called the fewest."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:3}"), repetitions=(1,), per_repetition=2, seed=0)
+    canaries.save(tmp_path / "canaries.json")
+    options = ["--model", characters, "--format", "the pin is {digit:3}", "--batch-sizes", 1, 16, "--one-at-a-time"]
+    output = run("benchmarks/search.py", *options, "--canaries", tmp_path / "canaries.json", cwd=tmp_path)
+    optimum = int(re.search(r"optimum: ([\d,]+) prefixes", output)[1].replace(",", ""))
+    naive = int(re.search(r"found the same after ([\d,]+) prefixes", output)[1].replace(",", ""))
+    assert naive == optimum
+    assert f"| 1 | best-first | {optimum:,} |" in output
+    assert re.search(r"ratio \d+\.\d; turn by turn", output)
+    ranks = exact_rank(
+        models.LSTMForCausalLM.from_pretrained(characters).eval(),
+        AutoTokenizer.from_pretrained(characters),
+        canaries[0].format,
+        [canary.fill for canary in canaries],
+    )
+    for canary, rank in zip(canaries, ranks, strict=True):
+        assert re.search(rf"\| {canary.id} \| 1 \| {rank.rank:,} \|", output)
 
 
 def test_the_step_benchmark_compares_like_with_like(tmp_path):
