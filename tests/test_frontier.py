@@ -6,7 +6,7 @@ import torch
 
 from hf_canary.states import Rows
 from hf_canary.walks import frontier
-from hf_canary.walks.frontier import NOTHING, PREFIX, ByCost, ByDepth, Parents
+from hf_canary.walks.frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Parents
 
 
 def prefixes(rng, count, floor=0.0):
@@ -78,6 +78,30 @@ def test_parents_that_are_let_go_take_nothing():
     assert parents.num_bytes == pytest.approx(0.4 * whole, abs=300)
     parents.add(np.zeros((30, 3), dtype=np.int64), np.ones(30, dtype=np.int64), states.select(np.arange(30)))
     assert parents.num_bytes == whole
+
+
+def test_children_that_are_put_off_come_in_order_and_each_once(monkeypatch):
+    """Read again and again, a prefix opens all its children, the cheapest first; also from a checkpoint; and of what
+    was opened no more is kept than of one reading.
+    """
+    monkeypatch.setattr(frontier, "_OPENED", 3)
+    rng, opened = np.random.default_rng(4), Opened()
+    tokens, keys, parents = np.arange(100, 110), rng.permutation(10).astype(float), np.zeros(10, dtype=np.int64)
+    batch = np.zeros(1, dtype=PREFIX)
+    batch["rest"], came = -1, []
+    for _ in range(4):
+        is_new = opened.is_new(batch, parents, tokens)
+        assert set(tokens[~is_new]) == {token for token, _ in came}
+        _, waiting, now = opened.put_off(batch, parents[is_new], tokens[is_new], keys[is_new])
+        came += sorted(zip(tokens[is_new][now], keys[is_new][now], strict=True), key=lambda child: child[1])
+        assert len(opened.save()["opened_count"]) == len(waiting)
+        if len(waiting):
+            assert waiting["key"] == len(came)
+            again, batch = Opened(), waiting
+            again.load(opened.save())
+            opened = again
+    assert [key for _, key in came] == list(range(10))
+    assert sorted(token for token, _ in came) == tokens.tolist()
 
 
 @pytest.mark.parametrize("kind", [ByCost, ByDepth])
