@@ -6,17 +6,19 @@ Joins model, tokenizer and format to the search walk. Knows no canary: it is tol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .checkpoints import Checkpoint, check_writable, digest_of_model, digest_of_text, digest_of_tokenizer
 from .clock import Clock
 from .drawing import draw
 from .encoding import end_token, token_ids
-from .errors import DataError, FormatError, is_int, shown
+from .errors import DataError, FormatError, ModelError, is_int, shown
 from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
@@ -142,6 +144,7 @@ def extract(
         >>> found.certified, len(found.candidates)
         (True, 3)
     """
+    _check_model_and_format(model, format)
     check_top_k(top_k, format)
     check_strategy(strategy)
     check_caps(max_expanded, max_seconds)
@@ -215,6 +218,7 @@ def iter_extract(
         >>> bits == sorted(bits)
         True
     """
+    _check_model_and_format(model, format)
     check_caps(max_expanded, max_seconds)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     return _ascending(model, place, max_expanded, max_seconds)
@@ -292,6 +296,9 @@ def exact_rank(
         >>> [rank.rank for rank in exact_rank(model, tokenizer, format, [likeliest.fill])]
         [1]
     """
+    _check_model_and_format(model, format)
+    if not isinstance(fills, Iterable):
+        raise FormatError("fills", "a list of whole numbers", shown(fills), "Put one alone into a list.")
     fills = list(fills)
     for fill in fills:
         format.render(fill)
@@ -332,6 +339,13 @@ def exact_rank(
             )
             kept.save(ranking.search, ranking)
         return ranking.ranks()
+
+
+def _check_model_and_format(model: Any, format: CanaryFormat) -> None:
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError("model", "a model of transformers", shown(model), "Load it with from_pretrained.")
+    if not isinstance(format, CanaryFormat):
+        raise FormatError("format", "a CanaryFormat", shown(format), "Write CanaryFormat(...) around the text.")
 
 
 def check_top_k(top_k: int, format: CanaryFormat) -> None:

@@ -351,6 +351,17 @@ def test_bad_caps_are_refused_before_any_work(lstm, tokenizer, pin, options, arg
         assert caught.value.argument == argument
 
 
+def test_what_is_no_model_no_format_and_no_list_is_said(lstm, tokenizer, pin):
+    """The commonest slips, by all three doors."""
+    for door in (extract, iter_extract, lambda *where: exact_rank(*where, [1])):
+        with pytest.raises(ModelError, match="from_pretrained"):
+            door("a/model", tokenizer, pin)
+        with pytest.raises(FormatError, match=r"CanaryFormat\("):
+            door(lstm, tokenizer, pin.template)
+    with pytest.raises(FormatError, match="into a list"):
+        exact_rank(lstm, tokenizer, pin, 5)
+
+
 def test_a_checkpoint_that_cannot_be_written_is_refused_before_any_work(lstm, tokenizer, pin, tmp_path):
     """A folder, and a place below a file."""
     (tmp_path / "file").write_text("")
