@@ -49,7 +49,7 @@ def test_an_edited_header_is_refused(lstm, tokenizer, tmp_path):
     kept = tmp_path / "kept"
     extract(lstm, tokenizer, FORMAT, checkpoint=kept, max_expanded=5)
     content = kept.read_bytes()
-    for old, new in ((b'\\"expanded\\": \\"5', b'\\"expanded\\": \\"4'), (b'"layout":"_B', b'"layout":"_A')):
+    for old, new in ((b'\\"expanded\\": \\"5', b'\\"expanded\\": \\"4'), (b'"layout":"a state', b'"layout":"b state')):
         assert old in content
         kept.write_bytes(content.replace(old, new))
         with pytest.raises(DataError, match="changed"):
@@ -57,6 +57,17 @@ def test_an_edited_header_is_refused(lstm, tokenizer, tmp_path):
     kept.write_bytes(content.replace(b'"belongs_to":"{', b'"belongs_to":"['))
     with pytest.raises(DataError, match="torn"):
         extract(lstm, tokenizer, FORMAT, checkpoint=kept)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("after", [2, 5, 9])
+def test_where_memory_is_scarce_batches_go_on_as_they_were(lstm, tokenizer, tmp_path, after):
+    """Their size depends on what was seen before, which is in the file: the work is that of one go."""
+    options, kept, seen = {"max_memory": 120_000, "top_k": 20}, tmp_path / "kept", []
+    whole = extract(lstm, tokenizer, FORMAT, progress=seen.append, **options)
+    cap = seen[after].expanded
+    extract(lstm, tokenizer, FORMAT, checkpoint=kept, max_expanded=cap, **options)
+    assert extract(lstm, tokenizer, FORMAT, checkpoint=kept, **options) == whole
 
 
 @pytest.mark.usefixtures("often")

@@ -173,7 +173,7 @@ class Search:
     def layout(self) -> str:
         """What is kept of a prefix that was read; a checkpoint can be gone on from with the same alone."""
         states = [f"{tensor.dtype} {list(tensor.shape[1:])}" for tensor in self._expand.root.tensors]
-        return f"{type(self._expand).__name__} {states}"
+        return f"a state ({', '.join(states)})" if states else "nothing but tokens"
 
     @property
     def open(self) -> int:
@@ -243,6 +243,7 @@ class Search:
             "pivot": self._order.pivot,
             "pruned": self._pruned,
             "enough": self._enough,
+            "widest": self._widest,
         }
         return numbers_alone, tensors | {f"row{number}": tensor for number, tensor in enumerate(rows)}
 
@@ -251,6 +252,7 @@ class Search:
         arrays = {name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith("row")}
         self.expanded, self._dived = int(numbers["expanded"]), int(numbers["dived"])
         self._pruned, self._enough = numbers["pruned"], numbers["enough"]
+        self._widest = int(numbers["widest"])
         self._order = ByDepth() if numbers["by_depth"] else ByCost()
         self._opened.load(arrays)
         rows = [tensors[f"row{number}"] for number in range(len(tensors) - len(arrays))]
