@@ -451,7 +451,7 @@ def _searching() -> Iterator[Callable[[Any], None]]:
 
         def show(now: Any) -> None:
             if now.expected and not said:
-                _err.print(f"About {now.expected:,.0f} prefixes are to be expanded.", highlight=False)
+                _err.print(f"About {now.expected:,.0f} prefixes are to be expanded for all ranks.", highlight=False)
                 said.append(now.expected)
             if status is not None:
                 status.update(_progress_in_words(now))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .checkpoints import Checkpoint, check_writable, digest_of_model, digest_of_text, digest_of_tokenizer
-from .clock import Clock
+from .clock import Clock, agreed
 from .drawing import draw
 from .encoding import end_token, token_ids
 from .errors import DataError, FormatError, ModelError, is_int, shown
@@ -272,8 +272,7 @@ def exact_rank(
         context: likewise.
         end: likewise.
         batch_size: likewise.
-        max_expanded: likewise. Fills that will take more, as far as can be foreseen, are given bounds, so that the
-            others have their ranks.
+        max_expanded: likewise. Likelier fills have their ranks first.
         max_seconds: likewise.
         max_memory: likewise.
         checkpoint: likewise.
@@ -321,9 +320,10 @@ def exact_rank(
             if drawing is None or not ranking.seek(max_expanded=most, clock=clock):
                 return ranking.ranks()
             ranking.foresee(drawing)
-            ranking.settle(most)
+            ranking.settle()
 
         def after_each() -> None:
+            ranking.narrow(_within(clock, ranking.search.expanded, most))
             kept.save_if_due(ranking.search, ranking)
             if progress is not None:
                 progress(place.progress(ranking.search, ranking.goal.best, clock, ranking.work))
@@ -339,6 +339,11 @@ def exact_rank(
             )
             kept.save(ranking.search, ranking)
         return ranking.ranks()
+
+
+def _within(clock: Clock, expanded: int, most: float) -> float:
+    """How many prefixes there is time for, if they take as long as those before."""
+    return min(most, expanded * (1.0 + clock.left / max(agreed(clock.passed), 1e-9))) if clock.is_limited else most
 
 
 def _check_model_and_format(model: Any, format: CanaryFormat) -> None:

@@ -20,12 +20,14 @@ from .language_model import LanguageModel, Session
 from .token_tree import TokenTree, padded
 from .walks.frontier import Prefixes
 from .walks.goals import Counting
-from .walks.search import STRATEGIES, Search, go_on
+from .walks.search import Search, Strategy, go_on
 
 # Costs of one candidate in two walks differ by less than this, in bits, but in half precision.
 _SLACK = 1e-2
 # What is foreseen from so many draws may be too little by a fifth.
 _FORESEEN = 1.25
+# The cheapest first: so cheap fills have their ranks early, and dear ones the best bounds that a cap leaves.
+_COUNTING = Strategy(dives=False, by_cost=True, goes_deep=True)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Ranking:
     """The ranks of some fills, before, while and after they are counted.
 
     First `seek`, which reads the way to each fill; then `settle`, once it is known what they cost; then the search goes
-    on by itself.
+    on by itself, and `narrow` says after each batch what is not worth its while.
 
     Args:
         language_model: the model, in evaluation.
@@ -85,7 +87,7 @@ class Ranking:
             session,
             tree,
             self.goal,
-            strategy=STRATEGIES["best-first"],
+            strategy=_COUNTING,
             max_memory=max_memory,
             first=known,
         )
@@ -101,17 +103,24 @@ class Ranking:
         """How much work each will be, as far as draws foresee it (Knuth 1975)."""
         self.expected = np.array([drawing.expected_expansions(cost + _SLACK) for cost in self.goal.own])
 
-    def settle(self, max_expanded: float = math.inf) -> None:
-        """Count from now on, up to the costliest fill for which so many prefixes will do."""
-        self.goal.settle(self.countable(max_expanded))
-        self.search.go_deep()
+    def settle(self) -> None:
+        """Count from now on, up to the costliest fill that is possible at all."""
+        possible = self.goal.own[np.isfinite(self.goal.own)]
+        self.goal.settle(float(possible.max(initial=0.0)))
+
+    def narrow(self, max_expanded: float) -> None:
+        """Once the deepest prefixes come first, ranks are known at the end alone: leave out fills that need more."""
+        if self.search.is_deep:
+            self.goal.narrow(min(self.goal.up_to, self.countable(max_expanded)))
 
     def countable(self, max_expanded: float) -> float:
-        """Bits of the costliest fill for which so many prefixes will do; where they do for none, of the cheapest."""
-        possible = np.isfinite(self.goal.own)
-        within = self.goal.own[possible & (_FORESEEN * self.expected <= max_expanded)]
-        cheapest = float(self.goal.own[possible].min()) if possible.any() else 0.0
-        return float(within.max(initial=cheapest))
+        """Bits of the costliest fill for which so many prefixes will do; where they do for none that is not counted
+        yet, of the cheapest of these.
+        """
+        own = self.goal.own
+        is_open = np.isfinite(own) & ~self._are_counted
+        within = own[is_open & (_FORESEEN * self.expected <= max_expanded)]
+        return float(within.max() if len(within) else own[is_open].min(initial=self.goal.up_to))
 
     @property
     def work(self) -> float:
@@ -139,12 +148,16 @@ class Ranking:
         if own == math.inf:
             return Rank(space, space, space, 0, expanded, expected)
         counted = self.goal.counted(number)
+        if self._are_counted[number]:
+            return Rank(counted, counted, counted, self.goal.ties(number), expanded, expected)
         if own > self.goal.up_to:
             return Rank(None, counted, max(counted, self._at_most(space, own)), 0, expanded, expected)
-        if not self.search.is_over:
-            most = min(space, counted + self._still_open(own))
-            return Rank(None, counted, most, 0, expanded, expected)
-        return Rank(counted, counted, counted, self.goal.ties(number), expanded, expected)
+        return Rank(None, counted, min(space, counted + self._still_open(own)), 0, expanded, expected)
+
+    @property
+    def _are_counted(self) -> NDArray[np.bool_]:
+        """(n_fills,) whether nothing that is open or was left out can be as cheap."""
+        return np.asarray(self.search.lower_bound > self.goal.reach)
 
     def _still_open(self, cost: float) -> int:
         """Fills at or below a cost that may stand below open prefixes, at most."""

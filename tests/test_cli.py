@@ -122,7 +122,7 @@ def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
     options = ["rank", str(folder), "--format", format.template, "--fill", "7", "--text", "the pin is 421"]
     plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
     assert plain.exit_code == machine.exit_code == 0
-    assert "prefixes are to be expanded" in plain.stderr
+    assert "prefixes are to be expanded for all ranks" in plain.stderr
     found = json.loads(machine.stdout)
     for row, rank in zip(found["ranks"], expected, strict=True):
         assert row["rank"] == rank.rank

@@ -372,20 +372,46 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_any_work(lstm, to
             exact_rank(lstm, tokenizer, pin, [1], checkpoint=kept)
 
 
-def test_a_count_of_more_fills_does_not_go_on_from_one_of_fewer(lstm, tokenizer, tmp_path):
-    """What a lower cap left out was not looked at: it begins anew, and does not take a part for the whole."""
+def test_a_dear_fill_takes_no_other_its_rank(lstm, tokenizer, tmp_path):
+    """Under any cap the likelier fills have theirs, the dear ones have as good bounds as alone; and from there it goes
+    on to the whole.
+    """
     format, kept = CanaryFormat("the pin is {digit:4}"), tmp_path / "kept"
-    fills = [extract(lstm, tokenizer, format).candidates[0].fill, 5000, 9999]
+    fills = [9999, extract(lstm, tokenizer, format).candidates[0].fill, 5000]
     whole = exact_rank(lstm, tokenizer, format, fills)
     cheap, dear = (pick(rank.expected for rank in whole) for pick in (min, max))
-    cap = int(1.3 * cheap + 20)
-    assert cheap < cap < dear
-    few = exact_rank(lstm, tokenizer, format, fills, max_expanded=cap, checkpoint=kept)
-    left_out = [rank for rank in few if rank.rank is None]
-    assert 0 < len(left_out) < 3
-    assert all(rank.expected > cap / 1.25 for rank in left_out)
-    assert exact_rank(lstm, tokenizer, format, fills, max_expanded=cap, checkpoint=kept) == few
+    cap = int(1.3 * cheap + 60)
+    assert cheap < cap < dear / 2
+    capped = exact_rank(lstm, tokenizer, format, fills, max_expanded=cap, checkpoint=kept)
+    assert capped[1].rank == 1
+    assert [rank.expanded for rank in capped] == [cap] * 3
+    for fill, rank, truth in zip(fills, capped, whole, strict=True):
+        assert rank.expected == truth.expected
+        assert rank.low <= truth.rank <= rank.high
+        (alone,) = exact_rank(lstm, tokenizer, format, [fill], max_expanded=cap)
+        assert rank.low >= 0.9 * alone.low
+        assert rank.high <= 1.2 * alone.high
+    assert any(rank.rank is None for rank in capped)
+    assert exact_rank(lstm, tokenizer, format, fills, max_expanded=cap, checkpoint=kept) == capped
     assert exact_rank(lstm, tokenizer, format, fills, checkpoint=kept) == whole
+
+
+def test_where_memory_is_scarce_dear_fills_are_left_out(lstm, tokenizer, tmp_path):
+    """Deepest first, ranks come at the end alone: it is the end of those that the cap allows. A higher cap begins
+    anew with all of them.
+    """
+    format, kept, memory = CanaryFormat("the pin is {digit:5}"), tmp_path / "kept", 200_000
+    by_cost = [candidate.fill for candidate in extract(lstm, tokenizer, format, top_k=200).candidates]
+    fills = [99_999, by_cost[199], by_cost[0]]
+    whole = exact_rank(lstm, tokenizer, format, fills)
+    assert whole[1].expected < 0.5 * whole[0].expected
+    cap = int(1.3 * whole[1].expected) + 100
+    capped = exact_rank(lstm, tokenizer, format, fills, max_expanded=cap, max_memory=memory, checkpoint=kept)
+    assert [rank.rank for rank in capped[1:]] == [rank.rank for rank in whole[1:]]
+    assert capped[0].rank is None
+    assert capped[0].low <= whole[0].rank <= capped[0].high
+    again = exact_rank(lstm, tokenizer, format, fills, max_memory=memory, checkpoint=kept)
+    assert [rank.rank for rank in again] == [rank.rank for rank in whole]
 
 
 def test_a_count_without_time_has_bounds(lstm, tokenizer, pin):

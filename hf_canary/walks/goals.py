@@ -200,7 +200,7 @@ class Counting:
     def settle(self, up_to: float) -> None:
         """Count from now on, up to a cost; known leaves that were not found cost more bits than there are."""
         self.own[np.isnan(self.own)] = math.inf
-        self.up_to, self.bound = up_to, up_to + _TIE
+        self.narrow(up_to)
         finite = self.own[np.isfinite(self.own)]
         self._edges = np.unique(np.concatenate([finite - _TIE, finite, finite + _TIE]))
         self._counts = np.zeros(len(self._edges) + 1)  # between two edges
@@ -208,6 +208,15 @@ class Counting:
         for costs, copies in self._waiting:
             self._count(costs, copies)
         self._waiting.clear()
+
+    def narrow(self, up_to: float) -> None:
+        """Count no further than this from now on."""
+        self.up_to, self.bound = up_to, up_to + _TIE
+
+    @property
+    def reach(self) -> Floats:
+        """(n,) bits up to which every leaf must be known for each known leaf's rank and ties."""
+        return self.own + _TIE
 
     def counted(self, number: int) -> int:
         """Fills that were found at or below the cost of a known leaf."""

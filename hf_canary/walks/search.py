@@ -217,6 +217,11 @@ class Search:
         elif self._enough == math.inf and self._goal.bound < math.inf:
             self._enough = 2 * self.expanded
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether the deepest prefixes come first, now and until the end."""
+        return isinstance(self._order, ByDepth) and self._dived >= self._depth
+
     def go_deep(self) -> None:
         """The deepest prefixes first, from now on: in the least memory."""
         self._reorder(ByDepth())
@@ -319,7 +324,7 @@ class Search:
         return self._order.pop(size)
 
     def _size(self) -> int:
-        if isinstance(self._order, ByDepth) and self._dived >= self._depth:
+        if self.is_deep:
             # All that a batch opens at each depth must fit.
             each = self._depth * (self._row_bytes + 16 * PREFIX.itemsize)
             return max(1, min(self._most, int(_BY_DEPTH * self._max_memory / each)))
