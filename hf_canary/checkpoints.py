@@ -162,15 +162,17 @@ def check_writable(path: str | Path | None) -> None:
     """Before any work, that the file can be written.
 
     Raises:
-        DataError: it is a folder, or lies where nothing can be written.
+        DataError: it is a folder, or its own is not there, or nothing can be written in it.
     """
     if path is None:
         return
     target = Path(path).absolute()
-    nearest = next(parent for parent in target.parents if parent.exists())
-    if target.is_dir() or not nearest.is_dir() or not os.access(nearest, os.W_OK):
+    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
         raise DataError(
-            "checkpoint", "a file in a folder that can be written to", shown(str(path)), "Name another file."
+            "checkpoint",
+            "a file in a folder that is there and can be written to",
+            shown(str(path)),
+            "Name another file.",
         )
 
 

@@ -60,8 +60,30 @@ class Order(StrEnum):
     paper = "paper"
 
 
+class Precision(StrEnum):
+    """In which the weights are read."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    auto = "auto"
+
+
 # Arguments of functions that are options here, so that an error can name them.
-_ARGUMENTS = ("top_k", "source", "context", "end", "spaces", "checkpoint", "max_memory", "batch_size", "max_seconds")
+_ARGUMENTS = (
+    "fill",
+    "text",
+    "format",
+    "top_k",
+    "source",
+    "context",
+    "end",
+    "spaces",
+    "checkpoint",
+    "max_memory",
+    "batch_size",
+    "max_seconds",
+)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]
 FormatOption = Annotated[
@@ -87,6 +109,10 @@ CheckpointOption = Annotated[
 ]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Rows of one forward pass; chosen if left out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+DtypeOption = Annotated[
+    Precision,
+    typer.Option(help="Precision of the weights; auto is the checkpoint's own. Half is off by tenths of a bit."),
+]
 TrustOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the model's own code, from wherever it was loaded.")
 ]
@@ -132,6 +158,7 @@ def extract(
     checkpoint: CheckpointOption = None,
     batch_size: BatchOption = None,
     as_json: JsonOption = False,
+    dtype: DtypeOption = Precision.float32,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Find the likeliest fills of a format under a model, and say whether that is proven.
@@ -147,7 +174,7 @@ def extract(
         wanted = _format(format, spaces)
         check_top_k(top_k, wanted)
         memory = _bytes(max_memory)
-        loaded, tokenizer = _load(model, trust_remote_code, keeps=checkpoint)
+        loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         with _searching() as show:
             found = extract_candidates(
                 loaded,
@@ -197,6 +224,7 @@ def rank(
     checkpoint: CheckpointOption = None,
     batch_size: BatchOption = None,
     as_json: JsonOption = False,
+    dtype: DtypeOption = Precision.float32,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Count how many candidates of a format are at least as likely as a fill: its exact rank, and its exposure.
@@ -217,7 +245,7 @@ def rank(
             raise typer.BadParameter("Give --fill or --text, once or more.")
         texts = [wanted.render(number) for number in fills]
         memory = _bytes(max_memory)
-        loaded, tokenizer = _load(model, trust_remote_code, keeps=checkpoint)
+        loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         with _searching() as show:
             ranks = exact_rank(
                 loaded,
@@ -247,6 +275,8 @@ def rank(
         for row in rows:
             _say(_rank_in_words(row))
         _say(_work_in_words(ranks[0].expanded, size))
+        if ranks[0].expanded >= max_expanded and any(found.rank is None for found in ranks):
+            _say("stopped at --max-expanded; raise it for more")
     raise typer.Exit(0 if all(found.rank is not None for found in ranks) else NOT_PROVEN)
 
 
@@ -320,6 +350,7 @@ def measure(
     batch_size: BatchOption = None,
     save: Annotated[Path | None, typer.Option(help="Write all of it to this file, as JSON.")] = None,
     as_json: JsonOption = False,
+    dtype: DtypeOption = Precision.float32,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure the exposure of canaries under a model.
@@ -337,7 +368,7 @@ def measure(
         loaded_canaries = CanarySet.load(canaries)
         if save is not None:
             _check_target(save, canaries)
-        loaded, tokenizer = _load(model, trust_remote_code)
+        loaded, tokenizer = _load(model, dtype, trust_remote_code)
         with tqdm(desc="Scoring", unit=" texts", leave=False, disable=None) as bar:
             report = measure_exposure(
                 loaded,
@@ -384,7 +415,7 @@ def main() -> None:
     app()
 
 
-def _load(name: str, trust_remote_code: bool, *, keeps: Path | None = None) -> tuple[Any, Any]:
+def _load(name: str, dtype: Precision, trust_remote_code: bool, *, keeps: Path | None = None) -> tuple[Any, Any]:
     """A model and its tokenizer, ours or anyone's; weights from safetensors only. Not before it is sure that the file
     that is kept can be written.
     """
@@ -395,10 +426,10 @@ def _load(name: str, trust_remote_code: bool, *, keeps: Path | None = None) -> t
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise ModelError("MODEL", "a folder that is there, or a Hub id", shown(name), "Check the name.")
     with _err.status(f"Loading {_escaped(name)}"):
-        return _loaded(name, trust_remote_code)
+        return _loaded(name, dtype, trust_remote_code)
 
 
-def _loaded(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
+def _loaded(name: str, dtype: Precision, trust_remote_code: bool) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, logging
 
     from . import models  # noqa: F401 (registers the paper's architectures)
@@ -409,7 +440,7 @@ def _loaded(name: str, trust_remote_code: bool) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(name, trust_remote_code=trust_remote_code, use_safetensors=True)
+        model = kind.from_pretrained(name, dtype=dtype.value, trust_remote_code=trust_remote_code, use_safetensors=True)
     except Exception as error:  # whatever the loader says, it says it of this argument
         raise ModelError(
             "MODEL",
@@ -435,11 +466,11 @@ def _plain_errors() -> Iterator[None]:
 
 def _in_options(error: CanaryError) -> str:
     """An error whose arguments are named as the command has them."""
-    argument, remedy = error.argument, error.remedy
+    argument, remedy = error.argument.replace("template", "format"), error.remedy
     for name in _ARGUMENTS:
         option = f"--{name.replace('_', '-')}"
         argument = option if argument == name else argument
-        remedy = re.sub(rf"\b{name}=(True)?", option, remedy)
+        remedy = re.sub(rf"\b{name}=(True)?(?![{{\[])", option, remedy)
     return f"{argument}: expected {error.expected}; got {error.got}. {remedy}"
 
 

@@ -19,7 +19,7 @@ from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, Generat
 from .clock import Clock
 from .encoding import end_token
 from .errors import FormatError, ModelError, is_int, shown
-from .extraction import check_caps, check_top_k
+from .extraction import check_caps, check_format, check_top_k
 from .formats import CanaryFormat
 from .language_model import check_batch_size, check_memory
 from .states import Ints
@@ -49,6 +49,7 @@ class _Guide:
     def __init__(
         self, format: CanaryFormat, tokenizer: Any, context: str | None, end: bool, target: bool, lengths: Any
     ) -> None:
+        check_format(format)
         behind = end_token(tokenizer) if end else None
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
         self.target = target
@@ -118,11 +119,13 @@ class _Guide:
 
     def refuse(self, path: Path) -> NoReturn:
         """No candidate begins with these."""
+        same = next((at for at, pair in enumerate(zip(path, self.shared, strict=False)) if pair[0] != pair[1]), None)
+        same = min(len(path), len(self.shared)) if same is None else same
         raise ModelError(
             "prompt_length",
             f"behind so many tokens nothing, or those that {shown(self.tree.format.template)} begins with: token ids "
             f"{shown(list(self.shared))}",
-            shown(list(path)),
+            f"{same} of them, and then {shown(list(path[same:]))}",
             f"Let prompts end before the canary, or with prompt_ids of this object{self._or_a_decoders}",
         )
 
@@ -306,6 +309,7 @@ class CheapestFills:
         max_memory: int | None = None,
     ) -> None:
         check_batch_size(batch_size)
+        check_format(format)
         check_top_k(top_k, format)
         check_caps(max_expanded, None)
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)

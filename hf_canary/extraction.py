@@ -132,7 +132,7 @@ def extract(
         FormatError: `top_k` above |R|, candidates that are prefixes of one another, or a source that differs between
             fills.
         ModelError: a tokenizer that does not know a character, logits that are no numbers, a format longer than the
-            model's positions.
+            model's positions; a `batch_size` or `max_memory` that is none.
         DataError: a strategy or a cap that is none; a checkpoint that is torn, of another search, or in a place where
             no file can be written.
 
@@ -349,6 +349,15 @@ def _within(clock: Clock, expanded: int, most: float) -> float:
 def _check_model_and_format(model: Any, format: CanaryFormat) -> None:
     if not isinstance(model, torch.nn.Module):
         raise ModelError("model", "a model of transformers", shown(model), "Load it with from_pretrained.")
+    check_format(format)
+
+
+def check_format(format: CanaryFormat) -> None:
+    """Refuse its text alone.
+
+    Raises:
+        FormatError: it is no format.
+    """
     if not isinstance(format, CanaryFormat):
         raise FormatError("format", "a CanaryFormat", shown(format), "Write CanaryFormat(...) around the text.")
 

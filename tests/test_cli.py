@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
@@ -97,6 +98,24 @@ def test_errors_advise_options(folder):
     assert refused.exit_code == 1
     assert "error --source:" in refused.stderr
     assert "give --context instead" in refused.stderr
+    for wrong, option in (
+        (["--format", "x{digits:2}"], "--format"),
+        (["--format", "{digit:2}", "--fill", "-1"], "--fill"),
+    ):
+        refused = RUNNER.invoke(app, ["rank", str(folder), *wrong])
+        assert f"error {option}:" in refused.stderr
+
+
+def test_weights_are_read_in_float32_unless_it_says_otherwise(tmp_path, lstm, tokenizer):
+    """Half precision in the file; costs as if it had been float32 that was saved, and those of half on demand."""
+    half = oracles.small_model("lstm", len(tokenizer)).to(torch.bfloat16)
+    half.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    options = ["extract", str(tmp_path), "--format", "pin {digit:2}", "--json"]
+    for dtype, model in ([], half.float()), (["--dtype", "auto"], half.to(torch.bfloat16)):
+        found = json.loads(RUNNER.invoke(app, [*options, *dtype]).stdout)["candidates"][0]["log_perplexity"]
+        expected = extract(model, tokenizer, CanaryFormat("pin {digit:2}")).candidates[0].log_perplexity
+        assert found == pytest.approx(expected, abs=1e-4 if not dtype else 0.3)
 
 
 def test_extract_what_an_encoder_decoder_writes(tmp_path, tokenizer):
@@ -138,6 +157,7 @@ def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
         assert row["exposure_low"] <= math.log2(1000 / rank.rank) <= row["exposure_high"]
     said = RUNNER.invoke(app, [*options, "--max-expanded", "20"]).stdout
     assert "not counted to the end; about" in said
+    assert "stopped at --max-expanded" in said
     assert "prefixes are needed" in said
 
 
