@@ -166,7 +166,8 @@ class TokenTree:
     def most_below(self, state: int) -> int:
         """How many fills begin with a prefix in this state, at most."""
         if state not in self._below:
-            self._below[state] = sum(map(self._units.completions, self._nodes[state].readings))
+            ways_on = sum(map(self._units.completions, self._nodes[state].readings))
+            self._below[state] = ways_on * int(self.most_copies)  # what leads here may stand for several fills, too
         return self._below[state]
 
     def edges(self, state: int) -> Edges:

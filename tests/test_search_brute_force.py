@@ -196,6 +196,19 @@ def test_ranks_of_random_models_are_those_of_enumeration(kind, built, monkeypatc
                 assert abs(rank.rank - truth) <= rank.ties, case
 
 
+def test_bounds_hold_where_fills_are_encoded_alike(built, monkeypatch):
+    """What is open below a prefix counts once for each fill that has the prefix: An and an are one here."""
+    monkeypatch.setattr(extraction, "_DRAWS", 50)
+    here, model, costs, _ = random_case("wordpiece", 11)
+    built(here)
+    assert len(np.unique(here.same)) < len(costs)
+    dearest = int(np.argmax(costs))
+    for cap in range(3, 50, 4):
+        (rank,) = exact_rank(model, here.tokenizer, here.format, [dearest], context="so", max_expanded=cap)
+        assert rank.low <= len(costs)
+        assert rank.high > (costs <= costs[dearest] - NEAR).sum()
+
+
 def test_searches_that_are_killed_over_and_over_end_with_one_answer(tmp_path):
     """SIGKILL at any moment, again and again, also while the file is written: the answer and the work of one go."""
     program = [sys.executable, "-m", "tests.test_search_brute_force", str(tmp_path), str(KILLS)]
