@@ -64,8 +64,10 @@ class Space:
 def by_draws(space: Space, drawing: Drawing, *, proven: bool) -> Iterator[Estimate]:
     """Each canary as if it were alone."""
     leaves = drawing.draws
-    for cost, weight in zip(drawing.known_costs, drawing.known_log_weights, strict=True):
-        own = dataclasses.replace(leaves, known=leaves.known & (np.abs(leaves.costs - cost) < 1e-9))
+    # Which of them a draw fell upon: the nearest, since batches move the cost of a leaf by a rounding error.
+    whose = np.abs(leaves.costs[:, None] - drawing.known_costs).argmin(axis=1)
+    for number, (cost, weight) in enumerate(zip(drawing.known_costs, drawing.known_log_weights, strict=True)):
+        own = dataclasses.replace(leaves, known=leaves.known & (whose == number))
         yield exposures.importance([cost], own, space.size, own_log_weights=None if proven else [weight])[0]
 
 
