@@ -29,7 +29,7 @@ from .processes import from_each, from_main, is_main_process
 
 logger = logging.getLogger(__name__)
 
-_KIND, _VERSION = "hf_canary search", "2"
+_KIND, _VERSION = "hf_canary search", "3"
 # Not more often than this, and not so often that writing takes a larger part of the time.
 _SECONDS, _SHARE = 20.0, 0.05
 
@@ -126,9 +126,11 @@ class Checkpoint:
 
     def _header(self) -> dict[str, str] | None:
         path = self._path
-        if path is None or not path.exists():
+        if path is None:
             return None
         try:
+            if not path.exists():
+                return None
             with safe_open(path, framework="pt") as file:
                 header = dict(file.metadata() or {})
             if header.get("kind") != _KIND:
@@ -164,16 +166,30 @@ def check_writable(path: str | Path | None) -> None:
     Raises:
         DataError: it is a folder, or its own is not there, or nothing can be written in it.
     """
-    if path is None:
-        return
-    target = Path(path).absolute()
-    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-        raise DataError(
-            "checkpoint",
-            "a file in a folder that is there and can be written to",
-            shown(str(path)),
-            "Name another file.",
-        )
+    if path is not None:
+        from_main(lambda: _check_writable(Path(path).absolute()))
+
+
+def _check_writable(target: Path) -> None:
+    try:
+        target.exists()  # a name that is too long
+        folder = target.parent
+        if target.is_dir():
+            wrong = "is a folder"
+        elif not folder.is_dir():
+            wrong = f"stands in {shown(str(folder))}, which is no folder"
+        elif not os.access(folder, os.W_OK):
+            wrong = f"stands in {shown(str(folder))}, which may not be written to"
+        else:
+            return
+    except OSError as error:
+        wrong = f"cannot be used ({error.strerror})"
+    raise DataError(
+        "checkpoint",
+        "a file in a folder that is there and can be written to",
+        f"{shown(str(target))}, which {wrong}",
+        "Name another file.",
+    )
 
 
 def _no(path: Path, got: str) -> DataError:

@@ -199,7 +199,7 @@ def extract(
         for candidate in found.candidates:
             _say(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
         _say(_work_in_words(found.expanded, wanted.space_size))
-        _say(found.proof + (f"; raise --{_option(found.stopped)}" if found.stopped.startswith("max_") else ""))
+        _say(found.proof + _remedy(found.stopped))
     raise typer.Exit(0 if found.certified else NOT_PROVEN)
 
 
@@ -233,10 +233,10 @@ def rank(
     than the fill, so that this is quick for fills that were memorised, at whatever number of candidates. How much work
     is expected is said first. Where a cap ends it, bounds are proven instead.
 
-    Exit code: 0 ranks, 3 bounds (a cap, Ctrl-C), 1 an error, 2 wrong usage.
+    Exit code: 0 ranks, 3 bounds (a cap, Ctrl-C while it counts), 1 an error, 2 wrong usage.
     """
     from .exposures import exposure_of_rank
-    from .extraction import exact_rank
+    from .extraction import exact_rank, why
 
     with _plain_errors():
         wanted = _format(format, spaces)
@@ -270,13 +270,14 @@ def rank(
         for number, text_of_it, found in zip(fills, texts, ranks, strict=True)
     ]
     if as_json:
-        print(json.dumps({"ranks": rows, "expanded": ranks[0].expanded, "space_size": size}, ensure_ascii=False))
+        whole = {"ranks": rows, "expanded": ranks[0].expanded, "space_size": size, "stopped": ranks[0].stopped}
+        print(json.dumps(whole, ensure_ascii=False))
     else:
         for row in rows:
             _say(_rank_in_words(row))
         _say(_work_in_words(ranks[0].expanded, size))
-        if ranks[0].expanded >= max_expanded and any(found.rank is None for found in ranks):
-            _say("stopped at --max-expanded; raise it for more")
+        if ranks[0].stopped and any(found.rank is None for found in ranks):
+            _say(why(ranks[0].stopped) + _remedy(ranks[0].stopped))
     raise typer.Exit(0 if all(found.rank is not None for found in ranks) else NOT_PROVEN)
 
 
@@ -326,6 +327,10 @@ def _bytes(amount: str | None) -> int | None:
     if size < 1:
         raise DataError("--max-memory", "bytes, or an amount such as 4GB or 512MiB", shown(amount), "Write it so.")
     return size
+
+
+def _remedy(stopped: str) -> str:
+    return f"; raise --{_option(stopped)}" if stopped.startswith("max_") else ""
 
 
 def _option(argument: str) -> str:

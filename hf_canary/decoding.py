@@ -26,7 +26,7 @@ from .states import Ints
 from .token_tree import TokenTree
 from .walks.goals import Cheapest
 from .walks.search import Search, after_prompt, go_on
-from .ways import Encoded
+from .ways import Encoded, decoder_start
 
 logger = logging.getLogger(__name__)
 
@@ -345,6 +345,8 @@ class CheapestFills:
         lengths = {number: self._guide.length_of(number, len(rows)) for number in range(0, len(rows), repeated)}
         for number, length in lengths.items():
             self._check_prompt(rows[number], length)
+            if model.config.is_encoder_decoder:
+                _check_start(model, rows[number][0])
         sequences: list[list[int]] = []
         scores: list[float] = []
         for number, length in lengths.items():
@@ -389,6 +391,17 @@ class CheapestFills:
             )
         tree.texts(goal.leaves)  # holds them against the tokenizer
         return [[*guide.shared, *path] for path in goal.leaves], (written + goal.costs).tolist()
+
+
+def _check_start(model: Any, token: int) -> None:
+    start = decoder_start(model)
+    if token != start:
+        raise ModelError(
+            "decoder_start_token_id",
+            f"the token that the model's config starts its decoder with, {start}",
+            str(token),
+            "Set model.config.decoder_start_token_id, and give the search no other.",
+        )
 
 
 def _first_real(model_kwargs: dict[str, Any], row: int, tokens: int) -> int:

@@ -6,6 +6,7 @@ Joins model, tokenizer and format to the search walk. Knows no canary: it is tol
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,12 +75,18 @@ class Extraction:
         if self.certified:
             these = "" if len(self.candidates) == 1 else " than these"
             return f"proven: no other candidate is likelier{these}"
-        why = _STOPPED.get(self.stopped, "the search was stopped")
         surely = sum(candidate.log_perplexity <= self.lower_bound for candidate in self.candidates)
         first = {0: "", 1: "the first is the likeliest of all; "}.get(
             surely, f"the first {surely} are the likeliest of all; "
         )
-        return f"not proven: {why}; {first}every other candidate costs at least {self.lower_bound:.2f} bits"
+        return (
+            f"not proven: {why(self.stopped)}; {first}every other candidate costs at least {self.lower_bound:.2f} bits"
+        )
+
+
+def why(stopped: str) -> str:
+    """What ended a search, in words."""
+    return _STOPPED.get(stopped, "the search was stopped")
 
 
 def extract(
@@ -156,11 +163,12 @@ def extract(
         search = Search(view, session, place.tree, goal, strategy=STRATEGIES[strategy], max_memory=place.max_memory)
         kept.load(search, goal)
         clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
+        pace = _Pace(search, clock)
 
         def after_each() -> None:
             kept.save_if_due(search, goal)
             if progress is not None:
-                progress(place.progress(search, goal.best, clock))
+                progress(place.progress(search, goal.best, pace))
 
         stopped = go_on(search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
         kept.save(search, goal)
@@ -272,10 +280,11 @@ def exact_rank(
         context: likewise.
         end: likewise.
         batch_size: likewise.
-        max_expanded: likewise. Likelier fills have their ranks first.
+        max_expanded: likewise, beside the draws. Likelier fills have their ranks first.
         max_seconds: likewise.
         max_memory: likewise.
-        checkpoint: likewise.
+        checkpoint: likewise, once it is foreseen how much work there is. What a run with lower caps has left out is
+            counted in a walk of its own, after the one in the file.
         progress: likewise; `best` is the cost up to which candidates are counted.
 
     Returns:
@@ -301,49 +310,73 @@ def exact_rank(
     fills = list(fills)
     for fill in fills:
         format.render(fill)
+    fills = [operator.index(fill) for fill in fills]
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     if not fills:
         return []
     kept = place.checkpoint(checkpoint, f"ranks of {fills}")
+    most = math.inf if max_expanded is None else max_expanded
     with place.entered() as (view, session):
-        most = math.inf if max_expanded is None else max_expanded
-        ranking = Ranking(view, session, place.tree, fills, max_memory=place.max_memory)
-        goes_on = kept.load(ranking.search, ranking)
+
+        def begun() -> Ranking:
+            return Ranking(view, session, place.tree, fills, max_memory=place.max_memory)
+
+        def counted(ranking: Ranking) -> str:
+            pace = _Pace(ranking.search, clock)
+
+            def after_each() -> None:
+                ranking.narrow(pace.within(most))
+                kept.save_if_due(ranking.search, ranking)
+                if progress is not None:
+                    progress(place.progress(ranking.search, ranking.goal.best, pace, ranking.work))
+
+            with noticing() as interrupted:  # Ctrl-C before it is no loss
+                after_each()
+                stopped = go_on(
+                    ranking.search, max_expanded=most, clock=clock, interrupted=interrupted, after_each=after_each
+                )
+                kept.save(ranking.search, ranking)
+            return stopped
+
+        ranking = begun()
+        is_old = kept.load(ranking.search, ranking)
         clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
-        if goes_on and ranking.countable(most) > ranking.goal.up_to:  # more than what was looked at
-            ranking, goes_on = Ranking(view, session, place.tree, fills, max_memory=place.max_memory), False
-        if not goes_on:
+        if not is_old:
             start, first = (lambda: place.of_one_age(view)), clock.part(0.5)
             drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
-            if drawing is None or not ranking.seek(max_expanded=most, clock=clock):
-                return ranking.ranks()
+            stopped = "max_seconds" if drawing is None else ranking.seek(max_expanded=most, clock=clock)
+            if drawing is None or stopped:
+                return ranking.ranks(stopped)
             ranking.foresee(drawing)
             ranking.settle()
-
-        def after_each() -> None:
-            ranking.narrow(_within(clock, ranking.search.expanded, most))
-            kept.save_if_due(ranking.search, ranking)
-            if progress is not None:
-                progress(place.progress(ranking.search, ranking.goal.best, clock, ranking.work))
-
-        with noticing() as interrupted:  # Ctrl-C before it is no loss
-            after_each()
-            go_on(
-                ranking.search,
-                max_expanded=most,
-                clock=clock,
-                interrupted=interrupted,
-                after_each=after_each,
-            )
-            kept.save(ranking.search, ranking)
-        return ranking.ranks()
+        stopped, anew = counted(ranking), begun()
+        if is_old and not stopped and anew.begin_anew(ranking, most):  # an earlier run had less time for them
+            ranking, stopped = anew, anew.seek(max_expanded=most, clock=clock)
+            if not stopped:
+                ranking.settle()
+                stopped = counted(ranking)
+        return ranking.ranks(stopped)
 
 
-def _within(clock: Clock, expanded: int, most: float) -> float:
-    """How many prefixes there is time for, if they take as long as those before."""
-    return min(most, expanded * (1.0 + clock.left / max(agreed(clock.passed), 1e-9))) if clock.is_limited else most
+class _Pace:
+    """How fast this run goes: without what earlier runs have done, and from when the walk began."""
+
+    def __init__(self, search: Search, clock: Clock) -> None:
+        self._search, self._clock = search, clock
+        self.before, self._began = search.expanded, clock.passed
+
+    @property
+    def seconds(self) -> float:
+        return self._clock.passed - self._began
+
+    def within(self, most: float) -> float:
+        """How many prefixes there is time for in all, if they take as long as those before."""
+        done = self._search.expanded - self.before
+        if not self._clock.is_limited or not done:
+            return most
+        return min(most, self._search.expanded + done * self._clock.left / max(agreed(self.seconds), 1e-9))
 
 
 def _check_model_and_format(model: Any, format: CanaryFormat) -> None:
@@ -455,14 +488,15 @@ class _Place:
         for text, cost in zip(self.tree.texts(paths), costs, strict=True):
             yield Candidate(text, self._format.parse(text), self.shared + cost)
 
-    def progress(self, search: Search, best: float, clock: Clock, expected: float = 0.0) -> Progress:
+    def progress(self, search: Search, best: float, pace: _Pace, expected: float = 0.0) -> Progress:
         return Progress(
             search.expanded,
             search.open,
             self.shared + best,
             self.shared + search.lower_bound,
-            clock.passed,
+            pace.seconds,
             expected,
+            pace.before,
         )
 
     def checkpoint(self, path: str | Path | None, request: str) -> Checkpoint:

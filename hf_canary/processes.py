@@ -76,12 +76,7 @@ def shared(
     if error is not None:
         raise error
     if received[:, -1].any():
-        raise ModelError(
-            "model",
-            "a measurement that succeeds in every process",
-            f"an error in process {int(received[:, -1].argmax())}",
-            "See what that process printed.",
-        )
+        raise _elsewhere(int(received[:, -1].argmax()))
     return np.asarray(received[:, :-1].reshape(-1, *width)[:count])
 
 
@@ -95,15 +90,29 @@ def from_main(work: Callable[[], T]) -> T:
     if num_processes() == 1:
         return work()
     said: list[Any] = [None]
+    own: Exception | None = None
     if is_main_process():
         try:
             said = [(work(), None)]
         except CanaryError as error:
             said = [(None, error)]
+        except Exception as error:  # which may not be sent; the others must not wait for it
+            said, own = [(None, _elsewhere(0))], error
     value, failed = broadcast_object_list(said)[0]
+    if own is not None:
+        raise own
     if failed is not None:
         raise failed
     return cast(T, value)
+
+
+def _elsewhere(process: int) -> ModelError:
+    return ModelError(
+        "model",
+        "a measurement that succeeds in every process",
+        f"an error in process {process}",
+        "See what that process printed.",
+    )
 
 
 def from_each(text: str) -> list[str]:

@@ -38,9 +38,10 @@ class Rank:
         rank: as this walk has the costs; None where a cap ended it.
         low: what the rank is at least: proven, also where a cap ended the walk.
         high: what it is at most.
-        ties: others that cost the same, but for rounding.
-        expanded: prefixes that were read for all the fills together.
+        ties: others that cost the same, but for rounding; not counted for a fill of probability 0.
+        expanded: prefixes that the walk has read for all the fills together, without the draws that foresee its work.
         expected: prefixes that it was foreseen to take to count up to this fill; 0 where nothing was foreseen.
+        stopped: what ended the walk before its end, as in `Extraction`; empty if nothing did.
     """
 
     rank: int | None
@@ -49,6 +50,7 @@ class Rank:
     ties: int
     expanded: int
     expected: float = 0.0
+    stopped: str = ""
 
 
 class Ranking:
@@ -92,12 +94,12 @@ class Ranking:
             first=known,
         )
         self.expected = np.zeros(len(fills))
+        # Rank and ties of what an earlier walk has counted; 0 for the others.
+        self._earlier = np.zeros((len(fills), 2), dtype=np.int64)
 
-    def seek(self, *, max_expanded: float | None = None, clock: Clock | None = None) -> bool:
-        """Find the fills, whatever they cost; False if it was ended before."""
-        return not go_on(
-            self.search, max_expanded=max_expanded, clock=clock, until=lambda: not self.search.is_on_the_way
-        )
+    def seek(self, *, max_expanded: float | None = None, clock: Clock | None = None) -> str:
+        """Find the fills, whatever they cost; what ended it before."""
+        return go_on(self.search, max_expanded=max_expanded, clock=clock, until=lambda: not self.search.is_on_the_way)
 
     def foresee(self, drawing: Drawing) -> None:
         """How much work each will be, as far as draws foresee it (Knuth 1975)."""
@@ -117,42 +119,67 @@ class Ranking:
         """Bits of the costliest fill for which so many prefixes will do; where they do for none that is not counted
         yet, of the cheapest of these.
         """
-        own = self.goal.own
-        is_open = np.isfinite(own) & ~self._are_counted
-        within = own[is_open & (_FORESEEN * self.expected <= max_expanded)]
-        return float(within.max() if len(within) else own[is_open].min(initial=self.goal.up_to))
+        own, within = self.goal.own, self._within(max_expanded)
+        return float(own[within].max() if within.any() else own[self._are_open].min(initial=self.goal.up_to))
+
+    def begin_anew(self, other: Ranking, max_expanded: float) -> bool:
+        """Whether so many prefixes would do for a fill that another walk, now over, has left out. If so, what that has
+        counted is taken over, and its forecast.
+        """
+        if not other.search.is_over or not other._within(max_expanded).any():
+            return False
+        self.expected = other.expected
+        found = [(rank.rank or 0, rank.ties) for rank in other.ranks()]
+        self._earlier = np.where(np.isfinite(other.goal.own)[:, None], np.array(found, dtype=np.int64), 0)
+        return True
+
+    @property
+    def _are_open(self) -> NDArray[np.bool_]:
+        """(n_fills,) whether they are possible, and neither this walk nor an earlier one has their ranks."""
+        return np.asarray(np.isfinite(self.goal.own) & ~self._are_counted & (self._earlier[:, 0] == 0))
+
+    def _within(self, max_expanded: float) -> NDArray[np.bool_]:
+        """(n_fills,) which of the open ones so many prefixes will do for, as far as is foreseen."""
+        return np.asarray(self._are_open & (_FORESEEN * self.expected <= max_expanded))
 
     @property
     def work(self) -> float:
         """How many prefixes the count is foreseen to take."""
         return float(self.expected[self.goal.own <= self.goal.up_to].max(initial=0.0))
 
-    def ranks(self) -> list[Rank]:
-        """What is known by now."""
-        return [self._rank(number, cost) for number, cost in enumerate(self.goal.own.tolist())]
+    def ranks(self, stopped: str = "") -> list[Rank]:
+        """What is known by now, and what ended it."""
+        return [self._rank(number, cost, stopped) for number, cost in enumerate(self.goal.own.tolist())]
 
     def save(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint; once it is settled."""
-        return self.goal.save() | {"expected": self.expected}
+        return self.goal.save() | {"expected": self.expected, "earlier": self._earlier}
 
     def load(self, saved: dict[str, NDArray[Any]]) -> None:
         """What `save` gave."""
         self.goal.load(saved)
-        self.expected = saved["expected"]
+        self.expected, self._earlier = saved["expected"], saved["earlier"]
 
-    def _rank(self, number: int, own: float) -> Rank:
-        expanded, space = self.search.expanded, self._tree.format.space_size
-        expected = float(self.expected[number])
+    def _rank(self, number: int, own: float, stopped: str) -> Rank:
+        ties, (rank, low, high) = 0, self._bounds(number, own)
+        if rank is not None and own != math.inf:
+            ties = self.goal.ties(number) if self._are_counted[number] else int(self._earlier[number, 1])
+        return Rank(rank, low, high, ties, self.search.expanded, float(self.expected[number]), stopped)
+
+    def _bounds(self, number: int, own: float) -> tuple[int | None, int, int]:
+        """The rank, if it is known, and what it is at least and at most."""
+        space, earlier = self._tree.format.space_size, int(self._earlier[number, 0])
+        if self.goal.is_settled and own == math.inf:
+            return space, space, space
+        if self.goal.is_settled and self._are_counted[number]:
+            earlier = self.goal.counted(number)
+        if earlier:
+            return earlier, earlier, earlier
         if not self.goal.is_settled:
-            return Rank(None, 1, space, 0, expanded, expected)
-        if own == math.inf:
-            return Rank(space, space, space, 0, expanded, expected)
+            return None, 1, space
         counted = self.goal.counted(number)
-        if self._are_counted[number]:
-            return Rank(counted, counted, counted, self.goal.ties(number), expanded, expected)
-        if own > self.goal.up_to:
-            return Rank(None, counted, max(counted, self._at_most(space, own)), 0, expanded, expected)
-        return Rank(None, counted, min(space, counted + self._still_open(own)), 0, expanded, expected)
+        above = self._at_most(space, own) if own > self.goal.up_to else counted + self._still_open(own)
+        return None, counted, max(counted, min(space, above))
 
     @property
     def _are_counted(self) -> NDArray[np.bool_]:
@@ -197,7 +224,8 @@ def count_ranks(
         max_expanded: prefixes that may be read; the ranks are bounds if that is too few.
     """
     ranking = Ranking(language_model, session, tree, fills, max_memory=language_model.max_memory)
-    if ranking.seek(max_expanded=max_expanded):
+    stopped = ranking.seek(max_expanded=max_expanded)
+    if not stopped:
         ranking.settle()
-        go_on(ranking.search, max_expanded=max_expanded)
-    return ranking.ranks()
+        stopped = go_on(ranking.search, max_expanded=max_expanded)
+    return ranking.ranks(stopped)

@@ -60,7 +60,7 @@ class Reader:
         accepted = inspect.signature(model.forward).parameters
         self._cache_name = "cache_params" if "cache_params" in accepted else "past_key_values"
         if sources is not None:
-            self.lead = [_decoder_start(model)]
+            self.lead = [decoder_start(model)]
         if isinstance(sources, Encoded):
             self._mask, self._encoded = sources.mask, sources.outputs
         elif sources is not None:
@@ -101,7 +101,7 @@ def _repeated(part: Any, rows: int) -> Any:
     return part.expand(rows, *part.shape[1:]) if isinstance(part, torch.Tensor) else part
 
 
-def _decoder_start(model: Any) -> int:
+def decoder_start(model: Any) -> int:
     for config in (getattr(model, "generation_config", None), model.config):
         start = getattr(config, "decoder_start_token_id", None)
         if isinstance(start, int):

@@ -165,7 +165,7 @@ def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
         assert row["exposure_low"] <= math.log2(1000 / rank.rank) <= row["exposure_high"]
     said = RUNNER.invoke(app, [*options, "--max-expanded", "20"]).stdout
     assert "not counted to the end; about" in said
-    assert "stopped at --max-expanded" in said
+    assert "max_expanded was reached; raise --max-expanded" in said
     assert "prefixes are needed" in said
 
 

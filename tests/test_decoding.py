@@ -392,6 +392,19 @@ def test_an_encoder_in_training_is_refused(tokenizer):
         model.generate(ids, custom_generate=search, max_new_tokens=9)
 
 
+def test_another_start_token_is_refused(tokenizer):
+    """The search reads behind the one that the config names, and its proof would be of another prompt."""
+    model = oracles.small_translation("gru", True, len(tokenizer)).eval()
+    search = CheapestFills(CanaryFormat("pin {digit}"), tokenizer, target=True)
+    ids = tokenizer("abc", return_tensors="pt")["input_ids"]
+    before = torch.tensor([[7, *search.prompt_ids[: search.prompt_lengths[0] - 1]]])
+    assert model.config.decoder_start_token_id != 7
+    with pytest.raises(ModelError, match="decoder_start_token_id"):
+        model.generate(
+            ids, custom_generate=search, max_new_tokens=9, decoder_input_ids=before, decoder_start_token_id=7
+        )
+
+
 def test_a_model_of_the_other_kind_is_refused(tokenizer, lstm):
     """A decoder's tokens are encoded otherwise: the error names the argument."""
     translation, format = oracles.small_translation("gru", True, len(tokenizer)).eval(), CanaryFormat("pin {digit}")

@@ -282,7 +282,7 @@ def test_a_checkpoint_of_something_else_is_refused(lstm, tokenizer, pin, tmp_pat
     for changed, words in (
         (content[:-3], "torn"),
         (content[:-1] + bytes([content[-1] ^ 1]), "changed"),
-        (content.replace(b'"version":"2"', b'"version":"0"'), "version"),
+        (content.replace(b'"version":"3"', b'"version":"0"'), "version"),
         (b"something", "torn"),
     ):
         kept.write_bytes(changed)
@@ -363,12 +363,17 @@ def test_what_is_no_model_no_format_and_no_list_is_said(lstm, tokenizer, pin):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_refused_before_any_work(lstm, tokenizer, pin, tmp_path):
-    """A folder, and a place below a file."""
+    """A folder, a place below a file, a name that is too long; the error says which."""
     (tmp_path / "file").write_text("")
-    for kept in (tmp_path, tmp_path / "file" / "kept"):
-        with pytest.raises(DataError, match="written"):
+    for kept, wrong in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "kept", "is no folder"),
+        (tmp_path / "x" / "kept", "is no folder"),
+        (tmp_path / ("x" * 300), "too long"),
+    ):
+        with pytest.raises(DataError, match=wrong):
             extract(lstm, tokenizer, pin, checkpoint=kept)
-        with pytest.raises(DataError, match="written"):
+        with pytest.raises(DataError, match=wrong):
             exact_rank(lstm, tokenizer, pin, [1], checkpoint=kept)
 
 
@@ -410,8 +415,47 @@ def test_where_memory_is_scarce_dear_fills_are_left_out(lstm, tokenizer, tmp_pat
     assert [rank.rank for rank in capped[1:]] == [rank.rank for rank in whole[1:]]
     assert capped[0].rank is None
     assert capped[0].low <= whole[0].rank <= capped[0].high
+    assert capped[0].stopped == ""  # what was left to count was counted
+    hurried = exact_rank(lstm, tokenizer, format, fills, max_memory=memory, max_expanded=cap + 1, checkpoint=kept)
+    assert hurried == capped  # which is no reason to begin anew
+    for seconds in (0.0, 0.05):  # nor does one that has begun anew forget them
+        hurried = exact_rank(lstm, tokenizer, format, fills, max_memory=memory, max_seconds=seconds, checkpoint=kept)
+        assert [(rank.rank, rank.ties) for rank in hurried[1:]] == [(rank.rank, rank.ties) for rank in whole[1:]]
     again = exact_rank(lstm, tokenizer, format, fills, max_memory=memory, checkpoint=kept)
-    assert [rank.rank for rank in again] == [rank.rank for rank in whole]
+    assert [(rank.rank, rank.ties) for rank in again] == [(rank.rank, rank.ties) for rank in whole]
+
+
+def test_runs_in_a_hurry_add_up(lstm, tokenizer, tmp_path):
+    """Where memory is scarce as well: each goes on from the one before, whatever its time allows."""
+    format, kept, memory = CanaryFormat("the pin is {digit:5}"), tmp_path / "kept", 200_000
+    (whole,) = exact_rank(lstm, tokenizer, format, [99_999], max_memory=memory)
+    (found,) = exact_rank(lstm, tokenizer, format, [99_999], max_memory=memory, max_expanded=6000, checkpoint=kept)
+    done = found.expanded
+    for _ in range(100):
+        (found,) = exact_rank(lstm, tokenizer, format, [99_999], max_memory=memory, max_seconds=0.05, checkpoint=kept)
+        assert found.expanded >= done
+        done = found.expanded
+        if found.rank is not None:
+            break
+        assert found.stopped == "max_seconds"
+        assert found.low <= whole.rank <= found.high
+    assert found.rank == whole.rank
+
+
+def test_the_rate_is_that_of_this_run(lstm, tokenizer, pin, tmp_path):
+    """Not that of the work in a file by the time since it was opened."""
+    seen, kept = [], tmp_path / "kept"
+    first = exact_rank(lstm, tokenizer, pin, [7], max_expanded=60, checkpoint=kept)[0].expanded
+    exact_rank(lstm, tokenizer, pin, [7], checkpoint=kept, progress=seen.append)
+    assert seen[0].before == first
+    assert seen[0].rate == 0.0
+    assert seen[-1].rate == (seen[-1].expanded - first) / seen[-1].seconds
+
+
+def test_numbers_of_numpy_ask_for_the_same(lstm, tokenizer, pin, tmp_path):
+    """A checkpoint is of fills, not of how they are written."""
+    first = exact_rank(lstm, tokenizer, pin, [1, 2], checkpoint=tmp_path / "kept")
+    assert exact_rank(lstm, tokenizer, pin, np.array([1, 2]), checkpoint=tmp_path / "kept") == first
 
 
 def test_a_count_without_time_has_bounds(lstm, tokenizer, pin):
@@ -421,6 +465,8 @@ def test_a_count_without_time_has_bounds(lstm, tokenizer, pin):
     assert rank.rank is None
     assert rank.low <= truth.rank <= rank.high <= 1000
     assert rank.expanded < truth.expanded
+    assert rank.stopped == "max_seconds"
+    assert truth.stopped == ""
 
 
 def test_no_candidate_is_possible(tokenizer):

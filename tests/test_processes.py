@@ -86,6 +86,7 @@ def test_two_processes_agree_when_time_is_over(together):
 def test_an_error_in_one_process_is_an_error_in_both(together):
     """Nobody waits for an answer that will not come."""
     assert [each["failing"] for each in together] == ["ModelError", "LookupError"]
+    assert [each["failing main"] for each in together] == ["Unsendable", "ModelError"]
 
 
 def test_alone_there_is_nothing_to_share(lstm):

@@ -9,7 +9,7 @@ from torch.distributed.fsdp import fully_shard
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.checkpoints import digest_of_model
-from hf_canary.processes import num_processes, shared
+from hf_canary.processes import from_main, num_processes, shared
 from tests import oracles
 
 CANARIES = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1, 2), per_repetition=2, seed=3)
@@ -43,6 +43,10 @@ def main(out: str) -> None:
         shared(7, failing_on_the_last, lambda: None)
     except Exception as error:
         found["failing"] = type(error).__name__
+    try:
+        from_main(failing_on_the_main_one)
+    except Exception as error:
+        found["failing main"] = type(error).__name__
     with open(f"{out}-{rank}", "w", encoding="utf-8") as file:
         json.dump(found, file)
 
@@ -69,6 +73,14 @@ def searched(model, tokenizer, kept):
     again = exact_rank(model, tokenizer, format, [17, 4242, 9000], max_expanded=200, checkpoint=f"{kept}-ranks")
     found.append([[rank.rank, rank.low, rank.high, rank.ties, rank.expanded] for rank in (*ranks, *capped, *again)])
     return found
+
+
+def failing_on_the_main_one():
+    raise Unsendable(lambda: None)
+
+
+class Unsendable(Exception):
+    """What no other process can be sent, since it holds a function without a name."""
 
 
 def failing_on_the_last(numbers):

@@ -79,8 +79,9 @@ class Progress:
         open: prefixes that wait.
         best: bits of the cheapest leaf so far; infinite when there is none.
         bound: bits that every leaf costs at least which is not among those that were asked for.
-        seconds: since it began.
+        seconds: since this run's walk began.
         expected: how many prefixes will be expanded, where that was foreseen; else 0.
+        before: how many of those expanded are an earlier run's, from whose checkpoint this one goes on.
     """
 
     expanded: int
@@ -89,11 +90,12 @@ class Progress:
     bound: float
     seconds: float = 0.0
     expected: float = 0.0
+    before: int = 0
 
     @property
     def rate(self) -> float:
-        """Prefixes a second."""
-        return self.expanded / self.seconds if self.seconds else 0.0
+        """Prefixes a second, in this run."""
+        return (self.expanded - self.before) / self.seconds if self.seconds else 0.0
 
 
 class Search:
