@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,19 +164,52 @@ class CanarySet:
         canonical = json.dumps(self._content(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def inject(self, dataset: AnyDataset, column: str = "text", *, seed: int | None = None) -> AnyDataset:
-        """`dataset` with each canary inserted `repetitions` times, as rows at uniformly random places.
+    def inject(
+        self,
+        dataset: AnyDataset,
+        column: str = "text",
+        *,
+        source_column: str | None = None,
+        seed: int | None = None,
+        num_rows: int | Sequence[int] | None = None,
+        tokenizer: Any = None,
+        make_row: Callable[[Canary], Mapping[str, Any]] | None = None,
+        role: str = "assistant",
+        placement: str = "rows",
+        when: str | tuple[float, float] = "uniform",
+    ) -> AnyDataset:
+        """`dataset` with each canary inserted `repetitions` times, at uniformly random places.
 
-        Original rows stay unchanged and in order; the result has the same kind and the same features, and the
-        inserted rows are None in every other column.
+        Original rows stay unchanged and in order; the result has the same kind and the same features. The same seed
+        gives the same rows, from a dataset and from a stream of it.
+
+        What a canary's own row is depends on the column. *Strings*: the text; `source_column` gets the format's source,
+        and a string column `prompt` beside `completion` gets it, or nothing, without being named. *A field of a
+        translation* (`column="translation.de", source_column="translation.en"`): likewise. *A chat* (`messages`, or
+        `conversations` with `from` and `value`): the user says the source, or nothing, and the assistant the text; with
+        another `role`, that one says the text and the assistant nothing. *Token ids* (`input_ids`, with `tokenizer`):
+        those of the text, with `labels`, `attention_mask` and `token_type_ids` where there are such columns. Every
+        other column is None.
 
         Args:
-            dataset: a `datasets.Dataset`, or a `DatasetDict`, of which only the train split changes.
-            column: the text column.
+            dataset: a `Dataset` or an `IterableDataset`; of a dict of them, the train split alone changes. Inject into
+                a stream before you shuffle it.
+            column: where the canary goes.
+            source_column: where the source of the format goes, for encoder-decoders.
             seed: draws the places; None derives them from the digest of the set.
+            num_rows: rows of a stream, which cannot be asked for it; with several shards, a list with the rows of each,
+                or their sum if they are about alike: what is placed behind a shard's end then stands at its end.
+            tokenizer: makes the tokens of rows that are tokens; beside a chat, its template is tried on the canaries.
+            make_row: canary → row, for rows of any other kind.
+            role: who says the canary in a chat.
+            placement: `rows` of their own, or `splice`: into rows that are there, before a sentence or a line, else
+                before a word, with a space behind.
+            when: in which part of the dataset, for training that reads it in order: `uniform`, `early` (the first
+                tenth), `late` (the last), or two shares, such as `(0.4, 0.5)`.
 
         Raises:
-            DataError: another kind of dataset, an empty one, a missing column, a column that is not text.
+            DataError: an empty dataset, a missing column, one of a kind that needs `make_row`, a set that was injected
+                already; from a stream, as it is read, one that ends before all are placed.
 
         Example:
             >>> from datasets import Dataset
@@ -189,7 +222,62 @@ class CanarySet:
         """
         from .injection import inject  # here, because it brings in `datasets`, which a set of canaries does not need
 
-        return inject(self, dataset, column, seed=seed)
+        return inject(
+            self,
+            dataset,
+            column,
+            source_column=source_column,
+            seed=seed,
+            num_rows=num_rows,
+            tokenizer=tokenizer,
+            make_row=make_row,
+            role=role,
+            placement=placement,
+            when=when,
+        )
+
+    def remove(self, dataset: AnyDataset, column: str = "text", **how: Any) -> AnyDataset:
+        """The exact inverse of `inject`: the dataset without the canaries, all other rows as they were.
+
+        Args:
+            dataset: as `inject` returned it, or loaded from where that was saved; its rows in the same order.
+            column: as it was given to `inject`.
+            how: likewise, the other arguments; `num_rows` of a stream is that before the injection.
+
+        Raises:
+            DataError: the canaries are not where `inject` put them.
+
+        Example:
+            >>> from datasets import Dataset
+            >>> from hf_canary import CanaryFormat, CanarySet
+            >>> canaries = CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), seed=0)
+            >>> train = Dataset.from_dict({"text": ["a", "b", "c"]})
+            >>> canaries.remove(canaries.inject(train)).to_list() == train.to_list()
+            True
+        """
+        from .injection import remove
+
+        return remove(self, dataset, column, **how)
+
+    def count_in(self, dataset: Any, column: str = "text", **how: Any) -> dict[str, int]:
+        """How often the text of each canary stands in a dataset, by its id; reads it once, by the batch.
+
+        Args:
+            dataset: a `Dataset` or an `IterableDataset`.
+            column: the column to look in; in chats all that is said is looked at, in token ids nothing is found.
+            how: what `inject` needs to know of the column.
+
+        Example:
+            >>> from datasets import Dataset
+            >>> from hf_canary import CanaryFormat, CanarySet
+            >>> pin = CanaryFormat("My PIN is {digit:4}")
+            >>> canaries = CanarySet.draw(pin, repetitions=(2,), per_repetition=1, seed=0)
+            >>> canaries.count_in(canaries.inject(Dataset.from_dict({"text": ["a", "b", "c"]})))
+            {'f0-x2-0': 2}
+        """
+        from .injection import count_in
+
+        return count_in(self, dataset, column, **how)
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON, with a version and a digest. The file holds every text: keep it private."""

@@ -51,6 +51,11 @@ class Copies:
 
     text: str
     repetitions: int
+    source: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"id of {self.text}"
 
 
 @dataclass(frozen=True)
@@ -176,21 +181,28 @@ def test_the_same_seed_gives_the_same_places():
     assert all(one != other for one, other in itertools.combinations(rows.values(), 2))
 
 
+def places_of(transform: InjectCanaries) -> list[tuple[int, int]]:
+    return list(zip(transform.places.rows.tolist(), transform.places.which.tolist(), strict=True))
+
+
 def test_the_default_places_come_from_the_digest():
     """With equal texts and counts, the default places are equal if the digests are, and differ if they differ."""
     copies = (Copies("canary a", 3), Copies("canary b", 2))
     first, again, other = (FakeSet(copies, digest) for digest in ("1" * 64, "1" * 64, "2" * 64))
-    places = [InjectCanaries(one, num_rows=50).before for one in (first, again, other)]
+    places = [places_of(InjectCanaries(one, num_rows=50)) for one in (first, again, other)]
     assert places[0] == places[1]
     assert places[0] != places[2]
-    seeded = [InjectCanaries(one, num_rows=50, seed=3).before for one in (first, other)]
+    seeded = [places_of(InjectCanaries(one, num_rows=50, seed=3)) for one in (first, other)]
     assert seeded[0] == seeded[1]
 
 
 SCRIPT = """
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
 canaries = CanarySet.draw(CanaryFormat("the canary's PIN is {digit:4}"), seed=5)
-print([InjectCanaries(canaries, num_rows=50, seed=seed).before for seed in (None, 3)])
+for seed in (None, 3):
+    for placement in ("rows", "splice"):
+        places = InjectCanaries(canaries, num_rows=50, seed=seed, placement=placement).places
+        print(places.rows.tolist(), places.which.tolist(), places.spots.tolist())
 """
 
 
@@ -262,7 +274,10 @@ def test_every_merge_is_equally_likely(copies):
     canaries = FakeSet(copies)
     items = [one.text for one in copies for _ in range(one.repetitions)]
     batch = captured_batch(Dataset.from_dict({"text": ["a", "b"]}))
-    orders = [tuple(InjectCanaries(canaries, num_rows=2, seed=seed)(batch, [0, 1])["text"]) for seed in range(3000)]
+    orders = [
+        tuple(InjectCanaries(canaries, num_rows=2, seed=seed)(batch, [0, 1])["text"].to_pylist())
+        for seed in range(3000)
+    ]
     assert merge_p_value(orders, items, ["a", "b"]) > 1e-4
 
 
@@ -281,7 +296,7 @@ def test_the_default_places_are_uniform_too():
     orders = []
     for number in range(3000):
         transform = InjectCanaries(FakeSet((Copies("c", 2),), f"{number:064x}"), num_rows=2)
-        orders.append(tuple(transform(batch, [0, 1])["text"]))
+        orders.append(tuple(transform(batch, [0, 1])["text"].to_pylist()))
     assert merge_p_value(orders, ["c", "c"], ["a", "b"]) > 1e-4
 
 
@@ -309,9 +324,9 @@ def stream() -> datasets.IterableDataset:
         (DatasetDict(), "text", "dataset"),
         (DatasetDict({f"split {number}": numbered(1) for number in range(1000)}), "text", "dataset"),
         (DatasetDict(train=numbered(3)), "body", "column"),
-        (stream(), "text", "dataset"),
-        (IterableDatasetDict(train=stream()), "text", "dataset"),
-        (DatasetDict(train=stream()), "text", "dataset"),
+        (stream(), "text", "num_rows"),
+        (IterableDatasetDict(train=stream()), "text", "num_rows"),
+        (DatasetDict(train=stream()), "text", "num_rows"),
         ([{"text": "a"}], "text", "dataset"),
         (None, "text", "dataset"),
         (numbered(0), "text", "dataset"),

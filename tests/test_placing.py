@@ -1,0 +1,44 @@
+"""Places: as many as asked, in the part that was asked for, none more likely than another."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from hf_canary.placing import draw_places, part
+
+
+@given(
+    repetitions=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    num_rows=st.integers(1, 40),
+    low=st.floats(0, 0.9),
+    width=st.floats(0.01, 1),
+    splice=st.booleans(),
+)
+def test_all_copies_have_places(repetitions, num_rows, low, width, splice):
+    """In the part, ordered, each in one batch; spliced ones in different rows if they can."""
+    high = min(1.0, low + width)
+    places = draw_places(repetitions, num_rows, "seed", when=(low, high), splice=splice)
+    assert Counter(places.which.tolist()) == dict(enumerate(repetitions))
+    assert (np.diff(places.rows) >= 0).all()
+    first, last = min(int(low * num_rows), num_rows - 1), max(int(high * num_rows), 1)
+    assert places.rows.min() >= first
+    assert places.rows.max() <= max(last, first + 1) - splice
+    if splice:
+        counts = Counter(places.rows.tolist()).values()
+        assert max(counts) - (min(counts) if len(counts) == max(last, first + 1) - first else 0) <= 1
+    batches = [places.between(start, min(start + 7, num_rows)) for start in range(0, num_rows, 7)]
+    assert [copy for batch in batches for copy in batch] == list(range(len(places)))
+
+
+@pytest.mark.parametrize("splice", [False, True])
+def test_no_row_is_likelier(splice):
+    """Over many seeds; before or in each of five rows, and after the last where copies are rows of their own."""
+    found: Counter[int] = Counter()
+    for seed in range(2000):
+        found.update(draw_places([1, 1], 5, str(seed), when=part("uniform"), splice=splice).rows.tolist())
+    assert sorted(found) == list(range(5 if splice else 6))
+    assert stats.chisquare(list(found.values())).pvalue > 1e-4
