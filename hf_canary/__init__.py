@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .injection import InjectCanaries as InjectCanaries
     from .measure import measure_exposure as measure_exposure
     from .metrics import EXPOSURE_METRIC as EXPOSURE_METRIC
+    from .presence import check_presence as check_presence
     from .results import Exposure as Exposure
     from .scoring import log_perplexity as log_perplexity
 
@@ -35,6 +36,7 @@ _ROOM_OF = {
     "Extraction": "extraction",
     "FormatLogitsProcessor": "decoding",
     "InjectCanaries": "injection",
+    "check_presence": "presence",
     "exact_rank": "extraction",
     "extract": "extraction",
     "log_perplexity": "scoring",

@@ -19,7 +19,7 @@ FLOORS = (
     {"ways"},
     {"trials"},
     {"canaries", "token_tree", "language_model"},
-    {"walks"},
+    {"walks", "occurrences"},
     {"scoring", "drawing", "presence"},
     {"ranking"},
     {"extraction"},

@@ -1,0 +1,452 @@
+"""Did the canaries reach the model? Reads what a trainer will see: token ids, labels, the collator's work on them.
+
+The commonest way in which a memorisation test lies is a canary that was never trained on: cut off, cut in two by
+packing, filtered out, masked from the loss. Knows datasets and labels; it calls no model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from .canaries import CanarySet
+from .encoding import token_ids
+from .errors import DataError, shown
+from .occurrences import Found, Hit, Occurrences, Piece
+
+Ints = NDArray[np.int64]
+Collator = Callable[[list[Any]], Mapping[str, Any]]
+
+_BATCH_TOKENS = 2**22
+_IGNORED = -100
+# Columns of zeros and ones that some trainers make labels of: 0 is not trained on.
+_MASKS = ("completion_mask", "assistant_masks")
+
+REMEDIES = {
+    "missing": "inject before rows are filtered, deduplicated or tokenised, and train on what was injected",
+    "split": "pack whole documents (packing_strategy='bfd'), or make the blocks longer",
+    "truncated": "raise max_length, or make the format shorter",
+    "masked": "train on all tokens (completion_only_loss=False, assistant_only_loss=False), or put the canary where "
+    "the loss is",
+}
+
+
+@dataclass(frozen=True)
+class CanaryPresence:
+    """What became of the copies of one canary.
+
+    Args:
+        canary_id: its id.
+        repetitions: copies that were to go in.
+        whole: copies that stand whole in one row.
+        split: copies that are cut in two, or more, by the ends of rows.
+        truncated: copies of which a part is left.
+        masked: of the whole ones those whose fill, or a part of it, is left out of the loss.
+        in_evaluation: copies in the evaluation data, where none should be.
+    """
+
+    canary_id: str
+    repetitions: int
+    whole: int = 0
+    split: int = 0
+    truncated: int = 0
+    masked: int = 0
+    in_evaluation: int = 0
+
+    @property
+    def live(self) -> int:
+        """Copies that are trained on."""
+        return self.whole - self.masked
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether none is: the canary measures nothing."""
+        return self.live == 0
+
+    @property
+    def reason(self) -> str:
+        """What became of most copies that are not trained on; empty if all are."""
+        if self.live >= self.repetitions:
+            return ""
+        lost = {name: getattr(self, name) for name in ("split", "truncated", "masked")}
+        lost["missing"] = max(0, self.repetitions - self.whole - self.split - self.truncated)
+        return max(lost, key=lost.__getitem__)
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What became of all canaries; iterating gives a `CanaryPresence` for each, in the order of the set.
+
+    Args:
+        canaries: each of them.
+        rows: that were read.
+    """
+
+    canaries: tuple[CanaryPresence, ...]
+    rows: int
+
+    def __iter__(self) -> Iterator[CanaryPresence]:
+        return iter(self.canaries)
+
+    def __len__(self) -> int:
+        return len(self.canaries)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """The ids of canaries that are not trained on at all."""
+        return tuple(each.canary_id for each in self if each.is_dead)
+
+    @property
+    def dead_levels(self) -> tuple[int, ...]:
+        """Repetition levels without a live canary: nothing can be said of them, and the run is not valid."""
+        alive = {each.repetitions for each in self if not each.is_dead}
+        return tuple(sorted({each.repetitions for each in self} - alive))
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether each repetition level has a live canary."""
+        return not self.dead_levels
+
+    def lines(self) -> list[str]:
+        """What a person should know, without a canary's text."""
+        live, asked = sum(each.live for each in self), sum(each.repetitions for each in self)
+        lines = [f"canaries: {live:,} of {asked:,} copies are trained on, in {self.rows:,} rows"]
+        for reason, remedy in REMEDIES.items():
+            hurt = [each for each in self if each.reason == reason]
+            if hurt:
+                named = ", ".join(_in_words(each) for each in hurt[:6]) + (", ..." if len(hurt) > 6 else "")
+                lines.append(f"{reason}: {named}. To mend it: {remedy}.")
+        more = [each for each in self if each.live > each.repetitions]
+        if more:
+            lines.append(f"more copies than were asked for: {', '.join(_in_words(each) for each in more[:6])}.")
+        leaked = [each.canary_id for each in self if each.in_evaluation]
+        if leaked:
+            lines.append(f"in the evaluation data: {', '.join(leaked[:6])}. Inject into the training split alone.")
+        if not self.is_valid:
+            levels = ", ".join(f"x{copies}" for copies in self.dead_levels)
+            lines.append(f"INVALID: no canary of {levels} is trained on; its exposure would say nothing.")
+        return lines
+
+    def records(self) -> list[dict[str, Any]]:
+        """One plain dict for each canary, ready for JSON; never with a text."""
+        return [asdict(each) | {"dead": each.is_dead, "reason": each.reason} for each in self]
+
+
+def _in_words(each: CanaryPresence) -> str:
+    return f"{each.canary_id} ({each.live} of {each.repetitions})"
+
+
+def check_presence(
+    tokenised: Any,
+    canaries: CanarySet,
+    tokenizer: Any,
+    *,
+    evaluation: Any = None,
+    target: bool | None = None,
+    collator: Collator | None = None,
+) -> Presence:
+    """What became of the copies of each canary in rows of tokens, as a trainer will see them.
+
+    Copies are found whatever stands beside them: tokens at their ends may be joined with their neighbours. A copy is
+    *whole* in one row; *split* if the ends of rows cut it and the rest follows; *truncated* if only a part of it is
+    left; *masked* if the loss leaves out its fill, or a part of it. What is left of a copy without its fill could be of
+    any canary of the format: it is counted where no fewer such pieces are found than copies are missing.
+
+    Args:
+        tokenised: a `Dataset`, a stream, which is read to its end, or a sequence of dicts; with `input_ids`, and
+            `labels` where they are not the same.
+        canaries: the set that was injected.
+        tokenizer: that made the tokens.
+        evaluation: the same for the evaluation data, or a dict of several.
+        target: whether canaries are what a decoder writes, in `labels`; None looks whether labels are the same as ids.
+        collator: the trainer's; then the labels are those that it makes of the rows that hold a canary, one by one.
+
+    Raises:
+        DataError: no rows, or none with `input_ids`.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from hf_canary import CanaryFormat, CanarySet
+        >>> from hf_canary.models import character_tokenizer
+        >>> canaries = CanarySet.draw(CanaryFormat("pin {digit:4}"), repetitions=(2,), per_repetition=1, seed=0)
+        >>> tokenizer = character_tokenizer(["pin 0123456789 abc"])
+        >>> train = canaries.inject(Dataset.from_dict({"text": ["abc", "cab"]}))
+        >>> tokenised = train.map(lambda row: tokenizer(row["text"]))
+        >>> check_presence(tokenised, canaries, tokenizer).canaries[0].whole
+        2
+        >>> short = train.map(lambda row: tokenizer(row["text"], truncation=True, max_length=6))
+        >>> print(check_presence(short, canaries, tokenizer))
+        canaries: 0 of 2 copies are trained on, in 4 rows
+        truncated: f0-x2-0 (0 of 2). To mend it: raise max_length, or make the format shorter.
+        INVALID: no canary of x2 is trained on; its exposure would say nothing.
+    """
+    data = _Data(tokenised)
+    of_decoder = data.has_targets if target is None else target
+    occurrences = Occurrences(canaries, tokenizer, target=of_decoder)
+    found = occurrences.find(data.batches("labels" if of_decoder else "input_ids"))
+    inspector = _Inspector(data, canaries, tokenizer, occurrences, of_decoder, collator)
+    counts = _counted(found, canaries, inspector)
+    leaked = _leaked(evaluation, occurrences, of_decoder, len(canaries))
+    return Presence(
+        tuple(
+            CanaryPresence(
+                canary.id,
+                canary.repetitions,
+                whole=counts["whole"][number],
+                split=counts["split"][number],
+                truncated=counts["truncated"][number],
+                masked=counts["masked"][number],
+                in_evaluation=leaked[number],
+            )
+            for number, canary in enumerate(canaries)
+        ),
+        data.num_rows,
+    )
+
+
+def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: int) -> list[int]:
+    several = evaluation.values() if isinstance(evaluation, dict) else [] if evaluation is None else [evaluation]
+    leaked = Counter[int]()
+    for each in several:
+        found = occurrences.find(_Data(each).batches("labels" if of_decoder else "input_ids"))
+        leaked.update(hit.core.number for hit in found.hits)
+    return [leaked[number] for number in range(count)]
+
+
+def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[str, Counter[int]]:
+    """Copies by what became of them, and by the number of their canary."""
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    cut: set[tuple[int, int]] = set()
+    inspector.prepare({hit.row for hit in found.hits if hit.row == hit.last_row})
+    for hit in found.hits:
+        if hit.row != hit.last_row:
+            counts["split"][hit.core.number] += 1
+            cut |= {(row, hit.core.number) for row in range(hit.row, hit.last_row + 1)}
+            continue
+        said = inspector.look(hit)
+        counts["truncated" if said == "truncated" else "whole"][hit.core.number] += 1
+        counts["masked"][hit.core.number] += said == "masked"
+    beginnings = [piece for piece in found.beginnings if not _is_known(piece, cut)]
+    ends = [piece for piece in found.ends if not _is_known(piece, cut)]
+    lengths = {core.number: len(core.tokens) for core in inspector.cores}
+    alone = []
+    for piece in beginnings:
+        rest = next((end for end in ends if _fits(piece, end, lengths)), None)
+        if rest is None:
+            alone.append(piece)
+            continue
+        ends.remove(rest)
+        (number, *_) = sorted(piece.numbers & rest.numbers)
+        counts["split"][number] += 1
+    _truncated([piece for piece in alone if piece.holds or piece.is_all], canaries, counts)
+    _truncated([piece for piece in ends if piece.is_all], canaries, counts)
+    return counts
+
+
+def _is_known(piece: Piece, cut: set[tuple[int, int]]) -> bool:
+    return any((piece.row, number) in cut for number in piece.numbers)
+
+
+def _fits(beginning: Piece, end: Piece, lengths: Mapping[int, int]) -> bool:
+    """Whether they are the two parts of one canary; a beginning without its fill may be that of any text."""
+    return (beginning.holds or not end.is_all) and any(
+        lengths[number] == beginning.length + end.length for number in beginning.numbers & end.numbers
+    )
+
+
+def _truncated(pieces: Sequence[Piece], canaries: CanarySet, counts: dict[str, Counter[int]]) -> None:
+    """A piece belongs to the one canary that it can be of; where it can be of several, they have one each for what
+    they lack, if there are enough.
+    """
+    of_several = Counter[frozenset[int]]()
+    for piece in pieces:
+        if len(piece.numbers) == 1:
+            counts["truncated"][min(piece.numbers)] += 1
+        else:
+            of_several[piece.numbers] += 1
+    for numbers, count in of_several.items():
+        lacking = {
+            number: canaries[number].repetitions - sum(counts[name][number] for name in ("whole", "split", "truncated"))
+            for number in numbers
+        }
+        if sum(max(0, lack) for lack in lacking.values()) <= count:
+            counts["truncated"].update({number: lack for number, lack in lacking.items() if lack > 0})
+
+
+class _Inspector:
+    """Looks at the rows that hold a whole canary, one by one."""
+
+    def __init__(
+        self,
+        data: _Data,
+        canaries: CanarySet,
+        tokenizer: Any,
+        occurrences: Occurrences,
+        of_decoder: bool,
+        collator: Collator | None,
+    ) -> None:
+        self._data, self._canaries, self._tokenizer = data, canaries, tokenizer
+        self._occurrences, self._of_decoder, self._collator = occurrences, of_decoder, collator
+        self.cores = occurrences.cores
+
+    def prepare(self, rows: set[int]) -> None:
+        """These will be looked at."""
+        self._data.keep(rows)
+
+    def look(self, hit: Hit) -> str:
+        """`whole`, `masked` or `truncated`, once the collator has done its work on the row."""
+        row = self._data.row(hit.row)
+        if self._collator is not None:
+            with undisturbed():
+                made = self._collator([row])
+            row = {name: np.asarray(made[name]).reshape(-1) for name in ("input_ids", "labels") if name in made}
+        if self._of_decoder:
+            return self._with_source(hit, row)
+        places = self._places(np.asarray(row["input_ids"]), hit)
+        if places is None:
+            return "truncated"
+        trained = _trained(row)
+        first, last = hit.core.fill
+        fill = places[max(0, first + hit.core.before) : last + hit.core.before]
+        return "whole" if trained[fill].all() else "masked"
+
+    def _places(self, ids: Ints, hit: Hit) -> Ints | None:
+        """The places of the canary's tokens, those beside the core too; None if the core is not there."""
+        core, plain = hit.core, np.flatnonzero(self._occurrences.plain(ids))
+        found = [at for at, one in self._occurrences.matches(ids[plain]) if one == core]
+        if not found:
+            return None
+        at = min(found, key=lambda one: abs(one - hit.at))
+        around = np.arange(at - core.before, at + len(core.tokens) + core.behind)
+        return np.asarray(plain[around.clip(0, len(plain) - 1)])
+
+    def _with_source(self, hit: Hit, row: Any) -> str:
+        if self._places(np.asarray(row["labels"]), hit) is None:
+            return "truncated"
+        source = self._canaries[hit.core.number].source
+        if source is None:
+            return "whole"
+        (ids,) = token_ids(self._tokenizer, [source])
+        written, read = self._tokenizer.decode(ids), self._tokenizer.decode(list(map(int, row["input_ids"])))
+        return "whole" if "".join(written.split()) in "".join(read.split()) else "truncated"
+
+
+def _trained(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """(n_tokens,) which tokens the loss is of."""
+    if row.get("labels") is not None:
+        return np.asarray(np.asarray(row["labels"]) != _IGNORED)
+    trained = np.ones(len(row["input_ids"]), dtype=bool)
+    for name in _MASKS:
+        if row.get(name) is not None:
+            trained &= np.asarray(row[name], dtype=bool)
+    return trained
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Every random state as it was, for what is called on the side."""
+    python, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(of_numpy)
+        torch.random.set_rng_state(of_torch)
+
+
+class _Data:
+    """Rows of tokens, wherever they are: in batches of ids, and one by one."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._is_stream = isinstance(dataset, datasets.IterableDataset)
+        self.num_rows = 0
+        self._kept: dict[int, Any] = {}
+        if not self._is_stream:
+            _check(dataset)
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether labels are other tokens than the ids, as a decoder's are."""
+        for row in self._first():
+            if row.get("labels") is None:
+                return False
+            ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
+            if len(ids) != len(labels) or ((labels != _IGNORED) & (labels != ids)).any():
+                return True
+        return False
+
+    def batches(self, column: str) -> Iterator[tuple[Ints, Ints]]:
+        """(n,) ids of some rows, and (rows,) how many each has; labels with gaps."""
+        for values in self._columns(column):
+            lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+            flat = pc.list_flatten(values).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+            self.num_rows += len(lengths)
+            yield flat, lengths
+
+    def keep(self, numbers: set[int]) -> None:
+        """Of a stream, which has no rows to ask for: read it once more for these."""
+        if self._is_stream and numbers:
+            self._kept = {number: row for number, row in enumerate(self._dataset) if number in numbers}
+
+    def row(self, number: int) -> Mapping[str, Any]:
+        """One of them."""
+        row: Mapping[str, Any] = self._kept[number] if self._is_stream else self._dataset[number]
+        return row
+
+    def _first(self) -> list[Any]:
+        if self._is_stream:
+            return list(self._dataset.take(20))
+        return [self._dataset[number] for number in range(min(20, len(self._dataset)))]
+
+    def _columns(self, column: str) -> Iterator[pa.Array]:
+        if isinstance(self._dataset, datasets.Dataset):
+            size = max(1, _BATCH_TOKENS * len(self._dataset) * 8 // max(1, self._dataset.data.nbytes))
+            for table in self._dataset.select_columns([column]).with_format("arrow").iter(batch_size=size):
+                yield table[column].combine_chunks()
+            return
+        rows: Iterable[Any] = (
+            self._dataset if self._is_stream else map(self._dataset.__getitem__, range(len(self._dataset)))
+        )
+        batch: list[Any] = []
+        for row in rows:
+            batch.append(np.asarray(row[column]))
+            if len(batch) == 1000:
+                yield pa.array(batch)
+                batch = []
+        if batch:
+            yield pa.array(batch)
+
+
+def _check(dataset: Any) -> None:
+    columns: Any = ()
+    if isinstance(dataset, datasets.Dataset):
+        columns = dataset.column_names
+    elif (
+        hasattr(dataset, "__getitem__")
+        and hasattr(dataset, "__len__")
+        and not isinstance(dataset, dict)
+        and len(dataset)
+    ):
+        columns = list(dataset[0]) if isinstance(dataset[0], Mapping) else ()
+    if "input_ids" not in columns or len(dataset) == 0:
+        raise DataError(
+            "tokenised",
+            "rows of token ids, with a column input_ids",
+            f"{type(dataset).__name__} with {shown(list(columns))}",
+            "Give the dataset as the trainer has it: trainer.train_dataset.",
+        )

@@ -1,0 +1,366 @@
+"""What became of each copy, on pipelines of all kinds; the counts that are expected come from reading the text."""
+
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, default_data_collator
+
+from hf_canary import CanaryFormat, CanarySet, check_presence
+from hf_canary.errors import DataError
+from hf_canary.presence import CanaryPresence, Presence
+from tests.test_errors import check_error
+from tests.tokenizers_of_all_kinds import KINDS, LINES
+
+FORMAT = CanaryFormat("the pin is {digit:4}.")
+TOKENIZERS = ["gpt2", "llama3", "qwen", "prefix-space", "byte-fallback", "unigram", "wordpiece", "characters", "words"]
+CORPUS = [line.replace('"', "") for line in LINES] + ["the pin is not", "is 1234", "cat the pin", "ing."] * 5
+
+
+@cache
+def tokenizer_of(kind: str):
+    tokenizer = KINDS[kind]()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def a_set(format: CanaryFormat = FORMAT, repetitions=(1, 3), seed: int = 0) -> CanarySet:
+    return CanarySet.draw(format, repetitions=repetitions, per_repetition=2, seed=seed)
+
+
+CANARIES = a_set()
+
+
+def bare(text: str) -> str:
+    return "".join(text.split())
+
+
+def read(tokenizer, ids) -> str:
+    text = tokenizer.decode([token for token in ids if token >= 0], skip_special_tokens=True)
+    for mark, letter in (("▁", ""), ("##", ""), ("<0x2E>", ".")):  # of test tokenizers that do not decode them
+        text = text.replace(mark, letter)
+    return bare(text)
+
+
+def by_reading(tokenizer, rows, canaries=CANARIES) -> dict[str, list[int]]:
+    """How often each text stands in one row, and how often across the ends of rows."""
+    texts = [read(tokenizer, row) for row in rows]
+    whole = [sum(text.count(bare(canary.text)) for text in texts) for canary in canaries]
+    joined = "".join(texts)
+    split = [joined.count(bare(canary.text)) - count for canary, count in zip(canaries, whole, strict=True)]
+    return {"whole": whole, "split": split}
+
+
+def tokenised(tokenizer, injected, **options) -> list[list[int]]:
+    return [tokenizer(text, **options)["input_ids"] for text in injected["text"]]
+
+
+def blocks(rows: list[list[int]], size: int, end: int | None = None) -> list[list[int]]:
+    flat = [token for row in rows for token in ([*row, end] if end is not None else row)]
+    return [flat[at : at + size] for at in range(0, len(flat), size)]
+
+
+def packed(rows: list[list[int]], size: int) -> list[list[int]]:
+    """Whole documents, as many as fit."""
+    out: list[list[int]] = [[]]
+    for row in rows:
+        if len(out[-1]) + len(row) > size:
+            out.append([])
+        out[-1] += row
+    return out
+
+
+def rows_of(kind: str, chunking: str) -> tuple[list[list[int]], str]:
+    """Rows of tokens, and what became of copies that do not stand whole."""
+    tokenizer = tokenizer_of(kind)
+    canary = min((tokenizer(canary.text)["input_ids"] for canary in CANARIES), key=len)
+    placement = "splice" if chunking == "spliced" else "rows"
+    injected = CANARIES.inject(Dataset.from_dict({"text": CORPUS}), placement=placement)
+    if chunking == "cut at the right":
+        return tokenised(tokenizer, injected, truncation=True, max_length=len(canary) - 2), "truncated"
+    if chunking == "cut at the left":
+        tokenizer.truncation_side = "left"
+        rows = tokenised(tokenizer, injected, truncation=True, max_length=len(canary) - 2)
+        tokenizer.truncation_side = "right"
+        return rows, "truncated"
+    rows = tokenised(tokenizer, injected)
+    if chunking == "blocks":
+        return blocks(rows, 16), "split"
+    if chunking == "short blocks with ends":
+        return blocks(rows, 5, tokenizer.eos_token_id), "split"
+    if chunking == "packed":
+        return packed(rows, 60), ""
+    if chunking == "filtered":
+        known = {tuple(tokenizer(canary.text)["input_ids"]) for canary in CANARIES[::2]}
+        return [row for row in rows if tuple(row) not in known], "missing"
+    if chunking == "padded":
+        return tokenised(tokenizer, injected, padding="max_length", max_length=90), ""
+    return rows, ""
+
+
+CHUNKINGS = [
+    "rows",
+    "spliced",
+    "cut at the right",
+    "cut at the left",
+    "blocks",
+    "short blocks with ends",
+    "packed",
+    "filtered",
+    "padded",
+]
+
+
+@pytest.mark.parametrize("chunking", CHUNKINGS)
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_copies_are_found_whatever_became_of_them(kind, chunking):
+    """Whole ones, split ones, cut ones and lost ones, with every kind of tokenizer."""
+    tokenizer = tokenizer_of(kind)
+    rows, fate = rows_of(kind, chunking)
+    expected = by_reading(tokenizer, rows)
+    if fate in ("", "missing"):
+        assert not any(expected["split"])
+    presence = check_presence(Dataset.from_dict({"input_ids": rows}), CANARIES, tokenizer)
+    assert [each.whole for each in presence] == expected["whole"]
+    assert [each.split for each in presence] == expected["split"]
+    lost = [c.repetitions - w - s for c, w, s in zip(CANARIES, *expected.values(), strict=True)]
+    assert any(lost) == (fate in ("truncated", "missing"))
+    assert [each.truncated for each in presence] == (lost if fate == "truncated" else [0] * 4)
+    assert [each.is_dead for each in presence] == [count == 0 for count in expected["whole"]]
+    assert not any(each.masked or each.in_evaluation for each in presence)
+    for each in presence:
+        assert each.reason == (fate if each.whole < each.repetitions else "")
+
+
+PAIRS = CanaryFormat("the pin is {digit:4}.", source="pin {digit:4}?")
+
+
+def masked_rows(kind: str, masking: str) -> tuple[list[dict], str]:
+    """Rows with labels or masks; and whether the loss is of the canary: all, none, or its first letters alone."""
+    tokenizer, rows = tokenizer_of(kind), []
+    for text in CANARIES.inject(Dataset.from_dict({"text": CORPUS}))["text"]:
+        ids = tokenizer(text)["input_ids"]
+        row = {"input_ids": ids, "labels": list(ids)}
+        if masking == "all but the last":
+            row["labels"][:-1] = [-100] * (len(ids) - 1)
+        if masking == "the first three":
+            row["labels"][:3] = [-100] * 3
+        if masking == "labels":
+            row["labels"] = [-100] * len(ids)
+        if masking in ("completion", "prompt"):
+            del row["labels"]
+            row["completion_mask"] = [int(masking == "completion")] * len(ids)
+        if masking == "assistant":
+            del row["labels"]
+            row["assistant_masks"] = [0] * len(ids)
+        rows.append(row)
+    return rows, "whole" if masking in ("nothing", "completion", "the first three") else "masked"
+
+
+@pytest.mark.parametrize(
+    "masking", ["nothing", "labels", "completion", "prompt", "assistant", "all but the last", "the first three"]
+)
+@pytest.mark.parametrize("kind", ["gpt2", "llama3", "wordpiece", "characters"])
+def test_what_the_loss_leaves_out_is_masked(kind, masking):
+    """Labels, or the masks that a trainer makes them of; what stands before the fill may be masked."""
+    rows, fate = masked_rows(kind, masking)
+    presence = check_presence(Dataset.from_list(rows), CANARIES, tokenizer_of(kind))
+    assert [each.whole for each in presence] == [canary.repetitions for canary in CANARIES]
+    assert [each.masked for each in presence] == [c.repetitions * (fate == "masked") for c in CANARIES]
+    assert presence.is_valid == (fate == "whole")
+
+
+def long_labels(rows):
+    """A collator that trains on the first eight tokens alone."""
+    made = default_data_collator([{"input_ids": rows[0]["input_ids"], "labels": rows[0]["input_ids"]}])
+    made["labels"][:, 8:] = -100
+    return made
+
+
+def cutting(rows):
+    """A collator that cuts."""
+    return default_data_collator([{"input_ids": rows[0]["input_ids"][:8], "labels": rows[0]["input_ids"][:8]}])
+
+
+@pytest.mark.keeps_random_state
+@pytest.mark.parametrize("chunking", ["rows", "blocks", "packed"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_collator_has_the_last_word(chunking, stream):
+    """Its labels count, and what it cuts is cut; the padding that it masks is none of a canary."""
+    tokenizer = tokenizer_of("characters")
+    rows, _ = rows_of("characters", chunking)
+    expected = by_reading(tokenizer, rows)
+    dataset = Dataset.from_dict({"input_ids": rows})
+    dataset = dataset.to_iterable_dataset() if stream else dataset
+    first = by_reading(tokenizer, [row[:8] for row in rows])["whole"]
+    assert not any(first)
+    for collator, truncated, masked in (
+        (DataCollatorForLanguageModeling(tokenizer, mlm=False), False, False),
+        (long_labels, False, True),
+        (cutting, True, False),
+    ):
+        presence = check_presence(dataset, CANARIES, tokenizer, collator=collator)
+        assert [each.whole for each in presence] == [count * (not truncated) for count in expected["whole"]]
+        assert [each.truncated for each in presence] == [count * truncated for count in expected["whole"]]
+        assert [each.masked for each in presence] == [count * masked for count in expected["whole"]]
+        assert [each.split for each in presence] == expected["split"]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "unigram", "characters"])
+@pytest.mark.parametrize("collated", [False, True])
+def test_what_a_decoder_writes_is_in_the_labels(kind, collated):
+    """With its source; where that is cut off, the canary is not what it was."""
+    tokenizer, canaries = tokenizer_of(kind), a_set(PAIRS)
+    injected = canaries.inject(
+        Dataset.from_dict({"source": ["cat thing", "pin"] * 9, "target": ["the cat.", "sinning"] * 9}),
+        "target",
+        source_column="source",
+    )
+    rows = [
+        {
+            "input_ids": tokenizer(row["source"])["input_ids"],
+            "labels": tokenizer(text_target=row["target"])["input_ids"],
+        }
+        for row in injected.to_list()
+    ]
+    collator = DataCollatorForSeq2Seq(tokenizer) if collated else None
+    presence = check_presence(Dataset.from_list(rows), canaries, tokenizer, collator=collator)
+    assert [each.whole for each in presence] == [canary.repetitions for canary in canaries]
+    assert presence.is_valid
+    cut = [row | {"input_ids": row["input_ids"][:2]} for row in rows]
+    presence = check_presence(Dataset.from_list(cut), canaries, tokenizer, collator=collator)
+    assert [each.truncated for each in presence] == [canary.repetitions for canary in canaries]
+    assert not presence.is_valid
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_canaries_in_the_evaluation_data_are_told(kind):
+    """In one dataset, or in any of several."""
+    tokenizer = tokenizer_of(kind)
+    train = Dataset.from_dict({"input_ids": rows_of(kind, "rows")[0]})
+    other = Dataset.from_dict({"input_ids": [tokenizer(text)["input_ids"] for text in CORPUS]})
+    clean = check_presence(train, CANARIES, tokenizer, evaluation={"a": other, "b": other})
+    assert not any(each.in_evaluation for each in clean)
+    leaked = Dataset.from_dict({"input_ids": [*other["input_ids"], tokenizer(CANARIES[1].text)["input_ids"]]})
+    for evaluation in (leaked, {"a": other, "b": leaked}, DatasetDict(a=leaked)):
+        presence = check_presence(train, CANARIES, tokenizer, evaluation=evaluation)
+        assert [each.in_evaluation for each in presence] == [0, 1, 0, 0]
+        assert "in the evaluation data: f0-x1-1" in str(presence)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_batches_change_nothing(batch, monkeypatch):
+    """Nor do canaries that stand at their ends."""
+    rows, _ = rows_of("gpt2", "short blocks with ends")
+    dataset = Dataset.from_dict({"input_ids": rows})
+    whole = check_presence(dataset, CANARIES, tokenizer_of("gpt2"))
+    monkeypatch.setattr("hf_canary.presence._BATCH_TOKENS", batch)
+    assert check_presence(dataset, CANARIES, tokenizer_of("gpt2")) == whole
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "unigram", "characters"])
+@pytest.mark.parametrize("template", ["{digit:4}", "{w}", "{w}{digit:2}"])
+def test_short_formats(kind, template):
+    """Canaries whose letters may all be joined with their neighbours."""
+    words = [a + b for a in "ctr" for b in ("at", "hing", "in", "ing")]
+    tokenizer, canaries = tokenizer_of(kind), a_set(CanaryFormat(template, spaces={"w": words}), repetitions=(1, 2))
+    for placement in ("rows", "splice"):
+        injected = canaries.inject(
+            Dataset.from_dict({"text": ["an ant. A thing", "THE number is"] * 9}), placement=placement
+        )
+        rows = tokenised(tokenizer, injected)
+        presence = check_presence(Dataset.from_dict({"input_ids": rows}), canaries, tokenizer)
+        assert [each.whole for each in presence] == by_reading(tokenizer, rows, canaries)["whole"]
+
+
+def test_parts_that_are_apart_are_one_split_copy():
+    """As where packing fills rows with the rests of long documents: the parts are not neighbours."""
+    tokenizer = tokenizer_of("characters")
+    rows = [tokenizer(text)["input_ids"] for text in CORPUS]
+    ids = tokenizer(CANARIES[0].text)["input_ids"]
+    rows[3] = rows[3] + ids[:14]
+    rows[9] = ids[14:] + rows[9]
+    presence = check_presence(Dataset.from_dict({"input_ids": rows}), CANARIES, tokenizer)
+    assert [(each.whole, each.split, each.truncated) for each in presence] == [
+        (0, 1, 0),
+        (0, 0, 0),
+        (0, 0, 0),
+        (0, 0, 0),
+    ]
+
+
+def test_beginnings_of_the_format_are_no_canaries():
+    """Text that only looks like one, at the ends of rows too, is not counted as a cut canary."""
+    tokenizer = tokenizer_of("characters")
+    rows = [tokenizer(f"{text} the pin is ")["input_ids"] for text in CORPUS]
+    presence = check_presence(Dataset.from_dict({"input_ids": rows}), CANARIES, tokenizer)
+    assert all(
+        each == CanaryPresence(canary.id, canary.repetitions) for each, canary in zip(presence, CANARIES, strict=True)
+    )
+    assert {each.reason for each in presence} == {"missing"}
+
+
+def test_what_a_person_reads():
+    """Numbers, the reason and the remedy, and no text; the worst news last."""
+    presence = Presence(
+        (
+            CanaryPresence("a", 1, whole=1),
+            CanaryPresence("b", 4, whole=2, split=2),
+            CanaryPresence("c", 4, whole=4, masked=4),
+            CanaryPresence("d", 16, truncated=16),
+            CanaryPresence("e", 2, whole=3),
+        ),
+        1234,
+    )
+    text = str(presence)
+    assert text.startswith("canaries: 6 of 27 copies are trained on, in 1,234 rows\n")
+    assert "split: b (2 of 4). To mend it: pack whole documents" in text
+    assert "truncated: d (0 of 16). To mend it: raise max_length" in text
+    assert "masked: c (0 of 4). To mend it: train on all tokens" in text
+    assert "more copies than were asked for: e (3 of 2)" in text
+    assert text.splitlines()[-1].startswith("INVALID: no canary of x16 is trained on")
+    assert presence.dead == ("c", "d")
+    assert presence.dead_levels == (16,)
+    assert not presence.is_valid
+    assert presence.records()[1] == {
+        "canary_id": "b",
+        "repetitions": 4,
+        "whole": 2,
+        "split": 2,
+        "truncated": 0,
+        "masked": 0,
+        "in_evaluation": 0,
+        "dead": False,
+        "reason": "split",
+    }
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        Dataset.from_dict({"text": ["a"]}),
+        Dataset.from_dict({"input_ids": []}),
+        [],
+        None,
+        {"input_ids": [[1]]},
+        [[1, 2]],
+    ],
+)
+def test_what_is_no_tokenised_data_is_refused(rows):
+    """By its name, and with what to give instead."""
+    tokenizer = tokenizer_of("characters")
+    with pytest.raises(DataError) as caught:
+        check_presence(rows, CANARIES, tokenizer)
+    check_error(caught.value, DataError, "tokenised")
+
+
+def test_rows_of_any_sequence():
+    """A list of dicts, with tensors or lists, is read as a dataset is."""
+    tokenizer = tokenizer_of("gpt2")
+    rows, _ = rows_of("gpt2", "blocks")
+    expected = check_presence(Dataset.from_dict({"input_ids": rows}), CANARIES, tokenizer)
+    assert check_presence([{"input_ids": np.array(row)} for row in rows], CANARIES, tokenizer) == expected
+    assert Counter(each.split for each in expected)[0] < 4
