@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from .errors import CanaryError, ModelError, shown
 from .files import replacing
 from .language_model import check_batch_size
 from .measure import check_measurable, check_request, measure_exposure
+from .presence import Presence, check_presence
+from .processes import from_main
 from .results import ExposureReport, summary_keys
+from .trained import TrainedCopies
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,11 @@ class ExposureCallback(TrainerCallback):
     `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with a text. A
     training that starts at some step drops the lines of later steps, which it will write anew.
 
+    Before the first step it reads the trainer's dataset and says which canaries are not in it, and why (`presence`); as
+    training goes on it counts the copies in the batches. A canary that is not trained on is dead: named in the log and
+    the record, and left out of the numbers. Where a repetition level has no other, the run is INVALID and every key is
+    NaN. A stream cannot be read ahead; there the batches of the first epoch tell.
+
     A look leaves the model's mode and every random state as they were. A look that fails does not end the training:
     the error is logged and every key is NaN. What would make all looks fail is found before the first step.
 
@@ -52,6 +61,7 @@ class ExposureCallback(TrainerCallback):
         seed: draws the references, the same at each look.
         context: text before each canary; conditioned on, not summed.
         batch_size: rows of one forward pass of a look; None chooses.
+        presence: whether to check that canaries are trained on; takes some seconds for a million rows.
 
     Raises:
         DataError, FormatError: canaries or a number of references that cannot be measured on any model.
@@ -60,6 +70,7 @@ class ExposureCallback(TrainerCallback):
 
     Attributes:
         report: the `ExposureReport` of the last look, or None.
+        presence: what the check before the first step found, a `Presence`, or None.
 
     Example:
         >>> from hf_canary import CanaryFormat, CanarySet, ExposureCallback
@@ -77,6 +88,7 @@ class ExposureCallback(TrainerCallback):
         seed: int = 0,
         context: str | None = None,
         batch_size: int | None = None,
+        presence: bool = True,
     ) -> None:
         check_request(canaries, num_references)
         check_batch_size(batch_size)
@@ -87,7 +99,12 @@ class ExposureCallback(TrainerCallback):
         self.context = context
         self.batch_size = batch_size
         self.report: ExposureReport | None = None
-        self._bound = trainer is not None
+        self.presence: Presence | None = None
+        self._checks = presence
+        self._trained: TrainedCopies | None = None
+        self._hook: Any = None
+        self._began_first = False
+        self._bound, self._trainer = trainer is not None, trainer
         # Step and prefix of the last look: further evaluation sets of a step are not looked at again.
         self._last_look: tuple[int, str] | None = None
         if trainer is not None:
@@ -113,6 +130,8 @@ class ExposureCallback(TrainerCallback):
         if state.is_world_process_zero:
             self._forget_after(self._record(args), state.global_step)
         self._last_look = None
+        if self._checks:
+            self._watch(args, state, tokenizer, **kwargs)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics")
@@ -132,6 +151,7 @@ class ExposureCallback(TrainerCallback):
     ) -> None:
         # load_best_model_at_end may have changed the weights without a step.
         self._last_look = None
+        self._unhook()
 
     def show(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> None:
         """Print one look in one line; override it to show looks elsewhere."""
@@ -161,6 +181,72 @@ class ExposureCallback(TrainerCallback):
             return output
 
         trainer.evaluation_loop = evaluation_loop
+        step = trainer.training_step
+
+        def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self._see(inputs)
+            return step(model, inputs, *args, **kwargs)
+
+        trainer.training_step = training_step
+
+    def _watch(self, args: TrainingArguments, state: TrainerState, tokenizer: Any, **kwargs: Any) -> None:
+        """Check that the canaries are in the data, and count them from now on."""
+        self.presence, self._trained, self._began_first = None, None, state.global_step == 0
+        model, loader = kwargs["model"], kwargs.get("train_dataloader")
+        of_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+        try:
+            if _can_be_read(getattr(loader, "dataset", None)):
+                evaluation = self._trainer.eval_dataset if self._bound else None
+                self.presence = from_main(
+                    lambda: presence_in(loader, self.canaries, tokenizer, evaluation=evaluation, target=of_decoder)
+                )
+            self._trained = TrainedCopies(self.canaries, tokenizer, target=of_decoder)
+        except Exception as error:
+            logger.warning("Whether the canaries are trained on could not be checked: %s", shown(str(error)))
+            return
+        if self.presence is not None and state.is_world_process_zero:
+            is_fine = all(each.live == each.repetitions and not each.in_evaluation for each in self.presence)
+            logger.log(logging.INFO if is_fine else logging.WARNING, "%s", self.presence)
+        self._unhook()
+        # A compiled model's hooks are compiled with it.
+        if not self._bound and not args.torch_compile:
+            self._hook = model.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+
+    def _before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if model.training:
+            self._see({"input_ids": args[0] if args else None} | kwargs)
+
+    def _see(self, inputs: Any) -> None:
+        if self._trained is None:
+            return
+        try:
+            self._trained.see(inputs.get("input_ids"), inputs.get("labels"))
+        except Exception as error:  # a training does not end for it
+            self._trained = None
+            logger.warning("The copies in the batches are no longer counted: %s", shown(str(error)))
+
+    def _unhook(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _with_copies(self, report: ExposureReport, state: TrainerState) -> ExposureReport:
+        """The report, with what is known of the copies that were trained on."""
+        dead: dict[str, str] = {}
+        copies: dict[str, dict[str, int]] = {canary.id: {} for canary in self.canaries}
+        if self.presence is not None:
+            dead = {each.canary_id: each.reason for each in self.presence if each.is_dead}
+            for each in self.presence:
+                copies[each.canary_id]["copies_found"] = each.live
+        if self._trained is not None and self._trained.has_seen:
+            for name, count in self._trained.counts().items():
+                copies[name]["copies_trained"] = count
+                if count == 0 and self._began_first and (state.epoch or 0.0) >= 1.0:
+                    dead.setdefault(name, "in no batch")
+        report = replace(report, dead=dead, copies=copies)
+        if not report.is_valid:
+            logger.error("INVALID: of some repetition level no canary is trained on; dead: %s.", ", ".join(dead))
+        return report
 
     def _tokenizer(self, processing_class: Any) -> Any:
         tokenizer = self.tokenizer if self.tokenizer is not None else processing_class
@@ -191,6 +277,7 @@ class ExposureCallback(TrainerCallback):
         self.report = None
         try:
             report = self._measure(model, self._tokenizer(processing_class), quiet=bool(args.disable_tqdm))
+            report = self.report = self._with_copies(report, state)
             summary = report.summary()
             if state.is_local_process_zero:
                 self.show(report, state, metrics, prefix)
@@ -241,6 +328,19 @@ class ExposureCallback(TrainerCallback):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as record_file:
             record_file.write(lines)
+
+
+def _can_be_read(dataset: Any) -> bool:
+    """Whether its rows can be asked for, beside the training; those of a stream cannot."""
+    return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+
+
+def presence_in(loader: Any, canaries: CanarySet, tokenizer: Any, **options: Any) -> Presence:
+    """What is in the dataset of a loader, through its collator if that takes rows one by one; no loader is started."""
+    try:
+        return check_presence(loader.dataset, canaries, tokenizer, collator=loader.collate_fn, **options)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+        return check_presence(loader.dataset, canaries, tokenizer, **options)
 
 
 def one_line(report: ExposureReport) -> str:

@@ -101,10 +101,13 @@ class Occurrences:
         canaries: the set.
         tokenizer: that made the rows.
         target: whether they are what a decoder writes.
+
+    Attributes:
+        cores: what is looked for.
     """
 
     def __init__(self, canaries: CanarySet, tokenizer: Any, *, target: bool = False) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self.target = tokenizer, target
         self._special = {int(token) for token in tokenizer.all_special_ids}
         with _quietly():
             self.cores = _cores(canaries, tokenizer, target)
@@ -177,6 +180,11 @@ class Occurrences:
         while self._is_written(core.number, window.ids[first : last - 1]):
             last -= 1
         return Hit(core, window.where(first)[0], window.where(last - 1)[0], place)
+
+    def reads(self, ids: Sequence[int], text: Sequence[int]) -> bool:
+        """Whether ids hold a text, whatever its ends are joined with."""
+        written, read = (_bare(self._tokenizer.decode([int(token) for token in each])) for each in (text, ids))
+        return written in read
 
     def _is_written(self, number: int, ids: Ints) -> bool:
         return self._written[number] in _bare(self._tokenizer.decode(ids.tolist()))

@@ -171,7 +171,7 @@ def check_presence(
             `labels` where they are not the same.
         canaries: the set that was injected.
         tokenizer: that made the tokens.
-        evaluation: the same for the evaluation data, or a dict of several.
+        evaluation: the same for the evaluation data, or a dict of several; streams are let pass.
         target: whether canaries are what a decoder writes, in `labels`; None looks whether labels are the same as ids.
         collator: the trainer's; then the labels are those that it makes of the rows that hold a canary, one by one.
 
@@ -222,6 +222,8 @@ def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: 
     several = evaluation.values() if isinstance(evaluation, dict) else [] if evaluation is None else [evaluation]
     leaked = Counter[int]()
     for each in several:
+        if isinstance(each, datasets.IterableDataset):
+            continue  # which would have to be read to its end
         found = occurrences.find(_Data(each).batches("labels" if of_decoder else "input_ids"))
         leaked.update(hit.core.number for hit in found.hits)
     return [leaked[number] for number in range(count)]
@@ -314,35 +316,43 @@ class _Inspector:
             with undisturbed():
                 made = self._collator([row])
             row = {name: np.asarray(made[name]).reshape(-1) for name in ("input_ids", "labels") if name in made}
-        if self._of_decoder:
-            return self._with_source(hit, row)
-        places = self._places(np.asarray(row["input_ids"]), hit)
-        if places is None:
-            return "truncated"
-        trained = _trained(row)
-        first, last = hit.core.fill
-        fill = places[max(0, first + hit.core.before) : last + hit.core.before]
-        return "whole" if trained[fill].all() else "masked"
+        return judged(row, hit, self._occurrences, self._source_of(hit))
 
-    def _places(self, ids: Ints, hit: Hit) -> Ints | None:
-        """The places of the canary's tokens, those beside the core too; None if the core is not there."""
-        core, plain = hit.core, np.flatnonzero(self._occurrences.plain(ids))
-        found = [at for at, one in self._occurrences.matches(ids[plain]) if one == core]
-        if not found:
-            return None
-        at = min(found, key=lambda one: abs(one - hit.at))
-        around = np.arange(at - core.before, at + len(core.tokens) + core.behind)
-        return np.asarray(plain[around.clip(0, len(plain) - 1)])
+    def _source_of(self, hit: Hit) -> list[int] | None:
+        """The tokens of what the decoder answers to."""
+        source = self._canaries[hit.core.number].source if self._of_decoder else None
+        return None if source is None else token_ids(self._tokenizer, [source])[0]
 
-    def _with_source(self, hit: Hit, row: Any) -> str:
-        if self._places(np.asarray(row["labels"]), hit) is None:
-            return "truncated"
-        source = self._canaries[hit.core.number].source
-        if source is None:
-            return "whole"
-        (ids,) = token_ids(self._tokenizer, [source])
-        written, read = self._tokenizer.decode(ids), self._tokenizer.decode(list(map(int, row["input_ids"])))
-        return "whole" if "".join(written.split()) in "".join(read.split()) else "truncated"
+
+def judged(row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: list[int] | None = None) -> str:
+    """What became of a canary that was found in a row: `whole`, `masked` or `truncated`.
+
+    Args:
+        row: with ids, and with labels or masks if there are any, as they are now.
+        hit: where it was found.
+        occurrences: of its set.
+        source: tokens that must stand in the ids, where the canary is in the labels.
+    """
+    if occurrences.target:
+        is_there = _places(np.asarray(row["labels"]), hit, occurrences) is not None
+        return "whole" if is_there and (source is None or occurrences.reads(row["input_ids"], source)) else "truncated"
+    places = _places(np.asarray(row["input_ids"]), hit, occurrences)
+    if places is None:
+        return "truncated"
+    first, last = hit.core.fill
+    fill = places[max(0, first + hit.core.before) : last + hit.core.before]
+    return "whole" if _trained(row)[fill].all() else "masked"
+
+
+def _places(ids: Ints, hit: Hit, occurrences: Occurrences) -> Ints | None:
+    """The places of the canary's tokens, those beside the core too; None if the core is not there."""
+    core, plain = hit.core, np.flatnonzero(occurrences.plain(ids))
+    found = [at for at, one in occurrences.matches(ids[plain]) if one == core]
+    if not found:
+        return None
+    at = min(found, key=lambda one: abs(one - hit.at))
+    around = np.arange(at - core.before, at + len(core.tokens) + core.behind)
+    return np.asarray(plain[around.clip(0, len(plain) - 1)])
 
 
 def _trained(row: Mapping[str, Any]) -> NDArray[np.bool_]:

@@ -124,6 +124,10 @@ class ExposureReport:
         fill_bits: for each canary, by id, −log2 of the probability that the model writes its fill, given what stands
             before: what `queries_to_extract` comes from.
         token_rows: tokens that were fed to the model.
+        dead: of the canaries that were not trained on, by id, what became of them. They are left out of all that sums
+            up; where they are all of a repetition level, the report is not valid, and its summary is NaN.
+        copies: by id, numbers of copies beside those that were asked for: `copies_found` in the training data,
+            `copies_trained` in the batches so far.
     """
 
     exposures: tuple[Exposure, ...]
@@ -133,6 +137,8 @@ class ExposureReport:
     seconds: float
     fill_bits: Mapping[str, float] = field(default_factory=dict)
     token_rows: int = 0
+    dead: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Exposure]:
         return iter(self.exposures)
@@ -152,12 +158,24 @@ class ExposureReport:
         return tuple(sorted(names, key=lambda name: name != "auto"))
 
     @property
+    def is_valid(self) -> bool:
+        """Whether a canary of each repetition level was trained on, as far as is known."""
+        return {canary.repetitions for canary in self.canaries if canary.id not in self.dead} == set(
+            self.canaries.repetitions
+        )
+
+    @property
+    def live(self) -> tuple[Exposure, ...]:
+        """The exposures of the canaries that were trained on."""
+        return tuple(each for each in self.exposures if each.canary_id not in self.dead)
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """One entry for each repetition level, ascending."""
         repetitions = {canary.id: canary.repetitions for canary in self.canaries}
         levels = []
         for copies in self.canaries.repetitions:
-            here = [each for each in self.exposures if repetitions[each.canary_id] == copies]
+            here = [each for each in self.live if repetitions[each.canary_id] == copies]
             by = {name: _of_numbers([e for e in here if e.estimator == name]) for name in self.estimators}
             values = {name: statistics.median(e.value for e in each) if each else math.nan for name, each in by.items()}
             censored = {name: _is_censored(each) for name, each in by.items()}
@@ -172,7 +190,7 @@ class ExposureReport:
         main = [e for e in self.twins if e.estimator in self.estimators[:1] and not math.isnan(e.value)]
         values = [e.value for e in main]
         is_sure = bool(main) and all(e.status in (EXACT, RELIABLE) for e in main)
-        of_canary = {each.canary_id: each.log_perplexity for each in self.exposures}
+        of_canary = {each.canary_id: each.log_perplexity for each in self.live}
         of_twin = {each.canary_id: each.log_perplexity for each in self.twins}
         pairs = np.array([of_twin[name] - of_canary[name] for name in of_canary if name in of_twin])
         pairs = pairs[np.isfinite(pairs)]
@@ -204,18 +222,20 @@ class ExposureReport:
         Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), the same three
         with `exposure_skewnorm_`, `exposure_censored` (how many canaries were likelier than every candidate looked
         at, so that the numbers before are too low for them), `exposure_twin_mean` and `exposure_seconds`. NaN where
-        there is nothing to say.
+        there is nothing to say, and all of it where the report is not valid.
         """
         summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
+        if not self.is_valid:
+            return summary
         main = self.estimators[0] if self.estimators else "auto"
         for estimator, prefix in ((main, "exposure_"), ("skewnorm", "exposure_skewnorm_")):
-            values = [e.value for e in self.exposures if e.estimator == estimator and not math.isnan(e.value)]
+            values = [e.value for e in self.live if e.estimator == estimator and not math.isnan(e.value)]
             if values:
                 summary[f"{prefix}mean"], summary[f"{prefix}max"] = statistics.fmean(values), max(values)
             for level in self.levels:
                 summary[f"{prefix}x{level.repetitions}"] = level.values.get(estimator, math.nan)
         summary["exposure_censored"] = float(
-            sum(CENSORED in each.flags for each in self.exposures if each.estimator == main)
+            sum(CENSORED in each.flags for each in self.live if each.estimator == main)
         )
         summary["exposure_twin_mean"] = self.control.mean
         summary["exposure_seconds"] = self.seconds
@@ -224,11 +244,14 @@ class ExposureReport:
     def records(self) -> list[dict[str, Any]]:
         """One plain dict for each exposure, twins included, ready for JSON; it never holds a canary's text."""
         repetitions = {canary.id: canary.repetitions for canary in self.canaries}
-        return [
-            {"role": role, "repetitions": repetitions[each.canary_id]} | _plain(asdict(each))
-            for role, group in (("canary", self.exposures), ("twin", self.twins))
-            for each in group
-        ]
+        records = []
+        for role, group in (("canary", self.exposures), ("twin", self.twins)):
+            for each in group:
+                record = {"role": role, "repetitions": repetitions[each.canary_id]} | _plain(asdict(each))
+                if role == "canary" and (self.copies or self.dead):
+                    record |= {**self.copies.get(each.canary_id, {}), "dead": self.dead.get(each.canary_id, "")}
+                records.append(record if self.is_valid else record | {"valid": False})
+        return records
 
     def save(self, path: str | Path) -> None:
         """Write all of it but the references as JSON; NaN and infinity become null."""
@@ -239,6 +262,8 @@ class ExposureReport:
         plain: dict[str, Any] = _plain(
             {
                 "summary": self.summary(),
+                "valid": self.is_valid,
+                "dead": dict(self.dead),
                 "levels": [asdict(level) for level in self.levels],
                 "control": asdict(self.control),
                 "queries_to_extract": self.queries_to_extract(),

@@ -48,7 +48,8 @@ def _canaries(report: Any, *, is_whole: bool) -> Table:
         first = here[main]
         cells = [escape(canary.id), f"{canary.repetitions} ×", f"{first.log_perplexity:.2f}"]
         cells += [_count(wanted.get(canary.id, math.nan))] * is_whole
-        cells += [_value(first), _interval(first), first.status]
+        dead = report.dead.get(canary.id)
+        cells += [_value(first), _interval(first), first.status if dead is None else f"dead: {escape(dead)}"]
         if is_whole:
             cells += [escape(first.reason or ", ".join(first.flags)), *(_short(here[name]) for name in others)]
         table.add_row(*cells)
@@ -59,8 +60,9 @@ def _levels(report: Any) -> Table:
     table = Table("inserted", "canaries", "median", "interval", "sure to", *report.estimators[1:], box=None)
     for column in table.columns:
         column.justify = "right"
+    alive = [canary for canary in report.canaries if canary.id not in report.dead]
     for level in report.levels:
-        count = sum(canary.repetitions == level.repetitions for canary in report.canaries)
+        count = sum(canary.repetitions == level.repetitions for canary in alive)
         medians = [
             "unknown" if math.isnan(value) else f"{'≥ ' if level.censored[name] else ''}{value:.2f}"
             for name, value in level.values.items()
@@ -79,6 +81,10 @@ def _levels(report: Any) -> Table:
 def _remarks(report: Any, *, is_whole: bool) -> str:
     control = report.control
     lines = []
+    if report.dead:
+        lines.append(f"Not trained on, and left out of what sums up: {escape(', '.join(report.dead))}.")
+    if not report.is_valid:
+        lines.append("INVALID: of some repetition level no canary was trained on.")
     if not math.isnan(control.mean):
         chance = "" if math.isnan(control.p_value) else f"; so far from that by chance: p = {control.p_value:.2f}"
         lines.append(f"Twins, never inserted: {control.mean:.2f} bits on average (1.44 is to be expected{chance}).")

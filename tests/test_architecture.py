@@ -21,7 +21,7 @@ FLOORS = (
     {"canaries", "token_tree", "language_model"},
     {"walks", "occurrences"},
     {"scoring", "drawing", "presence"},
-    {"ranking"},
+    {"ranking", "trained"},
     {"extraction"},
     {"decoding", "evidence", "tables"},
     {"results"},
