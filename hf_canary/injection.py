@@ -143,7 +143,8 @@ class InjectCanaries:
         shape = self.shape(features)
         if self.splices:
             spliced_into(shape)
-        self.rows(shape, features, features.arrow_schema, range(len(self.places)))
+        _, one_of_each = np.unique(self.places.which, return_index=True)
+        self.rows(shape, features, features.arrow_schema, one_of_each.tolist())
 
     def injected(self, table: pa.Table, start: int) -> pa.Table:
         """Rows of the dataset, of which the first has this index, with the copies that belong to them."""

@@ -18,6 +18,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 PRINTED = [
     "exposure (bits)",
+    "split: f0-x",
     "['censored'], []]",
     "Twins, never inserted",
     "10000 log-perplexities",
