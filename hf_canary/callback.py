@@ -20,7 +20,7 @@ from .files import replacing
 from .language_model import check_batch_size
 from .measure import check_measurable, check_request, measure_exposure
 from .presence import Presence, check_presence
-from .processes import from_main
+from .processes import everywhere, from_main
 from .results import ExposureReport, summary_keys
 from .trained import TrainedCopies
 
@@ -238,7 +238,7 @@ class ExposureCallback(TrainerCallback):
             dead = {each.canary_id: each.reason for each in self.presence if each.is_dead}
             for each in self.presence:
                 copies[each.canary_id]["copies_found"] = each.live
-        if self._trained is not None and self._trained.has_seen:
+        if everywhere(self._trained is not None) and self._trained is not None:
             for name, count in self._trained.counts().items():
                 copies[name]["copies_trained"] = count
                 if count == 0 and self._began_first and (state.epoch or 0.0) >= 1.0:

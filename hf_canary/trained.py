@@ -11,10 +11,10 @@ import torch
 from .canaries import CanarySet
 from .occurrences import Occurrences
 from .presence import judged
-from .processes import num_processes, summed
+from .processes import summed
 
-# Batches that are looked at together; until then they are where they were, so that no step waits for them.
-_BATCHES = 64
+# So much is looked at together; until then it is where it was, so that no step waits for it.
+_BATCHES, _TOKENS = 64, 2**20
 
 
 class TrainedCopies:
@@ -31,7 +31,7 @@ class TrainedCopies:
         self._occurrences = Occurrences(canaries, tokenizer, target=target)
         self._waiting: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         self._counts = Counter[int]()
-        self.has_seen = False
+        self._has_seen = False
 
     def see(self, ids: Any, labels: Any) -> None:
         """A batch: (rows, n) ids and labels; anything else is let pass."""
@@ -39,18 +39,18 @@ class TrainedCopies:
             return
         same = isinstance(labels, torch.Tensor) and labels.dim() == 2 and len(labels) == len(ids)
         self._waiting.append((ids.detach(), labels.detach() if same else None))
-        self.has_seen = True
-        if len(self._waiting) >= _BATCHES:
+        self._has_seen = True
+        if len(self._waiting) >= _BATCHES or sum(ids.numel() for ids, _ in self._waiting) >= _TOKENS:
             self._count()
 
     def counts(self) -> dict[str, int]:
-        """Copies by the id of their canary, in the batches of all processes, which must ask together."""
+        """Copies by the id of their canary, in the batches of all processes, which must ask together; nothing at all
+        before the first batch.
+        """
         self._count()
-        several = num_processes() > 1
-        return {
-            canary.id: int(summed(float(self._counts[number])) if several else self._counts[number])
-            for number, canary in enumerate(self._canaries)
-        }
+        if not summed(float(self._has_seen)):
+            return {}
+        return {canary.id: int(summed(float(self._counts[number]))) for number, canary in enumerate(self._canaries)}
 
     def _count(self) -> None:
         waiting, self._waiting = self._waiting, []

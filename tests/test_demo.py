@@ -120,11 +120,17 @@ train_rows = Dataset.from_dict({{"text": [str(n) for n in range(30)]}})
 folder = {str(demo[0] / "left here" / "checkpoint")!r}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 some = [{{"input_ids": tokenizer("a b").input_ids, "labels": tokenizer("a b").input_ids}}] * 2
-arguments = TrainingArguments({str(tmp_path)!r}, max_steps=1, eval_strategy="steps", eval_steps=1, use_cpu=True)
+arguments = TrainingArguments({str(tmp_path)!r}, max_steps=1, eval_strategy="steps", eval_steps=1, use_cpu=True,
+                              per_device_train_batch_size=1)
 trainer = Trainer(AutoModelForCausalLM.from_pretrained(folder), arguments, train_dataset=some, eval_dataset=some,
                   processing_class=tokenizer)
 """
-    after = "\ntrainer.train()\nprint(len(train_rows), trainer.state.log_history[0]['eval_exposure_mean'])\n"
+    after = """
+def ids(row):
+    return {"input_ids": tokenizer(row["text"]).input_ids, "labels": tokenizer(row["text"]).input_ids}
+trainer.train_dataset = train_rows.map(ids, remove_columns=["text"])
+"""
+    after += "\ntrainer.train()\nprint(len(train_rows), trainer.state.log_history[0]['eval_exposure_mean'])\n"
     first = run_python(given + training + after, tmp_path)
     assert (tmp_path / "canaries.json").exists()
     assert re.search(r"^114 \d", first, flags=re.MULTILINE)  # 30 rows, and 4 canaries each of 1, 4 and 16 copies

@@ -164,11 +164,12 @@ def test_the_batch_size_changes_nothing(batch_size):
 
 # Since Python 3.12 a fork of a process with threads warns; datasets forks its workers, and torch has threads.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_the_number_of_processes_changes_nothing():
-    """Two workers give the rows that one gives."""
+@pytest.mark.parametrize("num_proc", [1, 2, 4])
+def test_the_number_of_processes_changes_nothing(num_proc):
+    """Workers give the rows that one process gives."""
     dataset, canaries = numbered(9), a_set()
     transform = InjectCanaries(canaries, num_rows=len(dataset))
-    mapped = dataset.map(transform, batched=True, with_indices=True, batch_size=2, num_proc=2)
+    mapped = dataset.map(transform, batched=True, with_indices=True, batch_size=2, num_proc=num_proc)
     assert mapped.to_list() == canaries.inject(dataset).to_list()
 
 
