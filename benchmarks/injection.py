@@ -131,6 +131,25 @@ def stream(folder: Path, count: int) -> None:
         print(f"stream, {name}: {seen:,} rows: {found.seconds:.1f} s, {found.megabytes:.0f} MB")
 
 
+def peer(count: int) -> None:
+    """Into rows in memory, beside memaudit, if it is installed. It shuffles all rows; ours stay in order."""
+    rows = Dataset.from_dict({"text": [f"row number {number} of a text, of the usual kind" for number in range(count)]})
+    with measured() as found:
+        len(a_set(4).inject(rows))
+    print(f"in memory: {count:,} rows, ours: {found.seconds:.1f} s, {found.megabytes:.0f} MB")
+    try:
+        import memaudit.canaries
+        import memaudit.injection
+    except ImportError:
+        print("in memory: memaudit is not installed")
+        return
+    tokenizer = character_tokenizer([LETTERS + LETTERS.upper()])
+    theirs = memaudit.canaries.generate_canaries(tokenizer, n=12, n_controls=0, repetitions=(1, 4, 16))
+    with measured() as found:
+        len(memaudit.injection.inject(rows, theirs, fmt="text", include_prob=1.0)[0])
+    print(f"in memory: {count:,} rows, memaudit: {found.seconds:.1f} s, {found.megabytes:.0f} MB")
+
+
 def presence(count: int, length: int) -> None:
     """Canaries in rows of random tokens of two vocabularies: characters, and fifty thousand."""
     tokenizer = character_tokenizer([LETTERS])
@@ -166,6 +185,7 @@ def main() -> None:
         injection(arguments.folder, arguments.rows)
         transform(arguments.folder, arguments.rows // 10)
         stream(arguments.folder, arguments.rows // 10)
+        peer(arguments.rows // 10)
         presence(arguments.tokens_rows, 512)
     finally:
         shutil.rmtree(arguments.folder)
