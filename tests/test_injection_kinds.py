@@ -460,6 +460,14 @@ def test_what_is_not_as_it_was_injected_is_not_removed(change, placement):
         list(canaries.remove(stream, num_rows=40, placement=placement))
 
 
+def test_rows_behind_a_stream_that_was_injected_are_no_part_of_it():
+    """They would be lost, were it not said."""
+    canaries = a_set()
+    more = datasets.concatenate_datasets([canaries.inject(texts()), texts()]).to_iterable_dataset()
+    with pytest.raises(DataError, match="where they were put"):
+        list(canaries.remove(more, num_rows=ROWS))
+
+
 @pytest.mark.parametrize(("when", "low", "high"), [("early", 0.0, 0.1), ("late", 0.9, 1.0), ((0.4, 0.5), 0.4, 0.5)])
 @pytest.mark.parametrize("placement", ["rows", "splice"])
 def test_copies_stand_in_the_part_that_was_asked_for(when, low, high, placement):

@@ -86,6 +86,11 @@ def test_two_processes_agree_when_time_is_over(together):
 def test_an_error_in_one_process_is_an_error_in_both(together):
     """Nobody waits for an answer that will not come."""
     assert [each["failing"] for each in together] == ["ModelError", "LookupError"]
+    for each in together:
+        before, first, last = each["trained on"]
+        assert before == {}
+        assert list(first.values()) == [3, 0, 0, 0]
+        assert list(last.values()) == [4, 0, 0, 0]
     assert [each["failing main"] for each in together] == ["Unsendable", "ModelError"]
 
 

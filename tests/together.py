@@ -10,6 +10,7 @@ from torch.distributed.fsdp import fully_shard
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.checkpoints import digest_of_model
 from hf_canary.processes import from_main, num_processes, shared
+from hf_canary.trained import TrainedCopies
 from tests import oracles
 
 CANARIES = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1, 2), per_repetition=2, seed=3)
@@ -43,6 +44,7 @@ def main(out: str) -> None:
         shared(7, failing_on_the_last, lambda: None)
     except Exception as error:
         found["failing"] = type(error).__name__
+    found["trained on"] = trained_on(tokenizer, rank)
     try:
         from_main(failing_on_the_main_one)
     except Exception as error:
@@ -73,6 +75,18 @@ def searched(model, tokenizer, kept):
     again = exact_rank(model, tokenizer, format, [17, 4242, 9000], max_expanded=200, checkpoint=f"{kept}-ranks")
     found.append([[rank.rank, rank.low, rank.high, rank.ties, rank.expanded] for rank in (*ranks, *capped, *again)])
     return found
+
+
+def trained_on(tokenizer, rank):
+    """Before any batch, and after two copies in one process and one in the other, and one more in the first alone."""
+    copies = TrainedCopies(CANARIES, tokenizer, target=False)
+    before = copies.counts()
+    ids = torch.tensor(tokenizer([CANARIES[0].text])["input_ids"])
+    copies.see(ids.repeat(2 - rank, 1), None)
+    first = copies.counts()
+    if rank == 0:
+        copies.see(ids, ids)
+    return [before, first, copies.counts()]
 
 
 def failing_on_the_main_one():
