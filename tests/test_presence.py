@@ -1,10 +1,12 @@
 """What became of each copy, on pipelines of all kinds; the counts that are expected come from reading the text."""
 
+import random
 from collections import Counter
 from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, default_data_collator
 
@@ -148,6 +150,8 @@ def masked_rows(kind: str, masking: str) -> tuple[list[dict], str]:
             row["labels"][:-1] = [-100] * (len(ids) - 1)
         if masking == "the first three":
             row["labels"][:3] = [-100] * 3
+        if masking == "the last of the fill":
+            row["labels"][-2] = -100
         if masking == "labels":
             row["labels"] = [-100] * len(ids)
         if masking in ("completion", "prompt"):
@@ -161,7 +165,17 @@ def masked_rows(kind: str, masking: str) -> tuple[list[dict], str]:
 
 
 @pytest.mark.parametrize(
-    "masking", ["nothing", "labels", "completion", "prompt", "assistant", "all but the last", "the first three"]
+    "masking",
+    [
+        "nothing",
+        "labels",
+        "completion",
+        "prompt",
+        "assistant",
+        "all but the last",
+        "the last of the fill",
+        "the first three",
+    ],
 )
 @pytest.mark.parametrize("kind", ["gpt2", "llama3", "wordpiece", "characters"])
 def test_what_the_loss_leaves_out_is_masked(kind, masking):
@@ -178,6 +192,27 @@ def long_labels(rows):
     made = default_data_collator([{"input_ids": rows[0]["input_ids"], "labels": rows[0]["input_ids"]}])
     made["labels"][:, 8:] = -100
     return made
+
+
+def drawing(rows):
+    """A collator that draws."""
+    torch.rand(3), np.random.rand(3), random.random()
+    return default_data_collator([{"input_ids": rows[0]["input_ids"], "labels": rows[0]["input_ids"]}])
+
+
+def test_no_random_state_is_moved():
+    """Whatever a collator draws."""
+    rows, _ = rows_of("characters", "rows")
+    states = [
+        lambda: repr(random.getstate()),
+        lambda: repr(np.random.get_state()),
+        lambda: repr(torch.get_rng_state().tolist()),
+    ]
+    before = [state() for state in states]
+    check_presence(Dataset.from_dict({"input_ids": rows}), CANARIES, tokenizer_of("characters"), collator=drawing)
+    assert [state() for state in states] == before
+    drawing([{"input_ids": [1]}])
+    assert all(state() != was for state, was in zip(states, before, strict=True))
 
 
 def cutting(rows):
