@@ -112,14 +112,16 @@ class InjectCanaries:
             splice=self.splices,
         )
 
-    def __call__(self, batch: LazyBatch, indices: Sequence[int]) -> pa.Table:
+    def __call__(self, batch: LazyBatch, indices: Sequence[int] | None = None) -> pa.Table:
         if not isinstance(batch, LazyBatch):
             raise DataError(
                 "dataset",
-                "a datasets.Dataset without a format, whose map() counts its rows once",
-                "a stream, where indices restart in every worker, or what a format has made of the rows",
-                "Use canaries.inject(dataset), which takes both.",
+                "batches of a datasets.Dataset without a format, whose map(..., batched=True) counts its rows once",
+                "single rows, a stream, where indices restart in every worker, or what a format has made of the rows",
+                "Map with batched=True, or use canaries.inject(dataset), which takes streams and formats too.",
             )
+        if indices is None:
+            raise DataError("with_indices", "True, in map", "no indices", "Map with with_indices=True.")
         table: pa.Table = batch.pa_table
         if indices[-1] >= self.num_rows:
             raise DataError(

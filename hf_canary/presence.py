@@ -176,7 +176,7 @@ def check_presence(
         collator: the trainer's; then the labels are those that it makes of the rows that hold a canary, one by one.
 
     Raises:
-        DataError: no rows, or none with `input_ids`.
+        DataError: no rows, or none with `input_ids`; no set of canaries; no tokenizer.
 
     Example:
         >>> from datasets import Dataset
@@ -194,6 +194,10 @@ def check_presence(
         truncated: f0-x2-0 (0 of 2). To mend it: raise max_length, or make the format shorter.
         INVALID: no canary of x2 is trained on; its exposure would say nothing.
     """
+    if not isinstance(canaries, CanarySet):
+        raise DataError("canaries", "a CanarySet", shown(canaries), "Load it: CanarySet.load(path).")
+    if not hasattr(tokenizer, "all_special_ids"):
+        raise DataError("tokenizer", "the tokenizer that made the tokens", shown(tokenizer), "Give it.")
     data = _Data(tokenised)
     of_decoder = data.has_targets if target is None else target
     occurrences = Occurrences(canaries, tokenizer, target=of_decoder)
@@ -442,10 +446,15 @@ class _Data:
             yield pa.array(batch)
 
 
+def _holds_ints(feature: Any) -> bool:
+    """Whether a column is one of lists of whole numbers."""
+    return "int" in str(getattr(getattr(feature, "feature", None), "dtype", ""))
+
+
 def _check(dataset: Any) -> None:
     columns: Any = ()
     if isinstance(dataset, datasets.Dataset):
-        columns = dataset.column_names
+        columns = [name for name, feature in dataset.features.items() if _holds_ints(feature)]
     elif (
         hasattr(dataset, "__getitem__")
         and hasattr(dataset, "__len__")

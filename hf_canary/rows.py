@@ -176,7 +176,7 @@ class Turns:
                 "tokenizer",
                 f"a chat template that takes {shown([turn['role'] for turn in said])}",
                 shown(str(error)),
-                "Give make_row=, a function that returns the row of a canary.",
+                "Leave tokenizer out if no template is used, or give make_row=, which returns the row of a canary.",
             ) from error
         if canary.text not in rendered:
             raise DataError(
@@ -398,8 +398,10 @@ def _check_no_source(canary: Insertion) -> None:
 
 
 def _missing(argument: str, name: object, features: Features) -> DataError:
+    good = [column for column, feature in features.items() if _is_string(feature) or _turns(feature) is not None]
+    named = f"{argument}={good[-1][:40]!r}" if good else f"{argument}=..."
     return DataError(
-        argument, f"one of the columns {shown(list(features))}", shown(name), f"Name a text: {argument}=..."
+        argument, f"one of the columns {shown(list(features))}", shown(name), f"Name that of the text, such as {named}."
     )
 
 

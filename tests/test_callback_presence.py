@@ -343,3 +343,25 @@ def test_sft_on_completions_alone(tmp_path, side, is_valid):
     assert {each.reason for each in callback.presence} == {"" if is_valid else "masked"}
     trained_on = [c["copies_trained"] for c in callback.report.copies.values()]
     assert trained_on == [2 * canary.repetitions * is_valid for canary in CANARIES]
+
+
+def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path):
+    """The copies of the epochs before are not counted again, and no canary is dead for it."""
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 7, "max_steps": 7}
+    trained(tmp_path, tokenised(corpus()), callback=look, **options)
+    trainer, _ = trained(tmp_path / "other", tokenised(corpus()), callback=look, **(options | {"max_steps": 1}))
+    set_seed(0)
+    callback = ExposureCallback(CANARIES, num_references=40)
+    again = Trainer(
+        model=trainer.model,
+        args=TrainingArguments(output_dir=str(tmp_path), **(DEFAULTS | options | {"max_steps": 9})),
+        train_dataset=tokenised(corpus()),
+        eval_dataset=tokenised(Dataset.from_dict({"text": ["row 1"]})),
+        processing_class=LETTERS,
+        data_collator=DataCollatorForLanguageModeling(LETTERS, mlm=False),
+        callbacks=[callback],
+    )
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 9
+    assert callback.report.dead == {}
+    assert 0 in [copies["copies_trained"] for copies in callback.report.copies.values()]

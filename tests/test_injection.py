@@ -389,6 +389,15 @@ def test_a_stream_refuses_the_transform(kind):
     assert "stream" in caught.value.got
 
 
+@pytest.mark.parametrize("how", [{"with_indices": True}, {"batched": True}])
+def test_a_map_of_another_kind_is_refused(how):
+    """Row by row, or without indices; the error says how to map."""
+    transform, dataset = InjectCanaries(a_set(), num_rows=3), numbered(3)
+    with pytest.raises(DataError, match="True") as caught:
+        dataset.map(transform, **how)
+    check_error(caught.value, DataError)
+
+
 def test_a_plain_dict_is_refused():
     """A batch that does not come from `Dataset.map` has indices that nobody vouches for."""
     transform = InjectCanaries(a_set(), num_rows=1)

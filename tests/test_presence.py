@@ -381,6 +381,7 @@ def test_what_a_person_reads():
         [],
         None,
         {"input_ids": [[1]]},
+        Dataset.from_dict({"input_ids": ["abc"]}),
         [[1, 2]],
     ],
 )
@@ -399,3 +400,12 @@ def test_rows_of_any_sequence():
     expected = check_presence(Dataset.from_dict({"input_ids": rows}), CANARIES, tokenizer)
     assert check_presence([{"input_ids": np.array(row)} for row in rows], CANARIES, tokenizer) == expected
     assert Counter(each.split for each in expected)[0] < 4
+
+
+@pytest.mark.parametrize("argument", ["canaries", "tokenizer"])
+def test_other_arguments_are_refused(argument):
+    """By their names."""
+    given = {"canaries": CANARIES, "tokenizer": tokenizer_of("characters")} | {argument: None}
+    with pytest.raises(DataError) as caught:
+        check_presence(Dataset.from_dict({"input_ids": [[1, 2]]}), **given)
+    check_error(caught.value, DataError, argument)
