@@ -187,7 +187,7 @@ class CanarySet:
         and a string column `prompt` beside `completion` gets it, or nothing, without being named. *A field of a
         translation* (`column="translation.de", source_column="translation.en"`): likewise. *A chat* (`messages`, or
         `conversations` with `from` and `value`): the user says the source, or nothing, and the assistant the text; with
-        another `role`, that one says the text and the assistant nothing. *Token ids* (`input_ids`, with `tokenizer`):
+        another `role`, that one says the text and the assistant "OK.". *Token ids* (`input_ids`, with `tokenizer`):
         those of the text, with `labels`, `attention_mask` and `token_type_ids` where there are such columns. Every
         other column is None.
 

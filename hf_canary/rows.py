@@ -24,6 +24,8 @@ _TURNS = {
     ("role", "content"): {},
     ("from", "value"): {"assistant": "gpt", "user": "human"},
 }
+# What the assistant says where another says the canary: trainers that train on it alone refuse rows without any.
+_ANSWER = "OK."
 # A canary may stand where a sentence or a line begins; where there is none, where a word does.
 _SENTENCES, _WORDS = re.compile(r"(?<=[.!?…])\s+(?=\S)|\n\s*(?=\S)"), re.compile(r"\s+(?=\S)")
 
@@ -129,7 +131,7 @@ class Turns:
 
     def row(self, canary: Insertion) -> Row:
         before = [] if self.role != "assistant" else [self._turn("user", canary.source or "")]
-        after = [] if self.role == "assistant" else [self._turn("assistant", "")]
+        after = [] if self.role == "assistant" else [self._turn("assistant", _ANSWER)]
         if self.role != "assistant":
             _check_no_source(canary)
         own = [self._turn(self.role, canary.text)]

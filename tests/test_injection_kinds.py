@@ -119,7 +119,7 @@ KINDS = {
         chats,
         {"column": "messages", "role": "user"},
         PIN,
-        lambda c: {"messages": turns(c.text, ""), "id": None},
+        lambda c: {"messages": turns(c.text, "OK."), "id": None},
     ),
     "from and value": (
         lambda: chats("from", "value", ("human", "gpt")),
