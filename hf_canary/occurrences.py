@@ -76,6 +76,8 @@ class Piece:
         numbers: the canaries that it may be of.
         is_all: whether the row holds nothing else.
         holds: whether it holds a part of the fill.
+        is_long: whether it is half of what stands before the fill, or more.
+        of: how many tokens the row has.
     """
 
     row: int
@@ -83,15 +85,25 @@ class Piece:
     numbers: frozenset[int]
     is_all: bool
     holds: bool
+    is_long: bool
+    of: int
 
 
 @dataclass
 class Found:
-    """What rows hold."""
+    """What rows hold.
+
+    Attributes:
+        hits: canaries that are whole, be it over several rows.
+        beginnings: at the ends of rows.
+        ends: at the beginnings of rows.
+        longest: tokens of the longest row.
+    """
 
     hits: list[Hit] = field(default_factory=list)
     beginnings: list[Piece] = field(default_factory=list)
     ends: list[Piece] = field(default_factory=list)
+    longest: int = 0
 
 
 class Occurrences:
@@ -132,6 +144,7 @@ class Occurrences:
                     if hit is not None:
                         found.hits.append(hit)
             self._look_at_edges(window, found)
+            found.longest = max(found.longest, int(np.diff(starts).max(initial=0)))
         return found
 
     def matches(self, ids: Ints) -> Iterator[tuple[int, Core]]:
@@ -211,7 +224,9 @@ class Occurrences:
     def _piece(self, row: int, length: int, cores: list[Core], of: int, *, ends: bool) -> Piece:
         beside = max(core.behind if ends else core.before for core in cores)
         holds = any(core.fill[1] > len(core.tokens) - length if ends else core.fill[0] < length for core in cores)
-        return Piece(row, length, frozenset(core.number for core in cores), of <= length + beside, holds)
+        is_long = not ends and 2 * length >= min(core.fill[0] for core in cores)
+        numbers = frozenset(core.number for core in cores)
+        return Piece(row, length, numbers, of <= length + beside, holds, is_long, of)
 
 
 class _Window:

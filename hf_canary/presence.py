@@ -258,7 +258,8 @@ def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[s
         ends.remove(rest)
         (number, *_) = sorted(piece.numbers & rest.numbers)
         counts["split"][number] += 1
-    _truncated([piece for piece in alone if piece.holds or piece.is_all], canaries, counts)
+    cut_off = [one for one in alone if one.holds or one.is_all or (one.is_long and one.of == found.longest)]
+    _truncated(cut_off, canaries, counts)
     _truncated([piece for piece in ends if piece.is_all], canaries, counts)
     return counts
 

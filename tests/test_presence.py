@@ -272,6 +272,19 @@ def test_what_a_decoder_writes_is_in_the_labels(kind, collated):
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
+def test_what_is_cut_before_its_fill_is_truncated(kind):
+    """Behind what a template puts before it, too."""
+    tokenizer = tokenizer_of(kind)
+    injected = CANARIES.inject(Dataset.from_dict({"text": CORPUS}))
+    rows = [tokenizer(f"thing: {text}")["input_ids"] for text in injected["text"]]
+    fixed = tokenizer("thing: the pin is")["input_ids"]
+    presence = check_presence(
+        Dataset.from_dict({"input_ids": [row[: len(fixed)] for row in rows]}), CANARIES, tokenizer
+    )
+    assert [each.truncated for each in presence] == [canary.repetitions for canary in CANARIES]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
 def test_canaries_in_the_evaluation_data_are_told(kind):
     """In one dataset, or in any of several."""
     tokenizer = tokenizer_of(kind)
@@ -328,9 +341,12 @@ def test_parts_that_are_apart_are_one_split_copy():
 
 
 def test_beginnings_of_the_format_are_no_canaries():
-    """Text that only looks like one, at the ends of rows too, is not counted as a cut canary."""
+    """Text that only looks like one, at the ends of rows too, is not counted as a cut canary: where it is less than
+    half of what stands before the fill, or where fewer rows end so than copies are missing.
+    """
     tokenizer = tokenizer_of("characters")
-    rows = [tokenizer(f"{text} the pin is ")["input_ids"] for text in CORPUS]
+    rows = [tokenizer(f"{text} the p")["input_ids"] for text in CORPUS]
+    rows += [tokenizer(f"{text} the pin is ")["input_ids"] for text in CORPUS[:7]]
     presence = check_presence(Dataset.from_dict({"input_ids": rows}), CANARIES, tokenizer)
     assert all(
         each == CanaryPresence(canary.id, canary.repetitions) for each, canary in zip(presence, CANARIES, strict=True)
