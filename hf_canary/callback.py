@@ -241,7 +241,9 @@ class ExposureCallback(TrainerCallback):
         if everywhere(self._trained is not None) and self._trained is not None:
             for name, count in self._trained.counts().items():
                 copies[name]["copies_trained"] = count
-                if count == 0 and self._began_first and (state.epoch or 0.0) >= 1.0:
+                if count:  # whatever was found beforehand
+                    dead.pop(name, None)
+                elif self._began_first and (state.epoch or 0.0) >= 1.0:
                     dead.setdefault(name, "in no batch")
         report = replace(report, dead=dead, copies=copies)
         if not report.is_valid:

@@ -20,6 +20,7 @@ from transformers import (
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+from hf_canary.presence import CanaryPresence, Presence
 from hf_canary.results import summary_keys
 from tests import oracles
 
@@ -365,3 +366,13 @@ def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path):
     assert again.state.global_step == 9
     assert callback.report.dead == {}
     assert 0 in [copies["copies_trained"] for copies in callback.report.copies.values()]
+
+
+def test_batches_know_better_than_the_check(tmp_path, monkeypatch):
+    """A canary that was trained on lives, whatever was found in the data before, as where rows are made as they go."""
+    none = Presence(tuple(CanaryPresence(canary.id, canary.repetitions) for canary in CANARIES), 1)
+    monkeypatch.setattr("hf_canary.callback.presence_in", lambda *_, **__: none)
+    _, callback = trained(tmp_path, tokenised(without(corpus(), 1)), callback=look)
+    assert callback.presence is none
+    assert callback.report.dead == {CANARIES[1].id: "missing"}
+    assert callback.report.copies[CANARIES[2].id] == {"copies_found": 0, "copies_trained": 6}
