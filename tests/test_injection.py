@@ -198,17 +198,21 @@ def test_the_default_places_come_from_the_digest():
 
 
 SCRIPT = """
+from datasets.fingerprint import Hasher
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
 canaries = CanarySet.draw(CanaryFormat("the canary's PIN is {digit:4}"), seed=5)
 for seed in (None, 3):
     for placement in ("rows", "splice"):
-        places = InjectCanaries(canaries, num_rows=50, seed=seed, placement=placement).places
-        print(places.rows.tolist(), places.which.tolist(), places.spots.tolist())
+        transform = InjectCanaries(canaries, num_rows=50, seed=seed, placement=placement)
+        places = transform.places
+        print(Hasher.hash(transform), places.rows.tolist(), places.which.tolist(), places.spots.tolist())
 """
 
 
 def test_the_places_are_the_same_in_every_process():
-    """Python's hash seed moves no copy, whether the places come from a seed or from the digest."""
+    """Python's hash seed moves no copy, whether the places come from a seed or from the digest; nor does it change the
+    fingerprint, by which a cache is found.
+    """
     command = [sys.executable, "-c", SCRIPT]
     processes = [
         subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, stdout=subprocess.PIPE, text=True)
