@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .canaries import CanarySet
-from .errors import CanaryError, ModelError, shown
+from .errors import CanaryError, DataError, ModelError, shown
 from .files import replacing
 from .language_model import check_batch_size
 from .measure import check_measurable, check_request, measure_exposure
@@ -192,22 +192,19 @@ class ExposureCallback(TrainerCallback):
     def _watch(self, args: TrainingArguments, state: TrainerState, tokenizer: Any, **kwargs: Any) -> None:
         """Check that the canaries are in the data, and count them from now on."""
         self.presence, self._trained, self._began_first = None, None, state.global_step == 0
+        self._unhook()
         model, loader = kwargs["model"], kwargs.get("train_dataloader")
-        of_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+        target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         try:
+            self._trained = TrainedCopies(self.canaries, tokenizer, target=target)
             if _can_be_read(getattr(loader, "dataset", None)):
                 evaluation = self._trainer.eval_dataset if self._bound else None
-                self.presence = from_main(
-                    lambda: presence_in(loader, self.canaries, tokenizer, evaluation=evaluation, target=of_decoder)
-                )
-            self._trained = TrainedCopies(self.canaries, tokenizer, target=of_decoder)
+                self.presence = from_main(lambda: presence_in(loader, self.canaries, tokenizer, target, evaluation))
         except Exception as error:
-            logger.warning("Whether the canaries are trained on could not be checked: %s", shown(str(error)))
-            return
+            logger.warning("Whether the canaries are in the data could not be checked: %s", shown(str(error)))
         if self.presence is not None and state.is_world_process_zero:
             is_fine = all(each.live == each.repetitions and not each.in_evaluation for each in self.presence)
             logger.log(logging.INFO if is_fine else logging.WARNING, "%s", self.presence)
-        self._unhook()
         # A compiled model's hooks are compiled with it.
         if not self._bound and not args.torch_compile:
             self._hook = model.register_forward_pre_hook(self._before_forward, with_kwargs=True)
@@ -337,11 +334,15 @@ def _can_be_read(dataset: Any) -> bool:
     return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
 
 
-def presence_in(loader: Any, canaries: CanarySet, tokenizer: Any, **options: Any) -> Presence:
-    """What is in the dataset of a loader, through its collator if that takes rows one by one; no loader is started."""
+def presence_in(loader: Any, canaries: CanarySet, tokenizer: Any, target: bool, evaluation: Any) -> Presence:
+    """What is in the dataset of a loader, which is not started; and in the evaluation data, if they can be read."""
+    options = {"target": target, "collator": loader.collate_fn}
     try:
-        return check_presence(loader.dataset, canaries, tokenizer, collator=loader.collate_fn, **options)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+        return check_presence(loader.dataset, canaries, tokenizer, evaluation=evaluation, **options)
+    except DataError as error:
+        if error.argument != "evaluation":
+            raise
+        logger.warning("The evaluation data could not be checked: %s", error)
         return check_presence(loader.dataset, canaries, tokenizer, **options)
 
 

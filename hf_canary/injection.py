@@ -20,7 +20,18 @@ from datasets.formatting.formatting import LazyBatch
 from .errors import DataError, is_int, shown
 from .finding import Finder
 from .placing import VERSION, check_num_rows, check_placement, check_seed, draw_places, part
-from .rows import Insertion, MakeRow, Row, Shape, shape_of, splice, spliced_into, unsplice
+from .rows import (
+    Insertion,
+    MakeRow,
+    Row,
+    Shape,
+    check_row_arguments,
+    shape_of,
+    splice,
+    spliced_into,
+    unsplice,
+    was_spliced,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +105,7 @@ class InjectCanaries:
         check_num_rows(num_rows)
         check_seed(seed)
         check_placement(placement)
+        check_row_arguments(tokenizer, make_row, role)
         self.column, self.num_rows, self.version = column, num_rows, VERSION
         self.canaries = tuple(canaries.canaries)
         self.texts = Finder([canary.text for canary in self.canaries])
@@ -152,7 +164,7 @@ class InjectCanaries:
         """Rows of the dataset, of which the first has this index, with the copies that belong to them."""
         features = datasets.Features.from_arrow_schema(table.schema)
         shape = self.shape(features)
-        copies = self.places.between(start, start + len(table))
+        copies = self.places.between(start, start + len(table), is_last=start + len(table) == self.num_rows)
         if self.splices:
             return self._changed(table, start, shape, splice)
         if shape.column in table.column_names and self.texts.equal(shape.strings(table[shape.column])):
@@ -219,7 +231,7 @@ class InjectCanaries:
     def of_rows(self, start: int, stop: int) -> dict[int, list[int]]:
         """The copies that belong to each of the rows from `start` to `stop` that has any."""
         found: dict[int, list[int]] = {}
-        for copy in self.places.between(start, stop):
+        for copy in self.places.between(start, stop, is_last=False):
             found.setdefault(int(self.places.rows[copy]), []).append(copy)
         return found
 
@@ -229,8 +241,11 @@ class InjectCanaries:
             (self.canaries[int(self.places.which[copy])].text, float(self.places.spots[copy])) for copy in copies
         ]
         into = spliced_into(shape)
+        before = into.read(value)
+        if change is splice and was_spliced(before, canaries):
+            raise already_there()
         try:
-            return into.write(value, change(into.read(value), canaries))
+            return into.write(value, change(before, canaries))
         except LookupError:
             raise not_as_injected() from None
 
@@ -332,6 +347,13 @@ def _stream(
     canaries: Insertions, dataset: datasets.IterableDataset, column: str, num_rows: Any, how: Any, *, inverse: bool
 ) -> datasets.IterableDataset:
     """A stream whose shards are those of another one, with the canaries or without them."""
+    if getattr(dataset, "_distributed", None) is not None:
+        raise DataError(
+            "dataset",
+            "the whole stream, of which each node takes its share later",
+            "one that was split by node already, into which each node would inject all copies",
+            "Inject first, then split_dataset_by_node.",
+        )
     shards = dataset.num_shards
     lengths = _lengths(dataset, num_rows, shards)
     transform = InjectCanaries(canaries, column, num_rows=sum(lengths), **how)
@@ -344,7 +366,7 @@ def _stream(
         features=dataset.features,
         gen_kwargs={
             "shards": [plain.shard(shards, number) for number in range(shards)],
-            "bounds": [Bounds(*ends[number : number + 2]) for number in range(shards)],
+            "bounds": [Bounds(ends[number], ends[number + 1], number == shards - 1) for number in range(shards)],
             "through": Through(transform, features, is_exact=shards == 1 or not is_int(num_rows), inverse=inverse),
         },
         split=dataset.split or datasets.Split.TRAIN,
@@ -355,10 +377,10 @@ def _stream(
 
 
 class Bounds:
-    """The rows of one shard, by their indices among all."""
+    """The rows of one shard, by their indices among all, and whether it is the last."""
 
-    def __init__(self, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
+    def __init__(self, start: int, stop: int, is_last: bool) -> None:
+        self.start, self.stop, self.is_last = start, stop, is_last
 
 
 def _rows_of_shards(shards: list[Any], bounds: list[Bounds], through: Through) -> Iterator[Row]:
@@ -397,12 +419,12 @@ class Through:
 
     def _inserted(self, shard: Iterable[Row], bounds: Bounds, shape: Shape) -> Iterator[Row]:
         places, canaries = self.transform.places, self.transform.canaries
-        left = list(places.between(bounds.start, bounds.stop))[::-1]
+        left = list(places.between(bounds.start, bounds.stop, is_last=bounds.is_last))[::-1]
         finder, said = self.transform.texts, set[int]()
         texts = {canary.text for canary in canaries}
         index = bounds.start
         for row in shard:
-            strings = _strings(shape, row)
+            strings = _strings(shape, row, self.features)
             if any(string in texts for string in strings):
                 raise already_there()
             found = set(finder.count_in(strings)) - said
@@ -429,8 +451,8 @@ class Through:
         self._check_placed([copy for copies in mine.values() for copy in copies], index + 1, bounds)
 
     def _removed(self, shard: Iterable[Row], bounds: Bounds, shape: Shape) -> Iterator[Row]:
-        places, is_last = self.transform.places, bounds.stop == self.transform.places.num_rows
-        mine = places.between(bounds.start, bounds.stop)
+        places, is_last = self.transform.places, bounds.is_last
+        mine = places.between(bounds.start, bounds.stop, is_last=is_last)
         ahead, rows = list(mine)[::-1], iter(shard)
         for index in range(bounds.start, bounds.stop + is_last):
             while ahead and places.rows[ahead[-1]] == index:
@@ -463,14 +485,14 @@ class Through:
         )
 
 
-def _strings(shape: Shape, row: Row) -> list[str]:
-    if shape.column not in row:
+def _strings(shape: Shape, row: Row, features: datasets.Features) -> list[str]:
+    if shape.column not in row or shape.column not in features:
         return []
     value = row[shape.column]
     if isinstance(value, str):
         return [value]
-    typed = pa.array([value])
-    return [] if pa.types.is_null(typed.type) else [s for s in shape.strings(typed).to_pylist() if s is not None]
+    typed = pa.array([value], type=features.arrow_schema.field(shape.column).type)
+    return [string for string in shape.strings(typed).to_pylist() if string is not None]
 
 
 def _lengths(dataset: datasets.IterableDataset, num_rows: Any, shards: int) -> list[int]:
@@ -521,6 +543,13 @@ def _with_train(dataset: Any, work: Any) -> Any:
 
 
 def _check_dataset(dataset: object) -> None:
+    if isinstance(dataset, (datasets.DatasetDict, datasets.IterableDatasetDict)):
+        raise DataError(
+            "dataset",
+            "one split",
+            f"a {type(dataset).__name__} with {shown(list(dataset))}",
+            "Name the split: dd[name].",
+        )
     if not isinstance(dataset, (datasets.Dataset, datasets.IterableDataset)):
         raise DataError(
             "dataset",

@@ -7,6 +7,7 @@ are decoded. Knows no dataset, no label and no model.
 
 from __future__ import annotations
 
+import bisect
 import copy
 import logging
 from collections import Counter, defaultdict
@@ -40,6 +41,8 @@ class Core:
         before: tokens of the encoding that stand before it.
         behind: likewise.
         fill: from which token of the core to which the fill goes; it may begin before and end behind.
+        ahead: what stands before it, without spaces.
+        beyond: what stands behind it, without spaces.
     """
 
     number: int
@@ -47,6 +50,8 @@ class Core:
     before: int
     behind: int
     fill: tuple[int, int]
+    ahead: str = ""
+    beyond: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,16 +128,15 @@ class Occurrences:
         self._special = {int(token) for token in tokenizer.all_special_ids}
         with _quietly():
             self.cores = _cores(canaries, tokenizer, target)
-        bare = token_ids(tokenizer, [canary.text for canary in canaries], target=target)
-        self._written = [_bare(tokenizer.decode(ids)) for ids in bare]
-        self._around = [2 + len(canary.text.encode()) for canary in canaries]
+        self._around = 2 + max(len(canary.text.encode()) for canary in canaries)
+        self._reads: tuple[Ints, dict[tuple[int, int], str]] = (np.empty(0, dtype=np.int64), {})
         self._longest = max(len(core.tokens) for core in self.cores)
         self._groups: dict[int, list[_Group]] = {}
         self._begins, self._ends = _pieces(self.cores, ends=False), _pieces(self.cores, ends=True)
 
     def find(self, batches: Iterable[tuple[Ints, Ints]]) -> Found:
         """All of them in rows, batch by batch: (n,) ids of all its rows, and (rows,) how many each has."""
-        found, window = Found(), _Window()
+        found, window, seen = Found(), _Window(), set[tuple[int, int]]()
         for flat, lengths in batches:
             keep = self.plain(flat)
             counts = np.concatenate([[0], np.cumsum(keep)])
@@ -140,9 +144,10 @@ class Occurrences:
             window.move(flat[keep], starts, self._margin)
             for at, core in self.matches(window.ids):
                 if at + len(core.tokens) > window.carried:
-                    hit = self._hit(window, at, core)
-                    if hit is not None:
-                        found.hits.append(hit)
+                    begun = self._hit(window, at, core)
+                    if begun is not None and (core.number, window.base + begun[0]) not in seen:
+                        seen.add((core.number, window.base + begun[0]))
+                        found.hits.append(begun[1])
             self._look_at_edges(window, found)
             found.longest = max(found.longest, int(np.diff(starts).max(initial=0)))
         return found
@@ -174,33 +179,47 @@ class Occurrences:
 
     @property
     def _margin(self) -> int:
-        return self._longest + max(self._around)
+        return self._longest + self._around
 
-    def _hit(self, window: _Window, at: int, core: Core) -> Hit | None:
+    def _hit(self, window: _Window, at: int, core: Core) -> tuple[int, Hit] | None:
+        """The canary that a core belongs to, and where its text begins; None if it is no part of one."""
         end = at + len(core.tokens)
         (row, place), (last_row, _) = window.where(at), window.where(end - 1)
         if not (core.before or core.behind):
-            return Hit(core, row, last_row, place)
-        around = self._around[core.number]  # since what stands beside it may be written in more tokens
-        first, last = max(0, at - around), min(len(window.ids), end + around)
-        inside = [one for one in range(first, last) if window.where(one)[0] == row]
-        if row == last_row and self._is_written(core.number, window.ids[inside]):
-            return Hit(core, row, row, place)
-        if not self._is_written(core.number, window.ids[first:last]):
+            return at, Hit(core, row, last_row, place)
+        # What stands beside it may be written in more tokens than when it is alone.
+        lowest, highest = max(0, at - self._around), min(len(window.ids), end + self._around)
+        if not (
+            self._read(window, lowest, at).endswith(core.ahead)
+            and self._read(window, end, highest).startswith(core.beyond)
+        ):
             return None
-        while self._is_written(core.number, window.ids[first + 1 : last]):
-            first += 1
-        while self._is_written(core.number, window.ids[first : last - 1]):
-            last -= 1
-        return Hit(core, window.where(first)[0], window.where(last - 1)[0], place)
+        # The fewest tokens on both sides that hold the text, by halving: fewer of them never hold more.
+        first = (
+            lowest
+            - 1
+            + bisect.bisect_left(
+                range(lowest, at + 1), True, key=lambda one: not self._read(window, one, at).endswith(core.ahead)
+            )
+        )
+        last = end + bisect.bisect_left(
+            range(end, highest), True, key=lambda one: self._read(window, end, one).startswith(core.beyond)
+        )
+        return first, Hit(core, window.where(first)[0], window.where(max(end, last) - 1)[0], place)
+
+    def _read(self, window: _Window, first: int, last: int) -> str:
+        """What some of the ids say; many canaries may have their cores at one place."""
+        if self._reads[0] is not window.ids:
+            self._reads = (window.ids, {})
+        known = self._reads[1]
+        if (first, last) not in known:
+            known[first, last] = _bare(self._tokenizer.decode(window.ids[first:last].tolist()))
+        return known[first, last]
 
     def reads(self, ids: Sequence[int], text: Sequence[int]) -> bool:
         """Whether ids hold a text, whatever its ends are joined with."""
         written, read = (_bare(self._tokenizer.decode([int(token) for token in each])) for each in (text, ids))
         return written in read
-
-    def _is_written(self, number: int, ids: Ints) -> bool:
-        return self._written[number] in _bare(self._tokenizer.decode(ids.tolist()))
 
     def _look_at_edges(self, window: _Window, found: Found) -> None:
         ids, starts = window.new, window.starts
@@ -216,17 +235,10 @@ class Occurrences:
                 mine = ids[starts[which] : starts[which + 1]]
                 edge = tuple((mine[: self._longest] if ends else mine[-self._longest :]).tolist())
                 for length in range(min(len(edge), self._longest - 1), 1, -1):
-                    cores = pieces.get(edge[:length] if ends else edge[-length:])
-                    if cores:
-                        into.append(self._piece(window.row + which, length, cores, len(mine), ends=ends))
+                    kind = pieces.get(edge[:length] if ends else edge[-length:])
+                    if kind is not None:
+                        into.append(kind.piece(window.row + which, length, len(mine)))
                         break
-
-    def _piece(self, row: int, length: int, cores: list[Core], of: int, *, ends: bool) -> Piece:
-        beside = max(core.behind if ends else core.before for core in cores)
-        holds = any(core.fill[1] > len(core.tokens) - length if ends else core.fill[0] < length for core in cores)
-        is_long = not ends and 2 * length >= min(core.fill[0] for core in cores)
-        numbers = frozenset(core.number for core in cores)
-        return Piece(row, length, numbers, of <= length + beside, holds, is_long, of)
 
 
 class _Window:
@@ -236,13 +248,14 @@ class _Window:
         ids: all of them.
         carried: how many are of earlier batches.
         row: the number of the batch's first row.
+        base: how many ids came before these.
         starts: (rows + 1,) where its rows begin and end in `new`.
     """
 
     def __init__(self) -> None:
         self.ids = self.new = np.empty(0, dtype=np.int64)
         self.starts = np.zeros(1, dtype=np.int64)
-        self.carried, self.row = 0, 0
+        self.carried, self.row, self.base = 0, 0, 0
         self._before: list[tuple[int, int]] = []
 
     def move(self, ids: Ints, starts: Ints, margin: int) -> None:
@@ -250,6 +263,7 @@ class _Window:
         first = max(0, len(self.ids) - margin)
         before = [self.where(at) for at in range(first, len(self.ids))]
         self.row += len(self.starts) - 1
+        self.base += first
         self.ids, self.new, self.starts = np.concatenate([self.ids[first:], ids]), ids, starts
         self._before, self.carried = before, len(before)
 
@@ -325,25 +339,35 @@ def _cores(canaries: CanarySet, tokenizer: Any, target: bool) -> list[Core]:
         bare, *encoded = token_ids(aside, [canary.text, *around], target=target)
         encoded = [one for one in encoded if tokenizer.unk_token_id not in one] or [bare]
         first, last = _fill_of(bare, fills[canary.format])
-        kept = _kept(bare, encoded)
-        if kept is None:
+        begin, end = _trimmed(tokenizer, bare, *_kept(bare, encoded))
+        if begin == end:
             ways = _ways_of_writing(aside, canary, target)
-            found += [Core(number, tokens, 0, 1, (0, len(tokens))) for tokens in ways]
+            spans = {way[slice(*_trimmed(tokenizer, list(way), 0, len(way)))] for way in ways}
+            found += [Core(number, tokens, 0, 1, (0, len(tokens))) for tokens in sorted(spans - {()})]
         else:
-            begin, end = kept
             fill = (first - begin, last - begin)
-            found.append(Core(number, tuple(bare[begin:end]), begin, len(bare) - end, fill))
+            beside = [_bare(tokenizer.decode(part)) for part in (bare[:begin], bare[end:])]
+            found.append(Core(number, tuple(bare[begin:end]), begin, len(bare) - end, fill, *beside))
     return found
 
 
-def _kept(bare: list[int], encoded: list[list[int]]) -> tuple[int, int] | None:
-    """The longest part of an encoding that is in all of the others."""
+def _trimmed(tokenizer: Any, ids: list[int], begin: int, end: int) -> tuple[int, int]:
+    """A part of an encoding without tokens at its ends that are nothing but space."""
+    while begin < end and not _bare(tokenizer.decode([ids[begin]])):
+        begin += 1
+    while begin < end and not _bare(tokenizer.decode([ids[end - 1]])):
+        end -= 1
+    return begin, end
+
+
+def _kept(bare: list[int], encoded: list[list[int]]) -> tuple[int, int]:
+    """The longest part of an encoding that is in all of the others; an empty one if there is none."""
     for left_out in range(len(bare)):
         for begin in range(left_out + 1):
             part = bare[begin : len(bare) - left_out + begin]
             if all(_holds(one, part) for one in encoded):
                 return begin, begin + len(part)
-    return None
+    return 0, 0
 
 
 def _holds(ids: list[int], part: list[int]) -> bool:
@@ -374,13 +398,35 @@ def _alike(one: list[int], other: list[int]) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _pieces(cores: Sequence[Core], *, ends: bool) -> dict[tuple[int, ...], list[Core]]:
+@dataclass(frozen=True)
+class _Kind:
+    """What a piece is, by its tokens."""
+
+    numbers: frozenset[int]
+    beside: int
+    holds: bool
+    is_long: bool
+
+    def piece(self, row: int, length: int, of: int) -> Piece:
+        return Piece(row, length, self.numbers, of <= length + self.beside, self.holds, self.is_long, of)
+
+
+def _pieces(cores: Sequence[Core], *, ends: bool) -> dict[tuple[int, ...], _Kind]:
     """Proper beginnings, or ends, of cores, of two tokens and more."""
     found: dict[tuple[int, ...], list[Core]] = defaultdict(list)
     for core in cores:
         for length in range(2, len(core.tokens)):
             found[core.tokens[-length:] if ends else core.tokens[:length]].append(core)
-    return dict(found)
+    return {tokens: _kind(len(tokens), of, ends=ends) for tokens, of in found.items()}
+
+
+def _kind(length: int, cores: list[Core], *, ends: bool) -> _Kind:
+    return _Kind(
+        frozenset(core.number for core in cores),
+        beside=max(core.behind if ends else core.before for core in cores),
+        holds=any(core.fill[1] > len(core.tokens) - length if ends else core.fill[0] < length for core in cores),
+        is_long=not ends and 2 * length >= min(core.fill[0] for core in cores),
+    )
 
 
 def _bare(text: str) -> str:

@@ -42,9 +42,11 @@ class Places:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def between(self, start: int, stop: int) -> range:
-        """The copies that belong to the rows from `start` to `stop`; those after the last row belong to it."""
-        stop = stop + 1 if stop == self.num_rows else stop
+    def between(self, start: int, stop: int, *, is_last: bool) -> range:
+        """The copies that belong to the rows from `start` to `stop`, which are the last ones or not: the copies behind
+        the last row belong to these.
+        """
+        stop = self.num_rows + 1 if is_last else stop
         first, last = np.searchsorted(self.rows, (start, stop))
         return range(int(first), int(last))
 

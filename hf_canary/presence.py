@@ -6,6 +6,8 @@ packing, filtered out, masked from the loss. Knows datasets and labels; it calls
 
 from __future__ import annotations
 
+import copy
+import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +25,9 @@ from numpy.typing import NDArray
 from .canaries import CanarySet
 from .encoding import token_ids
 from .errors import DataError, shown
-from .occurrences import Found, Hit, Occurrences, Piece
+from .occurrences import Core, Found, Hit, Occurrences, Piece
+
+logger = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 Collator = Callable[[list[Any]], Mapping[str, Any]]
@@ -53,7 +57,7 @@ class CanaryPresence:
         split: copies that are cut in two, or more, by the ends of rows.
         truncated: copies of which a part is left.
         masked: of the whole ones those whose fill, or a part of it, is left out of the loss.
-        in_evaluation: copies in the evaluation data, where none should be.
+        in_evaluation: copies in the evaluation data, where none should be; None where that was not looked at.
     """
 
     canary_id: str
@@ -62,7 +66,7 @@ class CanaryPresence:
     split: int = 0
     truncated: int = 0
     masked: int = 0
-    in_evaluation: int = 0
+    in_evaluation: int | None = None
 
     @property
     def live(self) -> int:
@@ -198,7 +202,14 @@ def check_presence(
         raise DataError("canaries", "a CanarySet", shown(canaries), "Load it: CanarySet.load(path).")
     if not hasattr(tokenizer, "all_special_ids"):
         raise DataError("tokenizer", "the tokenizer that made the tokens", shown(tokenizer), "Give it.")
-    data = _Data(tokenised)
+    with undisturbed():  # rows may be made as they are asked for, and with chance
+        return _presence(tokenised, canaries, tokenizer, evaluation, target, collator)
+
+
+def _presence(
+    tokenised: Any, canaries: CanarySet, tokenizer: Any, evaluation: Any, target: bool | None, collator: Collator | None
+) -> Presence:
+    data = _Data(tokenised, "tokenised", target)
     of_decoder = data.has_targets if target is None else target
     occurrences = Occurrences(canaries, tokenizer, target=of_decoder)
     found = occurrences.find(data.batches("labels" if of_decoder else "input_ids"))
@@ -214,7 +225,7 @@ def check_presence(
                 split=counts["split"][number],
                 truncated=counts["truncated"][number],
                 masked=counts["masked"][number],
-                in_evaluation=leaked[number],
+                in_evaluation=None if leaked is None else leaked[number],
             )
             for number, canary in enumerate(canaries)
         ),
@@ -222,13 +233,14 @@ def check_presence(
     )
 
 
-def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: int) -> list[int]:
-    several = evaluation.values() if isinstance(evaluation, dict) else [] if evaluation is None else [evaluation]
+def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: int) -> list[int] | None:
+    several = list(evaluation.values()) if isinstance(evaluation, dict) else [] if evaluation is None else [evaluation]
+    several = [each for each in several if not isinstance(each, datasets.IterableDataset)]  # to be read to its end
+    if not several:
+        return None
     leaked = Counter[int]()
     for each in several:
-        if isinstance(each, datasets.IterableDataset):
-            continue  # which would have to be read to its end
-        found = occurrences.find(_Data(each).batches("labels" if of_decoder else "input_ids"))
+        found = occurrences.find(_Data(each, "evaluation", of_decoder).batches("labels" if of_decoder else "input_ids"))
         leaked.update(hit.core.number for hit in found.hits)
     return [leaked[number] for number in range(count)]
 
@@ -248,16 +260,7 @@ def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[s
         counts["masked"][hit.core.number] += said == "masked"
     beginnings = [piece for piece in found.beginnings if not _is_known(piece, cut)]
     ends = [piece for piece in found.ends if not _is_known(piece, cut)]
-    lengths = {core.number: len(core.tokens) for core in inspector.cores}
-    alone = []
-    for piece in beginnings:
-        rest = next((end for end in ends if _fits(piece, end, lengths)), None)
-        if rest is None:
-            alone.append(piece)
-            continue
-        ends.remove(rest)
-        (number, *_) = sorted(piece.numbers & rest.numbers)
-        counts["split"][number] += 1
+    alone, ends = _paired(beginnings, ends, inspector.cores, counts["split"])
     cut_off = [one for one in alone if one.holds or one.is_all or (one.is_long and one.of == found.longest)]
     _truncated(cut_off, canaries, counts)
     _truncated([piece for piece in ends if piece.is_all], canaries, counts)
@@ -268,11 +271,35 @@ def _is_known(piece: Piece, cut: set[tuple[int, int]]) -> bool:
     return any((piece.row, number) in cut for number in piece.numbers)
 
 
-def _fits(beginning: Piece, end: Piece, lengths: Mapping[int, int]) -> bool:
-    """Whether they are the two parts of one canary; a beginning without its fill may be that of any text."""
-    return (beginning.holds or not end.is_all) and any(
-        lengths[number] == beginning.length + end.length for number in beginning.numbers & end.numbers
-    )
+def _paired(
+    beginnings: list[Piece], ends: list[Piece], cores: Sequence[Core], split: Counter[int]
+) -> tuple[list[Piece], list[Piece]]:
+    """Count the beginnings and ends that make up a canary, in whichever rows; what is left of both. A beginning without
+    its fill may be that of any text, and an end that is all of its row was cut off rather than split.
+    """
+    lengths = {core.number: len(core.tokens) for core in cores}
+    waiting: dict[tuple[int, int], list[list[Piece]]] = defaultdict(list)
+    kinds: dict[tuple[frozenset[int], int, bool], list[Piece]] = defaultdict(list)
+    for piece in beginnings:
+        kinds[piece.numbers, piece.length, piece.holds].append(piece)
+    for (numbers, length, _), pieces in kinds.items():
+        for number in numbers:
+            waiting[number, lengths[number] - length].append(pieces)
+    left = []
+    for end in ends:
+        fits = (
+            (number, pieces)
+            for number in sorted(end.numbers)
+            for pieces in waiting[number, end.length]
+            if pieces and (pieces[-1].holds or not end.is_all)
+        )
+        number, pieces = next(fits, (-1, []))
+        if pieces:
+            pieces.pop()
+            split[number] += 1
+        else:
+            left.append(end)
+    return [piece for pieces in kinds.values() for piece in pieces], left
 
 
 def _truncated(pieces: Sequence[Piece], canaries: CanarySet, counts: dict[str, Counter[int]]) -> None:
@@ -318,9 +345,14 @@ class _Inspector:
         """`whole`, `masked` or `truncated`, once the collator has done its work on the row."""
         row = self._data.row(hit.row)
         if self._collator is not None:
-            with undisturbed():
-                made = self._collator([row])
-            row = {name: np.asarray(made[name]).reshape(-1) for name in ("input_ids", "labels") if name in made}
+            try:
+                made = self._collator([copy.deepcopy(row)])
+                row = {name: np.asarray(made[name]).reshape(-1) for name in ("input_ids", "labels") if name in made}
+            except Exception as error:  # whatever a collator raises that wants more than a row
+                logger.warning(
+                    "The collator takes no single rows; the labels are those of the data: %s", shown(str(error))
+                )
+                self._collator = None
         return judged(row, hit, self._occurrences, self._source_of(hit))
 
     def _source_of(self, hit: Hit) -> list[int] | None:
@@ -386,13 +418,12 @@ def undisturbed() -> Iterator[None]:
 class _Data:
     """Rows of tokens, wherever they are: in batches of ids, and one by one."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, argument: str, target: bool | None) -> None:
         self._dataset = dataset
         self._is_stream = isinstance(dataset, datasets.IterableDataset)
         self.num_rows = 0
         self._kept: dict[int, Any] = {}
-        if not self._is_stream:
-            _check(dataset)
+        _check(dataset, argument, "labels" if target else "input_ids")
 
     @property
     def has_targets(self) -> bool:
@@ -439,7 +470,7 @@ class _Data:
         )
         batch: list[Any] = []
         for row in rows:
-            batch.append(np.asarray(row[column]))
+            batch.append(np.asarray([] if row[column] is None else row[column], dtype=np.int64))
             if len(batch) == 1000:
                 yield pa.array(batch)
                 batch = []
@@ -452,21 +483,23 @@ def _holds_ints(feature: Any) -> bool:
     return "int" in str(getattr(getattr(feature, "feature", None), "dtype", ""))
 
 
-def _check(dataset: Any) -> None:
+def _check(dataset: Any, argument: str, column: str) -> None:
     columns: Any = ()
+    is_empty = False
     if isinstance(dataset, datasets.Dataset):
-        columns = [name for name, feature in dataset.features.items() if _holds_ints(feature)]
-    elif (
-        hasattr(dataset, "__getitem__")
-        and hasattr(dataset, "__len__")
-        and not isinstance(dataset, dict)
-        and len(dataset)
-    ):
-        columns = list(dataset[0]) if isinstance(dataset[0], Mapping) else ()
-    if "input_ids" not in columns or len(dataset) == 0:
+        columns, is_empty = (
+            [name for name, feature in dataset.features.items() if _holds_ints(feature)],
+            not len(dataset),
+        )
+    elif isinstance(dataset, datasets.IterableDataset):
+        columns = list(next(iter(dataset), {}))
+    elif hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not isinstance(dataset, dict):
+        is_empty = not len(dataset)
+        columns = list(dataset[0]) if not is_empty and isinstance(dataset[0], Mapping) else ()
+    if column not in columns or is_empty:
         raise DataError(
-            "tokenised",
-            "rows of token ids, with a column input_ids",
-            f"{type(dataset).__name__} with {shown(list(columns))}",
-            "Give the dataset as the trainer has it: trainer.train_dataset.",
+            argument,
+            f"rows of token ids, with a column {column}",
+            f"{type(dataset).__name__} with {'no rows' if is_empty else shown(list(columns))}",
+            "Give the dataset as the trainer has it, such as trainer.train_dataset.",
         )

@@ -7,7 +7,7 @@ a call of the others (`Lockstep`). Knows arrays and collectives; knows no model'
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -122,9 +122,15 @@ def from_each(text: str) -> list[str]:
 
 def summed(number: float) -> float:
     """The sum of each process's number, the same in every process; so that all decide alike."""
+    return totals([number])[0]
+
+
+def totals(numbers: Sequence[float]) -> list[float]:
+    """The same of several numbers at once."""
     if num_processes() == 1:
-        return number
-    return float(reduce(torch.tensor([number], dtype=torch.float64, device=_wire(_state().device)), "sum").item())
+        return list(numbers)
+    mine = torch.tensor(numbers, dtype=torch.float64, device=_wire(_state().device))
+    return [float(total) for total in reduce(mine, "sum").tolist()]
 
 
 def everywhere(is_so: bool) -> bool:

@@ -18,7 +18,8 @@ from datasets import Features, LargeList, List, Translation, Value
 from .encoding import token_ids
 from .errors import DataError, shown
 
-_STRINGS = ("string", "large_string", "string_view")
+_STRINGS = ("string", "large_string")
+_ROLES = ("assistant", "user", "system", "tool", "developer")
 # Of each turn of a chat: whose it is, what is said, and what the speakers are called.
 _TURNS = {
     ("role", "content"): {},
@@ -247,6 +248,20 @@ class Made:
         return values if _is_string(self.features.get(self.column)) else pa.array([], type=pa.string())
 
 
+def check_row_arguments(tokenizer: Any, make_row: Any, role: Any) -> None:
+    """Refuse what no row could be made with.
+
+    Raises:
+        DataError: no tokenizer, no function, no role of a chat.
+    """
+    if tokenizer is not None and (isinstance(tokenizer, str) or not hasattr(tokenizer, "apply_chat_template")):
+        raise DataError("tokenizer", "a tokenizer", shown(tokenizer), "Load it: AutoTokenizer.from_pretrained(...).")
+    if make_row is not None and not callable(make_row):
+        raise DataError("make_row", "a function: canary → row", shown(make_row), "Leave it out for columns of text.")
+    if role not in _ROLES:
+        raise DataError("role", f"one of {', '.join(_ROLES)}", shown(role), "For another one give make_row=.")
+
+
 def spliced_into(shape: Shape) -> Cell | Turns:
     """A shape whose strings canaries can be spliced into.
 
@@ -440,6 +455,15 @@ def unsplice(text: str | None, canaries: Spliced) -> str | None:
         if splice(before, canaries) == text:
             return before
     raise LookupError
+
+
+def was_spliced(text: str | None, canaries: Spliced) -> bool:
+    """Whether it is what `splice` makes of a text with these canaries."""
+    try:
+        unsplice(text, canaries)
+    except LookupError:
+        return False
+    return True
 
 
 def _spot(spliced: tuple[str, float]) -> float:

@@ -234,7 +234,7 @@ def test_a_check_that_fails_ends_nothing(tmp_path, caplog):
             raise OSError("no rows one by one")
         return DataCollatorForLanguageModeling(LETTERS, mlm=False)(rows)
 
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING):
         trainer, callback = trained(
             tmp_path,
             tokenised(corpus()).select(range(26)),
@@ -243,8 +243,8 @@ def test_a_check_that_fails_ends_nothing(tmp_path, caplog):
             per_device_train_batch_size=13,
             evaluation=tokenised(Dataset.from_dict({"text": ["row 1", "row 2"]})),
         )
-    assert "could not be checked: " in caplog.text
-    assert callback.presence is None
+    assert "no rows one by one" in caplog.text
+    assert callback.presence.is_valid
     assert math.isfinite(last_entry(trainer)["eval_exposure_mean"])
 
 
@@ -376,3 +376,37 @@ def test_batches_know_better_than_the_check(tmp_path, monkeypatch):
     assert callback.presence is none
     assert callback.report.dead == {CANARIES[1].id: "missing"}
     assert callback.report.copies[CANARIES[2].id] == {"copies_found": 0, "copies_trained": 6}
+
+
+def test_where_labels_do_not_reach_the_model_nothing_is_said_of_batches(tmp_path):
+    """As with label smoothing, where the trainer takes them out: no copies are counted, and none is dead for it."""
+    options = {"label_smoothing_factor": 0.1}
+    _, callback = trained(tmp_path, tokenised(corpus()), callback=look, **options)
+    assert callback.report.dead == {}
+    assert callback.report.is_valid
+    assert all(set(copies) == {"copies_found"} for copies in callback.report.copies.values())
+    _, callback = trained(tmp_path / "bound", tokenised(corpus()), bound=True, callback=look, **options)
+    assert all(copies["copies_trained"] == 2 * copies["copies_found"] for copies in callback.report.copies.values())
+
+
+def test_data_that_cannot_be_read_are_judged_by_the_batches(tmp_path, caplog):
+    """Rows of text that the collator tokenises; and evaluation data of that kind."""
+
+    def tokenising(rows):
+        return DataCollatorForLanguageModeling(LETTERS, mlm=False)([LETTERS(row["text"]) for row in rows])
+
+    evaluation = Dataset.from_dict({"text": ["row 1"]})
+    for number, bound in enumerate((False, True)):
+        with caplog.at_level(logging.WARNING):
+            _, callback = trained(
+                tmp_path / str(number),
+                without(corpus(), 0),
+                bound=bound,
+                callback=look,
+                collator=tokenising,
+                evaluation=evaluation,
+                remove_unused_columns=False,
+            )
+        assert "could not be checked" in caplog.text
+        assert callback.presence is None
+        assert callback.report.dead == {CANARIES[0].id: "in no batch"}

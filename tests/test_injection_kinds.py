@@ -572,3 +572,63 @@ def test_rows_of_one_length_are_refused():
     canaries = a_set()
     with pytest.raises(DataError, match="3 in each"):
         canaries.inject(dataset, "input_ids", tokenizer=LETTERS)
+
+
+@pytest.mark.parametrize("declared", [2, [5, 0, 0], [0, 5, 0], [0, 0, 5]])
+def test_empty_shards_hold_no_copies_twice(declared):
+    """Also where the last ones are empty."""
+    rows = 2 if declared == 2 else 5
+    lengths = [1, 1, 0] if declared == 2 else declared
+    for seed in range(8):
+        canaries = a_set(seed=seed)
+        expected = canaries.inject(Dataset.from_dict({"text": [f"row {n}" for n in range(rows)]}))["text"]
+        stream = uneven(lengths).map(lambda row: row)
+        found = [row["text"] for row in canaries.inject(stream, num_rows=declared)]
+        inserted = {canary.text for canary in canaries}
+        assert [text in inserted for text in found] == [text in inserted for text in expected]
+        assert [text for text in found if text in inserted] == [text for text in expected if text in inserted]
+
+
+def test_a_stream_that_was_split_by_node_is_refused():
+    """Each node would inject all copies."""
+    canaries = a_set()
+    stream = split_dataset_by_node(texts().to_iterable_dataset(num_shards=2), 0, 2)
+    with pytest.raises(DataError, match="Inject first"):
+        canaries.inject(stream, num_rows=ROWS)
+
+
+@pytest.mark.parametrize("make", [chats, texts])
+def test_rows_without_a_text_pass_through_a_stream(make):
+    """Empty chats and missing ones, as through a dataset."""
+    column = "messages" if make is chats else "text"
+    features = make().features
+    rows = [*make().to_list(), dict.fromkeys(features), dict.fromkeys(features) | {column: [] if make is chats else ""}]
+    dataset, canaries = Dataset.from_list(rows, features=features), a_set()
+    stream = canaries.inject(dataset.to_iterable_dataset(), column, num_rows=len(rows))
+    assert list(stream) == canaries.inject(dataset, column).to_list()
+
+
+def test_what_was_spliced_is_not_spliced_again():
+    """Without the mark as well: the rows hold the canaries."""
+    canaries, dataset = a_set(), texts()
+    transform = InjectCanaries(canaries, num_rows=ROWS, placement="splice")
+    once = dataset.map(transform, batched=True, with_indices=True)
+    with pytest.raises(DataError, match="already"):
+        once.map(transform, batched=True, with_indices=True)
+    with pytest.raises(DataError, match="already"):
+        list(canaries.inject(once.to_iterable_dataset(), num_rows=ROWS, placement="splice"))
+
+
+@pytest.mark.parametrize(
+    ("how", "argument"),
+    [({"role": "asistant"}, "role"), ({"make_row": 5}, "make_row"), ({"tokenizer": "gpt2"}, "tokenizer")],
+)
+def test_arguments_of_another_kind(how, argument):
+    """Before any work."""
+    canaries = a_set()
+    with pytest.raises(DataError) as caught:
+        canaries.inject(texts(), **how)
+    check_error(caught.value, DataError, argument)
+    with pytest.raises(DataError) as caught:
+        canaries.count_in(DatasetDict(train=texts()))
+    check_error(caught.value, DataError, "dataset")

@@ -30,7 +30,10 @@ def test_all_copies_have_places(repetitions, num_rows, low, width, splice):
     if splice:
         counts = Counter(places.rows.tolist()).values()
         assert max(counts) - (min(counts) if len(counts) == max(last, first + 1) - first else 0) <= 1
-    batches = [places.between(start, min(start + 7, num_rows)) for start in range(0, num_rows, 7)]
+    batches = [
+        places.between(start, min(start + 7, num_rows), is_last=start + 7 >= num_rows)
+        for start in range(0, num_rows, 7)
+    ]
     assert [copy for batch in batches for copy in batch] == list(range(len(places)))
 
 

@@ -383,7 +383,7 @@ def test_what_a_person_reads():
         "split": 2,
         "truncated": 0,
         "masked": 0,
-        "in_evaluation": 0,
+        "in_evaluation": None,
         "dead": False,
         "reason": "split",
     }
@@ -425,3 +425,100 @@ def test_other_arguments_are_refused(argument):
     with pytest.raises(DataError) as caught:
         check_presence(Dataset.from_dict({"input_ids": [[1, 2]]}), **given)
     check_error(caught.value, DataError, argument)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen", "byte-fallback", "prefix-space", "unigram", "characters"])
+@pytest.mark.parametrize("template", ["{w} is the pin", "the pin is {w}", "{w}"])
+def test_neighbours_that_are_alike_are_told_apart(kind, template):
+    """Copies side by side, of canaries whose surest tokens are the same, are counted once each."""
+    tokenizer = tokenizer_of(kind)
+    words = ["cat", "pin", "ring", "number", "thing", "sinning"]
+    canaries = CanarySet.draw(CanaryFormat(template, spaces={"w": words}), repetitions=(2,), per_repetition=3, seed=0)
+    rows = [tokenizer(canary.text)["input_ids"] for canary in canaries for _ in range(2)]
+    other = tokenizer("a an ant the 12 99 123 7 " * 6)["input_ids"]
+    for listed in (
+        rows,
+        rows[::-1],
+        [row for copy in rows for row in (copy, other)],
+        [[token for row in rows for token in row]],
+    ):
+        presence = check_presence([{"input_ids": row} for row in listed], canaries, tokenizer)
+        assert [each.whole for each in presence] == by_reading(tokenizer, listed, canaries)["whole"]
+
+
+def test_many_pieces_take_no_longer_than_their_number():
+    """Rows that end and begin like canaries are paired in a moment: each with each other, it would take hours."""
+    tokenizer, canaries = tokenizer_of("characters"), a_set(repetitions=(50,))
+    ids = [tokenizer(canary.text)["input_ids"] for canary in canaries]
+    rows = [[*ids[n % 2][-4:], 5, *ids[n % 2][:4]] for n in range(20_000)]
+    presence = check_presence(Dataset.from_dict({"input_ids": rows}), canaries, tokenizer)
+    assert not any(each.whole or each.split for each in presence)
+
+
+def draws_row(number):
+    torch.rand(3), random.random()
+    return {"input_ids": [1, 2, number]}
+
+
+class Drawn:
+    """Rows that are made as they are asked for, with chance."""
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, number):
+        if number >= 30:
+            raise IndexError
+        return draws_row(number)
+
+
+def test_rows_may_be_drawn():
+    """No random state is moved for it."""
+    before = repr(random.getstate()), torch.get_rng_state().tolist()
+    check_presence(Drawn(), CANARIES, tokenizer_of("characters"))
+    assert (repr(random.getstate()), torch.get_rng_state().tolist()) == before
+
+
+def test_a_collator_that_takes_rows_apart_takes_a_copy():
+    """The rows are as they were."""
+    tokenizer = tokenizer_of("characters")
+    rows = [{"input_ids": tokenizer(canary.text)["input_ids"]} for canary in CANARIES]
+
+    def collator(listed):
+        ids = listed[0].pop("input_ids")
+        ids.reverse()
+        return default_data_collator([{"input_ids": ids, "labels": ids}])
+
+    check_presence(rows, CANARIES, tokenizer, collator=collator)
+    assert [row["input_ids"] for row in rows] == [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
+
+
+def test_a_collator_that_takes_no_single_rows_is_done_without(caplog):
+    """It is said, and the labels of the data count."""
+
+    def collator(rows):
+        raise RuntimeError("two at least")
+
+    rows, fate = masked_rows("characters", "labels")
+    presence = check_presence(Dataset.from_list(rows), CANARIES, tokenizer_of("characters"), collator=collator)
+    assert {each.reason for each in presence} == {fate}
+    assert caplog.text.count("two at least") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [
+        ({"evaluation": Dataset.from_dict({"text": ["a"]})}, "evaluation"),
+        ({"evaluation": {"a": Dataset.from_dict({"input_ids": []})}}, "evaluation"),
+        ({"target": True}, "tokenised"),
+        ({"tokenised": Dataset.from_dict({"text": ["a"]}).to_iterable_dataset()}, "tokenised"),
+    ],
+)
+def test_rows_that_lack_what_is_looked_for(given, argument):
+    """By the name of the argument."""
+    tokenised = given.pop("tokenised", None) or Dataset.from_dict({"input_ids": [[1, 2]]})
+    with pytest.raises(DataError) as caught:
+        check_presence(tokenised, CANARIES, tokenizer_of("characters"), **given)
+    check_error(caught.value, DataError, argument)
+    rows = [{"input_ids": None}, {"input_ids": [1, 2]}]
+    assert check_presence(rows, CANARIES, tokenizer_of("characters")).rows == 2
