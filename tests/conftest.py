@@ -22,6 +22,7 @@ import torch
 import hf_canary.models as models
 from hf_canary import CanaryFormat
 from tests import oracles
+from tests.fresh import run_command
 
 
 @pytest.fixture(scope="session")
@@ -73,4 +74,4 @@ def demo(tmp_path_factory, corpus):
     """(folder that it ran in, what it printed): the whole path, on less text and with fewer references."""
     folder = tmp_path_factory.mktemp("demo")
     options = ["--corpus", str(corpus), "--epochs", "14", "--num-references", "1000", "--out", "left here"]
-    return folder, oracles.run_command("demo", *options, cwd=folder)
+    return folder, run_command("demo", *options, cwd=folder)

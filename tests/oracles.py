@@ -1,8 +1,6 @@
 """Slow and obvious twins of what the package computes, and small models to compute it on."""
 
 import math
-import subprocess
-import sys
 import zlib
 
 import torch
@@ -14,14 +12,6 @@ import hf_canary.models as models
 
 # What random weights are multiplied by, 3 unless it stands here, for costs of a few bits to a few dozen.
 SHARPNESS = {"cnn": 1.4, "wavenet": 1.8}
-COMMAND = [sys.executable, "-c", "from hf_canary.cli import main; main()"]
-
-
-def run_command(*arguments, cwd, check=True):
-    """`hf-canary ...` in a process of its own, as a user runs it; piped, so without bars and colours."""
-    result = subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
-    assert not check or result.returncode == 0, result.stdout + result.stderr
-    return result
 
 
 class TableModel(nn.Module):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shlex
 import signal
@@ -23,7 +22,7 @@ import hf_canary.models as models
 from hf_canary import CanarySet, log_perplexity
 from hf_canary.demo import TEMPLATE, Settings, run, windows
 from hf_canary.errors import DataError
-from tests import oracles
+from tests.fresh import COMMAND, run_command, run_python
 
 
 def code_blocks(printed: str) -> list[str]:
@@ -131,33 +130,27 @@ def ids(row):
 trainer.train_dataset = train_rows.map(ids, remove_columns=["text"])
 """
     after += "\ntrainer.train()\nprint(len(train_rows), trainer.state.log_history[0]['eval_exposure_mean'])\n"
-    first = run_python(given + training + after, tmp_path)
+    first = run_python(given + training + after, cwd=tmp_path).stdout
     assert (tmp_path / "canaries.json").exists()
     assert re.search(r"^114 \d", first, flags=re.MULTILINE)  # 30 rows, and 4 canaries each of 1, 4 and 16 copies
 
-    second = run_python(checkpoint, demo[0])
+    second = run_python(checkpoint, cwd=demo[0]).stdout
     assert "f0-x64-0" in second
     assert "Twins, never inserted" in second
     assert "certified=True" in second
 
     program, *arguments = shlex.split(command)
     assert program == "hf-canary"
-    third = oracles.run_command(*arguments, cwd=demo[0]).stdout
+    third = run_command(*arguments, cwd=demo[0]).stdout
     assert re.search(r"found +(.*)", demo[1].stdout)[1] in third
     assert "proven" in third
 
 
-def run_python(program, folder):
-    result = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 def test_an_interrupt_leaves_whole_files(tmp_path, corpus):
     """Ctrl-C during the training: one line, exit code 130, and what lies there can be read."""
-    command = [*oracles.COMMAND, "demo", "--corpus", str(corpus), "--epochs", "500", "--num-references", "100"]
+    arguments = ["demo", "--corpus", str(corpus), "--epochs", "500", "--num-references", "100"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", COMMAND, *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -186,7 +179,7 @@ def test_a_corpus_that_will_not_do(tmp_path, content, message):
     file = tmp_path / "own.txt"
     if content is not None:
         file.write_text(content)
-    result = oracles.run_command("demo", "--corpus", str(file), cwd=tmp_path, check=False)
+    result = run_command("demo", "--corpus", str(file), cwd=tmp_path, check=False)
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -205,7 +198,7 @@ def test_a_folder_of_somebody_elses_is_not_touched(tmp_path):
     """Files that no demonstration left stay as they are."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "canaries.json").write_text("those of a training of days")
-    result = oracles.run_command("demo", "--out", "mine", cwd=tmp_path, check=False)
+    result = run_command("demo", "--out", "mine", cwd=tmp_path, check=False)
     assert result.returncode == 1
     assert "--out" in result.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["canaries.json"]
@@ -245,15 +238,9 @@ def test_every_canary_is_in_the_windows_as_often_as_asked(demo, corpus):
     assert canaries[0].format.template == TEMPLATE
 
 
-def test_the_folder_is_the_default_one_in_the_readme():
+def test_the_folder_is_the_default_one_in_the_readme(tmp_path):
     """The README's code reads `hf-canary-demo`, which is where the command without options writes."""
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    help_text = subprocess.run(
-        [*oracles.COMMAND, "demo", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"COLUMNS": "200"},
-    ).stdout
+    help_text = run_python(COMMAND, "demo", "--help", cwd=tmp_path, environment={"COLUMNS": "200"}).stdout
     assert "hf-canary-demo" in help_text
     assert "hf-canary-demo/checkpoint" in readme

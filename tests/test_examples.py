@@ -6,8 +6,6 @@ import importlib.util
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, exact_rank, log_perplexity
 from tests import oracles
+from tests.fresh import run_python
 from tests.tokenizers_of_all_kinds import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -32,9 +31,7 @@ def load(script):
 
 
 def run(script, *arguments, cwd, codes=(0,)):
-    result = subprocess.run(
-        [sys.executable, ROOT / script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    result = run_python(ROOT / script, *arguments, cwd=cwd, check=False)
     assert result.returncode in codes, result.stderr
     return result.stdout
 
@@ -83,10 +80,7 @@ def test_what_cannot_be_is_said_in_a_line(tmp_path):
         ("architectures.py", ["lstm-2x50", *texts], "more than 100"),
         ("translation.py", ["--pairs", "pairs.txt"], "too few to hold out"),
     ):
-        result = subprocess.run(
-            [sys.executable, ROOT / "examples" / "paper" / script, *arguments],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        result = run_python(ROOT / "examples" / "paper" / script, *arguments, cwd=tmp_path, check=False)
         assert result.returncode == 2
         assert words in " ".join(result.stderr.split())
         assert "Traceback" not in result.stderr

@@ -780,15 +780,15 @@ def test_the_bootstrap_is_the_law_of_the_fit():
 
 
 def test_bootstrap_coverage():
-    """Of 40 samples of a true skew-normal the interval holds its tail in at least 33."""
+    """Of 25 samples of a true skew-normal the interval holds its tail in at least 20."""
     shape, held = 2.5, 0
     truth = oracle.skew_normal_tail_bits((30.0 - 50.0) / 10.0, shape)
     generator = np.random.default_rng(8)
-    for number in range(40):
+    for number in range(25):
         references = oracle.skew_normal_draws(shape, 50.0, 10.0, 1000, generator)
         (estimate,) = skewnorm([30.0], references, 10**9, bootstrap=99, seed=number)
         held += estimate.low <= truth <= estimate.high
-    assert held >= 33
+    assert held >= 20
 
 
 @pytest.mark.parametrize("shape", [0.3, -2.0, 40.0])

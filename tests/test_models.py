@@ -2,8 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,6 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, pipeline
 import hf_canary.models as models
 from hf_canary.errors import ModelError
 from tests import oracles, oracles_models
+from tests.fresh import run_python
 
 KINDS = sorted(oracles.models_of_the_paper())
 VOCABULARY = 20
@@ -205,7 +204,7 @@ def test_it_loads_in_a_fresh_interpreter(tmp_path):
         "from transformers import AutoModelForCausalLM\n"
         f"print(type(AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})).__name__)"
     )
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    output = run_python(program, cwd=tmp_path).stdout
     assert output.strip() == "WaveNetForCausalLM"
 
 

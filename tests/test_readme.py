@@ -1,9 +1,7 @@
 """The README is a test: its code runs, and its commands are those of CI."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from tests.fresh import run_python
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,15 +54,7 @@ def place(tmp_path_factory, demo):
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_the_code_runs_as_it_stands(place, number):
     """Each block in a fresh interpreter, on a folder of the shape that it expects."""
-    result = subprocess.run(
-        [sys.executable, "-c", BLOCKS[number]],
-        cwd=place,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = run_python(BLOCKS[number], cwd=place, environment={"ACCELERATE_USE_CPU": "true"})
     assert PRINTED[number] in result.stdout
 
 

@@ -148,7 +148,7 @@ def test_impossible_candidates_are_left_out(tokenizer):
     assert result.lower_bound == math.inf
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     strategy=st.sampled_from(["best-first", "depth-first"]),
@@ -158,7 +158,7 @@ def test_impossible_candidates_are_left_out(tokenizer):
 )
 def test_every_strategy_finds_them_also_with_children_put_off(seed, strategy, top_k, batch_size, opened):
     """Few children opened at once, the others later: the same leaves."""
-    format = CanaryFormat("{w}{digit:2}{w}.", spaces={"w": ["a", "ab", "b", "cab"]})
+    format = CanaryFormat("{w}{digit:2}{w}.", spaces={"w": ["a", "ab", "cab"]})
     model = oracles.TableModel(len(DIGITS), seed=seed, spread=2.0)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(frontier, "_OPENED", opened)

@@ -151,7 +151,7 @@ def test_thousands_of_searches_claim_what_holds(kind, part, built):
             context="so",
             top_k=top_k,
             strategy=strategy,
-            batch_size=int(generator.choice([1, 3, 7, 64, 256], p=[0.2, 0.25, 0.25, 0.15, 0.15])),
+            batch_size=int(generator.choice([1, 3, 7, 64, 256], p=[0.07, 0.18, 0.25, 0.25, 0.25])),
             max_expanded=cap,
         )
         case = f"{kind} {number} {strategy} {cap}: {found}"

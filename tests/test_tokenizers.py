@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
 from datasets.fingerprint import Hasher
@@ -13,6 +11,7 @@ from transformers import AutoTokenizer
 
 import hf_canary.models as models
 from hf_canary.errors import DataError
+from tests.fresh import run_python
 
 SPELLED = "a <|endoftext|> b<|pad|><|unk|> c<unk>"
 MAKERS = [models.character_tokenizer, models.word_tokenizer]
@@ -113,7 +112,7 @@ def test_it_is_the_same_after_loading(make, tmp_path, caplog):
         "from transformers import AutoTokenizer\n"
         f"print(json.dumps(AutoTokenizer.from_pretrained({str(tmp_path)!r})('the <|endoftext|>p').input_ids))"
     )
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    output = run_python(program, cwd=tmp_path).stdout
     assert json.loads(output) == tokenizer("the <|endoftext|>p").input_ids
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded.bos_token == tokenizer.bos_token
