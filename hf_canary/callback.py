@@ -1,14 +1,14 @@
-"""The callback: when to look at a model in training, what to log, where to write it. No formula stands here."""
+"""The callback: joins looks at a model to a training. No formula stands here, and no file is written."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
 import math
+import statistics
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -16,21 +16,27 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from .canaries import CanarySet
 from .errors import CanaryError, DataError, ModelError, shown
-from .files import replacing
 from .language_model import check_batch_size
+from .looks.allowance import Allowance
+from .looks.copies import Copies
+from .looks.keeping import has_adapter, kept, without_adapter
+from .looks.record import RECORD_FILE as RECORD_FILE
+from .looks.record import Record
+from .looks.schedule import Schedule, When
+from .looks.threshold import OnExceed, Threshold
 from .measure import check_measurable, check_request, measure_exposure
-from .presence import Presence, check_presence
-from .processes import everywhere, from_main
-from .results import ExposureReport, summary_keys
-from .trained import TrainedCopies
+from .presence import Presence
+from .processes import from_each, from_main, is_main_process, summed, together
+from .results import Exposure, ExposureReport, summary_keys
 
 logger = logging.getLogger(__name__)
 
-RECORD_FILE = "exposure.jsonl"
+_PLOT_FILE = "exposure.png"
+_LIKELY_BY_CHANCE = 0.05
 
 
 class ExposureCallback(TrainerCallback):
-    """Measures the exposure of canaries at every evaluation of a `Trainer`, and logs it beside the loss.
+    """Measures the exposure of canaries while a `Trainer` trains, and logs it beside the loss.
 
     `Trainer(..., callbacks=[ExposureCallback(canaries)])` puts the numbers into the metrics (best-model selection,
     early stopping after it in the list), `trainer.state.log_history`, the terminal and a record file. With the
@@ -38,44 +44,61 @@ class ExposureCallback(TrainerCallback):
     evaluation's own metrics, and so reach every reporter (TensorBoard, Weights & Biases, ...) and the model card; the
     evaluation's runtime then contains the look's.
 
-    Keys, after the prefix of the evaluation (`eval_`): `exposure_mean`, `exposure_max`, `exposure_x{repetitions}`
-    (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean` (the control, 1.4 bits on
-    average), in bits, higher means better memorised; `exposure_censored`, how many canaries were likelier than
-    every candidate looked at, so that the numbers are too low for them; `exposure_seconds`. The record file
-    `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with a text. A
-    training that starts at some step drops the lines of later steps, which it will write anew.
+    Keys, after the prefix of the evaluation (`eval_`, also where there is none): `exposure_mean`, `exposure_max`,
+    `exposure_x{repetitions}` (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean`
+    (the control, 1.4 bits on average), in bits, higher means better memorised; `exposure_censored`, how many canaries
+    were likelier than every candidate looked at, so that the numbers are too low for them; `exposure_seconds`. For a
+    model with adapters, `exposure_base_mean` is that of the model without them, which this training cannot change. The
+    record file `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with
+    a text. A training that starts at some step drops the lines of later steps, which it will write anew.
 
     Before the first step it reads the trainer's dataset and says which canaries are not in it, and why (`presence`); as
     training goes on it counts the copies in the batches. A canary that is not trained on is dead: named in the log and
     the record, and left out of the numbers. Where a repetition level has no other, the run is INVALID and every key is
     NaN. A stream cannot be read ahead; there the batches of the first epoch tell.
 
-    A look leaves the model's mode and every random state as they were. A look that fails does not end the training:
-    the error is logged and every key is NaN. What would make all looks fail is found before the first step.
+    A look leaves the model and every random state as they were. A look that fails does not end the training: the error
+    is logged and every key is NaN. What would make all looks fail is found before the first step. Several processes
+    look together; all must be given the same.
 
     Args:
         canaries: the set that was injected into the training data.
         trainer: the trainer to bind to, if its reporters are to see the numbers.
         tokenizer: None takes the trainer's `processing_class`.
+        looks: when: `"evaluation"`, `"epoch"`, n for every n steps (1: after every step, as in Figure 8 of the paper),
+            or a list of steps, 0 for before the first. None: at each evaluation, and each epoch if there are none. If
+            `metric_for_best_model` is one of the keys, each evaluation is looked at in any case.
         num_references: random candidates of each format that a look scores.
         seed: draws the references, the same at each look.
         context: text before each canary; conditioned on, not summed.
         batch_size: rows of one forward pass of a look; None chooses.
         presence: whether to check that canaries are trained on; takes some seconds for a million rows.
+        threshold: bits of exposure that no canary may surely reach. 5 % is the chance that any is said to reach it, at
+            any look, which does not; a canary never seen has `bits` of exposure itself with chance 2^−bits.
+        on_exceed: what to do then: `"warn"`, `"stop"` the training, or a function of the report and the ids of the
+            canaries; a training is stopped if it returns True. In several processes each calls it.
+        max_seconds: of a look; its samples shrink, and its intervals widen.
+        max_overhead: share of the training's time that looks may take, all together, such as 0.01. Their samples
+            shrink; a look that has no time even for the fewest is left out, and an evaluation's keys are NaN then. What
+            comes before the first step is not counted.
+        strict: whether a look that fails, or a run that is INVALID, ends the training with an error.
+        plot: whether to draw the looks into `exposure.png` in `output_dir` at the end; needs matplotlib.
 
     Raises:
-        DataError, FormatError: canaries or a number of references that cannot be measured on any model.
+        DataError, FormatError: arguments that cannot be measured or done on any model; at the start of training, other
+            arguments in another process, and with `strict` a run that is INVALID.
         ModelError: at the start of training: no tokenizer, a character that it cannot represent, a canary longer
             than the model's positions, logits that are no numbers.
 
     Attributes:
         report: the `ExposureReport` of the last look, or None.
+        base_report: that of the model without its adapters, or None.
         presence: what the check before the first step found, a `Presence`, or None.
 
     Example:
         >>> from hf_canary import CanaryFormat, CanarySet, ExposureCallback
         >>> canaries = CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), seed=0)
-        >>> callback = ExposureCallback(canaries, num_references=1000)  # Trainer(..., callbacks=[callback])
+        >>> callback = ExposureCallback(canaries, looks=100, threshold=12.0)  # Trainer(..., callbacks=[callback])
     """
 
     def __init__(
@@ -84,63 +107,108 @@ class ExposureCallback(TrainerCallback):
         *,
         trainer: Any = None,
         tokenizer: Any = None,
+        looks: When = None,
         num_references: int = 10_000,
         seed: int = 0,
         context: str | None = None,
         batch_size: int | None = None,
         presence: bool = True,
+        threshold: float | None = None,
+        on_exceed: OnExceed = "warn",
+        max_seconds: float | None = None,
+        max_overhead: float | None = None,
+        strict: bool = False,
+        plot: bool = False,
     ) -> None:
-        check_request(canaries, num_references)
+        check_request(canaries, num_references, seed=seed)
         check_batch_size(batch_size)
+        self._schedule = Schedule(looks)
+        self._allowance = Allowance(max_seconds, max_overhead)
+        self._threshold = Threshold(threshold, on_exceed)
+        if plot:
+            from .report import check_matplotlib
+
+            check_matplotlib()
         self.canaries = canaries
         self.tokenizer = tokenizer
         self.num_references = num_references
         self.seed = seed
         self.context = context
         self.batch_size = batch_size
+        self.strict = strict
         self.report: ExposureReport | None = None
-        self.presence: Presence | None = None
-        self._checks = presence
-        self._trained: TrainedCopies | None = None
-        self._hook: Any = None
-        self._began_first = False
-        self._bound, self._trainer = trainer is not None, trainer
-        # Step and prefix of the last look: further evaluation sets of a step are not looked at again.
-        self._last_look: tuple[int, str] | None = None
+        self.base_report: ExposureReport | None = None
+        self._plot, self._checks = plot, presence
+        self._copies = Copies(canaries)
+        self._trainer = trainer
+        self._in_training = False
+        self._number = 0  # of looks, for the threshold
+        # Step and prefix of the last look, None for one that was no evaluation's; and what it found.
+        self._last: tuple[int, str | None] | None = None
+        self._found: dict[str, float] = {}
         if trainer is not None:
             self._bind(trainer)
+        chance = self._threshold.by_chance(canaries)
+        if chance > _LIKELY_BY_CHANCE:
+            logger.warning(
+                "threshold=%s bits: with %d canaries, one is above it by chance alone in %.0f %% of runs, though none "
+                "was ever seen. Raise it to tell that from memorisation.",
+                threshold, len(canaries), 100 * chance,
+            )  # fmt: skip
+
+    @property
+    def presence(self) -> Presence | None:
+        """What the check before the first step found, or None."""
+        return self._copies.presence
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        tokenizer = self._tokenizer(kwargs.get("processing_class"))
-        check_measurable(kwargs["model"], tokenizer, self.canaries, context=self.context)
-        if args.eval_strategy == "no":
-            logger.warning(
-                "ExposureCallback looks at evaluations, and eval_strategy is 'no': set eval_strategy and eval_dataset."
-            )
-        reporters = [args.report_to] if isinstance(args.report_to, str) else list(args.report_to or ())
-        if not self._bound and set(reporters) - {"none"}:
-            logger.warning(
-                "The exposures reach log_history and %s, but not %s: for that, "
-                "trainer.add_callback(ExposureCallback(canaries, trainer=trainer)).",
-                RECORD_FILE,
-                ", ".join(reporters),
-            )
-        if state.is_world_process_zero:
-            self._forget_after(self._record(args), state.global_step)
-        self._last_look = None
+        model = kwargs["model"]
+        self._schedule.begin(has_evaluations=args.eval_strategy != "no")
+        self._check_agreement()
+        began = time.monotonic()
+        tokenizer = together(lambda: self._checked(model, kwargs.get("processing_class")))
+        least = time.monotonic() - began
+        self._tell_what_is_not_reached(args)
+        is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
+        # A training that starts anew takes its first look anew; one that goes on has taken it.
+        kept_until = -1 if state.global_step == 0 and (is_due or args.eval_on_start) else state.global_step
+        record = Record(args.output_dir or ".")
+        self._number, was_looked_at, copies = from_main(lambda: _begun(record, kept_until, state.global_step))
+        self._last, self._in_training, self.base_report = None, True, None
         if self._checks:
-            self._watch(args, state, tokenizer, **kwargs)
+            self._watch(args, state, tokenizer, copies if state.global_step else {}, **kwargs)
+        self._allowance.begin(least=least)
+        if is_due and not was_looked_at:
+            self._look_by_itself(args, state, control, model, kwargs.get("processing_class"))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        ends_epoch = _ends_epoch(state)
+        if not self._schedule.is_due(state.global_step, ends_epoch=ends_epoch):
+            return
+        # An evaluation of this very step is to hold the numbers, if there will be one.
+        if control.should_evaluate or (args.eval_strategy == "epoch" and (ends_epoch or _ends(control))):
+            return
+        self._look_by_itself(args, state, control, kwargs["model"], kwargs.get("processing_class"))
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        is_due = self._schedule.is_due(state.global_step, ends_epoch=True)
+        was_looked_at = self._last is not None and self._last[0] == state.global_step
+        # The dataset of this training may not be known to have ended an epoch at its last step.
+        if is_due and not was_looked_at and not control.should_evaluate:
+            self._look_by_itself(args, state, control, kwargs["model"], kwargs.get("processing_class"))
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics")
-        if self._bound or metrics is None:
+        if self._trainer is not None or metrics is None:
             return
         prefix = next((name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime")), "eval")
-        if self._looked_beside(state.global_step, prefix):
-            return
-        found = self._look(args, state, kwargs["model"], kwargs.get("processing_class"), prefix, metrics)
+        found = self._at_evaluation(
+            args, state, control, kwargs["model"], kwargs.get("processing_class"), prefix, metrics
+        )
         metrics.update(found)
         # The trainer has logged a copy of the metrics already: what we add belongs into the same entry.
         if state.log_history and f"{prefix}_runtime" in state.log_history[-1]:
@@ -150,102 +218,113 @@ class ExposureCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # load_best_model_at_end may have changed the weights without a step.
-        self._last_look = None
-        self._unhook()
+        self._last, self._in_training = None, False
+        self._copies.end()
+        if self._plot and is_main_process():
+            self._draw(Record(args.output_dir or "."))
 
     def show(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> None:
         """Print one look in one line; override it to show looks elsewhere."""
         loss = metrics.get(f"{prefix}_loss")
         beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
-        tqdm.write(f"step {state.global_step}{beside} · {one_line(report)}")
+        tqdm.write(f"step {state.global_step}{beside} · {one_line(report, self.num_references)}")
 
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
         """A progress bar for one look, off where it is not wanted or not a terminal; override it for another kind."""
-        with tqdm(desc="Exposure", unit=" texts", leave=False, disable=True if quiet else None) as bar:
+        with tqdm(desc="Exposure", unit=" texts", leave=False, delay=1.0, disable=True if quiet else None) as bar:
             yield bar.update
 
     def _bind(self, trainer: Any) -> None:
-        """Add our numbers to the metrics that the trainer's own evaluation loop returns, before anyone reads them."""
-        inner = trainer.evaluation_loop
+        """Add our numbers to the metrics that the trainer's own evaluation loop returns, before anyone reads them; and
+        see the batches of its steps.
+        """
+        inner, step = trainer.evaluation_loop, trainer.training_step
 
         def evaluation_loop(*args: Any, **kwargs: Any) -> Any:
             output = inner(*args, **kwargs)
-            prefix = kwargs.get("metric_key_prefix", "eval")
-            is_evaluation = kwargs.get("description") == "Evaluation"
-            if is_evaluation and not self._looked_beside(trainer.state.global_step, prefix):
-                found = self._look(
-                    trainer.args, trainer.state, trainer.model, trainer.processing_class, prefix, output.metrics
+            if kwargs.get("description") == "Evaluation":
+                prefix = kwargs.get("metric_key_prefix", "eval")
+                model, tokenizer = trainer.model, trainer.processing_class
+                output.metrics.update(
+                    self._at_evaluation(
+                        trainer.args, trainer.state, trainer.control, model, tokenizer, prefix, output.metrics
+                    )
                 )
-                output.metrics.update(found)
             return output
 
-        trainer.evaluation_loop = evaluation_loop
-        step = trainer.training_step
-
         def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            self._see(inputs)
+            self._copies.see(inputs)
             return step(model, inputs, *args, **kwargs)
 
-        trainer.training_step = training_step
+        trainer.evaluation_loop, trainer.training_step = evaluation_loop, training_step
 
-    def _watch(self, args: TrainingArguments, state: TrainerState, tokenizer: Any, **kwargs: Any) -> None:
-        """Check that the canaries are in the data, and count them from now on."""
-        self.presence, self._trained, self._began_first = None, None, state.global_step == 0
-        self._unhook()
-        model, loader = kwargs["model"], kwargs.get("train_dataloader")
-        target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
-        try:
-            self._trained = TrainedCopies(self.canaries, tokenizer, target=target)
-            if _can_be_read(getattr(loader, "dataset", None)):
-                evaluation = self._trainer.eval_dataset if self._bound else None
-                self.presence = from_main(lambda: presence_in(loader, self.canaries, tokenizer, target, evaluation))
-        except Exception as error:
-            logger.warning("Whether the canaries are in the data could not be checked: %s", shown(str(error)))
-        if self.presence is not None and state.is_world_process_zero:
-            is_fine = all(each.live == each.repetitions and not each.in_evaluation for each in self.presence)
-            logger.log(logging.INFO if is_fine else logging.WARNING, "%s", self.presence)
+    def _check_agreement(self) -> None:
+        """All processes must measure the same.
+
+        Raises:
+            DataError: in every process, if they were given different arguments.
+        """
+        asked = (
+            self.canaries.digest, self.num_references, self.seed, self.context, self._schedule, self._threshold.bits,
+            self.strict,
+        )  # fmt: skip
+        digests = from_each(hashlib.sha256(repr(asked).encode()).hexdigest())
+        if len(set(digests)) > 1:
+            other = next(number for number, digest in enumerate(digests) if digest != digests[0])
+            raise DataError(
+                "canaries",
+                "the same canaries and arguments in every process",
+                f"others in process {other} than in process 0",
+                "Draw the canaries once, with a seed or from a file: CanarySet.load(...).",
+            )
+
+    def _checked(self, model: Any, processing_class: Any) -> Any:
+        """The tokenizer, with which all can be measured."""
+        tokenizer = self._tokenizer(processing_class)
+        with kept(model):
+            check_measurable(model, tokenizer, self.canaries, context=self.context)
+        return tokenizer
+
+    def _tell_what_is_not_reached(self, args: TrainingArguments) -> None:
+        if self._schedule.at_evaluations and args.eval_strategy == "no":
+            logger.warning("ExposureCallback looks at evaluations, and eval_strategy is 'no': set it, or looks=.")
+        reporters = [args.report_to] if isinstance(args.report_to, str) else list(args.report_to or ())
+        if self._trainer is None and set(reporters) - {"none"}:
+            logger.warning(
+                "The exposures reach log_history and %s, but not %s: for that, "
+                "trainer.add_callback(ExposureCallback(canaries, trainer=trainer)).",
+                RECORD_FILE,
+                ", ".join(reporters),
+            )
+
+    def _watch(
+        self, args: TrainingArguments, state: TrainerState, tokenizer: Any, before: dict[str, int] | None, **kwargs: Any
+    ) -> None:
+        """Check that the canaries are in the data, and count them from now on, beside those counted before.
+
+        Raises:
+            DataError: the run is INVALID, and `strict`.
+        """
+        model, evaluation = kwargs["model"], None if self._trainer is None else self._trainer.eval_dataset
+        self._copies.begin(model, kwargs.get("train_dataloader"), tokenizer, evaluation=evaluation, before=before)
         # A compiled model's hooks are compiled with it.
-        if not self._bound and not args.torch_compile:
-            self._hook = model.register_forward_pre_hook(self._before_forward, with_kwargs=True)
-
-    def _before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if model.training:
-            self._see({"input_ids": args[0] if args else None} | kwargs)
-
-    def _see(self, inputs: Any) -> None:
-        if self._trained is None:
+        if self._trainer is None and not args.torch_compile:
+            self._copies.hook(model)
+        presence = self._copies.presence
+        if presence is None:
             return
-        try:
-            self._trained.see(inputs.get("input_ids"), inputs.get("labels"))
-        except Exception as error:  # a training does not end for it
-            self._trained = None
-            logger.warning("The copies in the batches are no longer counted: %s", shown(str(error)))
-
-    def _unhook(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
-
-    def _with_copies(self, report: ExposureReport, state: TrainerState) -> ExposureReport:
-        """The report, with what is known of the copies that were trained on."""
-        dead: dict[str, str] = {}
-        copies: dict[str, dict[str, int]] = {canary.id: {} for canary in self.canaries}
-        if self.presence is not None:
-            dead = {each.canary_id: each.reason for each in self.presence if each.is_dead}
-            for each in self.presence:
-                copies[each.canary_id]["copies_found"] = each.live
-        if everywhere(self._trained is not None) and self._trained is not None:
-            for name, count in self._trained.counts().items():
-                copies[name]["copies_trained"] = count
-                if count:  # whatever was found beforehand
-                    dead.pop(name, None)
-                elif self._began_first and (state.epoch or 0.0) >= 1.0:
-                    dead.setdefault(name, "in no batch")
-        report = replace(report, dead=dead, copies=copies)
-        if not report.is_valid:
-            logger.error("INVALID: of some repetition level no canary is trained on; dead: %s.", ", ".join(dead))
-        return report
+        if state.is_world_process_zero:
+            logger.log(logging.INFO if self._copies.is_fine else logging.WARNING, "%s", presence)
+        live = {each.repetitions for each in presence if not each.is_dead}
+        if self.strict and live != set(self.canaries.repetitions):
+            self._copies.end()
+            raise DataError(
+                "canaries",
+                "a canary of each repetition level that is trained on",
+                f"none of those inserted {', '.join(map(str, sorted(set(self.canaries.repetitions) - live)))} times",
+                "See above for what became of each; strict=False goes on without the numbers.",
+            )
 
     def _tokenizer(self, processing_class: Any) -> Any:
         tokenizer = self.tokenizer if self.tokenizer is not None else processing_class
@@ -258,42 +337,135 @@ class ExposureCallback(TrainerCallback):
             )
         return getattr(tokenizer, "tokenizer", tokenizer)
 
-    def _looked_beside(self, step: int, prefix: str) -> bool:
-        """Whether this step was looked at in another evaluation of it."""
-        return self._last_look is not None and self._last_look[0] == step and self._last_look[1] != prefix
-
-    def _look(
+    def _at_evaluation(
         self,
         args: TrainingArguments,
         state: TrainerState,
+        control: TrainerControl,
         model: Any,
         processing_class: Any,
         prefix: str,
         metrics: dict[str, float],
     ) -> dict[str, float]:
-        """Measure, show and record; the numbers under their keys."""
-        self._last_look = (state.global_step, prefix)
-        self.report = None
-        try:
-            report = self._measure(model, self._tokenizer(processing_class), quiet=bool(args.disable_tqdm))
-            report = self.report = self._with_copies(report, state)
-            summary = report.summary()
-            if state.is_local_process_zero:
-                self.show(report, state, metrics, prefix)
-            self._write(args, state, report.records())
-        except Exception as error:  # whatever it is, a training of days does not end for it
-            unexpected = not isinstance(error, CanaryError)
-            logger.error(
-                "The look at step %d failed; its exposures are NaN. %s", state.global_step, error, exc_info=unexpected
-            )
-            summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
-            with suppress(OSError):
-                self._write(args, state, [{"role": "failure", "error": shown(str(error))}])
-        return {f"{prefix}_{name}": value for name, value in summary.items()}
+        """What belongs into the metrics of an evaluation; nothing for a further evaluation set of a step."""
+        step = state.global_step
+        if self._last is not None and self._last[0] == step and self._last[1] != prefix:
+            if self._last[1] is not None:
+                return {}
+            self._last = (step, prefix)
+            return _with_prefix(prefix, self._found)
+        is_due = (
+            not self._in_training
+            or self._schedule.at_evaluations
+            or self._schedule.is_due(step, ends_epoch=_ends_epoch(state) or args.eval_strategy == "epoch")
+            or "exposure_" in (args.metric_for_best_model or "")
+        )
+        if not is_due:
+            return {}
+        self._last = (step, prefix)
+        allowed = self._allowance.seconds()
+        if allowed == 0.0:
+            logger.warning("No look at step %d: max_overhead leaves no time for it yet.", step)
+            self._found = dict.fromkeys(self._keys(model), math.nan)
+            self._write(args, state, [{"role": "left out"}])
+        else:
+            self._look(args, state, control, model, processing_class, prefix, metrics, allowed)
+        return _with_prefix(prefix, self._found)
 
-    def _measure(self, model: Any, tokenizer: Any, *, quiet: bool) -> ExposureReport:
+    def _look_by_itself(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any, processing_class: Any
+    ) -> None:
+        """A look that is no evaluation's, with a log entry of its own; none where there is no time for one."""
+        allowed = self._allowance.seconds()
+        if allowed == 0.0:
+            return
+        self._last = (state.global_step, None)
+        self._look(args, state, control, model, processing_class, "eval", {}, allowed)
+        found = _with_prefix("eval", self._found)
+        if self._trainer is None:
+            epoch = {} if state.epoch is None else {"epoch": state.epoch}
+            state.log_history.append({**found, **epoch, "step": state.global_step})
+            return
+        was_training = self._trainer.model.training
+        self._trainer.model.training = False  # TRL empties what it has gathered of training when that is logged
+        try:
+            self._trainer.log(found)
+        finally:
+            self._trainer.model.training = was_training
+
+    def _look(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any,
+        processing_class: Any,
+        prefix: str,
+        metrics: dict[str, float],
+        allowed: float | None,
+    ) -> None:
+        """Measure, record, show and decide; the numbers are `_found` then.
+
+        Raises:
+            Exception: what made it fail, if `strict`.
+        """
+        began = time.monotonic()
+        self.report = None
+        self._found = dict.fromkeys(self._keys(model), math.nan)
+        try:
+            with kept(model):
+                tokenizer, quiet = self._tokenizer(processing_class), bool(args.disable_tqdm)
+                report = together(lambda: self._measured(model, tokenizer, state, allowed, quiet=quiet))
+                self.report = report
+                self._found |= report.summary()
+                records = report.records()
+                if self.base_report is not None:
+                    self._found["exposure_base_mean"] = _base_mean(report, self.base_report)
+                    records = _beside_base(records, self.base_report)
+                self._write(args, state, records)
+                stops = together(lambda: self._told(report, state, metrics, prefix))
+                if summed(float(stops)):
+                    control.should_training_stop = True
+            if self.strict and not report.is_valid:
+                raise DataError(
+                    "canaries",
+                    "a canary of each repetition level that is trained on",
+                    f"{len(report.dead)} dead ones: {', '.join(report.dead)}",
+                    "See the record for what became of each; strict=False goes on without the numbers.",
+                )
+        except Exception as error:  # whatever it is, a training of days does not end for it
+            if self.strict:
+                raise
+            unexpected = not isinstance(error, CanaryError)
+            logger.error("The look at step %d failed: %s", state.global_step, error, exc_info=unexpected)
+            if self.report is None:
+                self._write(args, state, [{"role": "failure", "error": shown(str(error)), "valid": False}])
+        finally:
+            self._allowance.spend(time.monotonic() - began, allowed)
+
+    def _keys(self, model: Any) -> list[str]:
+        return [*summary_keys(self.canaries), *(["exposure_base_mean"] if has_adapter(model) else [])]
+
+    def _measured(
+        self, model: Any, tokenizer: Any, state: TrainerState, allowed: float | None, *, quiet: bool
+    ) -> ExposureReport:
+        """The model as it is, with what is known of copies; and, once in a training, without its adapters."""
+        look_at_base = self.base_report is None and has_adapter(model)
+        error = self._threshold.error(self._number + 1, len(self.canaries))
+        if look_at_base and allowed is not None:
+            allowed /= 2
+        if look_at_base:
+            with without_adapter(model):
+                self.base_report = self._measure(model, tokenizer, allowed, None, quiet=quiet)
+        report = self._measure(model, tokenizer, allowed, error, quiet=quiet)
+        self._number += 1
+        return self._copies.told(report, epochs=state.epoch or 0.0)
+
+    def _measure(
+        self, model: Any, tokenizer: Any, allowed: float | None, error: float | None, *, quiet: bool
+    ) -> ExposureReport:
         with self.watch(quiet=quiet) as progress:
-            self.report = measure_exposure(
+            return measure_exposure(
                 model,
                 tokenizer,
                 self.canaries,
@@ -302,56 +474,106 @@ class ExposureCallback(TrainerCallback):
                 seed=self.seed,
                 context=self.context,
                 batch_size=self.batch_size,
+                max_seconds=allowed,
+                error=error,
                 progress=progress,
             )
-        return self.report
 
-    def _forget_after(self, record: Path, step: int) -> None:
-        """Drop the looks beyond the step at which a training starts: it will take them anew."""
-        lines = record.read_text(encoding="utf-8").splitlines(keepends=True) if record.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            with replacing(record) as beside:
-                beside.write_text("".join(kept), encoding="utf-8")
-
-    def _record(self, args: TrainingArguments) -> Path:
-        return Path(args.output_dir or ".") / RECORD_FILE
+    def _told(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> bool:
+        """Show the look, and do what is to be done when canaries are above the threshold: whether to stop."""
+        if state.is_local_process_zero:
+            self.show(report, state, metrics, prefix)
+        above, action = self._threshold.exceeded(report), self._threshold.on_exceed
+        if not above:
+            return False
+        if callable(action):
+            return action(report, above) is True
+        if state.is_local_process_zero:
+            words = "Step %d: exposure of %s bits and more: %s.%s"
+            then = " The training stops." if action == "stop" else ""
+            logger.warning(words, state.global_step, self._threshold.bits, ", ".join(above), then)
+        return action == "stop"
 
     def _write(self, args: TrainingArguments, state: TrainerState, records: list[dict[str, Any]]) -> None:
-        """Append one look in one write, so that a killed run leaves whole lines."""
-        if not state.is_world_process_zero:
-            return
+        """Into the record; what cannot be written is logged, and an error only if `strict`."""
         when = {"step": state.global_step, "epoch": state.epoch}
-        lines = "".join(json.dumps(when | record, allow_nan=False) + "\n" for record in records)
-        file = self._record(args)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as record_file:
-            record_file.write(lines)
+        try:
+            from_main(lambda: Record(args.output_dir or ".").append(when, records))
+        except Exception as error:
+            if self.strict:
+                raise
+            logger.error("The record of step %d could not be written: %s", state.global_step, error)
+
+    def _draw(self, record: Record) -> None:
+        from .report import exposure_over_training
+
+        try:
+            largest = max(format.space_size for format in self.canaries.formats)
+            exposure_over_training(record.lines(), largest, record.file.with_name(_PLOT_FILE))
+        except Exception as error:  # the training is over, and its numbers are written
+            logger.error("The picture could not be drawn: %s", error)
 
 
-def _can_be_read(dataset: Any) -> bool:
-    """Whether its rows can be asked for, beside the training; those of a stream cannot."""
-    return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+def _begun(record: Record, kept_until: int, step: int) -> tuple[int, bool, dict[str, int] | None]:
+    """How many looks there were before a training starts at a step, whether one was at that step, and the copies that
+    had been trained on by then, if that is known. Those that will be taken anew are dropped.
+    """
+    record.forget_after(kept_until)
+    lines = record.lines()
+    here = [line for line in lines if line.get("step") == step]
+    copies = {line["canary_id"]: line["copies_trained"] for line in here if "copies_trained" in line}
+    return len({line.get("step") for line in lines if line.get("role") == "canary"}), bool(here), copies or None
 
 
-def presence_in(loader: Any, canaries: CanarySet, tokenizer: Any, target: bool, evaluation: Any) -> Presence:
-    """What is in the dataset of a loader, which is not started; and in the evaluation data, if they can be read."""
-    options = {"target": target, "collator": loader.collate_fn}
-    try:
-        return check_presence(loader.dataset, canaries, tokenizer, evaluation=evaluation, **options)
-    except DataError as error:
-        if error.argument != "evaluation":
-            raise
-        logger.warning("The evaluation data could not be checked: %s", error)
-        return check_presence(loader.dataset, canaries, tokenizer, **options)
+def _ends_epoch(state: TrainerState) -> bool:
+    return state.epoch is not None and float(state.epoch).is_integer()
 
 
-def one_line(report: ExposureReport) -> str:
-    """A look in one line: exposure by repetition level, measured and skew-normal, with the twins as control."""
+def _ends(control: TrainerControl) -> bool:
+    return bool(control.should_training_stop or control.should_epoch_stop)
+
+
+def _with_prefix(prefix: str, found: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in found.items()}
+
+
+def _base_mean(report: ExposureReport, base: ExposureReport) -> float:
+    """Of the canaries that count, the mean exposure without adapters."""
+    if not report.is_valid:
+        return math.nan
+    return statistics.fmean(each.value for each in _main(base) if each.canary_id not in report.dead)
+
+
+def _beside_base(records: list[dict[str, Any]], base: ExposureReport) -> list[dict[str, Any]]:
+    """With what the model without adapters says of the same canary."""
+    of = {each.canary_id: each for each in _main(base)}
+    return [
+        record
+        | {"base_value": of[record["canary_id"]].value, "base_log_perplexity": of[record["canary_id"]].log_perplexity}
+        if record["role"] == "canary"
+        else record
+        for record in records
+    ]
+
+
+def _main(report: ExposureReport) -> list[Exposure]:
+    return [each for each in report if each.estimator == "auto"]
+
+
+def one_line(report: ExposureReport, num_references: int | None = None) -> str:
+    """A look in one line: exposure by repetition level, measured and skew-normal, with the twins as control; and how
+    few references it had time for, if there were fewer than asked for.
+    """
     levels = report.levels
     measured = "  ".join(
         f"×{level.repetitions} {'≥' if level.censored['auto'] else ''}{level.values['auto']:.1f}" for level in levels
     )
     skewed = "  ".join(f"×{level.repetitions} {level.values['skewnorm']:.1f}" for level in levels)
     twins = report.summary()["exposure_twin_mean"]
-    return f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins:.1f}"
+    line = f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins:.1f}"
+    fewest = min(map(len, report.references.values()), default=0)
+    is_short = num_references is not None and any(
+        len(references) < min(num_references, format.space_size - 2 * len(report.canaries))
+        for format, references in report.references.items()
+    )
+    return f"{line} · in time for {fewest:,} references" if is_short else line

@@ -14,6 +14,7 @@ from typing import Any
 from . import exposures
 from .canaries import Canary, CanarySet
 from .clock import Clock
+from .drawing import Drawing
 from .encoding import encode
 from .errors import DataError, FormatError, is_int, shown
 from .evidence import Evidence, Request
@@ -28,6 +29,7 @@ from .scoring import log_perplexity
 # much work again, or four times as much where nothing else says enough. Asked for by name, it may take more.
 _EXPANDED_PER_REFERENCE, _EXPANDED_IN_NEED = 5, 20
 _MOST_EXPANDED = 2_000_000
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,22 @@ class _Choice:
     estimate: Estimate
     method: str
     reason: str = ""
+    at_least: float = math.nan
 
 
 class _Estimators:
     """What each estimator makes of the evidence for one format: a choice for each canary, then for each twin."""
 
-    def __init__(self, evidence: Evidence, bootstrap: int, seed: int) -> None:
+    def __init__(self, evidence: Evidence, bootstrap: int, seed: int, error: float | None) -> None:
         self._evidence = evidence
         self._bootstrap = bootstrap
         self._seed = seed
+        self._error = error
         self._space = evidence.format.space_size
 
     def exposures(self, estimator: str, canaries: Sequence[Canary]) -> list[Exposure]:
         """Of the canaries, then of their twins."""
-        choices = _NAMES[estimator](self)
+        choices = self._surely(_NAMES[estimator](self))
         costs = self._evidence.known_costs.tolist()
         return [
             Exposure(
@@ -67,17 +71,15 @@ class _Estimators:
                 reason=choice.reason,
                 token_rows=self._work(estimator),
                 details=choice.estimate.details,
+                at_least=choice.at_least,
             )
             for canary, cost, choice in zip([*canaries, *canaries], costs, choices, strict=True)
         ]
 
     def sampled(self) -> list[_Choice]:
-        evidence = self._evidence
-        estimates = exposures.sampled(
-            evidence.known_costs, evidence.references, self._space, known=evidence.known_costs
-        )
         return [
-            _Choice(estimate, "sampled", exposures.in_words(estimate.details.get("hits", 0))) for estimate in estimates
+            _Choice(estimate, "sampled", exposures.in_words(estimate.details.get("hits", 0)))
+            for estimate in self._by_references(_CONFIDENCE)
         ]
 
     def skewnorm(self) -> list[_Choice]:
@@ -91,20 +93,11 @@ class _Estimators:
         evidence = self._evidence
         if evidence.why_no_tree:
             return self._none("importance", evidence.why_no_tree)
-        drawing = evidence.drawing
-        if drawing is None:
+        if evidence.drawing is None:
             return self._none("importance", _NO_TIME)
-        estimates = exposures.importance(
-            drawing.known_costs,
-            drawing.draws,
-            self._space,
-            known=drawing.known_costs,
-            known_copies=evidence.known_copies,
-            own_log_weights=drawing.known_log_weights,
-        )
         return [
             _Choice(estimate, "importance", f"{estimate.details.get('effective_hits', 0):.0f} draws")
-            for estimate in estimates
+            for estimate in self._by_draws(evidence.drawing, _CONFIDENCE)
         ]
 
     def exact(self) -> list[_Choice]:
@@ -146,6 +139,35 @@ class _Estimators:
         ranks = evidence.ranks([_worth_expanding(*pair) * len(evidence.references) for pair in pairs])
         return [
             self._of_rank(ranks[number]) if number in ranks else _preferred(*pair) for number, pair in enumerate(pairs)
+        ]
+
+    def _by_references(self, confidence: float) -> list[Estimate]:
+        costs = self._evidence.known_costs
+        return exposures.sampled(costs, self._evidence.references, self._space, known=costs, confidence=confidence)
+
+    def _by_draws(self, drawing: Drawing, confidence: float) -> list[Estimate]:
+        return exposures.importance(
+            drawing.known_costs,
+            drawing.draws,
+            self._space,
+            known=drawing.known_costs,
+            known_copies=self._evidence.known_copies,
+            own_log_weights=drawing.known_log_weights,
+            confidence=confidence,
+        )
+
+    def _surely(self, choices: list[_Choice]) -> list[_Choice]:
+        """With the lower ends at the error rate that was asked for, of what is counted or rests on chance alone."""
+        if self._error is None:
+            return choices
+        confidence, drawing = 1.0 - 2.0 * self._error, vars(self._evidence).get("drawing")
+        ends = {"exact": [choice.estimate.low for choice in choices]}
+        ends["sampled"] = [each.low for each in self._by_references(confidence)]
+        if drawing is not None:
+            ends["importance"] = [each.low for each in self._by_draws(drawing, confidence)]
+        return [
+            replace(choice, at_least=ends.get(choice.method, [math.nan] * len(choices))[number])
+            for number, choice in enumerate(choices)
         ]
 
     def _of_rank(self, rank: Rank) -> _Choice:
@@ -209,6 +231,7 @@ def measure_exposure(
     batch_size: int | None = None,
     max_memory: int | None = None,
     max_seconds: float | None = None,
+    error: float | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> ExposureReport:
     """The exposure of every canary and twin under a model (§4).
@@ -237,6 +260,8 @@ def measure_exposure(
         max_memory: bytes that logits and states may take, as in `log_perplexity`; None is 1 GiB.
         max_seconds: what it may take: the samples shrink, and the intervals widen. The canaries, their twins and a few
             references of each format are scored in any case.
+        error: the chance that an exposure's `at_least`, a lower end beside the interval's, is above the truth; for
+            decisions about many canaries, each of which gets a part of the chance that all have. None leaves it out.
         progress: called with the number of texts scored since the last call.
 
     Returns:
@@ -270,6 +295,7 @@ def measure_exposure(
         bootstrap=bootstrap,
         seed=seed,
         max_seconds=max_seconds,
+        error=error,
         end=end,
     )
     request = Request(num_references, num_draws, seed, context, end, progress)
@@ -288,7 +314,7 @@ def measure_exposure(
             references[format] = evidence.references
             fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
             # Two hundred fits look at no clock.
-            by = _Estimators(evidence, bootstrap if max_seconds is None else 0, seed)
+            by = _Estimators(evidence, bootstrap if max_seconds is None else 0, seed, error)
             for both in [by.exposures(estimator, group) for estimator in estimators]:
                 for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
                     found.setdefault((role, each.canary_id), []).append(_with_collisions(each, evidence))
@@ -330,6 +356,7 @@ def check_request(
     bootstrap: int = 0,
     seed: int = 0,
     max_seconds: float | None = None,
+    error: float | None = None,
     end: bool = False,
 ) -> None:
     """Refuse what cannot be measured on any model.
@@ -363,6 +390,8 @@ def check_request(
         raise DataError(
             "max_seconds", "a number of seconds, above 0", shown(max_seconds), "Without it there is no limit."
         )
+    if error is not None and not (isinstance(error, float) and 0.0 < error < 0.5):
+        raise DataError("error", "a chance between 0 and 0.5", shown(error), "0.05 is one in twenty.")
 
 
 def _with_collisions(exposure: Exposure, evidence: Evidence) -> Exposure:

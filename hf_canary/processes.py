@@ -106,6 +106,23 @@ def from_main(work: Callable[[], T]) -> T:
     return cast(T, value)
 
 
+def together(work: Callable[[], T]) -> T:
+    """What `work` gives, which every process does; an error in one of them is an error in all, once all are through."""
+    if num_processes() == 1:
+        return work()
+    failed: Exception | None = None
+    try:
+        value = work()
+    except Exception as error:
+        failed = error
+    failures = from_each("" if failed is None else "failed")
+    if failed is not None:
+        raise failed
+    if any(failures):
+        raise _elsewhere(failures.index("failed"))
+    return value
+
+
 def _elsewhere(process: int) -> ModelError:
     return ModelError(
         "model",

@@ -47,6 +47,7 @@ class Exposure:
         reason: why `auto` took it: how many references, draws or counted candidates were as likely.
         token_rows: tokens that were fed to the model for it, and for all canaries of the format together.
         details: the numbers that it rests on, such as how many references were as likely.
+        at_least: the lower end at the error rate that was asked for (`measure_exposure(error=...)`); NaN if none.
     """
 
     canary_id: str
@@ -62,6 +63,7 @@ class Exposure:
     reason: str = ""
     token_rows: int = 0
     details: Mapping[str, float] = field(default_factory=dict, hash=False)
+    at_least: float = math.nan
 
 
 @dataclass(frozen=True)

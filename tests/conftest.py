@@ -65,7 +65,7 @@ def corpus(tmp_path_factory):
     """A part of the text that the demonstration takes when it is given none."""
     paragraphs = [paragraph for topic in topics.values() for paragraph in topic.split("\n\n") if paragraph.strip()]
     file = tmp_path_factory.mktemp("corpus") / "part.txt"
-    file.write_text("\n\n".join(paragraphs[:200]), encoding="utf-8")
+    file.write_text("\n\n".join(paragraphs[:100]), encoding="utf-8")
     return file
 
 
@@ -73,5 +73,5 @@ def corpus(tmp_path_factory):
 def demo(tmp_path_factory, corpus):
     """(folder that it ran in, what it printed): the whole path, on less text and with fewer references."""
     folder = tmp_path_factory.mktemp("demo")
-    options = ["--corpus", str(corpus), "--epochs", "14", "--num-references", "1000", "--out", "left here"]
+    options = ["--corpus", str(corpus), "--epochs", "12", "--num-references", "1000", "--out", "left here"]
     return folder, run_command("demo", *options, cwd=folder)

@@ -26,7 +26,9 @@ FLOORS = (
     {"decoding", "evidence", "tables"},
     {"results"},
     {"measure"},
-    {"callback", "metrics", "report"},
+    {"metrics", "report"},
+    {"looks"},
+    {"callback"},
     {"demo"},
     {"cli"},
 )

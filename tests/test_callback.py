@@ -303,8 +303,8 @@ def test_a_processor_gives_its_tokenizer(tokenizer, tmp_path):
     assert "eval_exposure_mean" in entries(trainer)[-1]
 
 
-def test_without_evaluations_it_says_that_it_never_looks(tokenizer, tmp_path, caplog):
+def test_where_it_would_never_look_it_says_so(tokenizer, tmp_path, caplog):
     """A callback that does nothing must not do so silently."""
     with caplog.at_level(logging.WARNING):
-        make_trainer(tokenizer, tmp_path, callbacks=[look()], eval_strategy="no").train()
+        make_trainer(tokenizer, tmp_path, callbacks=[look(looks="evaluation")], eval_strategy="no").train()
     assert any("eval_strategy" in record.message for record in caplog.records)

@@ -346,8 +346,9 @@ def test_sft_on_completions_alone(tmp_path, side, is_valid):
     assert trained_on == [2 * canary.repetitions * is_valid for canary in CANARIES]
 
 
-def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path):
-    """The copies of the epochs before are not counted again, and no canary is dead for it."""
+@pytest.mark.parametrize("has_record", [True, False])
+def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path, has_record):
+    """The copies of before are those of the record; without it nothing is said of them, and no canary is dead for it."""
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 7, "max_steps": 7}
     trained(tmp_path, tokenised(corpus()), callback=look, **options)
     trainer, _ = trained(tmp_path / "other", tokenised(corpus()), callback=look, **(options | {"max_steps": 1}))
@@ -362,16 +363,24 @@ def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path):
         data_collator=DataCollatorForLanguageModeling(LETTERS, mlm=False),
         callbacks=[callback],
     )
+    if not has_record:
+        (tmp_path / RECORD_FILE).unlink()
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == 9
     assert callback.report.dead == {}
-    assert 0 in [copies["copies_trained"] for copies in callback.report.copies.values()]
+    copies = [callback.report.copies[canary.id] for canary in CANARIES]
+    if has_record:  # one epoch has all of them, and two steps of the next have not
+        trained_on = [each["copies_trained"] - canary.repetitions for each, canary in zip(copies, CANARIES, strict=True)]
+        assert min(trained_on) == 0
+        assert all(0 <= count <= canary.repetitions for count, canary in zip(trained_on, CANARIES, strict=True))
+    else:
+        assert not any("copies_trained" in each for each in copies)
 
 
 def test_batches_know_better_than_the_check(tmp_path, monkeypatch):
     """A canary that was trained on lives, whatever was found in the data before, as where rows are made as they go."""
     none = Presence(tuple(CanaryPresence(canary.id, canary.repetitions) for canary in CANARIES), 1)
-    monkeypatch.setattr("hf_canary.callback.presence_in", lambda *_, **__: none)
+    monkeypatch.setattr("hf_canary.looks.copies._presence_in", lambda *_, **__: none)
     _, callback = trained(tmp_path, tokenised(without(corpus(), 1)), callback=look)
     assert callback.presence is none
     assert callback.report.dead == {CANARIES[1].id: "missing"}

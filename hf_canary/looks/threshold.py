@@ -1,0 +1,72 @@
+"""Which canaries are surely above a threshold, over many canaries and many looks. Numbers only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ..canaries import CanarySet
+from ..errors import DataError, shown
+from ..results import ExposureReport
+
+_ERROR = 0.05
+_ACTIONS = ("warn", "stop")
+
+OnExceed = str | Callable[[ExposureReport, list[str]], object]
+
+
+class Threshold:
+    """A bound on exposure, and what to do when a canary is surely at or above it.
+
+    A canary's exposure is surely above where the lower end of its interval is. The intervals are made wide enough for
+    all of them together: the chance that any canary is called above at any look, although its exposure under the model
+    of that look is not, is 5 % at most. Of that, look j has 6/(π j)² (these shares sum to 1, so that the number of
+    looks need not be known), and each canary an equal part (Bonferroni). Counted ranks have no error.
+
+    Args:
+        bits: the threshold; None for none.
+        on_exceed: `"warn"`, `"stop"`, or a function of the report and the ids of the canaries above it.
+
+    Raises:
+        DataError: bits that are no positive number, or an action that is none.
+    """
+
+    def __init__(self, bits: float | None, on_exceed: OnExceed) -> None:
+        if bits is not None and (isinstance(bits, bool) or not isinstance(bits, (int, float)) or not bits > 0):
+            raise DataError("threshold", "a number of bits, above 0", shown(bits), "Without it nothing is decided.")
+        if not callable(on_exceed) and on_exceed not in _ACTIONS:
+            raise DataError(
+                "on_exceed",
+                '"warn", "stop" or a function of the report and the ids above the threshold',
+                shown(on_exceed),
+                "Leave it out for a warning.",
+            )
+        self.bits, self.on_exceed = bits, on_exceed
+
+    def error(self, look: int, canaries: int) -> float | None:
+        """The chance of error that each canary has at this look, the first being 1; None without a threshold."""
+        return None if self.bits is None else _ERROR * 6.0 / (math.pi * look) ** 2 / canaries
+
+    def exceeded(self, report: ExposureReport) -> list[str]:
+        """The canaries that were trained on and are surely at or above it, by id, in their order."""
+        if self.bits is None:
+            return []
+        return [e.canary_id for e in report.live if e.estimator == "auto" and e.at_least >= self.bits]
+
+    def by_chance(self, canaries: CanarySet) -> float:
+        """How likely it is that some canary is above it though none was ever seen: ranks of those are uniform.
+
+        Example:
+            >>> from hf_canary import CanaryFormat
+            >>> canaries = CanarySet.draw(CanaryFormat("{digit:6}."), repetitions=(1,), per_repetition=4, seed=0)
+            >>> round(Threshold(10.0, "warn").by_chance(canaries), 4)
+            0.0039
+        """
+        if self.bits is None:
+            return 0.0
+        chance = 1.0
+        for canary in canaries:
+            space = canary.format.space_size
+            above = math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
+            chance *= 1.0 - above / space
+        return 1.0 - chance
