@@ -24,7 +24,7 @@ from .looks.record import RECORD_FILE as RECORD_FILE
 from .looks.record import Record
 from .looks.schedule import Schedule, When
 from .looks.threshold import OnExceed, Threshold
-from .measure import check_measurable, check_request, measure_exposure
+from .measure import Measurement, check_measurable, check_request
 from .presence import Presence
 from .processes import from_each, from_main, is_main_process, summed, together
 from .results import Exposure, ExposureReport, summary_keys
@@ -143,6 +143,7 @@ class ExposureCallback(TrainerCallback):
         self._trainer = trainer
         self._in_training = False
         self._number = 0  # of looks, for the threshold
+        self._measurement: tuple[Any, Measurement] | None = None  # with this tokenizer
         # Step and prefix of the last look, None for one that was no evaluation's; and what it found.
         self._last: tuple[int, str | None] | None = None
         self._found: dict[str, float] = {}
@@ -177,6 +178,7 @@ class ExposureCallback(TrainerCallback):
         record = Record(args.output_dir or ".")
         self._number, was_looked_at, copies = from_main(lambda: _begun(record, kept_until, state.global_step))
         self._last, self._in_training, self.base_report = None, True, None
+        self._measurement = None
         if self._checks:
             self._watch(args, state, tokenizer, copies if state.global_step else {}, **kwargs)
         self._allowance.begin(least=least)
@@ -464,20 +466,19 @@ class ExposureCallback(TrainerCallback):
     def _measure(
         self, model: Any, tokenizer: Any, allowed: float | None, error: float | None, *, quiet: bool
     ) -> ExposureReport:
-        with self.watch(quiet=quiet) as progress:
-            return measure_exposure(
-                model,
-                tokenizer,
+        if self._measurement is None or self._measurement[0] is not tokenizer:
+            measurement = Measurement(
                 self.canaries,
+                tokenizer,
                 num_references=self.num_references,
                 bootstrap=0,
                 seed=self.seed,
                 context=self.context,
                 batch_size=self.batch_size,
-                max_seconds=allowed,
-                error=error,
-                progress=progress,
             )
+            self._measurement = (tokenizer, measurement)
+        with self.watch(quiet=quiet) as progress:
+            return self._measurement[1].of(model, max_seconds=allowed, error=error, progress=progress)
 
     def _told(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> bool:
         """Show the look, and do what is to be done when canaries are above the threshold: whether to stop."""

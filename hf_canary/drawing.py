@@ -10,11 +10,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from .clock import Clock
-from .ladder import BETAS, Draws, Floats, Ints, apportioned, better_shares, expected_expansions
+from .ladder import BETAS, Draws, Floats, Ints, apportioned, better_shares, expected_expansions, log_mixture
 from .language_model import LanguageModel, Session
 from .token_tree import TokenTree, padded
 from .walks.sample import Drawn, Plan, sample
@@ -51,7 +52,11 @@ class Drawing:
 
     def expected_expansions(self, cost: float) -> float:
         """How many prefixes must be read to count the candidates at or below a cost."""
-        return expected_expansions(self.inner_costs, self.inner_log_q, self.draws.counts[1:], cost)
+        return expected_expansions(self.inner_costs, self._log_mixed, cost)
+
+    @cached_property
+    def _log_mixed(self) -> Floats:
+        return log_mixture(self.inner_log_q, self.draws.counts[1:])
 
 
 def draw(

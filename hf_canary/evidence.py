@@ -9,50 +9,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from .canaries import Canary
 from .clock import Clock, agreed
 from .drawing import Drawing, draw
-from .encoding import encode, end_token, token_ids
-from .errors import ModelError
 from .ladder import Floats
 from .language_model import LanguageModel, Session
+from .prepared import Prepared
 from .ranking import Rank, count_ranks
-from .scoring import score_texts
+from .scoring import score_encoded
 from .token_tree import TokenTree
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256
-# What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
-_TO_COMPARE = 256
 
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Request:
-    """How a format is looked at.
-
-    Args:
-        num_references: random candidates that are scored.
-        num_draws: fills that are drawn from the ladder.
-        seed: of both.
-        context: text before each candidate.
-        end: whether the end token is summed.
-        progress: called with the number of texts scored since the last call.
-    """
-
-    num_references: int
-    num_draws: int
-    seed: int
-    context: str | None
-    end: bool
-    progress: Callable[[int], object] | None = None
 
 
 class Evidence:
@@ -60,10 +34,9 @@ class Evidence:
 
     Args:
         language_model: the model, in evaluation.
-        tokenizer: its tokenizer.
-        canaries: of one format.
-        request: how to look.
+        prepared: the format, and how to look.
         clock: how long it may take.
+        progress: called with the number of texts scored since the last call.
 
     Attributes:
         format: the format.
@@ -73,11 +46,16 @@ class Evidence:
     """
 
     def __init__(
-        self, language_model: LanguageModel, tokenizer: Any, canaries: Sequence[Canary], request: Request, clock: Clock
+        self,
+        language_model: LanguageModel,
+        prepared: Prepared,
+        clock: Clock,
+        progress: Callable[[int], object] | None = None,
     ) -> None:
-        self._language_model, self._tokenizer, self._request, self._clock = language_model, tokenizer, request, clock
-        self.format = canaries[0].format
-        self._fills = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
+        self._language_model, self._prepared, self._clock = language_model, prepared, clock
+        self._progress = progress
+        self.format = prepared.format
+        self._fills = prepared.known
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
         began = time.monotonic()
@@ -97,49 +75,32 @@ class Evidence:
     @cached_property
     def fill_bits(self) -> Floats:
         """(2 n_canaries,) of each cost the part from where candidates differ on: what a guesser must guess."""
-        texts = self.format.covering_candidates()[:_TO_COMPARE] + [self.format.render(fill) for fill in self._fills]
-        encoding = encode(
-            self._tokenizer,
-            texts,
-            context=self._request.context,
-            target=self._language_model.is_encoder_decoder,
-            end=self._request.end,
-        )
-        shared = encoding.shared
-        # Where all is shared, the last token must still be read from something.
-        unsummed = min(shared, min(map(len, encoding.sequences)) - 1)
-        return self._metered("scored", lambda: self._scored(self._fills, unsummed=unsummed))
+        texts, encoding, sources = self._prepared.encoded(slice(0, len(self._fills)))
+        unsummed = self._prepared.shared
 
-    @cached_property
+        def scored() -> Floats:
+            return score_encoded(self._language_model, texts, encoding, sources, unsummed=unsummed)
+
+        return self._metered("scored", scored)
+
+    @property
     def why_no_tree(self) -> str:
         """Why the fills cannot be walked as one tree; empty where they can."""
-        if self.format.source_varies:
-            return "each fill has its own source"
-        try:
-            _ = self.tree
-        except ModelError as error:
-            return f"the tokenizer's encodings cannot be followed ({error})"
-        return ""
+        return self._prepared.why_no_tree
 
-    @cached_property
+    @property
     def tree(self) -> TokenTree:
         """The tree of the format's encodings.
 
         Raises:
             ModelError: the tokenizer's encodings cannot be followed.
         """
-        return TokenTree(
-            self.format,
-            self._tokenizer,
-            context=self._request.context,
-            end=end_token(self._tokenizer) if self._request.end else None,
-            target=self._language_model.is_encoder_decoder,
-        )
+        return self._prepared.tree
 
     @cached_property
     def drawing(self) -> Drawing | None:
         """Draws from the ladder; None where there is no time for enough of them."""
-        count = self._request.num_draws
+        count = self._prepared.request.num_draws
         if self._clock.is_limited:
             count = int(min(count, self._clock.fits(self._seconds_a_row * self.tree.depth)))
         if count < 1:
@@ -152,27 +113,21 @@ class Evidence:
                 self.tree,
                 self._fills,
                 count,
-                seed=self._request.seed,
+                seed=self._prepared.request.seed,
                 clock=self._clock,
             )
 
         return self._metered("drawn", drawn)
 
-    @cached_property
+    @property
     def known_copies(self) -> Floats:
         """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
-        paths = self.tree.paths([self.format.render(fill) for fill in self._fills])
-        return np.array(
-            [
-                float(self.tree.copies(fill)) if paths.index(path) == number else 0.0
-                for number, (fill, path) in enumerate(zip(self._fills, paths, strict=True))
-            ]
-        )
+        return self._prepared.known_copies
 
     @property
     def different_encodings(self) -> int | None:
         """How many encodings the fills have, if that is fewer; known where there is a tree."""
-        tree = vars(self).get("tree")
+        tree = vars(self._prepared).get("tree")
         return tree.space_size if tree is not None and tree.collisions else None
 
     def ranks(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
@@ -210,38 +165,22 @@ class Evidence:
 
     def _score(self) -> tuple[Floats, Floats]:
         """Canaries and twins with the first of the references, then as many of the others as there is time for."""
-        request, known = self._request, len(self._fills)
-        count = min(request.num_references, self.format.space_size - known)
-        # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
-        fills = self._fills + self.format.sample(count, f"references {request.seed}", exclude=self._fills)
-        costs = [self._scored(fills[block]) for block in self._clock.part(0.5).blocks(len(fills), known + _FIRST_BLOCK)]
+        known = len(self._fills)
+        blocks = self._clock.part(0.5).blocks(len(self._prepared.fills), known + _FIRST_BLOCK)
+        costs = [
+            score_encoded(self._language_model, *self._prepared.encoded(block), progress=self._progress)
+            for block in blocks
+        ]
         all_costs = np.concatenate(costs)
         return all_costs[:known], all_costs[known:]
-
-    def _scored(self, fills: Sequence[int], *, unsummed: int = 0) -> Floats:
-        texts = [self.format.render(fill) for fill in fills]
-        sources = [self.format.render_source(fill) or "" for fill in fills] if self.format.source is not None else None
-        request = self._request
-        return score_texts(
-            self._language_model,
-            self._tokenizer,
-            texts,
-            sources,
-            context=request.context,
-            end=request.end,
-            unsummed=unsummed,
-            progress=None if unsummed else request.progress,
-        )
 
     @cached_property
     def _session(self) -> Session:
         return self._new_session(mixed=False)
 
     def _new_session(self, *, mixed: bool) -> Session:
-        source = None
-        if self.format.source is not None:
-            source = token_ids(self._tokenizer, [self.format.render_source(self._fills[0]) or ""], special=True)[0]
-        return self._language_model.session(self.tree.prompt, self.tree.depth, source=source, mixed=mixed)
+        tree, source = self.tree, self._prepared.source
+        return self._language_model.session(tree.prompt, tree.depth, source=source, mixed=mixed)
 
     def _started(self) -> Session:
         return self._session

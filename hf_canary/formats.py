@@ -479,6 +479,9 @@ def _check_source(source_pieces: tuple[Piece, ...], pieces: tuple[Piece, ...], s
 
 
 def _hole_texts(pieces: Sequence[Piece], choices: Sequence[int]) -> list[str]:
+    holes = [piece for piece in pieces if isinstance(piece, Hole)]
+    if not any(hole.is_check_digit for hole in holes):
+        return [hole.space[choice] for hole, choice in zip(holes, choices, strict=True)]
     texts: list[str] = []
     sums: LuhnSums = (0, 0)
     for piece in pieces:

@@ -206,7 +206,17 @@ def apportioned(shares: Floats, count: int) -> Ints:
     return whole
 
 
-def expected_expansions(prefix_costs: Floats, prefix_log_q: Floats, counts: Ints, cost: float) -> float:
+def log_mixture(prefix_log_q: Floats, counts: Ints) -> Floats:
+    """The mixture's ln q of prefixes.
+
+    Args:
+        prefix_log_q: (n, depth, n_rungs) natural log of the probability of each prefix under each of these rungs.
+        counts: (n_rungs,) how many of the draws came from each.
+    """
+    return np.asarray(special.logsumexp(_logs(counts / counts.sum()) + prefix_log_q, axis=-1))
+
+
+def expected_expansions(prefix_costs: Floats, log_mixed: Floats, cost: float) -> float:
     """How many prefixes of the tree cost at most `cost`, and so must be expanded to count the leaves that do.
 
     Knuth's estimate (1975), from draws that were made anyway: 1 + Σ_d mean[1{cost_d ≤ c} / q_mix(prefix_d)].
@@ -215,8 +225,7 @@ def expected_expansions(prefix_costs: Floats, prefix_log_q: Floats, counts: Ints
         prefix_costs: (n, depth) bits of the draws' inner prefixes after what all candidates share; infinite where
             there is none. Draws of the rungs above β = 0 alone: of a uniform fill's prefix nobody knows how many
             fills begin so.
-        prefix_log_q: (n, depth, n_rungs) natural log of the probability of each prefix under each of these rungs.
-        counts: (n_rungs,) how many of the draws came from each.
+        log_mixed: (n, depth) natural log of the probability of each prefix under the mixture of these rungs.
         cost: in bits.
 
     Returns:
@@ -225,8 +234,7 @@ def expected_expansions(prefix_costs: Floats, prefix_log_q: Floats, counts: Ints
     if not len(prefix_costs):
         return math.inf
     inside = prefix_costs <= cost
-    mixed = special.logsumexp(_logs(counts / counts.sum()) + prefix_log_q[inside], axis=-1)
-    return 1.0 + float(np.exp(special.logsumexp(-mixed))) / len(prefix_costs) if inside.any() else 1.0
+    return 1.0 + float(np.exp(special.logsumexp(-log_mixed[inside]))) / len(prefix_costs) if inside.any() else 1.0
 
 
 def _logs(shares: Floats) -> Floats:

@@ -17,10 +17,11 @@ from .clock import Clock
 from .drawing import Drawing
 from .encoding import encode
 from .errors import DataError, FormatError, is_int, shown
-from .evidence import Evidence, Request
+from .evidence import Evidence
 from .exposures import Estimate
 from .formats import CanaryFormat
 from .language_model import Floats, LanguageModel, evaluating
+from .prepared import Prepared, Request
 from .ranking import Rank
 from .results import Exposure, ExposureReport
 from .scoring import log_perplexity
@@ -286,48 +287,113 @@ def measure_exposure(
         >>> [exposure.canary_id for exposure in report]
         ['f0-x1-0', 'f0-x4-0', 'f0-x16-0']
     """
-    started = time.monotonic()
-    check_request(
+    measurement = Measurement(
         canaries,
-        num_references,
-        estimators,
+        tokenizer,
+        estimators=estimators,
+        num_references=num_references,
         num_draws=num_draws,
         bootstrap=bootstrap,
         seed=seed,
-        max_seconds=max_seconds,
-        error=error,
+        context=context,
         end=end,
+        batch_size=batch_size,
+        max_memory=max_memory,
     )
-    request = Request(num_references, num_draws, seed, context, end, progress)
-    found: dict[tuple[str, str], list[Exposure]] = {}
-    references: dict[CanaryFormat, Floats] = {}
-    fill_bits: dict[str, float] = {}
-    token_rows = 0
-    clock = Clock(max_seconds)
-    with evaluating(model) as bare:
-        language_model = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
-        _check_sources(language_model, canaries)
-        for number, format in enumerate(canaries.formats):
-            group = [canary for canary in canaries if canary.format == format]
-            share = clock.part(1.0 / (len(canaries.formats) - number))
-            evidence = Evidence(language_model, tokenizer, group, request, share)
-            references[format] = evidence.references
-            fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
-            # Two hundred fits look at no clock.
-            by = _Estimators(evidence, bootstrap if max_seconds is None else 0, seed, error)
-            for both in [by.exposures(estimator, group) for estimator in estimators]:
-                for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
-                    found.setdefault((role, each.canary_id), []).append(_with_collisions(each, evidence))
-            token_rows += sum(evidence.token_rows.values())
-    return ExposureReport(
-        exposures=tuple(each for canary in canaries for each in found["canary", canary.id]),
-        twins=tuple(each for canary in canaries for each in found["twin", canary.id]),
-        canaries=canaries,
-        references=references,
-        seconds=time.monotonic() - started,
-        fill_bits={canary.id: fill_bits[canary.id] for canary in canaries},
-        token_rows=token_rows,
-    )
+    return measurement.of(model, max_seconds=max_seconds, error=error, progress=progress)
+
+
+class Measurement:
+    """What `measure_exposure` does, for one model after another: what does not depend on the model is made once.
+
+    Args:
+        canaries: as of `measure_exposure`, which all arguments are.
+        tokenizer: that is not changed meanwhile.
+
+    Raises:
+        DataError, FormatError: what cannot be measured on any model.
+
+    Example:
+        >>> from hf_canary import CanaryFormat, CanarySet
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
+        >>> canaries = CanarySet.draw(CanaryFormat("my pin is {digit:4}"), per_repetition=1, seed=0)
+        >>> measurement = Measurement(canaries, tokenizer, num_references=100)
+        >>> config = LSTMConfig(vocab_size=len(tokenizer), hidden_size=8)
+        >>> [len(measurement.of(LSTMForCausalLM(config))) for _ in range(2)]
+        [6, 6]
+    """
+
+    def __init__(
+        self,
+        canaries: CanarySet,
+        tokenizer: Any,
+        *,
+        estimators: Sequence[str] = ("auto", "skewnorm"),
+        num_references: int = 10_000,
+        num_draws: int = 4_000,
+        bootstrap: int = 200,
+        seed: int = 0,
+        context: str | None = None,
+        end: bool = False,
+        batch_size: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
+        check_request(
+            canaries, num_references, estimators, num_draws=num_draws, bootstrap=bootstrap, seed=seed, end=end
+        )
+        self._canaries, self._estimators = canaries, estimators
+        self._bootstrap, self._seed = bootstrap, seed
+        self._batch_size, self._max_memory = batch_size, max_memory
+        request = Request(num_references, num_draws, seed, context, end)
+        self._groups = {
+            format: [canary for canary in canaries if canary.format == format] for format in canaries.formats
+        }
+        self._prepared = {format: Prepared(tokenizer, group, request) for format, group in self._groups.items()}
+
+    def of(
+        self,
+        model: Any,
+        *,
+        max_seconds: float | None = None,
+        error: float | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> ExposureReport:
+        """A report on a model.
+
+        Raises:
+            DataError, FormatError, ModelError: as `measure_exposure`.
+        """
+        started = time.monotonic()
+        _check_limits(max_seconds, error)
+        found: dict[tuple[str, str], list[Exposure]] = {}
+        references: dict[CanaryFormat, Floats] = {}
+        fill_bits: dict[str, float] = {}
+        token_rows = 0
+        clock = Clock(max_seconds)
+        with evaluating(model) as bare:
+            language_model = LanguageModel(bare, batch_size=self._batch_size, max_memory=self._max_memory)
+            _check_sources(language_model, self._canaries)
+            for number, (format, group) in enumerate(self._groups.items()):
+                share = clock.part(1.0 / (len(self._groups) - number))
+                evidence = Evidence(language_model, self._prepared[format], share, progress)
+                references[format] = evidence.references
+                fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
+                # Two hundred fits look at no clock.
+                by = _Estimators(evidence, self._bootstrap if max_seconds is None else 0, self._seed, error)
+                for both in [by.exposures(estimator, group) for estimator in self._estimators]:
+                    for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
+                        found.setdefault((role, each.canary_id), []).append(_with_collisions(each, evidence))
+                token_rows += sum(evidence.token_rows.values())
+        return ExposureReport(
+            exposures=tuple(each for canary in self._canaries for each in found["canary", canary.id]),
+            twins=tuple(each for canary in self._canaries for each in found["twin", canary.id]),
+            canaries=self._canaries,
+            references=references,
+            seconds=time.monotonic() - started,
+            fill_bits={canary.id: fill_bits[canary.id] for canary in self._canaries},
+            token_rows=token_rows,
+        )
 
 
 def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context: str | None = None) -> None:
@@ -355,8 +421,6 @@ def check_request(
     num_draws: int = 1,
     bootstrap: int = 0,
     seed: int = 0,
-    max_seconds: float | None = None,
-    error: float | None = None,
     end: bool = False,
 ) -> None:
     """Refuse what cannot be measured on any model.
@@ -386,6 +450,9 @@ def check_request(
     if not is_int(seed):
         raise DataError("seed", "a whole number", shown(seed), "Leave it out.")
     exposures.check_bootstrap(bootstrap)
+
+
+def _check_limits(max_seconds: float | None, error: float | None) -> None:
     if max_seconds is not None and not (isinstance(max_seconds, (int, float)) and max_seconds > 0):
         raise DataError(
             "max_seconds", "a number of seconds, above 0", shown(max_seconds), "Without it there is no limit."

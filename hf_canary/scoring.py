@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .encoding import encode, token_ids
+from .encoding import Encoding, encode, token_ids
 from .errors import DataError, ModelError, shown
 from .language_model import Floats, LanguageModel, NotNumbers, evaluating
 from .processes import num_processes
@@ -101,11 +101,24 @@ def score_texts(
     if not texts:
         return np.empty(0)
     encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
+    source_ids = None if sources is None else token_ids(tokenizer, sources, special=True)
+    return score_encoded(language_model, texts, encoding, source_ids, unsummed=unsummed, progress=progress)
+
+
+def score_encoded(
+    language_model: LanguageModel,
+    texts: Sequence[str],
+    encoding: Encoding,
+    source_ids: Sequence[Sequence[int]] | None = None,
+    *,
+    unsummed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> Floats:
+    """The same of texts that are encoded already, with the ids of their sources."""
     conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
     _check_lengths(language_model, encoding.sequences, conditioned)
     read: list[tuple[int, ...] | None] = [None] * len(texts)
-    if sources is not None:
-        source_ids = token_ids(tokenizer, sources, special=True)
+    if source_ids is not None:
         _check_longest(language_model, source_ids, "sources")
         read = [tuple(ids) for ids in source_ids]
     return _Job(language_model, texts, encoding.sequences, read, max(conditioned, unsummed)).run(progress)

@@ -23,6 +23,7 @@ FLOORS = (
     {"scoring", "drawing", "presence"},
     {"ranking", "trained"},
     {"extraction"},
+    {"prepared"},
     {"decoding", "evidence", "tables"},
     {"results"},
     {"measure"},

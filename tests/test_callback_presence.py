@@ -348,7 +348,7 @@ def test_sft_on_completions_alone(tmp_path, side, is_valid):
 
 @pytest.mark.parametrize("has_record", [True, False])
 def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path, has_record):
-    """The copies of before are those of the record; without it nothing is said of them, and no canary is dead for it."""
+    """Copies go on from the record's; without it nothing is said of them, and no canary is dead for it."""
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 7, "max_steps": 7}
     trained(tmp_path, tokenised(corpus()), callback=look, **options)
     trainer, _ = trained(tmp_path / "other", tokenised(corpus()), callback=look, **(options | {"max_steps": 1}))
@@ -370,7 +370,9 @@ def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path, has_record)
     assert callback.report.dead == {}
     copies = [callback.report.copies[canary.id] for canary in CANARIES]
     if has_record:  # one epoch has all of them, and two steps of the next have not
-        trained_on = [each["copies_trained"] - canary.repetitions for each, canary in zip(copies, CANARIES, strict=True)]
+        trained_on = [
+            each["copies_trained"] - canary.repetitions for each, canary in zip(copies, CANARIES, strict=True)
+        ]
         assert min(trained_on) == 0
         assert all(0 <= count <= canary.repetitions for count, canary in zip(trained_on, CANARIES, strict=True))
     else:

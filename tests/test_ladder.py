@@ -10,7 +10,16 @@ from scipy import stats
 from hf_canary import exposures, ladder
 from hf_canary.errors import DataError
 from hf_canary.exposures import exposure_of_rank, importance
-from hf_canary.ladder import BETAS, Draws, apportioned, better_shares, expected_expansions, fay_feuer, share_below
+from hf_canary.ladder import (
+    BETAS,
+    Draws,
+    apportioned,
+    better_shares,
+    expected_expansions,
+    fay_feuer,
+    log_mixture,
+    share_below,
+)
 from tests import oracles_ladder
 from tests.test_sample import SPACES, impossible, world
 
@@ -375,7 +384,8 @@ def test_foreseen_work_of_dead_ends():
 def test_only_the_shares_of_the_rungs_that_drew_matter():
     """A rung without draws has no share; its probabilities are not looked at."""
     prefix_costs, log_q = np.array([[1.0], [2.0]]), np.array([[[-1.0, 0.0]], [[-1.0, 0.0]]])
-    assert expected_expansions(prefix_costs, log_q, np.array([2, 0]), 1.5) == pytest.approx(1.0 + math.e / 2)
+    log_mixed = log_mixture(log_q, np.array([2, 0]))
+    assert expected_expansions(prefix_costs, log_mixed, 1.5) == pytest.approx(1.0 + math.e / 2)
 
 
 def test_the_rungs_are_as_documented():

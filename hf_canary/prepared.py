@@ -1,0 +1,145 @@
+"""A format as a tokenizer sees it: what is the same in every look, made once. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .canaries import Canary
+from .encoding import Encoding, encode, end_token, token_ids
+from .errors import ModelError
+from .exposures import Floats
+from .token_tree import TokenTree
+
+# What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
+_TO_COMPARE = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a format is looked at.
+
+    Args:
+        num_references: random candidates that are scored.
+        num_draws: fills that are drawn from the ladder.
+        seed: of both.
+        context: text before each candidate.
+        end: whether the end token is summed.
+    """
+
+    num_references: int
+    num_draws: int
+    seed: int
+    context: str | None
+    end: bool
+
+
+class Prepared:
+    """What is the same in every look at a format: its fills as the tokenizer sees them, each encoded once.
+
+    Args:
+        tokenizer: that is not changed meanwhile.
+        canaries: of one format.
+        request: how to look.
+
+    Attributes:
+        known: fills of the canaries, then of their twins.
+    """
+
+    def __init__(self, tokenizer: Any, canaries: Sequence[Canary], request: Request) -> None:
+        self.request = request
+        self.format = canaries[0].format
+        self.known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
+        self._tokenizer = tokenizer
+        self._target = self.format.source is not None
+        self._texts: list[str] = []
+        self._sequences: list[list[int]] = []
+        self._sources: list[list[int]] = []
+        self._conditioned = 0
+
+    @cached_property
+    def fills(self) -> list[int]:
+        """Those known, then random other ones."""
+        count = min(self.request.num_references, self.format.space_size - len(self.known))
+        # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
+        drawn = self.format.sample(count, f"references {self.request.seed}", exclude=self.known)
+        return self.known + drawn
+
+    def encoded(self, block: slice) -> tuple[list[str], Encoding, list[list[int]] | None]:
+        """Texts of a block of the fills, what the tokenizer makes of them, and of their sources, if they have any."""
+        self._encode(block.stop)
+        sources = self._sources[block] if self._target else None
+        return self._texts[block], Encoding(self._sequences[block], self._conditioned), sources
+
+    def _encode(self, stop: int) -> None:
+        fills = self.fills[len(self._texts) : stop]
+        if not fills:
+            return
+        texts = [self.format.render(fill) for fill in fills]
+        encoding = self._encoded(texts)
+        if self._target:
+            sources = [self.format.render_source(fill) or "" for fill in fills]
+            self._sources += token_ids(self._tokenizer, sources, special=True)
+        self._texts += texts
+        self._sequences += encoding.sequences
+        self._conditioned = encoding.conditioned
+
+    def _encoded(self, texts: list[str]) -> Encoding:
+        request = self.request
+        return encode(self._tokenizer, texts, context=request.context, target=self._target, end=request.end)
+
+    @cached_property
+    def shared(self) -> int:
+        """How many first tokens all candidates share, the last one's aside."""
+        known = [self.format.render(fill) for fill in self.known]
+        encoding = self._encoded(self.format.covering_candidates()[:_TO_COMPARE] + known)
+        # Where all is shared, the last token must still be read from something.
+        return min(encoding.shared, min(map(len, encoding.sequences)) - 1)
+
+    @cached_property
+    def why_no_tree(self) -> str:
+        """Why the fills cannot be walked as one tree; empty where they can."""
+        if self.format.source_varies:
+            return "each fill has its own source"
+        try:
+            _ = self.tree
+        except ModelError as error:
+            return f"the tokenizer's encodings cannot be followed ({error})"
+        return ""
+
+    @cached_property
+    def tree(self) -> TokenTree:
+        """The tree of the format's encodings.
+
+        Raises:
+            ModelError: the tokenizer's encodings cannot be followed.
+        """
+        return TokenTree(
+            self.format,
+            self._tokenizer,
+            context=self.request.context,
+            end=end_token(self._tokenizer) if self.request.end else None,
+            target=self._target,
+        )
+
+    @cached_property
+    def known_copies(self) -> Floats:
+        """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
+        paths = self.tree.paths([self.format.render(fill) for fill in self.known])
+        return np.array(
+            [
+                float(self.tree.copies(fill)) if paths.index(path) == number else 0.0
+                for number, (fill, path) in enumerate(zip(self.known, paths, strict=True))
+            ]
+        )
+
+    @property
+    def source(self) -> list[int] | None:
+        """The ids of the one source of all fills, if there is one."""
+        if not self._target:
+            return None
+        return token_ids(self._tokenizer, [self.format.render_source(self.known[0]) or ""], special=True)[0]
