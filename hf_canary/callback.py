@@ -31,6 +31,8 @@ from .results import Exposure, ExposureReport, summary_keys
 
 logger = logging.getLogger(__name__)
 
+# A look costs the training time: half the draws of a measurement, and a tenth of what it may put into counting.
+_DRAWS, _COUNTING = 2_000, 0.1
 _PLOT_FILE = "exposure.png"
 _LIKELY_BY_CHANCE = 0.05
 
@@ -471,7 +473,9 @@ class ExposureCallback(TrainerCallback):
                 self.canaries,
                 tokenizer,
                 num_references=self.num_references,
+                num_draws=_DRAWS,
                 bootstrap=0,
+                counting=_COUNTING,
                 seed=self.seed,
                 context=self.context,
                 batch_size=self.batch_size,

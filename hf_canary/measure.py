@@ -46,10 +46,11 @@ class _Choice:
 class _Estimators:
     """What each estimator makes of the evidence for one format: a choice for each canary, then for each twin."""
 
-    def __init__(self, evidence: Evidence, bootstrap: int, seed: int, error: float | None) -> None:
+    def __init__(self, evidence: Evidence, bootstrap: int, seed: int, counting: float, error: float | None) -> None:
         self._evidence = evidence
         self._bootstrap = bootstrap
         self._seed = seed
+        self._counting = counting
         self._error = error
         self._space = evidence.format.space_size
 
@@ -137,7 +138,8 @@ class _Estimators:
             return [replace(choice, reason=f"{choice.reason}; {reason}") for choice in by_references]
         by_draws = self.importance()
         pairs = list(zip(by_references, by_draws, strict=True))
-        ranks = evidence.ranks([_worth_expanding(*pair) * len(evidence.references) for pair in pairs])
+        worth = self._counting * len(evidence.references)
+        ranks = evidence.ranks([_worth_expanding(*pair) * worth for pair in pairs])
         return [
             self._of_rank(ranks[number]) if number in ranks else _preferred(*pair) for number, pair in enumerate(pairs)
         ]
@@ -309,6 +311,7 @@ class Measurement:
     Args:
         canaries: as of `measure_exposure`, which all arguments are.
         tokenizer: that is not changed meanwhile.
+        counting: how much work `auto` may put into counted ranks, as a part of what it may otherwise.
 
     Raises:
         DataError, FormatError: what cannot be measured on any model.
@@ -338,12 +341,13 @@ class Measurement:
         end: bool = False,
         batch_size: int | None = None,
         max_memory: int | None = None,
+        counting: float = 1.0,
     ) -> None:
         check_request(
             canaries, num_references, estimators, num_draws=num_draws, bootstrap=bootstrap, seed=seed, end=end
         )
         self._canaries, self._estimators = canaries, estimators
-        self._bootstrap, self._seed = bootstrap, seed
+        self._bootstrap, self._seed, self._counting = bootstrap, seed, counting
         self._batch_size, self._max_memory = batch_size, max_memory
         request = Request(num_references, num_draws, seed, context, end)
         self._groups = {
@@ -380,7 +384,8 @@ class Measurement:
                 references[format] = evidence.references
                 fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
                 # Two hundred fits look at no clock.
-                by = _Estimators(evidence, self._bootstrap if max_seconds is None else 0, self._seed, error)
+                bootstrap = self._bootstrap if max_seconds is None else 0
+                by = _Estimators(evidence, bootstrap, self._seed, self._counting, error)
                 for both in [by.exposures(estimator, group) for estimator in self._estimators]:
                     for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
                         found.setdefault((role, each.canary_id), []).append(_with_collisions(each, evidence))
