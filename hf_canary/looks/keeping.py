@@ -19,7 +19,7 @@ def kept(model: Any) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [
-        (module, name, buffer, buffer._version, buffer.detach().clone())
+        (module, name, buffer, buffer.detach().clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None and not buffer.is_inference()
@@ -31,8 +31,8 @@ def kept(model: Any) -> Iterator[None]:
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
-            for module, name, buffer, version, content in buffers:
-                if buffer._version != version:
+            for module, name, buffer, content in buffers:
+                if not torch.equal(buffer, content):
                     with torch.no_grad():
                         buffer.copy_(content)
                 module._buffers[name] = buffer

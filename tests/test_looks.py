@@ -1,0 +1,288 @@
+"""What a look needs beside the measurement: when, how long, what is kept, what is written, who is above a threshold."""
+
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+
+from hf_canary import CanaryFormat, CanarySet, measure_exposure
+from hf_canary.errors import DataError
+from hf_canary.looks.allowance import Allowance
+from hf_canary.looks.keeping import kept
+from hf_canary.looks.record import Record
+from hf_canary.looks.schedule import Schedule
+from hf_canary.looks.threshold import Threshold
+from tests import oracles
+
+
+@pytest.mark.parametrize(
+    ("when", "steps"),
+    [
+        (None, set()),
+        ("evaluation", set()),
+        ("epoch", {5, 10, 15}),
+        (4, {4, 8, 12, 16}),
+        (1, set(range(1, 18))),
+        ([0, 3, 10], {0, 3, 10}),
+        ((7,), {7}),
+    ],
+)
+def test_when_to_look(when, steps):
+    """Of a training of 17 steps in epochs of 5, and with evaluations."""
+    schedule = Schedule(when)
+    schedule.begin(has_evaluations=True)
+    due = {step for step in range(18) if schedule.is_due(step, ends_epoch=step % 5 == 0)}
+    assert due == steps
+    assert schedule.at_evaluations == (when in (None, "evaluation"))
+
+
+def test_without_evaluations_each_epoch_is_looked_at():
+    """... unless something else was asked for; and with them again in the next training."""
+    schedule, asked = Schedule(), Schedule("evaluation")
+    for each in (schedule, asked):
+        each.begin(has_evaluations=False)
+    assert schedule.is_due(5, ends_epoch=True)
+    assert not schedule.at_evaluations
+    assert not asked.is_due(5, ends_epoch=True)
+    schedule.begin(has_evaluations=True)
+    assert schedule.at_evaluations
+    assert not schedule.is_due(5, ends_epoch=True)
+
+
+@pytest.mark.parametrize("when", ["epochs", 0, -1, 1.5, True, [], [1, -1], [1.5], {"a": 1}, object()])
+def test_no_other_times(when):
+    """A typed error that names the argument."""
+    with pytest.raises(DataError, match="looks"):
+        Schedule(when)
+
+
+@given(
+    share=st.floats(0.001, 0.5),
+    trains=st.lists(st.floats(0.0, 100.0), min_size=1, max_size=40),
+    needs=st.floats(0.01, 2.0),
+)
+def test_looks_never_take_more_than_their_share(share, trains, needs):
+    """By a clock of our own: looks that take what they are allowed stay within the share of all time, at every moment;
+    one that needs more than it is allowed is the only one that can pass it, and then no look is taken until it fits.
+    """
+    now, spent = [0.0], 0.0
+    allowance = Allowance(None, share, now=lambda: now[0])
+    allowance.begin(least=needs)
+    for seconds in trains:
+        now[0] += seconds
+        allowed = allowance.seconds()
+        assert allowed == 0.0 or allowed >= needs
+        if allowed:
+            now[0] += allowed
+            spent += allowed
+            allowance.spend(allowed, allowed)
+        assert spent <= share * now[0] + 1e-9
+
+
+def test_a_look_that_overruns_is_paid_for():
+    """10 seconds where 1 was allowed: the next look waits until 10 fit again."""
+    now = [0.0]
+    allowance = Allowance(None, 0.01, now=lambda: now[0])
+    allowance.begin(least=0.5)
+    now[0] = 99.0
+    assert allowance.seconds() == pytest.approx(1.0)
+    allowance.spend(10.0, 1.0)
+    now[0] = 1_900.0
+    assert allowance.seconds() == 0.0
+    now[0] = 2_000.0
+    assert allowance.seconds() == pytest.approx((20.0 - 10.0) / 0.99)
+    allowance.spend(0.2, 10.0)  # so little is enough after all
+    now[0] = 2_000.0 + 100 * 0.21
+    assert allowance.seconds() > 0.2
+
+
+def test_without_a_share_the_limit_of_each_look_holds():
+    """None where there is neither; the lesser of both."""
+    assert Allowance(None, None).seconds() is None
+    assert Allowance(3.0, None).seconds() == 3.0
+    now = [0.0]
+    both = Allowance(3.0, 0.5, now=lambda: now[0])
+    both.begin(least=0.0)
+    now[0] = 1.0
+    assert both.seconds() == 1.0
+    now[0] = 1e6
+    assert both.seconds() == 3.0
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, None), (-1, None), ("x", None), (None, 0.0), (None, 1.0), (None, 5), (True, None)]
+)
+def test_no_other_limits(wrong):
+    """A typed error that names the argument."""
+    with pytest.raises(DataError, match="max_"):
+        Allowance(*wrong)
+
+
+def test_the_record_of_a_writer_that_is_killed(tmp_path):
+    """Whatever the moment: all whole lines are there, in order, and only the last may be torn; going on drops it."""
+    generator = random.Random(0)
+    for _ in range(12):
+        record = Record(tmp_path)
+        record.file.unlink(missing_ok=True)
+        child = os.fork()
+        if not child:
+            for step in itertools.count(1):
+                record.append({"step": step}, [{"canary": number, "pad": "x" * 5_000} for number in range(30)])
+        while not record.file.exists():
+            time.sleep(0.001)
+        time.sleep(generator.uniform(0.0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        *whole, last = record.file.read_text().split("\n")
+        found = [(line["step"], line["canary"]) for line in map(json.loads, whole)]
+        assert found == [(1 + n // 30, n % 30) for n in range(len(found))]
+        assert found
+        assert len(record.lines()) in (len(found), len(found) + (last != ""))
+        step = found[-1][0] - 1
+        record.forget_after(step)
+        assert [line["step"] for line in record.lines()] == [n for n in range(1, step + 1) for _ in range(30)]
+
+
+def test_lines_that_are_not_ours_stay(tmp_path):
+    """A line that says no step is for somebody else to drop."""
+    record = Record(tmp_path)
+    record.file.write_text('{"note": 1}\nno JSON\n{"step": 3}\n{"step": 9}\n')
+    record.forget_after(5)
+    assert record.file.read_text() == '{"note": 1}\nno JSON\n{"step": 3}\n'
+    assert Record(tmp_path / "none").lines() == []
+
+
+class Everything(nn.Module):
+    """Parts in different modes, a frozen weight, buffers of every kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(3), nn.Dropout()
+        self.register_buffer("replaced", torch.ones(2))
+        self.register_buffer("unsaved", torch.ones(2), persistent=False)
+        self.register_buffer("none", None)
+        self.norm.weight.requires_grad_(False)
+        self.drop.eval()
+
+
+@pytest.mark.parametrize("ending", [None, ValueError, KeyboardInterrupt])
+def test_all_is_left_as_it_was_found(ending):
+    """Modes of every part, gradients wanted, buffers' contents and selves, three random states; also after errors."""
+    model = Everything()
+    buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
+    modes = [module.training for module in model.modules()]
+    states = [torch.random.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()]
+    try:
+        with kept(model):
+            model.norm(torch.randn(4, 3))
+            model.replaced = torch.zeros(5)
+            model.unsaved.add_(1)
+            model.train(not model.training)
+            for parameter in model.parameters():
+                parameter.requires_grad_(not parameter.requires_grad)
+            np.random.rand(), random.random()
+            if ending is not None:
+                raise ending
+    except (ValueError, KeyboardInterrupt):
+        assert ending is not None
+    assert [module.training for module in model.modules()] == modes
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["norm.weight"]
+    assert {name for name, _ in model.named_buffers()} == set(buffers)
+    for name, buffer in model.named_buffers():
+        assert buffer is buffers[name][0]
+        assert torch.equal(buffer, buffers[name][1]), name
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert random.getstate() == states[2]
+
+
+def test_the_chances_of_error_are_five_per_cent_in_all():
+    """Over any number of canaries, and looks without end."""
+    threshold = Threshold(5.0, "warn")
+    for canaries in (1, 12):
+        spent = sum(threshold.error(look, canaries) * canaries for look in range(1, 100_001))
+        assert 0.0499 < spent < 0.05
+    assert Threshold(None, "warn").error(1, 12) is None
+
+
+def test_the_chance_of_canaries_never_seen():
+    """Ranks drawn at random pass the threshold so often."""
+    canaries = CanarySet.draw(
+        [CanaryFormat("{digit:2}."), CanaryFormat("x{digit}.")], repetitions=(1,), per_repetition=2, seed=0
+    )
+    generator = np.random.default_rng(0)
+    ranks = [1 + generator.integers(c.format.space_size, size=40_000) for c in canaries]
+    exposures = [np.log2(c.format.space_size / rank) for c, rank in zip(canaries, ranks, strict=True)]
+    for bits in (2.0, 3.0, 5.0, 9.0):
+        often = np.any([exposure >= bits for exposure in exposures], axis=0).mean()
+        assert Threshold(bits, "warn").by_chance(canaries) == pytest.approx(often, abs=0.01)
+    assert Threshold(7.0, "warn").by_chance(canaries) == 0.0
+
+
+@pytest.mark.parametrize(("bits", "action"), [(0, "warn"), (-1, "warn"), ("5", "warn"), (5.0, "end"), (5.0, None)])
+def test_no_other_thresholds(bits, action):
+    """A typed error that names the argument."""
+    with pytest.raises(DataError, match=r"threshold|on_exceed"):
+        Threshold(bits, action)
+
+
+def test_lower_ends_by_their_closed_form(tokenizer):
+    """One-sided Clopper and Pearson at the error asked for, from hits counted here; counted ranks have no error."""
+    format = CanaryFormat("the pin is {digit:5}")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=4, seed=1)
+    model = oracles.small_model("lstm", len(tokenizer), seed=4)
+    error = 0.001
+    report = measure_exposure(
+        model, tokenizer, canaries, estimators=["sampled", "exact"], num_references=500, error=error
+    )
+    costs = [e.log_perplexity for e in report if e.estimator == "sampled"]
+    known = costs + [e.log_perplexity for e in report.twins if e.estimator == "sampled"]
+    rest = format.space_size - len(known)
+    for each in report:
+        if each.estimator == "exact":
+            assert each.at_least == each.low
+            continue
+        hits = int((report.references[format] <= each.log_perplexity).sum())
+        most = stats.beta.ppf(1 - error, hits + 1, 500 - hits)
+        rank = sum(cost <= each.log_perplexity for cost in known) + math.floor(most * rest)
+        assert each.at_least == pytest.approx(math.log2(format.space_size / rank), abs=1e-3)
+        assert each.at_least < each.low
+    plain = measure_exposure(model, tokenizer, canaries, estimators=["sampled"], num_references=500)
+    assert all(math.isnan(each.at_least) for each in plain)
+
+
+def test_lower_ends_hold_where_the_interval_does(tokenizer):
+    """Draws: at an error of 2.5 % it is the interval's own; at less it is lower, and below the exact value."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1,), per_repetition=6, seed=2)
+    model = oracles.small_model("gpt2", len(tokenizer))
+    options = {"estimators": ["importance", "skewnorm"], "num_references": 50, "num_draws": 400}
+    same = measure_exposure(model, tokenizer, canaries, error=0.025, **options)
+    less = measure_exposure(model, tokenizer, canaries, error=0.0001, **options)
+    exact = measure_exposure(model, tokenizer, canaries, estimators=["exact"])
+    truth = {each.canary_id: each.value for each in exact}
+    for one, other in zip(same, less, strict=True):
+        if one.estimator == "skewnorm":
+            assert math.isnan(one.at_least)
+        else:
+            assert one.at_least == pytest.approx(one.low)
+            assert other.at_least < one.at_least or one.at_least == 0
+            assert other.at_least <= truth[other.canary_id] + 1e-6
+
+
+@pytest.mark.parametrize("error", [0.0, 0.5, -1.0, "x", 1])
+def test_no_other_chance_of_error(tokenizer, lstm, error):
+    """A typed error before any work."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), seed=2)
+    with pytest.raises(DataError, match="error"):
+        measure_exposure(lstm, tokenizer, canaries, error=error)
