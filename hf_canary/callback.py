@@ -390,12 +390,13 @@ class ExposureCallback(TrainerCallback):
             epoch = {} if state.epoch is None else {"epoch": state.epoch}
             state.log_history.append({**found, **epoch, "step": state.global_step})
             return
-        was_training = self._trainer.model.training
+        was_training, should_log = self._trainer.model.training, control.should_log
         self._trainer.model.training = False  # TRL empties what it has gathered of training when that is logged
         try:
             self._trainer.log(found)
         finally:
             self._trainer.model.training = was_training
+            control.should_log = should_log  # which a log takes for done
 
     def _look(
         self,

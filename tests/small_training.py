@@ -1,0 +1,98 @@
+"""A small training with canaries in its data, the same at every call."""
+
+import json
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments, set_seed
+
+import hf_canary.models as models
+from hf_canary import CanaryFormat, CanarySet, ExposureCallback
+from hf_canary import callback as callback_room
+from hf_canary.callback import RECORD_FILE
+from hf_canary.measure import Measurement
+
+FORMAT = CanaryFormat("the pin is {digit:4}")
+CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)
+LETTERS = models.character_tokenizer(["the pin is 0123456789", "row of text ->"])
+STEPS = 8  # of an epoch
+
+
+def rows():
+    """30 rows of token ids, 6 of them canaries'."""
+    texts = CANARIES.inject(Dataset.from_dict({"text": [f"row {n} of the text" for n in range(24)]}))
+    return texts.map(lambda row: {"input_ids": LETTERS(row["text"])["input_ids"]}, remove_columns=["text"])
+
+
+def lstm(dropout=0.0):
+    return models.LSTMForCausalLM(
+        models.LSTMConfig(
+            vocab_size=len(LETTERS),
+            hidden_size=16,
+            embedding_size=8,
+            dropout=dropout,
+            pad_token_id=0,
+            bos_token_id=LETTERS.bos_token_id,
+            eos_token_id=LETTERS.eos_token_id,
+        )
+    )
+
+
+def make_trainer(folder, *, model=None, dropout=0.0, callbacks=(), data=None, **arguments):
+    set_seed(0)
+    model = lstm(dropout) if model is None else model()
+    data = rows() if data is None else data
+    defaults = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-2,
+        "eval_strategy": "epoch",
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+    return Trainer(
+        model=model,
+        args=TrainingArguments(**(defaults | arguments)),
+        train_dataset=data,
+        eval_dataset=rows().select(range(6)),
+        processing_class=LETTERS,
+        data_collator=DataCollatorForLanguageModeling(LETTERS, mlm=False),
+        callbacks=list(callbacks),
+    )
+
+
+def watched(folder, *, bound=False, options=None, **arguments):
+    """A trainer that is looked at, and the callback."""
+    trainer = make_trainer(folder, **arguments)
+    callback = look(trainer=trainer if bound else None, **(options or {}))
+    trainer.add_callback(callback)
+    return trainer, callback
+
+
+def look(**options):
+    return ExposureCallback(CANARIES, **({"num_references": 60} | options))
+
+
+def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60):
+    """What a look says of a model, by a measurement as thorough as a look."""
+    options = {"num_draws": callback_room._DRAWS, "bootstrap": 0, "counting": callback_room._COUNTING}
+    return Measurement(canaries, tokenizer, num_references=num_references, **options).of(model)
+
+
+def entries(trainer, key="eval_exposure_mean"):
+    """The log entries that hold a key."""
+    return [entry for entry in trainer.state.log_history if key in entry]
+
+
+def steps(folder):
+    """The steps of the record's looks, in order."""
+    found = [line["step"] for line in records(folder)]
+    return [step for number, step in enumerate(found) if number == 0 or found[number - 1] != step]
+
+
+def records(folder):
+    return [json.loads(line) for line in (Path(folder) / RECORD_FILE).read_text().splitlines()]
