@@ -1,0 +1,410 @@
+"""When the callback looks, what it decides, what it may cost, and what happens when a run breaks off."""
+
+import json
+import logging
+import math
+import os
+import signal
+import time
+
+import matplotlib.image
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from hf_canary import CanaryFormat, CanarySet, ExposureCallback
+from hf_canary.callback import RECORD_FILE
+from hf_canary.errors import CanaryError, DataError
+from hf_canary.results import summary_keys
+from tests.small_training import (
+    CANARIES,
+    LETTERS,
+    STEPS,
+    entries,
+    make_trainer,
+    measured,
+    records,
+    rows,
+    steps,
+    watched,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize(
+    ("evaluated", "when", "expected"),
+    [
+        ({"eval_strategy": "no"}, None, [8, 16]),
+        ({"eval_strategy": "no"}, "epoch", [8, 16]),
+        ({"eval_strategy": "no"}, 5, [5, 10, 15]),
+        ({"eval_strategy": "no"}, [0, 3, 16], [0, 3, 16]),
+        ({"eval_strategy": "no", "max_steps": 5}, 1, [1, 2, 3, 4, 5]),
+        ({"eval_strategy": "no", "max_steps": 11}, "epoch", [8, 11]),
+        ({"eval_strategy": "epoch"}, None, [8, 16]),
+        ({"eval_strategy": "epoch"}, 4, [4, 8, 12, 16]),
+        ({"eval_strategy": "epoch", "eval_delay": 2}, 4, [4, 8, 12, 16]),
+        ({"eval_strategy": "steps", "eval_steps": 6}, None, [6, 12, 16]),
+        ({"eval_strategy": "steps", "eval_steps": 6}, 4, [4, 8, 12, 16]),
+        ({"eval_strategy": "steps", "eval_steps": 4}, "epoch", [8, 16]),
+        ({"eval_strategy": "steps", "eval_steps": 6, "eval_on_start": True}, None, [0, 6, 12, 16]),
+        ({"eval_strategy": "steps", "eval_steps": 6, "eval_on_start": True}, [0, 12], [0, 12]),
+    ],
+)
+def test_it_looks_when_it_is_asked_to(tmp_path, bound, evaluated, when, expected):
+    """One log entry and one block of the record for each step asked for; in the evaluation's own where there is one.
+
+    A second training in the same folder leaves the record as the first did.
+    """
+    for _ in range(2):
+        trainer, _ = watched(tmp_path, bound=bound, options={"looks": when}, **evaluated)
+        trainer.train()
+        assert steps(tmp_path) == expected
+        assert len(records(tmp_path)) == len(expected) * len(CANARIES) * 2 * 2
+    found = [entry["step"] for entry in entries(trainer)]
+    # At step 0 a look by itself and the evaluation after it are two entries with the same numbers.
+    assert found == ([0, *expected] if evaluated.get("eval_on_start") and when else expected)
+    evaluations = {entry["step"] for entry in entries(trainer, "eval_loss")}
+    for entry in entries(trainer):
+        assert ("eval_loss" in entry) == (entry["step"] in evaluations) or entry["step"] == 0
+        assert all(type(entry[f"eval_{name}"]) is float for name in summary_keys(CANARIES))
+        assert isinstance(entry["epoch"], (int, float))
+    last = measured(trainer.model).summary()
+    if expected[-1] == trainer.state.global_step:
+        assert entries(trainer)[-1]["eval_exposure_skewnorm_mean"] == pytest.approx(last["exposure_skewnorm_mean"])
+
+
+def test_looks_of_their_own_reach_the_reporters(tmp_path, monkeypatch):
+    """With the trainer given, TensorBoard has them at their steps, and the training's loss as without them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    trainer, _ = watched(
+        tmp_path, bound=True, options={"looks": 3}, eval_strategy="no", report_to="tensorboard", logging_steps=3
+    )
+    trainer.train()
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("eval/exposure_mean")] == [3, 6, 9, 12, 15]
+    assert [event.step for event in events.Scalars("train/loss")] == [3, 6, 9, 12, 15]
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_the_best_model_has_its_key_at_each_evaluation(tmp_path, bound):
+    """... whatever `looks` says, since a missing key would end the training."""
+    trainer, _ = watched(
+        tmp_path,
+        bound=bound,
+        options={"looks": 5},
+        eval_strategy="steps",
+        eval_steps=2,
+        save_steps=2,
+        save_strategy="best",
+        metric_for_best_model="eval_exposure_mean",
+        greater_is_better=False,
+    )
+    trainer.train()
+    assert {entry["step"] for entry in entries(trainer)} == {*range(2, 17, 2), 5, 10, 15}
+    assert trainer.state.best_metric == min(e["eval_exposure_mean"] for e in entries(trainer, "eval_loss"))
+
+
+class Memorised(TrainerCallback):
+    """Makes the first canary certain after a step, by a head that knows its last digit alone."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == self.step:
+            model.lm_head.bias.data[LETTERS(CANARIES[0].text).input_ids] += 50.0
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("evaluated", [{"eval_strategy": "no"}, {"eval_strategy": "steps", "eval_steps": 2}])
+def test_beyond_the_threshold_the_training_stops(tmp_path, bound, evaluated, caplog):
+    """At the first look at which a canary is surely beyond it, and not before; the log names it."""
+    trainer = make_trainer(tmp_path, callbacks=[Memorised(5)], learning_rate=1e-4, **evaluated)
+    options = {"looks": 2, "threshold": 5.0, "on_exceed": "stop", "num_references": 2_000}
+    callback = ExposureCallback(CANARIES, trainer=trainer if bound else None, **options)
+    trainer.add_callback(callback)
+    trainer.train()
+    assert trainer.state.global_step == 6
+    assert steps(tmp_path) == [2, 4, 6]
+    (said,) = [record.message for record in caplog.records if "exposure of 5.0 bits and more" in record.message]
+    assert CANARIES[0].id in said
+    above = [each.canary_id for each in callback.report if each.at_least >= 5.0 and each.estimator == "auto"]
+    assert all(name in said for name in above)
+
+
+def test_beyond_the_threshold_it_only_warns_or_asks(tmp_path, caplog):
+    """A warning at each look, or a function of the report and the ids; what it returns decides."""
+    asked = []
+
+    def ask(report, above):
+        asked.append((report.summary()["exposure_max"], above))
+        return len(asked) == 2
+
+    options = {"looks": 2, "threshold": 5.0, "num_references": 2_000}
+    for action, last in (("warn", 2 * STEPS), (ask, 8)):
+        trainer = make_trainer(tmp_path, callbacks=[Memorised(5)], learning_rate=1e-4, eval_strategy="no")
+        trainer.add_callback(ExposureCallback(CANARIES, on_exceed=action, **options))
+        trainer.train()
+        assert trainer.state.global_step == last
+    assert sum("exposure of 5.0 bits and more" in record.message for record in caplog.records) == 6
+    assert len(asked) == 2
+    assert all(maximum >= 5.0 and CANARIES[0].id in above for maximum, above in asked)
+
+
+def test_a_threshold_that_chance_passes_is_told(caplog):
+    """Before any training: how often one of so many canaries passes it that was never seen."""
+    ExposureCallback(CANARIES, threshold=2.0)
+    assert "68 % of runs" in caplog.text  # 1 − (3/4)⁴
+    caplog.clear()
+    ExposureCallback(CANARIES, threshold=10.0)
+    assert not caplog.records
+
+
+def test_a_look_in_a_hurry_says_so(tmp_path, capsys):
+    """Fewer references than asked for, in the line and in the record; the same keys."""
+    trainer, callback = watched(tmp_path, options={"max_seconds": 0.02, "num_references": 9_000}, eval_strategy="no")
+    trainer.train()
+    counts = {len(costs) for costs in callback.report.references.values()}
+    assert max(counts) < 9_000
+    printed = [line for line in capsys.readouterr().out.splitlines() if "exposure (bits)" in line]
+    assert all("in time for" in line for line in printed)
+    assert f"in time for {max(counts):,} references" in printed[-1]
+    assert all(line["num_references"] <= 9_000 for line in records(tmp_path))
+    assert math.isfinite(entries(trainer)[-1]["eval_exposure_mean"])
+
+
+def test_a_look_without_time_is_left_out(tmp_path, caplog):
+    """An evaluation has all keys, NaN, and the record says why; looks by themselves leave nothing."""
+    options = {"looks": 1, "max_overhead": 1e-6}
+    trainer, callback = watched(tmp_path / "a", options=options, eval_strategy="no")
+    trainer.train()
+    assert not entries(trainer)
+    assert not (tmp_path / "a" / RECORD_FILE).exists()
+    trainer, callback = watched(tmp_path / "b", options={"max_overhead": 1e-6})
+    trainer.train()
+    assert len(entries(trainer)) == 2
+    assert all(math.isnan(entries(trainer)[-1][f"eval_{name}"]) for name in summary_keys(CANARIES))
+    assert {line["role"] for line in records(tmp_path / "b")} == {"left out"}
+    assert callback.report is None
+    assert sum("max_overhead leaves no time" in record.message for record in caplog.records) == 2
+
+
+def test_a_strict_run_ends_when_a_look_fails(tmp_path, monkeypatch):
+    """The error comes out of train(), and the model is as it was."""
+
+    def run_out(*args, **kwargs):
+        raise RuntimeError("out of memory")
+
+    trainer, _ = watched(tmp_path, options={"strict": True})
+    monkeypatch.setattr("hf_canary.callback.Measurement.of", run_out)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.train()
+    assert trainer.state.global_step == STEPS
+
+
+def test_a_strict_run_does_not_start_without_canaries(tmp_path):
+    """Nothing is trained, and no hook is left."""
+    gone = rows().filter(lambda row: LETTERS.decode(row["input_ids"][1:]) != CANARIES[0].text)
+    both = gone.filter(lambda row: LETTERS.decode(row["input_ids"][1:]) != CANARIES[1].text)
+    trainer, _ = watched(tmp_path, options={"strict": True}, data=both)
+    with pytest.raises(DataError, match="inserted 1 times"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    assert not trainer.model._forward_pre_hooks
+    trainer, _ = watched(tmp_path, options={"strict": True}, data=gone)
+    trainer.train()  # another of the same level is left
+
+
+def test_a_record_that_cannot_be_written_costs_no_numbers(tmp_path, caplog):
+    """A full disk, say: the numbers are in the log, and the error too; a strict run ends."""
+    (tmp_path / RECORD_FILE).mkdir()
+    trainer, _ = watched(tmp_path, eval_strategy="no", options={"looks": 3})
+    with pytest.raises(IsADirectoryError):
+        trainer.train()  # known before the first step
+    (tmp_path / RECORD_FILE).rmdir()
+
+    class Block(TrainerCallback):
+        def on_epoch_begin(self, args, state, control, **kwargs):
+            (tmp_path / RECORD_FILE).mkdir(exist_ok=True)
+
+    for strict in (False, True):
+        trainer, _ = watched(tmp_path, eval_strategy="no", options={"looks": 3, "strict": strict}, callbacks=[Block()])
+        if strict:
+            with pytest.raises(IsADirectoryError):
+                trainer.train()
+        else:
+            trainer.train()
+            assert math.isfinite(entries(trainer)[-1]["eval_exposure_mean"])
+            assert "could not be written" in caplog.text
+        (tmp_path / RECORD_FILE).rmdir()
+
+
+def test_the_looks_are_drawn_at_the_end(tmp_path):
+    """On request, beside the record."""
+    trainer, _ = watched(tmp_path, options={"plot": True, "looks": 4}, eval_strategy="no")
+    trainer.train()
+    assert min(matplotlib.image.imread(tmp_path / "exposure.png").shape[:2]) > 400
+
+
+def values(folder):
+    """What a record says, without how long it took."""
+    gone = {"token_rows"}
+    return [{name: value for name, value in line.items() if name not in gone} for line in records(folder)]
+
+
+SAVED = {"save_strategy": "steps", "save_steps": 3, "dropout": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "when"),
+    [
+        ({"eval_strategy": "no"}, 2),
+        ({"eval_strategy": "steps", "eval_steps": 2}, None),
+        ({"eval_strategy": "epoch"}, 3),
+    ],
+)
+def test_a_resumed_run_looks_as_one_that_was_not_interrupted(tmp_path, evaluated, when):
+    """The same references, no look lost or doubled, the same numbers and copies, to the last bit."""
+    whole, _ = watched(tmp_path / "whole", options={"looks": when}, **SAVED, **evaluated)
+    whole.train()
+
+    class Interrupt(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 8 and not args.resume_from_checkpoint:
+                raise KeyboardInterrupt
+
+    folder = tmp_path / "interrupted"
+    first, _ = watched(folder, options={"looks": when}, callbacks=[Interrupt()], **SAVED, **evaluated)
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    again, _ = watched(folder, options={"looks": when}, **SAVED, **evaluated)
+    again.train(resume_from_checkpoint=True)
+    assert steps(folder) == steps(tmp_path / "whole")
+    assert values(folder) == values(tmp_path / "whole")
+    exposures = [[e["eval_exposure_mean"] for e in entries(trainer)] for trainer in (whole, again)]
+    assert exposures[0] == exposures[1]
+
+
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
+    """SIGKILL at any moment: the record's whole lines are right, and after going on it is that of one go."""
+    options = {"options": {"looks": 1}, "eval_strategy": "no", **SAVED}
+    whole, _ = watched(tmp_path / "whole", **options)
+    whole.train()
+    for number, seconds in enumerate((0.4, 0.7, 1.1)):
+        folder = tmp_path / str(number)
+        child = os.fork()
+        if not child:
+            torch.set_num_threads(1)
+            watched(folder, **options)[0].train()
+            os._exit(0)
+        for _ in range(1_000):
+            if (folder / RECORD_FILE).exists() and (folder / "checkpoint-3").exists():
+                break
+            time.sleep(0.01)
+        time.sleep(seconds / 10)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        *lines, _ = (folder / RECORD_FILE).read_text().split("\n")
+        assert [json.loads(line) for line in lines] == records(tmp_path / "whole")[: len(lines)]
+        for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))[1:]:
+            if not (checkpoint / "trainer_state.json").exists():  # torn by the kill, as the trainer writes it
+                os.rename(checkpoint, folder / f"torn-{checkpoint.name}")
+        again, _ = watched(folder, **options)
+        again.train(resume_from_checkpoint=str(max(folder.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))))
+        assert values(folder) == values(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"looks": "often"},
+        {"threshold": -1},
+        {"on_exceed": "end"},
+        {"max_seconds": 0},
+        {"max_overhead": 2},
+        {"seed": "x"},
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(wrong):
+    """When the callback is made, and by name."""
+    with pytest.raises(CanaryError, match=next(iter(wrong))):
+        ExposureCallback(CANARIES, **wrong)
+
+
+def test_what_was_trained_beside_its_base(tmp_path):
+    """A model with adapters: its own exposures, and those of its base, which are the same at each look; gradients are
+    wanted of the adapters alone, as before.
+    """
+    import peft
+
+    from tests import oracles
+
+    def adapted():
+        base = oracles.small_model("gpt2", len(LETTERS))
+        return peft.get_peft_model(base, peft.LoraConfig(target_modules=["c_attn"], r=2, fan_in_fan_out=True))
+
+    trainer, callback = watched(
+        tmp_path, model=adapted, options={"looks": 4}, eval_strategy="epoch", learning_rate=0.05, num_train_epochs=4
+    )
+    base = measured(oracles.small_model("gpt2", len(LETTERS)))
+    trainer.train()
+    found = entries(trainer)
+    assert all(e["eval_exposure_base_mean"] == pytest.approx(base.summary()["exposure_mean"], abs=1e-3) for e in found)
+    assert found[-1]["eval_exposure_mean"] == pytest.approx(
+        measured(trainer.model).summary()["exposure_mean"], abs=1e-3
+    )
+    assert abs(found[-1]["eval_exposure_mean"] - found[-1]["eval_exposure_base_mean"]) > 0.1
+    costs = {each.canary_id: each.log_perplexity for each in base}
+    lines = [line for line in records(tmp_path) if line["role"] == "canary"]
+    assert all(line["base_log_perplexity"] == pytest.approx(costs[line["canary_id"]], abs=1e-3) for line in lines)
+    assert all(p.requires_grad == ("lora_" in name) for name, p in trainer.model.named_parameters())
+    assert callback.base_report is not None
+
+
+def test_looks_leave_what_trl_gathers(tmp_path):
+    """SFTTrainer averages its own figures between logs; a look of ours in between does not empty them."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from tests import oracles
+
+    def logged(when):
+        torch.manual_seed(0)
+        trainer = SFTTrainer(
+            model=oracles.small_model("gpt2", len(LETTERS), seed=1),
+            args=SFTConfig(
+                output_dir=str(tmp_path), bf16=False, gradient_checkpointing=False, max_steps=6, logging_steps=3,
+                per_device_train_batch_size=4, report_to="none", use_cpu=True, disable_tqdm=True, max_length=32,
+            ),
+            train_dataset=CANARIES.inject(Dataset.from_dict({"text": ["row of text"] * 20})),
+            processing_class=LETTERS,
+        )  # fmt: skip
+        if when:
+            trainer.add_callback(ExposureCallback(CANARIES, trainer=trainer, looks=when, num_references=40))
+        trainer.train()
+        times = ("runtime", "per_second")
+        return [
+            {name: value for name, value in entry.items() if not name.endswith(times)}
+            for entry in trainer.state.log_history
+            if not any("exposure" in name for name in entry)
+        ]
+
+    assert logged(1) == logged(None)
+
+
+def test_a_second_format_and_a_look_at_each_step(tmp_path, caplog):
+    """Figure 8: exposure after every batch, of two formats at once."""
+    formats = [CanaryFormat("the pin is {digit:4}"), CanaryFormat("row {digit:3} of")]
+    canaries = CanarySet.draw(formats, repetitions=(1, 4), per_repetition=1, seed=5)
+    trainer = make_trainer(tmp_path, eval_strategy="no", max_steps=5)
+    with caplog.at_level(logging.ERROR):
+        trainer.add_callback(ExposureCallback(canaries, looks=1, num_references=50, presence=False))
+        trainer.train()
+    assert not caplog.records
+    assert steps(tmp_path) == [1, 2, 3, 4, 5]
+    assert {line["canary_id"] for line in records(tmp_path)} == {canary.id for canary in canaries}
