@@ -420,8 +420,7 @@ class ExposureCallback(TrainerCallback):
         try:
             with kept(model):
                 tokenizer, quiet = self._tokenizer(processing_class), bool(args.disable_tqdm)
-                report = together(lambda: self._measured(model, tokenizer, state, allowed, quiet=quiet))
-                self.report = report
+                report = self.report = self._measured(model, tokenizer, state, allowed, quiet=quiet)
                 self._found |= report.summary()
                 records = report.records()
                 if self.base_report is not None:
@@ -454,17 +453,20 @@ class ExposureCallback(TrainerCallback):
     def _measured(
         self, model: Any, tokenizer: Any, state: TrainerState, allowed: float | None, *, quiet: bool
     ) -> ExposureReport:
-        """The model as it is, with what is known of copies; and, once in a training, without its adapters."""
+        """The model as it is, with what is known of copies; and, once in a training, without its adapters.
+
+        After each part the processes hear of one another's errors, so that none goes on alone.
+        """
         look_at_base = self.base_report is None and has_adapter(model)
         error = self._threshold.error(self._number + 1, len(self.canaries))
         if look_at_base and allowed is not None:
             allowed /= 2
         if look_at_base:
             with without_adapter(model):
-                self.base_report = self._measure(model, tokenizer, allowed, None, quiet=quiet)
-        report = self._measure(model, tokenizer, allowed, error, quiet=quiet)
+                self.base_report = together(lambda: self._measure(model, tokenizer, allowed, None, quiet=quiet))
+        report = together(lambda: self._measure(model, tokenizer, allowed, error, quiet=quiet))
         self._number += 1
-        return self._copies.told(report, epochs=state.epoch or 0.0)
+        return together(lambda: self._copies.told(report, epochs=state.epoch or 0.0))
 
     def _measure(
         self, model: Any, tokenizer: Any, allowed: float | None, error: float | None, *, quiet: bool

@@ -1,0 +1,92 @@
+"""Trainings in two processes: both see the same, as one would; one writes; what goes wrong in one ends neither."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from tests import oracles
+from tests.small_training import CANARIES, LETTERS, measured, records, steps
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The folder of the trainings, and what each of the processes saw."""
+    out = tmp_path_factory.mktemp("together")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = subprocess.run(
+        [*launcher, "-m", "tests.training_together", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr
+    return out, [json.loads((out / f"found-{rank}").read_text(encoding="utf-8")) for rank in range(2)]
+
+
+@pytest.mark.parametrize("way", ["bound", "unbound"])
+def test_two_processes_look_as_one(together, way):
+    """The same entries in both, those of a measurement of the saved model in one process; each copy counted once."""
+    folder, (one, other) = together
+    (found, copies), _ = one[way], other[way]
+    assert found == other[way][0]
+    assert [entry["step"] for entry in found] == [4, 8, 12, 16]
+    model = AutoModelForCausalLM.from_pretrained(folder / way / "model")
+    expected = measured(model, num_references=61).summary()
+    for name in ("mean", "max", "x1", "x2", "skewnorm_mean", "twin_mean"):
+        assert found[-1][f"eval_exposure_{name}"] == pytest.approx(expected[f"exposure_{name}"], abs=1e-4, nan_ok=True)
+    assert copies == other[way][1]
+    assert all(
+        2 * c.repetitions <= copies[c.id] <= 2 * c.repetitions + 2 for c in CANARIES
+    )  # a last batch is filled up
+
+
+@pytest.mark.parametrize("way", ["bound", "unbound"])
+def test_one_of_them_writes(together, way):
+    """Each look stands in the record once."""
+    folder, _ = together
+    assert len(records(folder / way)) == len(steps(folder / way)) * len(CANARIES) * 4
+
+
+def test_other_canaries_in_one_process_are_an_error_in_both(together):
+    """Before any step."""
+    assert [each["two sets"] for each in together[1]] == [["DataError", "canaries", 0]] * 2
+
+
+def test_a_look_that_fails_in_one_fails_in_both(together):
+    """... and the next is right in both."""
+    for first, second in (each["failing"] for each in together[1]):
+        assert first == "nan"
+        assert second == together[1][0]["failing"][1] != "nan"
+
+
+def test_one_process_can_stop_both(together):
+    """At the first look."""
+    (step, above), other = (each["one says stop"] for each in together[1])
+    assert [step, above] == other
+    assert step == 2
+    assert above > 0
+
+
+def test_clocks_that_differ_decide_alike(together):
+    """The same looks in both, and the record has them."""
+    folder, (one, other) = together
+    assert one["slow"] == other["slow"] == steps(folder / "slow")
+    assert one["slow"]
+
+
+def test_sharded_weights_are_looked_at_as_whole_ones(together):
+    """Also in batches that differ from process to process."""
+    expected = measured(oracles.small_model("gpt2", len(LETTERS)), num_references=61).summary()
+    for each in together[1]:
+        assert each["sharded"]["eval_exposure_mean"] == pytest.approx(expected["exposure_mean"], abs=1e-3)
+        assert each["sharded"]["eval_exposure_twin_mean"] == pytest.approx(expected["exposure_twin_mean"], abs=1e-3)
