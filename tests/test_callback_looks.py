@@ -408,3 +408,39 @@ def test_a_second_format_and_a_look_at_each_step(tmp_path, caplog):
     assert not caplog.records
     assert steps(tmp_path) == [1, 2, 3, 4, 5]
     assert {line["canary_id"] for line in records(tmp_path)} == {canary.id for canary in canaries}
+
+
+RUNS = {
+    "gpt2": ("gpt2", {}),
+    "llama": ("llama", {}),
+    "lstm": (None, {}),
+    "bfloat16": ("llama", {"bf16": True}),
+    "compiled": ("gpt2", {"torch_compile": True, "torch_compile_backend": "aot_eager"}),
+    "accumulation": ("gpt2", {"gradient_accumulation_steps": 2}),
+    "stream": ("llama", {"max_steps": 16}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's compiler warns of itself
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("kind", RUNS)
+def test_wherever_it_runs_the_last_look_is_a_measurement_afterwards(tmp_path, kind, bound):
+    """The values of a measurement of the model that train() leaves, and every copy seen in the batches."""
+    from datasets import Dataset
+
+    from tests import oracles
+
+    name, arguments = RUNS[kind]
+    model = None if name is None else lambda: oracles.small_model(name, len(LETTERS))
+    data = Dataset.from_list(list(rows())).to_iterable_dataset(num_shards=2) if kind == "stream" else None
+    trainer, callback = watched(tmp_path, bound=bound, model=model, data=data, learning_rate=1e-3, **arguments)
+    trainer.train()
+    expected = measured(trainer.model).summary()
+    for key in summary_keys(CANARIES):
+        if key != "exposure_seconds":
+            assert entries(trainer)[-1][f"eval_{key}"] == pytest.approx(expected[key], nan_ok=True, abs=1e-6), key
+    copies = [callback.report.copies[canary.id] for canary in CANARIES]
+    if kind == "compiled" and not bound:
+        assert not any("copies_trained" in each for each in copies)
+    else:
+        assert [each["copies_trained"] for each in copies] == [2 * canary.repetitions for canary in CANARIES]
