@@ -240,3 +240,11 @@ def test_the_score_benchmark_compares_like_with_like(tmp_path):
     output = run("benchmarks/score.py", *options, cwd=tmp_path, codes=(0, 1))
     for words in ("all fills of 2 digits", "naive batched", "perplexity", "dense"):
         assert words in " ".join(output.split())
+
+
+def test_the_benchmark_of_looks_compares_like_with_like(text_file, tmp_path):
+    """Both ways say the same bits before they are compared; both trainings are timed."""
+    options = ["--corpus", text_file, "--epochs", 1, "--num-references", 300, "--every", 60]
+    output = run("benchmarks/looks.py", *options, cwd=tmp_path)
+    assert output.count("looks with") == 2
+    assert output.count("300 references") == 3
