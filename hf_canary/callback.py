@@ -27,7 +27,7 @@ from .looks.threshold import OnExceed, Threshold
 from .measure import Measurement, check_measurable, check_request
 from .presence import Presence
 from .processes import from_each, from_main, is_main_process, summed, together
-from .results import Exposure, ExposureReport, summary_keys
+from .results import Exposure, ExposureReport, plain, summary_keys
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,7 @@ class ExposureCallback(TrainerCallback):
         self._schedule = Schedule(looks)
         self._allowance = Allowance(max_seconds, max_overhead)
         self._threshold = Threshold(threshold, on_exceed)
+        self._threshold.check(canaries)
         if plot:
             from .report import check_matplotlib
 
@@ -143,7 +144,8 @@ class ExposureCallback(TrainerCallback):
         self._plot, self._checks = plot, presence
         self._copies = Copies(canaries)
         self._trainer = trainer
-        self._in_training = False
+        self._in_training, self._has_looked = False, False
+        self._recorded: int | None = None  # the step that a training went on from, if it had been looked at
         self._number = 0  # of looks, for the threshold
         self._measurement: tuple[Any, Measurement] | None = None  # with this tokenizer
         # Step and prefix of the last look, None for one that was no evaluation's; and what it found.
@@ -173,18 +175,22 @@ class ExposureCallback(TrainerCallback):
         began = time.monotonic()
         tokenizer = together(lambda: self._checked(model, kwargs.get("processing_class")))
         least = time.monotonic() - began
-        self._tell_what_is_not_reached(args)
+        self._tell_what_is_not_reached(args, state)
         is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
-        # A training that starts anew takes its first look anew; one that goes on has taken it.
-        kept_until = -1 if state.global_step == 0 and (is_due or args.eval_on_start) else state.global_step
+        # A look at the step that it starts from stays, but for one of another training, and one that is taken anew.
+        is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or _chooses(args))
+        stays = not is_anew and (state.global_step > 0 or (self._has_looked and not is_due))
         record = Record(args.output_dir or ".")
-        self._number, was_looked_at, copies = from_main(lambda: _begun(record, kept_until, state.global_step))
+        self._number, was_looked_at, copies = from_main(lambda: _begun(record, state.global_step, stays=stays))
+        self._recorded = state.global_step if was_looked_at else None
         self._last, self._in_training, self.base_report = None, True, None
         self._measurement = None
         if self._checks:
             self._watch(args, state, tokenizer, copies if state.global_step else {}, **kwargs)
+        if has_adapter(model):
+            self._look_at_base(model, tokenizer, quiet=bool(args.disable_tqdm))
         self._allowance.begin(least=least)
-        if is_due and not was_looked_at:
+        if is_due and not was_looked_at and not is_anew:
             self._look_by_itself(args, state, control, model, kwargs.get("processing_class"))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -200,7 +206,8 @@ class ExposureCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         is_due = self._schedule.is_due(state.global_step, ends_epoch=True)
-        was_looked_at = self._last is not None and self._last[0] == state.global_step
+        looked_at = self._recorded if self._last is None else self._last[0]
+        was_looked_at = looked_at == state.global_step
         # The dataset of this training may not be known to have ended an epoch at its last step.
         if is_due and not was_looked_at and not control.should_evaluate:
             self._look_by_itself(args, state, control, kwargs["model"], kwargs.get("processing_class"))
@@ -209,7 +216,8 @@ class ExposureCallback(TrainerCallback):
         metrics = kwargs.get("metrics")
         if self._trainer is not None or metrics is None:
             return
-        prefix = next((name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime")), "eval")
+        prefixes = (name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime"))
+        prefix = next((each for each in prefixes if f"{each}_samples_per_second" in metrics), "eval")
         found = self._at_evaluation(
             args, state, control, kwargs["model"], kwargs.get("processing_class"), prefix, metrics
         )
@@ -222,7 +230,7 @@ class ExposureCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # load_best_model_at_end may have changed the weights without a step.
-        self._last, self._in_training = None, False
+        self._last, self._in_training, self._has_looked = None, False, False
         self._copies.end()
         if self._plot and is_main_process():
             self._draw(Record(args.output_dir or "."))
@@ -271,7 +279,7 @@ class ExposureCallback(TrainerCallback):
         """
         asked = (
             self.canaries.digest, self.num_references, self.seed, self.context, self._schedule, self._threshold.bits,
-            self.strict,
+            self.strict, self._checks, self._trainer is None, self._allowance,
         )  # fmt: skip
         digests = from_each(hashlib.sha256(repr(asked).encode()).hexdigest())
         if len(set(digests)) > 1:
@@ -290,7 +298,9 @@ class ExposureCallback(TrainerCallback):
             check_measurable(model, tokenizer, self.canaries, context=self.context)
         return tokenizer
 
-    def _tell_what_is_not_reached(self, args: TrainingArguments) -> None:
+    def _tell_what_is_not_reached(self, args: TrainingArguments, state: TrainerState) -> None:
+        if not self._schedule.reaches(state.max_steps):
+            logger.warning("looks=: none of these steps is within the %d steps of this training.", state.max_steps)
         if self._schedule.at_evaluations and args.eval_strategy == "no":
             logger.warning("ExposureCallback looks at evaluations, and eval_strategy is 'no': set it, or looks=.")
         reporters = [args.report_to] if isinstance(args.report_to, str) else list(args.report_to or ())
@@ -353,21 +363,24 @@ class ExposureCallback(TrainerCallback):
     ) -> dict[str, float]:
         """What belongs into the metrics of an evaluation; nothing for a further evaluation set of a step."""
         step = state.global_step
-        if self._last is not None and self._last[0] == step and self._last[1] != prefix:
+        is_in_training = self._in_training if self._trainer is None else bool(self._trainer.is_in_train)
+        if is_in_training and self._last is not None and self._last[0] == step and self._last[1] != prefix:
             if self._last[1] is not None:
-                return {}
+                return _with_prefix(prefix, self._found) if _chooses(args, prefix) else {}
             self._last = (step, prefix)
             return _with_prefix(prefix, self._found)
         is_due = (
-            not self._in_training
+            not is_in_training
             or self._schedule.at_evaluations
             or self._schedule.is_due(step, ends_epoch=_ends_epoch(state) or args.eval_strategy == "epoch")
-            or "exposure_" in (args.metric_for_best_model or "")
+            or _chooses(args)
         )
         if not is_due:
             return {}
         self._last = (step, prefix)
-        allowed = self._allowance.seconds()
+        allowed = self._allowance.seconds() if is_in_training else self._allowance.each
+        if allowed == 0.0 and _chooses(args):  # a NaN would count as no improvement
+            allowed = self._allowance.least
         if allowed == 0.0:
             logger.warning("No look at step %d: max_overhead leaves no time for it yet.", step)
             self._found = dict.fromkeys(self._keys(model), math.nan)
@@ -441,7 +454,8 @@ class ExposureCallback(TrainerCallback):
             if self.strict:
                 raise
             unexpected = not isinstance(error, CanaryError)
-            logger.error("The look at step %d failed: %s", state.global_step, error, exc_info=unexpected)
+            what = "The look" if self.report is None else "What was to be done about the look"
+            logger.error("%s at step %d failed: %s", what, state.global_step, error, exc_info=unexpected)
             if self.report is None:
                 self._write(args, state, [{"role": "failure", "error": shown(str(error)), "valid": False}])
         finally:
@@ -453,20 +467,27 @@ class ExposureCallback(TrainerCallback):
     def _measured(
         self, model: Any, tokenizer: Any, state: TrainerState, allowed: float | None, *, quiet: bool
     ) -> ExposureReport:
-        """The model as it is, with what is known of copies; and, once in a training, without its adapters.
+        """The model as it is, with what is known of copies; without its adapters, where that was not known before.
 
         After each part the processes hear of one another's errors, so that none goes on alone.
         """
-        look_at_base = self.base_report is None and has_adapter(model)
+        if self.base_report is None and has_adapter(model):
+            self._look_at_base(model, tokenizer, quiet=quiet)
         error = self._threshold.error(self._number + 1, len(self.canaries))
-        if look_at_base and allowed is not None:
-            allowed /= 2
-        if look_at_base:
-            with without_adapter(model):
-                self.base_report = together(lambda: self._measure(model, tokenizer, allowed, None, quiet=quiet))
         report = together(lambda: self._measure(model, tokenizer, allowed, error, quiet=quiet))
         self._number += 1
         return together(lambda: self._copies.told(report, epochs=state.epoch or 0.0))
+
+    def _look_at_base(self, model: Any, tokenizer: Any, *, quiet: bool) -> None:
+        """The model without its adapters; before the first step, since more than adapters may be trained."""
+        try:
+            with without_adapter(model):
+                each = self._allowance.each
+                self.base_report = together(lambda: self._measure(model, tokenizer, each, None, quiet=quiet))
+        except Exception as error:
+            if self.strict:
+                raise
+            logger.error("The model without its adapters could not be measured: %s", error)
 
     def _measure(
         self, model: Any, tokenizer: Any, allowed: float | None, error: float | None, *, quiet: bool
@@ -491,20 +512,20 @@ class ExposureCallback(TrainerCallback):
         """Show the look, and do what is to be done when canaries are above the threshold: whether to stop."""
         if state.is_local_process_zero:
             self.show(report, state, metrics, prefix)
-        above, action = self._threshold.exceeded(report), self._threshold.on_exceed
+        above = self._threshold.exceeded(report)
         if not above:
             return False
-        if callable(action):
-            return action(report, above) is True
-        if state.is_local_process_zero:
+        stops = self._threshold.stops(report, above)
+        if state.is_local_process_zero and not callable(self._threshold.on_exceed):
             words = "Step %d: exposure of %s bits and more: %s.%s"
-            then = " The training stops." if action == "stop" else ""
+            then = " The training stops." if stops else ""
             logger.warning(words, state.global_step, self._threshold.bits, ", ".join(above), then)
-        return action == "stop"
+        return stops
 
     def _write(self, args: TrainingArguments, state: TrainerState, records: list[dict[str, Any]]) -> None:
         """Into the record; what cannot be written is logged, and an error only if `strict`."""
         when = {"step": state.global_step, "epoch": state.epoch}
+        self._has_looked = True
         try:
             from_main(lambda: Record(args.output_dir or ".").append(when, records))
         except Exception as error:
@@ -522,15 +543,24 @@ class ExposureCallback(TrainerCallback):
             logger.error("The picture could not be drawn: %s", error)
 
 
-def _begun(record: Record, kept_until: int, step: int) -> tuple[int, bool, dict[str, int] | None]:
-    """How many looks there were before a training starts at a step, whether one was at that step, and the copies that
+def _begun(record: Record, step: int, *, stays: bool) -> tuple[int, bool, dict[str, int] | None]:
+    """How many looks there were before a training starts at a step, whether one at that step stays, and the copies that
     had been trained on by then, if that is known. Those that will be taken anew are dropped.
     """
-    record.forget_after(kept_until)
-    lines = record.lines()
-    here = [line for line in lines if line.get("step") == step]
+    record.forget_after(step)
+    here = [line for line in record.lines() if line.get("step") == step]
     copies = {line["canary_id"]: line["copies_trained"] for line in here if "copies_trained" in line}
-    return len({line.get("step") for line in lines if line.get("role") == "canary"}), bool(here), copies or None
+    if not stays:
+        record.forget_after(step - 1)
+    looks = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
+    return len(looks), stays and bool(here), copies or None
+
+
+def _chooses(args: TrainingArguments, prefix: str = "") -> bool:
+    """Whether one of our keys chooses the best model: a key that is missing would end the training."""
+    name = args.metric_for_best_model or ""
+    name = name if name.startswith("eval_") else f"eval_{name}"
+    return "exposure_" in name and name.startswith(f"{prefix}_exposure" if prefix else "")
 
 
 def _ends_epoch(state: TrainerState) -> bool:
@@ -549,19 +579,17 @@ def _base_mean(report: ExposureReport, base: ExposureReport) -> float:
     """Of the canaries that count, the mean exposure without adapters."""
     if not report.is_valid:
         return math.nan
-    return statistics.fmean(each.value for each in _main(base) if each.canary_id not in report.dead)
+    values = [each.value for each in _main(base) if each.canary_id not in report.dead and not math.isnan(each.value)]
+    return statistics.fmean(values) if values else math.nan
 
 
 def _beside_base(records: list[dict[str, Any]], base: ExposureReport) -> list[dict[str, Any]]:
     """With what the model without adapters says of the same canary."""
-    of = {each.canary_id: each for each in _main(base)}
-    return [
-        record
-        | {"base_value": of[record["canary_id"]].value, "base_log_perplexity": of[record["canary_id"]].log_perplexity}
-        if record["role"] == "canary"
-        else record
-        for record in records
-    ]
+    of = {
+        each.canary_id: plain({"base_value": each.value, "base_log_perplexity": each.log_perplexity})
+        for each in _main(base)
+    }
+    return [record | of[record["canary_id"]] if record["role"] == "canary" else record for record in records]
 
 
 def _main(report: ExposureReport) -> list[Exposure]:

@@ -56,7 +56,8 @@ class _Estimators:
 
     def exposures(self, estimator: str, canaries: Sequence[Canary]) -> list[Exposure]:
         """Of the canaries, then of their twins."""
-        choices = self._surely(_NAMES[estimator](self))
+        # `auto` takes one of two after seeing both: each gets half of the error.
+        choices = self._surely(_NAMES[estimator](self), share=0.5 if estimator == "auto" else 1.0)
         costs = self._evidence.known_costs.tolist()
         return [
             Exposure(
@@ -99,7 +100,7 @@ class _Estimators:
             return self._none("importance", _NO_TIME)
         return [
             _Choice(estimate, "importance", f"{estimate.details.get('effective_hits', 0):.0f} draws")
-            for estimate in self._by_draws(evidence.drawing, _CONFIDENCE)
+            for estimate in self._by_draws(evidence.drawing, _CONFIDENCE, evidence.drawing.known_log_weights)
         ]
 
     def exact(self) -> list[_Choice]:
@@ -148,26 +149,29 @@ class _Estimators:
         costs = self._evidence.known_costs
         return exposures.sampled(costs, self._evidence.references, self._space, known=costs, confidence=confidence)
 
-    def _by_draws(self, drawing: Drawing, confidence: float) -> list[Estimate]:
+    def _by_draws(self, drawing: Drawing, confidence: float, own_log_weights: Floats | None) -> list[Estimate]:
         return exposures.importance(
             drawing.known_costs,
             drawing.draws,
             self._space,
             known=drawing.known_costs,
             known_copies=self._evidence.known_copies,
-            own_log_weights=drawing.known_log_weights,
+            own_log_weights=own_log_weights,
             confidence=confidence,
         )
 
-    def _surely(self, choices: list[_Choice]) -> list[_Choice]:
-        """With the lower ends at the error rate that was asked for, of what is counted or rests on chance alone."""
+    def _surely(self, choices: list[_Choice], *, share: float) -> list[_Choice]:
+        """With the lower ends at the error rate that was asked for, of what is counted or rests on chance alone.
+
+        For draws the end supposes that one hit more has the most weight that any can have.
+        """
         if self._error is None:
             return choices
-        confidence, drawing = 1.0 - 2.0 * self._error, vars(self._evidence).get("drawing")
+        confidence, drawing = 1.0 - 2.0 * share * self._error, vars(self._evidence).get("drawing")
         ends = {"exact": [choice.estimate.low for choice in choices]}
         ends["sampled"] = [each.low for each in self._by_references(confidence)]
         if drawing is not None:
-            ends["importance"] = [each.low for each in self._by_draws(drawing, confidence)]
+            ends["importance"] = [each.low for each in self._by_draws(drawing, confidence, None)]
         return [
             replace(choice, at_least=ends.get(choice.method, [math.nan] * len(choices))[number])
             for number, choice in enumerate(choices)

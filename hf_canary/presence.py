@@ -132,7 +132,7 @@ class Presence:
         for reason, remedy in REMEDIES.items():
             hurt = [each for each in self if each.reason == reason]
             if hurt:
-                named = ", ".join(_in_words(each) for each in hurt[:6]) + (", ..." if len(hurt) > 6 else "")
+                named = ", ".join(_in_words(each) for each in hurt[:6]) + (" and others" if len(hurt) > 6 else "")
                 lines.append(f"{reason}: {named}. To mend it: {remedy}.")
         more = [each for each in self if each.live > each.repetitions]
         if more:
@@ -151,7 +151,8 @@ class Presence:
 
 
 def _in_words(each: CanaryPresence) -> str:
-    return f"{each.canary_id} ({each.live} of {each.repetitions})"
+    left = " left" if each.live < each.repetitions else ""
+    return f"{each.canary_id} ({each.live} of {each.repetitions}{left})"
 
 
 def check_presence(
@@ -334,7 +335,7 @@ class _Inspector:
         collator: Collator | None,
     ) -> None:
         self._data, self._canaries, self._tokenizer = data, canaries, tokenizer
-        self._occurrences, self._of_decoder, self._collator = occurrences, of_decoder, collator
+        self._occurrences, self._of_decoder, self._collator = occurrences, of_decoder, _copy_of(collator)
         self.cores = occurrences.cores
 
     def prepare(self, rows: set[int]) -> None:
@@ -359,6 +360,16 @@ class _Inspector:
         """The tokens of what the decoder answers to."""
         source = self._canaries[hit.core.number].source if self._of_decoder else None
         return None if source is None else token_ids(self._tokenizer, [source])[0]
+
+
+def _copy_of(collator: Collator | None) -> Collator | None:
+    """The same, with random states of its own; what is large and changes nothing is shared."""
+    held = vars(collator).values() if hasattr(collator, "__dict__") else ()
+    shared = {id(each): each for each in held if callable(each)}  # models and tokenizers are
+    try:
+        return copy.deepcopy(collator, shared)
+    except Exception:  # whatever cannot be copied is used as it is
+        return collator
 
 
 def judged(row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: list[int] | None = None) -> str:

@@ -26,6 +26,8 @@ NEVER_SEEN = 1.0 / math.log(2.0)
 
 _CONFIDENCE = 0.95
 _LOG_QUERIES_EXACT = 50.0
+# What a record says instead of numbers, where they would say that nothing was memorised.
+_INVALID = {**dict.fromkeys(("value", "low", "high", "at_least")), "status": "invalid", "valid": False}
 
 
 @dataclass(frozen=True)
@@ -249,10 +251,10 @@ class ExposureReport:
         records = []
         for role, group in (("canary", self.exposures), ("twin", self.twins)):
             for each in group:
-                record = {"role": role, "repetitions": repetitions[each.canary_id]} | _plain(asdict(each))
+                record = {"role": role, "repetitions": repetitions[each.canary_id]} | plain(asdict(each))
                 if role == "canary" and (self.copies or self.dead):
                     record |= {**self.copies.get(each.canary_id, {}), "dead": self.dead.get(each.canary_id, "")}
-                records.append(record if self.is_valid else record | {"valid": False})
+                records.append(record if self.is_valid else record | _INVALID)
         return records
 
     def save(self, path: str | Path) -> None:
@@ -261,7 +263,7 @@ class ExposureReport:
 
     def as_json(self) -> dict[str, Any]:
         """All of it but the references, as strict JSON takes it; NaN and infinity are None."""
-        plain: dict[str, Any] = _plain(
+        content: dict[str, Any] = plain(
             {
                 "summary": self.summary(),
                 "valid": self.is_valid,
@@ -278,7 +280,7 @@ class ExposureReport:
                 "exposures": self.records(),
             }
         )
-        return plain
+        return content
 
 
 def summary_keys(canaries: CanarySet) -> list[str]:
@@ -338,10 +340,10 @@ def _is_censored(exposures: list[Exposure]) -> bool:
     return bool(exposures) and lowest <= statistics.median_high([each.value for each in exposures])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As strict JSON takes it."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else value
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value

@@ -10,7 +10,7 @@ import time
 import matplotlib.image
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import DataCollatorForLanguageModeling, TrainerCallback
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
@@ -444,3 +444,165 @@ def test_wherever_it_runs_the_last_look_is_a_measurement_afterwards(tmp_path, ki
         assert all(("copies_trained" in each) == bound for each in copies)
     else:
         assert [each["copies_trained"] for each in copies] == [2 * canary.repetitions for canary in CANARIES]
+
+
+def test_the_numbers_of_an_invalid_run_are_in_no_record(tmp_path):
+    """Not one value that could be drawn; what it rests on stays."""
+    gone = rows().filter(lambda row: "pin" not in LETTERS.decode(row["input_ids"]))
+    trainer, _ = watched(tmp_path, data=gone, num_train_epochs=1)
+    trainer.train()
+    lines = records(tmp_path)
+    assert {line["valid"] for line in lines} == {False}
+    assert {(line["value"], line["low"], line["high"], line["at_least"], line["status"]) for line in lines} == {
+        (None, None, None, None, "invalid")
+    }
+    assert all(line["log_perplexity"] > 0 for line in lines)
+
+
+class Drawing:
+    """A collator with a random state of its own, as some that mask have."""
+
+    def __init__(self):
+        import numpy as np
+
+        self.generator = np.random.default_rng(0)
+        self.collate = DataCollatorForLanguageModeling(LETTERS, mlm=False)
+
+    def __call__(self, features):
+        batch = self.collate(features)
+        hidden = torch.from_numpy(self.generator.random(batch["labels"].shape) < 0.3)
+        batch["labels"][hidden] = -100
+        return batch
+
+
+def test_a_collator_with_a_random_state_of_its_own(tmp_path):
+    """The check before the first step makes no draw from it."""
+    losses = []
+    for watches in (False, True):
+        trainer = make_trainer(tmp_path, max_steps=3, logging_steps=1, eval_strategy="no")
+        trainer.data_collator = Drawing()
+        if watches:
+            trainer.add_callback(ExposureCallback(CANARIES, looks=3, num_references=50))
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_resumed_and_evaluated_at_the_start(tmp_path, bound):
+    """The look at the checkpoint's step is taken anew, and stands in the record once."""
+    options = {
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "eval_on_start": True,
+        "save_steps": 4,
+        "save_strategy": "steps",
+    }
+    watched(tmp_path, bound=bound, max_steps=8, **options)[0].train()
+    trainer, callback = watched(tmp_path, bound=bound, max_steps=12, **options)
+    trainer.train(resume_from_checkpoint=True)
+    assert steps(tmp_path) == [0, 4, 8, 12]
+    assert len(records(tmp_path)) == 4 * len(CANARIES) * 4
+    copies = callback.report.copies
+    assert all(c.repetitions <= copies[c.id]["copies_trained"] <= 2 * c.repetitions for c in CANARIES)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_further_evaluation_set_can_choose_the_best_model(tmp_path, bound):
+    """Its key is there, though the step's look is the first set's."""
+    trainer, _ = watched(
+        tmp_path,
+        bound=bound,
+        save_strategy="epoch",
+        metric_for_best_model="eval_two_exposure_mean",
+        greater_is_better=False,
+    )
+    trainer.eval_dataset = {"one": trainer.eval_dataset, "two": trainer.eval_dataset}
+    trainer.train()
+    found = [entry["eval_two_exposure_mean"] for entry in entries(trainer, "eval_two_exposure_mean")]
+    assert found == [entry["eval_one_exposure_mean"] for entry in entries(trainer, "eval_one_exposure_mean")]
+    assert trainer.state.best_metric == min(found)
+
+
+def test_what_has_no_time_still_chooses_the_best_model(tmp_path):
+    """A NaN would count as no improvement: then the least is looked at."""
+    trainer, _ = watched(
+        tmp_path,
+        options={"max_overhead": 1e-6},
+        save_strategy="epoch",
+        metric_for_best_model="exposure_mean",
+        greater_is_better=False,
+    )
+    trainer.train()
+    assert all(math.isfinite(entry["eval_exposure_mean"]) for entry in entries(trainer))
+    assert trainer.state.best_metric is not None
+
+
+def test_measures_of_the_users_own_with_a_runtime(tmp_path):
+    """The prefix is the evaluation's, whatever keys of theirs end alike."""
+    trainer, _ = watched(tmp_path, num_train_epochs=1)
+    trainer.compute_metrics = lambda _: {"inference_runtime": 1.0}
+    trainer.train()
+    assert len(entries(trainer)) == 1
+
+
+def test_after_a_training_each_evaluation_is_looked_at(tmp_path):
+    """Under any prefix, and without the limits of a training."""
+    for bound in (False, True):
+        trainer, _ = watched(tmp_path, bound=bound, options={"looks": [4], "max_overhead": 1e-6})
+        assert math.isfinite(trainer.evaluate()["eval_exposure_mean"])
+        trainer.train()
+        assert math.isfinite(trainer.evaluate()["eval_exposure_mean"])
+        assert math.isfinite(trainer.evaluate(metric_key_prefix="test")["test_exposure_mean"])
+
+
+def test_biases_trained_beside_adapters_are_no_part_of_the_base(tmp_path):
+    """The base is that of before the first step."""
+    import peft
+
+    from tests import oracles
+
+    def adapted():
+        base = oracles.small_model("gpt2", len(LETTERS))
+        config = peft.LoraConfig(target_modules=["c_attn"], r=2, fan_in_fan_out=True, bias="all")
+        return peft.get_peft_model(base, config)
+
+    trainer, callback = watched(
+        tmp_path, model=adapted, options={"looks": [16]}, eval_strategy="no", learning_rate=0.05
+    )
+    with pytest.warns(UserWarning, match="bias"):
+        trainer.train()
+    expected = measured(oracles.small_model("gpt2", len(LETTERS)))
+    for one, other in zip(callback.base_report, expected, strict=True):
+        assert one.log_perplexity == pytest.approx(other.log_perplexity, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"threshold": 20.0}, "threshold"),
+        ({"on_exceed": "stop"}, "on_exceed"),
+        ({"threshold": 5.0, "on_exceed": lambda report: True}, "on_exceed"),
+    ],
+)
+def test_guards_that_cannot_work_are_refused(wrong, word):
+    """A threshold beyond log2|R|, an action without one, a function that cannot be called so."""
+    with pytest.raises(DataError, match=word):
+        ExposureCallback(CANARIES, **wrong)
+
+
+def test_numpys_truth_stops_too(tmp_path):
+    """`on_exceed` may answer with what a comparison of arrays gives."""
+    import numpy as np
+
+    options = {"looks": 1, "threshold": 0.001, "on_exceed": lambda report, above: np.mean([1.0]) > 0}
+    trainer, _ = watched(tmp_path, options=options, eval_strategy="no")
+    trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_steps_beyond_the_training_are_told(tmp_path, caplog):
+    """A callback that never looks says so."""
+    trainer, _ = watched(tmp_path, options={"looks": 1_000}, eval_strategy="no", max_steps=2)
+    trainer.train()
+    assert "within the 2 steps" in caplog.text

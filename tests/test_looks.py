@@ -263,7 +263,7 @@ def test_lower_ends_by_their_closed_form(tokenizer):
 
 
 def test_lower_ends_hold_where_the_interval_does(tokenizer):
-    """Draws: at an error of 2.5 % it is the interval's own; at less it is lower, and below the exact value."""
+    """Draws: at an error of 2.5 % no higher than the interval's own; at less it is lower, and below the exact value."""
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1,), per_repetition=6, seed=2)
     model = oracles.small_model("gpt2", len(tokenizer))
     options = {"estimators": ["importance", "skewnorm"], "num_references": 50, "num_draws": 400}
@@ -275,7 +275,7 @@ def test_lower_ends_hold_where_the_interval_does(tokenizer):
         if one.estimator == "skewnorm":
             assert math.isnan(one.at_least)
         else:
-            assert one.at_least == pytest.approx(one.low)
+            assert one.at_least <= one.low + 1e-9
             assert other.at_least < one.at_least or one.at_least == 0
             assert other.at_least <= truth[other.canary_id] + 1e-6
 

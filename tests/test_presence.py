@@ -368,9 +368,9 @@ def test_what_a_person_reads():
     )
     text = str(presence)
     assert text.startswith("canaries: 6 of 27 copies are trained on, in 1,234 rows\n")
-    assert "split: b (2 of 4). To mend it: pack whole documents" in text
-    assert "truncated: d (0 of 16). To mend it: raise max_length" in text
-    assert "masked: c (0 of 4). To mend it: train on all tokens" in text
+    assert "split: b (2 of 4 left). To mend it: pack whole documents" in text
+    assert "truncated: d (0 of 16 left). To mend it: raise max_length" in text
+    assert "masked: c (0 of 4 left). To mend it: train on all tokens" in text
     assert "more copies than were asked for: e (3 of 2)" in text
     assert text.splitlines()[-1].startswith("INVALID: no canary of x16 is trained on")
     assert presence.dead == ("c", "d")

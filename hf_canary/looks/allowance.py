@@ -46,6 +46,10 @@ class Allowance:
         self._max_seconds, self._share, self._now = max_seconds, max_overhead, now
         self._began, self._spent, self._least = 0.0, 0.0, 0.0
 
+    def __repr__(self) -> str:
+        """What several processes must have alike; the seconds themselves may differ, and are agreed upon."""
+        return f"{self._max_seconds is None} {self._share}"
+
     def begin(self, *, least: float) -> None:
         """The training starts; the shortest look is thought to take so many seconds."""
         self._began, self._spent, self._least = self._now(), 0.0, agreed(least)
@@ -59,6 +63,16 @@ class Allowance:
         if earned < self._least:
             return 0.0
         return earned if self._max_seconds is None else min(earned, self._max_seconds)
+
+    @property
+    def each(self) -> float | None:
+        """What a look may take outside of a training."""
+        return self._max_seconds
+
+    @property
+    def least(self) -> float:
+        """What the shortest look is thought to take."""
+        return max(self._least, 1e-3)
 
     def spend(self, seconds: float, allowed: float | None) -> None:
         """A look has taken so many seconds: if more than was allowed, so many are needed; if less, no more."""

@@ -28,6 +28,7 @@ class Schedule:
     """
 
     def __init__(self, when: When = None) -> None:
+        when = getattr(when, "tolist", lambda: when)()  # of NumPy's numbers and arrays
         self._default = when is None
         self.at_evaluations = when in (None, EVALUATION)
         self._at_epochs = when == EPOCH
@@ -53,6 +54,12 @@ class Schedule:
             return step > 0 and step % self._every == 0
         return step in self._steps or (self._at_epochs and ends_epoch and step > 0)
 
+    def reaches(self, max_steps: int) -> bool:
+        """Whether a training of so many steps is looked at at all, as far as steps tell."""
+        if self._every:
+            return self._every <= max_steps
+        return not self._steps or min(self._steps) <= max_steps
+
     def __repr__(self) -> str:
         """What was asked for; the same in every process."""
         return f"{self._default} {self.at_evaluations} {self._at_epochs} {self._every} {sorted(self._steps)}"
@@ -69,5 +76,5 @@ def _wrong(when: object) -> DataError:
         "looks",
         '"evaluation", "epoch", a number of steps, or a list of steps',
         shown(when),
-        "Leave it out for a look at each evaluation; 1 looks after every step.",
+        "Leave it out for a look at each evaluation; 1 looks after every step; shares of a training are not taken.",
     )

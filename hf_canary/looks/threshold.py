@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
+
+import numpy as np
 
 from ..canaries import CanarySet
 from ..errors import DataError, shown
@@ -41,7 +44,33 @@ class Threshold:
                 shown(on_exceed),
                 "Leave it out for a warning.",
             )
+        if bits is None and on_exceed != "warn":
+            raise DataError("on_exceed", "a threshold beside it", shown(on_exceed), "Say threshold=12.0, in bits.")
+        if callable(on_exceed):
+            _check_signature(on_exceed)
         self.bits, self.on_exceed = bits, on_exceed
+
+    def check(self, canaries: CanarySet) -> None:
+        """Refuse one that no canary can reach.
+
+        Raises:
+            DataError: it is above log2|R| of every format.
+        """
+        most = max(math.log2(format.space_size) for format in canaries.formats)
+        if self.bits is not None and self.bits > most:
+            raise DataError(
+                "threshold",
+                f"at most {most:.1f} bits, the exposure of the likeliest fill of all",
+                shown(self.bits),
+                "Lower it, or give the format more or wider holes.",
+            )
+
+    def stops(self, report: ExposureReport, above: list[str]) -> bool:
+        """What is to be done about these canaries is done; whether the training is to stop."""
+        if not callable(self.on_exceed):
+            return self.on_exceed == "stop"
+        answer = self.on_exceed(report, above)
+        return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
     def error(self, look: int, canaries: int) -> float | None:
         """The chance of error that each canary has at this look, the first being 1; None without a threshold."""
@@ -70,3 +99,14 @@ class Threshold:
             above = math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
             chance *= 1.0 - above / space
         return 1.0 - chance
+
+
+def _check_signature(function: Callable[..., object]) -> None:
+    try:
+        inspect.signature(function).bind(None, [])
+    except TypeError as error:
+        raise DataError(
+            "on_exceed", "a function of the report and the ids", f"{shown(function)}: {error}", "Take two arguments."
+        ) from error
+    except ValueError:  # one that does not say what it takes
+        pass
