@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 _LN2 = math.log(2.0)
 _FLOAT_BYTES = 4
 # What one forward pass and the states of a walk may take, and the rows beyond which a batch brings nothing.
-_MEMORY = 2**30
+_MEMORY, _LEAST_MEMORY = 2**30, 2**26
 _ROWS_AT_ONCE = 1024
 # Tokens of all rows together, beyond which packed rows bring nothing.
 _PACKED_AT_ONCE = 4096
@@ -101,7 +101,8 @@ class LanguageModel:
     Args:
         model: a `PreTrainedModel`; it is only called, inside `evaluating`.
         batch_size: rows of one forward pass; None lets the memory decide.
-        max_memory: bytes for the logits of one pass and the states of a walk; None is 1 GiB.
+        max_memory: bytes for the logits of one pass and the states of a walk; None is 1 GiB, and a quarter of what is
+            free where that is known, as on CUDA.
 
     Attributes:
         token_rows: how many tokens were fed to the model so far, summed over rows; a session's trial of the cache
@@ -112,7 +113,7 @@ class LanguageModel:
         check_batch_size(batch_size)
         self.model = model
         self.batch_size = batch_size
-        self.max_memory = check_memory(max_memory)
+        self.max_memory = check_memory(max_memory) if max_memory is not None else _memory_of(_device(model))
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self.token_rows = 0
         self._lockstep = Lockstep(model)
@@ -452,6 +453,14 @@ def _device(model: Any) -> torch.device:
     if device.type == "meta":
         device = torch.device(model._hf_hook.execution_device)
     return device
+
+
+def _memory_of(device: torch.device) -> int:
+    """A part of what is free, which a training needs too; small batches would leave such a device idle."""
+    if device.type != "cuda":
+        return _MEMORY
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(_LEAST_MEMORY, free // 4)
 
 
 def _bits(logits: torch.Tensor, picks: Ints, wanted: NDArray[np.bool_] | None = None) -> Floats:

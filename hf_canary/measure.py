@@ -264,7 +264,7 @@ def measure_exposure(
         context: text before each canary; conditioned on, not summed.
         end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
         batch_size: rows of one forward pass; None lets the memory decide.
-        max_memory: bytes that logits and states may take, as in `log_perplexity`; None is 1 GiB.
+        max_memory: bytes that logits and states may take, as in `log_perplexity`.
         max_seconds: what it may take: the samples shrink, and the intervals widen. The canaries, their twins and a few
             references of each format are scored in any case.
         error: the chance that an exposure's `at_least`, a lower end beside the interval's, is above the truth; for

@@ -196,7 +196,7 @@ def check_presence(
         >>> short = train.map(lambda row: tokenizer(row["text"], truncation=True, max_length=6))
         >>> print(check_presence(short, canaries, tokenizer))
         canaries: 0 of 2 copies are trained on, in 4 rows
-        truncated: f0-x2-0 (0 of 2). To mend it: raise max_length, or make the format shorter.
+        truncated: f0-x2-0 (0 of 2 left). To mend it: raise max_length, or make the format shorter.
         INVALID: no canary of x2 is trained on; its exposure would say nothing.
     """
     if not isinstance(canaries, CanarySet):

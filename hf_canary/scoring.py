@@ -54,7 +54,7 @@ def log_perplexity(
         end: whether the end token behind each text is summed as well.
         batch_size: rows of one forward pass; None lets the memory decide.
         max_memory: bytes that logits and states may take, beside the one pass over what all texts share; None is
-            1 GiB. Out of memory, batches are halved.
+            1 GiB, on CUDA a quarter of what is free. Out of memory, batches are halved.
         progress: called with the number of texts that this process has finished since the last call.
 
     Returns:

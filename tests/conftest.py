@@ -5,8 +5,10 @@ more than they bring.
 """
 
 import atexit
+import json
 import os
 import shutil
+import subprocess
 import tempfile
 
 _home = tempfile.mkdtemp(prefix="hf-canary-tests-")
@@ -18,6 +20,7 @@ from pydoc_data.topics import topics
 
 import pytest
 import torch
+from filelock import FileLock
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat
@@ -72,6 +75,14 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory, corpus):
     """(folder that it ran in, what it printed): the whole path, on less text and with fewer references."""
-    folder = tmp_path_factory.mktemp("demo")
     options = ["--corpus", str(corpus), "--epochs", "12", "--num-references", "1000", "--out", "left here"]
-    return folder, run_command("demo", *options, cwd=folder)
+    # One for all workers of the tests, whose folders lie side by side.
+    here = tmp_path_factory.getbasetemp()
+    folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "demo"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            result = run_command("demo", *options, cwd=folder)
+            (folder / "printed.json").write_text(json.dumps([result.stdout, result.stderr]), encoding="utf-8")
+    stdout, stderr = json.loads((folder / "printed.json").read_text(encoding="utf-8"))
+    return folder, subprocess.CompletedProcess(options, 0, stdout, stderr)

@@ -131,7 +131,10 @@ def test_one_dead_canary_is_named_and_left_out(tmp_path, bound, caplog):
     assert entry["eval_exposure_x1"] == values[CANARIES[1].id]
     assert entry["eval_exposure_x3"] == values[CANARIES[2].id]
     assert entry["eval_exposure_mean"] == pytest.approx((values[CANARIES[1].id] + values[CANARIES[2].id]) / 2)
-    assert f"missing: {CANARIES[0].id} (0 of 1), {CANARIES[3].id} (0 of 3). To mend it: inject before" in caplog.text
+    assert (
+        f"missing: {CANARIES[0].id} (0 of 1 left), {CANARIES[3].id} (0 of 3 left). To mend it: inject before"
+        in caplog.text
+    )
     assert "INVALID" not in caplog.text
     assert not any(canary.text in caplog.text for canary in CANARIES)
     for record in records(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_canary import states
+from hf_canary import language_model, states
 from hf_canary.errors import ModelError
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.states import RowPool, Rows
@@ -240,3 +240,11 @@ def test_bad_batch_sizes(lstm, size):
     """A batch has at least one row."""
     with pytest.raises(ModelError, match="batch_size"):
         LanguageModel(lstm, batch_size=size)
+
+
+def test_memory_is_a_quarter_of_what_is_free(monkeypatch):
+    """On CUDA; never nothing, and elsewhere a number that is known beforehand."""
+    for free, expected in ((80 << 30, 20 << 30), (1 << 30, 1 << 28), (0, 1 << 26)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
+        assert language_model._memory_of(torch.device("cuda", 0)) == expected
+    assert language_model._memory_of(torch.device("cpu")) == 1 << 30

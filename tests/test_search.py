@@ -148,7 +148,7 @@ def test_impossible_candidates_are_left_out(tokenizer):
     assert result.lower_bound == math.inf
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     strategy=st.sampled_from(["best-first", "depth-first"]),

@@ -27,7 +27,7 @@ CONFIGURATIONS = {
     "dropout, each step": (DROPOUT, EVERY_STEP),
     "dropout, each epoch": (DROPOUT | NEVER_EVALUATED, {}),
     "dropout, no evaluation, each step": (DROPOUT | NEVER_EVALUATED, EVERY_STEP),
-    "dropout, chosen steps": (DROPOUT | NEVER_EVALUATED, {"looks": [0, 3, 4, 11]}),
+    "dropout, chosen steps": (DROPOUT | NEVER_EVALUATED, {"looks": [0, 3, 4, 7]}),
     "evaluated each step": (DROPOUT | EACH_1, {}),
     "evaluated each 7": (DROPOUT | EACH_7, {}),
     "evaluated each 7, looked at each 2": (DROPOUT | EACH_7, {"looks": 2}),
@@ -75,7 +75,7 @@ class Seen(TrainerCallback):
 
 def trained(folder, name, *, bound=None):
     arguments, options = CONFIGURATIONS[name]
-    arguments = dict(arguments)
+    arguments = {"num_train_epochs": 1, **arguments}
     kind, data = arguments.pop("kind", None), arguments.pop("data", None)
     if kind:
         arguments["model"] = functools.partial(oracles.small_model, kind, len(LETTERS))

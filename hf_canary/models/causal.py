@@ -136,7 +136,8 @@ class CausalLanguageModel(GeneratingModel):
         return StateCache.from_rows(self.model.zeros(1, self._like()))
 
     def _like(self) -> torch.Tensor:
-        return next(self.parameters())
+        first: torch.Tensor = next(self.parameters())
+        return first
 
     @can_return_tuple
     def forward(

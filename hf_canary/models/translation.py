@@ -276,7 +276,7 @@ class RNNForConditionalGeneration(GeneratingModel):
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=cache,  # type: ignore[arg-type]  # declared for keys and values alone
+            past_key_values=cache,
             encoder_last_hidden_state=source,
         )
 
