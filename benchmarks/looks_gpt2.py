@@ -20,8 +20,8 @@ from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import numpy as np
 import torch
+from looks import Timed, one_by_one
 from transformers import (
     DataCollatorForLanguageModeling,
     GPT2Config,
@@ -31,26 +31,12 @@ from transformers import (
     set_seed,
 )
 
-from hf_canary import CanaryFormat, CanarySet, ExposureCallback
+from hf_canary import CanaryFormat, CanarySet
 from hf_canary.measure import Measurement
 from hf_canary.models import character_tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FORMAT = CanaryFormat("my number is {digit:9}.")
-
-
-class Timed(ExposureCallback):
-    """The callback, which adds up how long its looks took."""
-
-    seconds, looks = 0.0, 0
-
-    def _look(self, *args: Any) -> None:
-        began = time.perf_counter()
-        super()._look(*args)
-        self.seconds, self.looks = self.seconds + time.perf_counter() - began, self.looks + 1
-
-    def show(self, *_: Any) -> None:
-        pass
 
 
 def data(tokenizer: Any, canaries: CanarySet, rows: int) -> list[dict[str, Any]]:
@@ -89,17 +75,6 @@ def trained(
     began = time.perf_counter()
     trainer.train()
     return trainer, time.perf_counter() - began
-
-
-@torch.no_grad()
-def one_by_one(model: Any, tokenizer: Any, texts: list[str]) -> list[float]:
-    """Bits of each text, by a forward pass of its own."""
-    model.eval()
-    bits = []
-    for text in texts:
-        ids = tokenizer(text, return_tensors="pt").input_ids.to(model.device)
-        bits.append(model(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1) / np.log(2.0))
-    return bits
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ class ExposureCallback(TrainerCallback):
     `exposure_x{repetitions}` (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean`
     (the control, 1.4 bits on average), in bits, higher means better memorised; `exposure_censored`, how many canaries
     were likelier than every candidate looked at, so that the numbers are too low for them; `exposure_seconds`. For a
-    model with adapters, `exposure_base_mean` is that of the model without them, which this training cannot change. The
+    model with adapters, `exposure_base_mean` is that of the model without them, before the first step. The
     record file `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with
     a text. A training that starts at some step drops the lines of later steps, which it will write anew.
 

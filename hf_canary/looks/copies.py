@@ -32,7 +32,6 @@ class Copies:
         self.presence: Presence | None = None
         self._trained: TrainedCopies | None = None
         self._before: Mapping[str, int] | None = {}
-        self._from_the_start = True
         self._hook: Any = None
 
     def begin(
@@ -49,7 +48,6 @@ class Copies:
         """
         self.end()
         self.presence, self._trained, self._before = None, None, before
-        self._from_the_start = before is not None
         target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         try:
             self._trained = TrainedCopies(self._canaries, tokenizer, target=target)
@@ -96,11 +94,11 @@ class Copies:
         if everywhere(self._trained is not None) and self._trained is not None:
             for name, since in self._trained.counts().items():
                 count = since + (self._before or {}).get(name, 0)
-                if self._from_the_start:
+                if self._before is not None:
                     copies[name]["copies_trained"] = count
                 if count:  # whatever was found beforehand
                     dead.pop(name, None)
-                elif self._from_the_start and epochs >= 1.0:
+                elif self._before is not None and epochs >= 1.0:
                     dead.setdefault(name, "in no batch")
         report = replace(report, dead=dead, copies=copies)
         if not report.is_valid:

@@ -45,7 +45,7 @@ def kept(model: Any) -> Iterator[None]:
 
 @contextmanager
 def without_adapter(model: Any) -> Iterator[None]:
-    """The base of a model with adapters, as it was before any of them was trained."""
+    """A model with its adapters off; what else is trained stays as it is."""
     with kept(model), model.disable_adapter():
         yield
 
