@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _CHECKED = 64
 _WITNESSES = 6
+# States behind tokens of which no witness was found: where nothing tells which of them are dead ends, they are as many
+# as there are fills.
+_MOST_SEARCHED = 2_000
 # Behind these the end of a text is no place to judge by: what follows may still change how the tokenizer cuts it into
 # words, as it does in runs of spaces, contractions and marks that join the letter before.
 _OPEN_END = re.compile(r"(\s|'\w{0,2}|[\u0300-\u036f])\Z")
@@ -112,6 +115,7 @@ class TokenTree:
         characters = {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
         self._surfaces, lead = self._vocabulary.surfaces(tokenizer, characters)
         self._has_prefix_rule = False  # as long as nobody has looked
+        self._searched = 0  # states behind one token, as long as they are searched
         self._drops = any(() in written for written in self._surfaces.values())
         self._check_dropped()
         self._units = FormatUnits(format, self._surfaces)
@@ -288,7 +292,7 @@ class TokenTree:
             for token, places in after.items()
             for place, texts in places.items()
             for text in texts
-            if not place.pending
+            if _can_be_asked(place, text)
         ]
         fitting: dict[tuple[int, Place], str] = {}
         for (token, place, text), answer in zip(asked, self._ask([text for *_, text in asked]), strict=True):
@@ -299,7 +303,7 @@ class TokenTree:
                 {
                     place: fitting.get((token, place), texts[0])
                     for place, texts in places.items()
-                    if (token, place) in fitting or place.pending or not self._has_prefix_rule
+                    if (token, place) in fitting or not _can_be_asked(place, texts[0]) or not self._has_prefix_rule
                 }
             )
             for token, places in after.items()
@@ -322,7 +326,7 @@ class TokenTree:
                 if token not in self._units.following(frozenset(readings), self._trie):
                     raise _unlike(text)
                 readings = self._after_token(readings, path[: end - 1], token)
-                begun = (so_far for place, so_far in readings.items() if not place.pending)
+                begun = (so_far for place, so_far in readings.items() if _can_be_asked(place, so_far))
                 prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
             if not any(self._units.ended(place) for place in readings):
                 raise _unlike(text)
@@ -426,10 +430,29 @@ class TokenTree:
             if attempt == 0:
                 open = self._without_broken(path, open, found)
         for token in open.keys() - found.keys():
-            child = self._number(_Node(after[token], (*path, token)), (*path, token))
-            if len(self.edges(child).tokens):
+            if self._goes_on(_Node(after[token], (*path, token))):
                 found[token] = (*path, token)
         return found
+
+    def _goes_on(self, node: _Node) -> bool:
+        """Whether the encoding of some candidate goes on from here, of which chance found none.
+
+        Raises:
+            ModelError: too many states would have to be searched.
+        """
+        searched = self._searched
+        if searched == _MOST_SEARCHED:
+            raise ModelError(
+                "tokenizer",
+                "one that encodes what a text begins with as the text begins",
+                f"one of which {searched:,} prefixes did not tell whether a candidate begins so",
+                "Measure with estimator='sampled', which needs no tree, or use another tokenizer.",
+            )
+        self._searched += 1
+        try:
+            return len(self.edges(self._number(node, node.path)).tokens) > 0
+        finally:
+            self._searched *= searched > 0  # the outermost begins anew
 
     def _without_broken(
         self, path: Path, open: Mapping[int, list[tuple[Place, str]]], found: Mapping[int, Any]
@@ -442,7 +465,7 @@ class TokenTree:
             for token, places in open.items()
             if token not in found
             for place, text in places
-            if not place.pending and not _OPEN_END.search(text)
+            if _can_be_asked(place, text) and not _OPEN_END.search(text)
         ]
         answers = self._ask([text for *_, text in asked])
         broken = {
@@ -498,6 +521,13 @@ def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:
     for row, path in zip(tokens, paths, strict=True):
         row[: len(path)] = path
     return tokens
+
+
+def _can_be_asked(place: Place, text: str) -> bool:
+    """Whether the tokenizer can tell how a prefix's text is encoded: it writes whole characters, and not only what the
+    tokenizer puts before a text, of which it writes nothing where there is none.
+    """
+    return not place.pending and bool(text)
 
 
 def _only_single(trie: Trie, units: Iterable[str]) -> bool:

@@ -254,6 +254,38 @@ def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
     assert sum(asked) < 20_000
 
 
+def space_by_itself():
+    """Puts a space before each text, which merges with nothing: what it writes first is no text's encoding."""
+    alphabet = {unit: number for number, unit in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(token_models.BPE(vocab=alphabet | {"12": len(alphabet)}, merges=[("1", "2")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@pytest.mark.parametrize("template", ["My PIN is {digit:6}", "{digit:6}"])
+def test_a_space_by_itself_before_texts_is_walked(template, monkeypatch):
+    """Without it nothing begins, and that is seen at once: a hundred texts for a hole, of a million candidates."""
+    asked = []
+    ask = TokenTree._ask
+    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
+    tree = TokenTree(CanaryFormat(template), space_by_itself())
+    assert num_states(tree) < 100
+    assert sum(asked) < 2_000
+    small = TokenTree(CanaryFormat("My PIN is {digit:3}"), space_by_itself())
+    expected = encode(space_by_itself(), list(small.format.candidates())).sequences
+    assert sorted([*small.prompt, *path] for path in leaves(small)) == sorted(expected)
+
+
+def test_dead_ends_that_nothing_tells_are_given_up(monkeypatch):
+    """Not searched to the end, which would be all candidates; and the search of another token begins anew."""
+    monkeypatch.setattr(TokenTree, "_without_broken", lambda tree, path, open, found: dict(open))
+    with pytest.raises(ModelError, match="2,000 prefixes"):
+        TokenTree(CanaryFormat("My PIN is {digit:6}"), space_by_itself())
+    small = TokenTree(CanaryFormat("{digit:2}-{digit}"), space_by_itself())
+    assert len(leaves(small)) == 1_000
+    assert small._searched == 0
+
+
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram", "wordpiece", "bytes"])
 def test_an_end_token_tells_cat_from_cats(kind):
     """Candidates that are prefixes of others are leaves of their own, behind the end token."""
