@@ -7,8 +7,9 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -35,6 +36,27 @@ logger = logging.getLogger(__name__)
 _DRAWS, _COUNTING = 2_000, 0.1
 _PLOT_FILE = "exposure.png"
 _LIKELY_BY_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What a trainer says of itself at a step."""
+
+    args: TrainingArguments
+    state: TrainerState
+    control: TrainerControl
+    model: Any
+    processing_class: Any
+
+    @property
+    def quiet(self) -> bool:
+        """Whether progress bars are not wanted."""
+        return bool(self.args.disable_tqdm)
+
+    @property
+    def record(self) -> Record:
+        """The file of this training."""
+        return Record(self.args.output_dir or ".")
 
 
 class ExposureCallback(TrainerCallback):
@@ -169,29 +191,28 @@ class ExposureCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        model = kwargs["model"]
+        at = _moment(args, state, control, kwargs)
         self._schedule.begin(has_evaluations=args.eval_strategy != "no")
         self._check_agreement()
         began = time.monotonic()
-        tokenizer = together(lambda: self._checked(model, kwargs.get("processing_class")))
+        tokenizer = together(lambda: self._checked(at))
         least = time.monotonic() - began
         self._tell_what_is_not_reached(args, state)
         is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
         # A look at the step that it starts from stays, but for one of another training, and one that is taken anew.
         is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or _chooses(args))
         stays = not is_anew and (state.global_step > 0 or (self._has_looked and not is_due))
-        record = Record(args.output_dir or ".")
-        self._number, was_looked_at, copies = from_main(lambda: _begun(record, state.global_step, stays=stays))
+        self._number, was_looked_at, copies = from_main(lambda: _begun(at.record, state.global_step, stays=stays))
         self._recorded = state.global_step if was_looked_at else None
         self._last, self._in_training, self.base_report = None, True, None
         self._measurement = None
         if self._checks:
-            self._watch(args, state, tokenizer, copies if state.global_step else {}, **kwargs)
-        if has_adapter(model):
-            self._look_at_base(model, tokenizer, quiet=bool(args.disable_tqdm))
+            self._watch(at, tokenizer, copies if state.global_step else {}, kwargs.get("train_dataloader"))
+        if has_adapter(at.model):
+            self._look_at_base(at, tokenizer)
         self._allowance.begin(least=least)
         if is_due and not was_looked_at and not is_anew:
-            self._look_by_itself(args, state, control, model, kwargs.get("processing_class"))
+            self._look_by_itself(at)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         ends_epoch = _ends_epoch(state)
@@ -200,7 +221,7 @@ class ExposureCallback(TrainerCallback):
         # An evaluation of this very step is to hold the numbers, if there will be one.
         if control.should_evaluate or (args.eval_strategy == "epoch" and (ends_epoch or _ends(control))):
             return
-        self._look_by_itself(args, state, control, kwargs["model"], kwargs.get("processing_class"))
+        self._look_by_itself(_moment(args, state, control, kwargs))
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -210,7 +231,7 @@ class ExposureCallback(TrainerCallback):
         was_looked_at = looked_at == state.global_step
         # The dataset of this training may not be known to have ended an epoch at its last step.
         if is_due and not was_looked_at and not control.should_evaluate:
-            self._look_by_itself(args, state, control, kwargs["model"], kwargs.get("processing_class"))
+            self._look_by_itself(_moment(args, state, control, kwargs))
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics")
@@ -218,9 +239,7 @@ class ExposureCallback(TrainerCallback):
             return
         prefixes = (name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime"))
         prefix = next((each for each in prefixes if f"{each}_samples_per_second" in metrics), "eval")
-        found = self._at_evaluation(
-            args, state, control, kwargs["model"], kwargs.get("processing_class"), prefix, metrics
-        )
+        found = self._at_evaluation(_moment(args, state, control, kwargs), prefix, metrics)
         metrics.update(found)
         # The trainer has logged a copy of the metrics already: what we add belongs into the same entry.
         if state.log_history and f"{prefix}_runtime" in state.log_history[-1]:
@@ -233,7 +252,7 @@ class ExposureCallback(TrainerCallback):
         self._last, self._in_training, self._has_looked = None, False, False
         self._copies.end()
         if self._plot and is_main_process():
-            self._draw(Record(args.output_dir or "."))
+            self._draw(_moment(args, state, control, kwargs).record)
 
     def show(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> None:
         """Print one look in one line; override it to show looks elsewhere."""
@@ -257,12 +276,8 @@ class ExposureCallback(TrainerCallback):
             output = inner(*args, **kwargs)
             if kwargs.get("description") == "Evaluation":
                 prefix = kwargs.get("metric_key_prefix", "eval")
-                model, tokenizer = trainer.model, trainer.processing_class
-                output.metrics.update(
-                    self._at_evaluation(
-                        trainer.args, trainer.state, trainer.control, model, tokenizer, prefix, output.metrics
-                    )
-                )
+                at = _Moment(trainer.args, trainer.state, trainer.control, trainer.model, trainer.processing_class)
+                output.metrics.update(self._at_evaluation(at, prefix, output.metrics))
             return output
 
         def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -291,11 +306,11 @@ class ExposureCallback(TrainerCallback):
                 "Draw the canaries once, with a seed or from a file: CanarySet.load(...).",
             )
 
-    def _checked(self, model: Any, processing_class: Any) -> Any:
+    def _checked(self, at: _Moment) -> Any:
         """The tokenizer, with which all can be measured."""
-        tokenizer = self._tokenizer(processing_class)
-        with kept(model):
-            check_measurable(model, tokenizer, self.canaries, context=self.context)
+        tokenizer = self._tokenizer(at)
+        with kept(at.model):
+            check_measurable(at.model, tokenizer, self.canaries, context=self.context)
         return tokenizer
 
     def _tell_what_is_not_reached(self, args: TrainingArguments, state: TrainerState) -> None:
@@ -312,23 +327,21 @@ class ExposureCallback(TrainerCallback):
                 ", ".join(reporters),
             )
 
-    def _watch(
-        self, args: TrainingArguments, state: TrainerState, tokenizer: Any, before: dict[str, int] | None, **kwargs: Any
-    ) -> None:
+    def _watch(self, at: _Moment, tokenizer: Any, before: dict[str, int] | None, loader: Any) -> None:
         """Check that the canaries are in the data, and count them from now on, beside those counted before.
 
         Raises:
             DataError: the run is INVALID, and `strict`.
         """
-        model, evaluation = kwargs["model"], None if self._trainer is None else self._trainer.eval_dataset
-        self._copies.begin(model, kwargs.get("train_dataloader"), tokenizer, evaluation=evaluation, before=before)
+        evaluation = None if self._trainer is None else self._trainer.eval_dataset
+        self._copies.begin(at.model, loader, tokenizer, evaluation=evaluation, before=before)
         # A compiled model's hooks are compiled with it.
-        if self._trainer is None and not args.torch_compile:
-            self._copies.hook(model)
+        if self._trainer is None and not at.args.torch_compile:
+            self._copies.hook(at.model)
         presence = self._copies.presence
         if presence is None:
             return
-        if state.is_world_process_zero:
+        if at.state.is_world_process_zero:
             logger.log(logging.INFO if self._copies.is_fine else logging.WARNING, "%s", presence)
         live = {each.repetitions for each in presence if not each.is_dead}
         if self.strict and live != set(self.canaries.repetitions):
@@ -340,8 +353,8 @@ class ExposureCallback(TrainerCallback):
                 "See above for what became of each; strict=False goes on without the numbers.",
             )
 
-    def _tokenizer(self, processing_class: Any) -> Any:
-        tokenizer = self.tokenizer if self.tokenizer is not None else processing_class
+    def _tokenizer(self, at: _Moment) -> Any:
+        tokenizer = self.tokenizer if self.tokenizer is not None else at.processing_class
         if tokenizer is None:
             raise ModelError(
                 "tokenizer",
@@ -351,18 +364,9 @@ class ExposureCallback(TrainerCallback):
             )
         return getattr(tokenizer, "tokenizer", tokenizer)
 
-    def _at_evaluation(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any,
-        processing_class: Any,
-        prefix: str,
-        metrics: dict[str, float],
-    ) -> dict[str, float]:
+    def _at_evaluation(self, at: _Moment, prefix: str, metrics: dict[str, float]) -> dict[str, float]:
         """What belongs into the metrics of an evaluation; nothing for a further evaluation set of a step."""
-        step = state.global_step
+        args, step = at.args, at.state.global_step
         is_in_training = self._in_training if self._trainer is None else bool(self._trainer.is_in_train)
         if is_in_training and self._last is not None and self._last[0] == step and self._last[1] != prefix:
             if self._last[1] is not None:
@@ -372,7 +376,7 @@ class ExposureCallback(TrainerCallback):
         is_due = (
             not is_in_training
             or self._schedule.at_evaluations
-            or self._schedule.is_due(step, ends_epoch=_ends_epoch(state) or args.eval_strategy == "epoch")
+            or self._schedule.is_due(step, ends_epoch=_ends_epoch(at.state) or args.eval_strategy == "epoch")
             or _chooses(args)
         )
         if not is_due:
@@ -383,21 +387,20 @@ class ExposureCallback(TrainerCallback):
             allowed = self._allowance.least
         if allowed == 0.0:
             logger.warning("No look at step %d: max_overhead leaves no time for it yet.", step)
-            self._found = dict.fromkeys(self._keys(model), math.nan)
-            self._write(args, state, [{"role": "left out"}])
+            self._found = dict.fromkeys(self._keys(at), math.nan)
+            self._write(at, [{"role": "left out"}])
         else:
-            self._look(args, state, control, model, processing_class, prefix, metrics, allowed)
+            self._look(at, prefix, metrics, allowed)
         return _with_prefix(prefix, self._found)
 
-    def _look_by_itself(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any, processing_class: Any
-    ) -> None:
+    def _look_by_itself(self, at: _Moment) -> None:
         """A look that is no evaluation's, with a log entry of its own; none where there is no time for one."""
         allowed = self._allowance.seconds()
         if allowed == 0.0:
             return
+        state, control = at.state, at.control
         self._last = (state.global_step, None)
-        self._look(args, state, control, model, processing_class, "eval", {}, allowed)
+        self._look(at, "eval", {}, allowed)
         found = _with_prefix("eval", self._found)
         if self._trainer is None:
             epoch = {} if state.epoch is None else {"epoch": state.epoch}
@@ -411,17 +414,7 @@ class ExposureCallback(TrainerCallback):
             self._trainer.model.training = was_training
             control.should_log = should_log  # which a log takes for done
 
-    def _look(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any,
-        processing_class: Any,
-        prefix: str,
-        metrics: dict[str, float],
-        allowed: float | None,
-    ) -> None:
+    def _look(self, at: _Moment, prefix: str, metrics: dict[str, float], allowed: float | None) -> None:
         """Measure, record, show and decide; the numbers are `_found` then.
 
         Raises:
@@ -429,20 +422,19 @@ class ExposureCallback(TrainerCallback):
         """
         began = time.monotonic()
         self.report = None
-        self._found = dict.fromkeys(self._keys(model), math.nan)
+        self._found = dict.fromkeys(self._keys(at), math.nan)
         try:
-            with kept(model):
-                tokenizer, quiet = self._tokenizer(processing_class), bool(args.disable_tqdm)
-                report = self.report = self._measured(model, tokenizer, state, allowed, quiet=quiet)
+            with kept(at.model):
+                report = self.report = self._measured(at, allowed)
                 self._found |= report.summary()
                 records = report.records()
                 if self.base_report is not None:
                     self._found["exposure_base_mean"] = _base_mean(report, self.base_report)
                     records = _beside_base(records, self.base_report)
-                self._write(args, state, records)
-                stops = together(lambda: self._told(report, state, metrics, prefix))
+                self._write(at, records)
+                stops = together(lambda: self._told(report, at.state, metrics, prefix))
                 if summed(float(stops)):
-                    control.should_training_stop = True
+                    at.control.should_training_stop = True
             if self.strict and not report.is_valid:
                 raise DataError(
                     "canaries",
@@ -455,43 +447,39 @@ class ExposureCallback(TrainerCallback):
                 raise
             unexpected = not isinstance(error, CanaryError)
             what = "The look" if self.report is None else "What was to be done about the look"
-            logger.error("%s at step %d failed: %s", what, state.global_step, error, exc_info=unexpected)
+            logger.error("%s at step %d failed: %s", what, at.state.global_step, error, exc_info=unexpected)
             if self.report is None:
-                self._write(args, state, [{"role": "failure", "error": shown(str(error)), "valid": False}])
+                self._write(at, [{"role": "failure", "error": shown(str(error)), "valid": False}])
         finally:
             self._allowance.spend(time.monotonic() - began, allowed)
 
-    def _keys(self, model: Any) -> list[str]:
-        return [*summary_keys(self.canaries), *(["exposure_base_mean"] if has_adapter(model) else [])]
+    def _keys(self, at: _Moment) -> list[str]:
+        return [*summary_keys(self.canaries), *(["exposure_base_mean"] if has_adapter(at.model) else [])]
 
-    def _measured(
-        self, model: Any, tokenizer: Any, state: TrainerState, allowed: float | None, *, quiet: bool
-    ) -> ExposureReport:
+    def _measured(self, at: _Moment, allowed: float | None) -> ExposureReport:
         """The model as it is, with what is known of copies; without its adapters, where that was not known before.
 
         After each part the processes hear of one another's errors, so that none goes on alone.
         """
-        if self.base_report is None and has_adapter(model):
-            self._look_at_base(model, tokenizer, quiet=quiet)
+        tokenizer = self._tokenizer(at)
+        if self.base_report is None and has_adapter(at.model):
+            self._look_at_base(at, tokenizer)
         error = self._threshold.error(self._number + 1, len(self.canaries))
-        report = together(lambda: self._measure(model, tokenizer, allowed, error, quiet=quiet))
+        report = together(lambda: self._measure(at, tokenizer, allowed, error))
         self._number += 1
-        return together(lambda: self._copies.told(report, epochs=state.epoch or 0.0))
+        return together(lambda: self._copies.told(report, epochs=at.state.epoch or 0.0))
 
-    def _look_at_base(self, model: Any, tokenizer: Any, *, quiet: bool) -> None:
+    def _look_at_base(self, at: _Moment, tokenizer: Any) -> None:
         """The model without its adapters; before the first step, since more than adapters may be trained."""
         try:
-            with without_adapter(model):
-                each = self._allowance.each
-                self.base_report = together(lambda: self._measure(model, tokenizer, each, None, quiet=quiet))
+            with without_adapter(at.model):
+                self.base_report = together(lambda: self._measure(at, tokenizer, self._allowance.each, None))
         except Exception as error:
             if self.strict:
                 raise
             logger.error("The model without its adapters could not be measured: %s", error)
 
-    def _measure(
-        self, model: Any, tokenizer: Any, allowed: float | None, error: float | None, *, quiet: bool
-    ) -> ExposureReport:
+    def _measure(self, at: _Moment, tokenizer: Any, allowed: float | None, error: float | None) -> ExposureReport:
         if self._measurement is None or self._measurement[0] is not tokenizer:
             measurement = Measurement(
                 self.canaries,
@@ -505,8 +493,8 @@ class ExposureCallback(TrainerCallback):
                 batch_size=self.batch_size,
             )
             self._measurement = (tokenizer, measurement)
-        with self.watch(quiet=quiet) as progress:
-            return self._measurement[1].of(model, max_seconds=allowed, error=error, progress=progress)
+        with self.watch(quiet=at.quiet) as progress:
+            return self._measurement[1].of(at.model, max_seconds=allowed, error=error, progress=progress)
 
     def _told(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> bool:
         """Show the look, and do what is to be done when canaries are above the threshold: whether to stop."""
@@ -522,16 +510,16 @@ class ExposureCallback(TrainerCallback):
             logger.warning(words, state.global_step, self._threshold.bits, ", ".join(above), then)
         return stops
 
-    def _write(self, args: TrainingArguments, state: TrainerState, records: list[dict[str, Any]]) -> None:
+    def _write(self, at: _Moment, records: list[dict[str, Any]]) -> None:
         """Into the record; what cannot be written is logged, and an error only if `strict`."""
-        when = {"step": state.global_step, "epoch": state.epoch}
+        when = {"step": at.state.global_step, "epoch": at.state.epoch}
         self._has_looked = True
         try:
-            from_main(lambda: Record(args.output_dir or ".").append(when, records))
+            from_main(lambda: at.record.append(when, records))
         except Exception as error:
             if self.strict:
                 raise
-            logger.error("The record of step %d could not be written: %s", state.global_step, error)
+            logger.error("The record of step %d could not be written: %s", at.state.global_step, error)
 
     def _draw(self, record: Record) -> None:
         from .report import exposure_over_training
@@ -541,6 +529,11 @@ class ExposureCallback(TrainerCallback):
             exposure_over_training(record.lines(), largest, record.file.with_name(_PLOT_FILE))
         except Exception as error:  # the training is over, and its numbers are written
             logger.error("The picture could not be drawn: %s", error)
+
+
+def _moment(args: TrainingArguments, state: TrainerState, control: TrainerControl, rest: Mapping[str, Any]) -> _Moment:
+    """Of what an event brings."""
+    return _Moment(args, state, control, rest["model"], rest.get("processing_class"))
 
 
 def _begun(record: Record, step: int, *, stays: bool) -> tuple[int, bool, dict[str, int] | None]:

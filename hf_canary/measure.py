@@ -13,7 +13,7 @@ from typing import Any
 
 from . import exposures
 from .canaries import Canary, CanarySet
-from .clock import Clock
+from .clock import Clock, check_seconds
 from .drawing import Drawing
 from .encoding import encode
 from .errors import DataError, FormatError, is_int, shown
@@ -373,7 +373,8 @@ class Measurement:
             DataError, FormatError, ModelError: as `measure_exposure`.
         """
         started = time.monotonic()
-        _check_limits(max_seconds, error)
+        check_seconds(max_seconds)
+        _check_error(error)
         found: dict[tuple[str, str], list[Exposure]] = {}
         references: dict[CanaryFormat, Floats] = {}
         fill_bits: dict[str, float] = {}
@@ -461,11 +462,7 @@ def check_request(
     exposures.check_bootstrap(bootstrap)
 
 
-def _check_limits(max_seconds: float | None, error: float | None) -> None:
-    if max_seconds is not None and not (isinstance(max_seconds, (int, float)) and max_seconds > 0):
-        raise DataError(
-            "max_seconds", "a number of seconds, above 0", shown(max_seconds), "Without it there is no limit."
-        )
+def _check_error(error: float | None) -> None:
     if error is not None and not (isinstance(error, float) and 0.0 < error < 0.5):
         raise DataError("error", "a chance between 0 and 0.5", shown(error), "0.05 is one in twenty.")
 

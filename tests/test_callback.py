@@ -5,29 +5,14 @@ import logging
 import math
 
 import pytest
-from datasets import Dataset
-from transformers import (
-    DataCollatorForLanguageModeling,
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
-from hf_canary import callback as callback_room
 from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import CanaryError, DataError, ModelError
-from hf_canary.measure import Measurement
 from hf_canary.results import summary_keys
-
-# The test machine has no accelerator to pin memory for, and says so when a loader is made.
-pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
-
-FORMAT = CanaryFormat("the pin is {digit:4}")
-CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)
+from tests.small_training import CANARIES, LETTERS, entries, look, make_trainer, measured, records, steps
 
 
 class Steps(TrainerCallback):
@@ -40,65 +25,13 @@ class Steps(TrainerCallback):
         self.steps += 1
 
 
-def make_trainer(tokenizer, folder, *, callbacks=(), dropout=0.0, model=None, **arguments):
-    """A small training on rows with canaries; the same at every call."""
-    set_seed(0)
-    if model is None:
-        config = models.LSTMConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            embedding_size=8,
-            dropout=dropout,
-            pad_token_id=0,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        model = models.LSTMForCausalLM(config)
-    rows = CANARIES.inject(Dataset.from_dict({"text": [f"row {n} of the text" for n in range(24)]}))
-    tokenised = rows.map(lambda row: {"input_ids": tokenizer(row["text"])["input_ids"]}, remove_columns=["text"])
-    defaults = {
-        "output_dir": str(folder),
-        "per_device_train_batch_size": 4,
-        "num_train_epochs": 2,
-        "learning_rate": 1e-2,
-        "eval_strategy": "epoch",
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "disable_tqdm": True,
-    }
-    return Trainer(
-        model=model,
-        args=TrainingArguments(**(defaults | arguments)),
-        train_dataset=tokenised,
-        eval_dataset=arguments.pop("eval_dataset", tokenised.select(range(6))),
-        processing_class=tokenizer,
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-        callbacks=list(callbacks),
-    )
-
-
-def look(**options):
-    return ExposureCallback(CANARIES, num_references=60, **options)
-
-
-def measured(model, tokenizer):
-    """What a look says of a model, by a measurement as thorough as a look."""
-    options = {"num_draws": callback_room._DRAWS, "bootstrap": 0, "counting": callback_room._COUNTING}
-    return Measurement(CANARIES, tokenizer, num_references=60, **options).of(model).summary()
-
-
-def entries(trainer):
-    return [entry for entry in trainer.state.log_history if "eval_loss" in entry]
-
-
-def test_the_last_look_equals_a_measurement_afterwards(tokenizer, tmp_path, capsys):
+def test_the_last_look_equals_a_measurement_afterwards(tmp_path, capsys):
     """Every evaluation's one entry in the log holds all keys; the last has the values of measure_exposure."""
     callback = look()
-    trainer = make_trainer(tokenizer, tmp_path, callbacks=[callback])
+    trainer = make_trainer(tmp_path, callbacks=[callback])
     trainer.train()
     assert len(entries(trainer)) == 2
-    expected = measured(trainer.model, tokenizer)
+    expected = measured(trainer.model).summary()
     for name in summary_keys(CANARIES):
         assert all(type(entry[f"eval_{name}"]) is float for entry in entries(trainer))
         if name != "exposure_seconds":
@@ -110,10 +43,10 @@ def test_the_last_look_equals_a_measurement_afterwards(tokenizer, tmp_path, caps
     assert "eval loss" in printed[-1]
 
 
-def test_the_record_has_each_look_and_no_text(tokenizer, tmp_path):
+def test_the_record_has_each_look_and_no_text(tmp_path):
     """One line for each look, canary, twin and estimator; a new training writes the looks that it repeats anew."""
     for _ in range(2):
-        make_trainer(tokenizer, tmp_path, callbacks=[look()]).train()
+        make_trainer(tmp_path, callbacks=[look()]).train()
     text = (tmp_path / RECORD_FILE).read_text()
     lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
     assert len(lines) == 2 * len(CANARIES) * 2 * 2
@@ -122,22 +55,20 @@ def test_the_record_has_each_look_and_no_text(tokenizer, tmp_path):
     assert not any(canary.text in text or canary.twin_text in text for canary in CANARIES)
 
 
-def test_looks_before_the_start_stay_in_the_record(tokenizer, tmp_path):
+def test_looks_before_the_start_stay_in_the_record(tmp_path):
     """A baseline at step 0 is kept; a torn last line of a killed run is not."""
-    trainer = make_trainer(tokenizer, tmp_path, callbacks=[look()])
+    trainer = make_trainer(tmp_path, callbacks=[look()])
     trainer.evaluate()
     with (tmp_path / RECORD_FILE).open("a") as record:
         record.write('{"step": 0, "torn')
     trainer.train()
-    steps = [json.loads(line)["step"] for line in (tmp_path / RECORD_FILE).read_text().splitlines()]
-    assert sorted(set(steps)) == [0, 8, 16]
+    assert steps(tmp_path) == [0, 8, 16]
 
 
 @pytest.mark.parametrize("bound", [False, True])
-def test_exposure_can_choose_the_best_model(tokenizer, tmp_path, bound):
+def test_exposure_can_choose_the_best_model(tmp_path, bound):
     """metric_for_best_model sees the keys, and the checkpoint chosen has the least exposure of all looks."""
     trainer = make_trainer(
-        tokenizer,
         tmp_path,
         num_train_epochs=3,
         save_strategy="epoch",
@@ -149,20 +80,19 @@ def test_exposure_can_choose_the_best_model(tokenizer, tmp_path, bound):
     trainer.train()
     seen = [entry["eval_exposure_mean"] for entry in entries(trainer)]
     assert trainer.state.best_metric == min(seen)
-    found = measured(trainer.model, tokenizer)["exposure_mean"]
+    found = measured(trainer.model).summary()["exposure_mean"]
     assert found == pytest.approx(min(seen))
     # After training the weights are the best ones at the same step: a further evaluation looks anew.
     for _ in range(2):
         assert trainer.evaluate()["eval_exposure_mean"] == pytest.approx(min(seen))
 
 
-def test_bound_to_the_trainer_every_reader_sees_the_numbers(tokenizer, tmp_path, monkeypatch):
+def test_bound_to_the_trainer_every_reader_sees_the_numbers(tmp_path, monkeypatch):
     """TensorBoard, early stopping listed before us, and one entry in the log."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     trainer = make_trainer(
-        tokenizer,
         tmp_path,
         callbacks=[EarlyStoppingCallback(1, 100.0)],
         report_to="tensorboard",
@@ -181,17 +111,17 @@ def test_bound_to_the_trainer_every_reader_sees_the_numbers(tokenizer, tmp_path,
     assert written == pytest.approx([entry["eval_exposure_mean"] for entry in entries(trainer)])
 
 
-def test_unbound_beside_a_reporter_says_what_it_cannot_reach(tokenizer, tmp_path, monkeypatch, caplog):
+def test_unbound_beside_a_reporter_says_what_it_cannot_reach(tmp_path, monkeypatch, caplog):
     """... and how to reach it; once."""
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
-    make_trainer(tokenizer, tmp_path, callbacks=[look()], report_to="tensorboard").train()
+    make_trainer(tmp_path, callbacks=[look()], report_to="tensorboard").train()
     assert sum("trainer=trainer" in record.message for record in caplog.records) == 1
 
 
-def test_several_evaluation_sets_are_one_look(tokenizer, tmp_path):
+def test_several_evaluation_sets_are_one_look(tmp_path):
     """The keys go to the step's first evaluation, and only there."""
     callback = look()
-    trainer = make_trainer(tokenizer, tmp_path, callbacks=[callback], num_train_epochs=1)
+    trainer = make_trainer(tmp_path, callbacks=[callback], num_train_epochs=1)
     trainer.eval_dataset = {"one": trainer.eval_dataset, "two": trainer.eval_dataset}
     trainer.train()
     holding = [entry for entry in trainer.state.log_history if any("exposure_mean" in name for name in entry)]
@@ -200,7 +130,7 @@ def test_several_evaluation_sets_are_one_look(tokenizer, tmp_path):
     ]
 
 
-def test_a_failing_look_does_not_end_the_training(tokenizer, tmp_path, caplog):
+def test_a_failing_look_does_not_end_the_training(tmp_path, caplog):
     """Its keys are there and NaN, the error is logged and recorded, the next look is tried."""
 
     class Spoil(TrainerCallback):
@@ -213,26 +143,26 @@ def test_a_failing_look_does_not_end_the_training(tokenizer, tmp_path, caplog):
             if hasattr(self, "kept"):
                 model.lm_head.weight.data.copy_(self.kept)
 
-    trainer = make_trainer(tokenizer, tmp_path, callbacks=[Spoil(), look()], optim="sgd", learning_rate=1e-3)
+    trainer = make_trainer(tmp_path, callbacks=[Spoil(), look()], optim="sgd", learning_rate=1e-3)
     trainer.train()
     first, second = entries(trainer)
     for name in summary_keys(CANARIES):
         assert math.isnan(first[f"eval_{name}"])
     assert second["eval_exposure_mean"] >= 0
     assert any("look at step 8 failed" in record.message for record in caplog.records)
-    lines = [json.loads(line) for line in (tmp_path / RECORD_FILE).read_text().splitlines()]
+    lines = records(tmp_path)
     assert lines[0]["role"] == "failure"
     assert {line["step"] for line in lines[1:]} == {16}
 
 
-def test_an_error_that_is_not_ours_does_not_end_the_training_either(tokenizer, tmp_path, monkeypatch, caplog):
+def test_an_error_that_is_not_ours_does_not_end_the_training_either(tmp_path, monkeypatch, caplog):
     """Out of memory in a look, say; the traceback is logged and the last report is no older one."""
 
     def run_out(*args, **kwargs):
         raise RuntimeError("out of memory")
 
     callback = look()
-    trainer = make_trainer(tokenizer, tmp_path, callbacks=[callback])
+    trainer = make_trainer(tmp_path, callbacks=[callback])
     monkeypatch.setattr("hf_canary.callback.Measurement.of", run_out)
     trainer.train()
     assert math.isnan(entries(trainer)[-1]["eval_exposure_mean"])
@@ -249,19 +179,17 @@ def test_wrong_arguments_are_refused_before_any_training(wrong):
         ExposureCallback(CanarySet((), 0))
 
 
-def broken_model(tokenizer):
-    model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+def broken_model():
+    model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=len(LETTERS), hidden_size=8))
     model.lm_head.weight.data.fill_(float("nan"))
     return model
 
 
 @pytest.mark.parametrize("fault", ["no tokenizer", "unknown character", "NaN"])
-def test_what_would_fail_every_look_fails_before_the_first_step(tokenizer, tmp_path, fault):
+def test_what_would_fail_every_look_fails_before_the_first_step(tmp_path, fault):
     """The error is typed and comes before any training."""
-    steps = Steps()
-    trainer = make_trainer(
-        tokenizer, tmp_path, callbacks=[steps], model=broken_model(tokenizer) if fault == "NaN" else None
-    )
+    counting = Steps()
+    trainer = make_trainer(tmp_path, callbacks=[counting], model=broken_model if fault == "NaN" else None)
     canaries = CANARIES
     if fault == "no tokenizer":
         trainer.callback_handler.processing_class = None
@@ -270,24 +198,23 @@ def test_what_would_fail_every_look_fails_before_the_first_step(tokenizer, tmp_p
     trainer.add_callback(ExposureCallback(canaries, num_references=60))
     with pytest.raises(ModelError):
         trainer.train()
-    assert steps.steps == 0
+    assert counting.steps == 0
 
 
-def test_a_processor_gives_its_tokenizer(tokenizer, tmp_path):
+def test_a_processor_gives_its_tokenizer(tmp_path):
     """`processing_class` may be a processor that holds the tokenizer; an explicit tokenizer wins."""
 
     class Processor:
-        def __init__(self, tokenizer):
-            self.tokenizer = tokenizer
+        tokenizer = LETTERS
 
-    trainer = make_trainer(tokenizer, tmp_path, callbacks=[look()], num_train_epochs=1)
-    trainer.callback_handler.processing_class = Processor(tokenizer)
+    trainer = make_trainer(tmp_path, callbacks=[look()], num_train_epochs=1)
+    trainer.callback_handler.processing_class = Processor()
     trainer.train()
     assert "eval_exposure_mean" in entries(trainer)[-1]
 
 
-def test_where_it_would_never_look_it_says_so(tokenizer, tmp_path, caplog):
+def test_where_it_would_never_look_it_says_so(tmp_path, caplog):
     """A callback that does nothing must not do so silently."""
     with caplog.at_level(logging.WARNING):
-        make_trainer(tokenizer, tmp_path, callbacks=[look(looks="evaluation")], eval_strategy="no").train()
+        make_trainer(tmp_path, callbacks=[look(looks="evaluation")], eval_strategy="no").train()
     assert any("eval_strategy" in record.message for record in caplog.records)

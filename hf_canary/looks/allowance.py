@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
-from ..clock import agreed
+from ..clock import agreed, check_seconds
 from ..errors import DataError, shown
 
 
@@ -32,11 +31,9 @@ class Allowance:
     def __init__(
         self, max_seconds: float | None, max_overhead: float | None, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        if max_seconds is not None and not (_is_number(max_seconds) and max_seconds > 0):
-            raise DataError(
-                "max_seconds", "a number of seconds, above 0", shown(max_seconds), "Without it there is no limit."
-            )
-        if max_overhead is not None and not (_is_number(max_overhead) and 0 < max_overhead < 1):
+        check_seconds(max_seconds)
+        is_share = isinstance(max_overhead, float) and 0.0 < max_overhead < 1.0
+        if max_overhead is not None and not is_share:
             raise DataError(
                 "max_overhead",
                 "a share of the training's time, between 0 and 1",
@@ -81,7 +78,3 @@ class Allowance:
         seconds = agreed(seconds)
         self._spent += seconds
         self._least = seconds if seconds > allowed else min(self._least, seconds)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
