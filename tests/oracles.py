@@ -120,14 +120,22 @@ def small_model(kind: str, vocab_size: int, seed: int = 0):
 
 
 def teacher_forced_bits(model, ids: list[int], conditioned: int) -> float:
-    """Definition 1, one sequence at a time, no cache, no padding, float64 after the logits."""
+    """Definition 1 of one sequence."""
+    return teacher_forced_rows(model, [ids], conditioned)[0]
+
+
+def teacher_forced_rows(model, rows: list[list[int]], conditioned: int) -> list[float]:
+    """Definition 1 of sequences of one length, each a row: no cache, no padding, float64 after the logits."""
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        log_probabilities = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].double(), dim=-1)
+        log_probabilities = torch.log_softmax(model(input_ids=torch.tensor(rows)).logits.double(), dim=-1)
     model.train(was_training)
-    summed = range(max(1, conditioned), len(ids))
-    return -sum(log_probabilities[place - 1, ids[place]].item() for place in summed) / math.log(2.0)
+    summed = range(max(1, conditioned), len(rows[0]))
+    return [
+        -sum(of_row[place - 1, ids[place]].item() for place in summed) / math.log(2.0)
+        for of_row, ids in zip(log_probabilities, rows, strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -151,4 +159,12 @@ def log_perplexity_slowly(model, ids: list[int], conditioned: int, source: list[
 def brute_force(model, tokenizer, texts: list[str], context: str = "") -> list[float]:
     """Log-perplexities by teacher forcing, for tokenizers that put one token in front."""
     before = len(tokenizer(context).input_ids)
-    return [teacher_forced_bits(model, tokenizer(context + text).input_ids, before) for text in texts]
+    rows = [tokenizer(context + text).input_ids for text in texts]
+    costs = [math.nan] * len(rows)
+    for length in set(map(len, rows)):
+        numbers = [number for number, ids in enumerate(rows) if len(ids) == length]
+        for at in range(0, len(numbers), 100):
+            some = numbers[at : at + 100]
+            for number, cost in zip(some, teacher_forced_rows(model, [rows[n] for n in some], before), strict=True):
+                costs[number] = cost
+    return costs

@@ -53,15 +53,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
     ],
 )
 def test_it_looks_when_it_is_asked_to(tmp_path, bound, evaluated, when, expected):
-    """One log entry and one block of the record for each step asked for; in the evaluation's own where there is one.
-
-    A second training in the same folder leaves the record as the first did.
-    """
-    for _ in range(1 if bound else 2):
-        trainer, _ = watched(tmp_path, bound=bound, options={"looks": when}, **evaluated)
-        trainer.train()
-        assert steps(tmp_path) == expected
-        assert len(records(tmp_path)) == len(expected) * len(CANARIES) * 2 * 2
+    """One log entry and one block of the record for each step asked for; in the evaluation's own where there is one."""
+    trainer, _ = watched(tmp_path, bound=bound, options={"looks": when}, **evaluated)
+    trainer.train()
+    assert steps(tmp_path) == expected
+    assert len(records(tmp_path)) == len(expected) * len(CANARIES) * 2 * 2
     found = [entry["step"] for entry in entries(trainer)]
     assert found == expected
     evaluations = {entry["step"] for entry in entries(trainer, "eval_loss")}
@@ -72,6 +68,22 @@ def test_it_looks_when_it_is_asked_to(tmp_path, bound, evaluated, when, expected
     last = measured(trainer.model).summary()
     if expected[-1] == trainer.state.global_step:
         assert entries(trainer)[-1]["eval_exposure_skewnorm_mean"] == pytest.approx(last["exposure_skewnorm_mean"])
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "when", "expected"),
+    [
+        ({"eval_strategy": "no"}, [0, 3], [0, 3]),
+        ({"eval_strategy": "epoch"}, 4, [4, 8]),
+        ({"eval_strategy": "steps", "eval_steps": 6, "eval_on_start": True}, None, [0, 6, 8]),
+    ],
+)
+def test_a_second_training_in_the_folder_leaves_the_record_as_the_first_did(tmp_path, evaluated, when, expected):
+    """What it will write anew is dropped when it starts."""
+    for _ in range(2):
+        watched(tmp_path, options={"looks": when}, max_steps=8, **evaluated)[0].train()
+        assert steps(tmp_path) == expected
+        assert len(records(tmp_path)) == len(expected) * len(CANARIES) * 2 * 2
 
 
 def test_looks_of_their_own_reach_the_reporters(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -193,7 +194,7 @@ def _sorted_distinct(sequences: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
     """(n, longest) distinct sequences in lexicographic order, padded with -1, and each given one's place."""
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     padded = np.full((len(sequences), int(lengths.max())), -1, dtype=np.int64)
-    flat = np.fromiter((token for sequence in sequences for token in sequence), dtype=np.int64, count=lengths.sum())
+    flat = np.fromiter(chain.from_iterable(sequences), dtype=np.int64, count=lengths.sum())
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = flat
     _, first, inverse = np.unique(sort_keys(padded), return_index=True, return_inverse=True)
     return padded[first], inverse
