@@ -103,8 +103,8 @@ class ExposureCallback(TrainerCallback):
             canaries; a training is stopped if it returns True. In several processes each calls it.
         max_seconds: of a look; its samples shrink, and its intervals widen.
         max_overhead: share of the training's time that looks may take, all together, such as 0.01. Their samples
-            shrink; a look that has no time even for the fewest is left out, and an evaluation's keys are NaN then. What
-            comes before the first step is not counted.
+            shrink; a look that has no time even for the fewest is left out, and an evaluation's keys are NaN then; so is
+            one at step 0. The checks before it are not counted.
         strict: whether a look that fails, or a run that is INVALID, ends the training with an error.
         plot: whether to draw the looks into `exposure.png` in `output_dir` at the end; needs matplotlib.
 

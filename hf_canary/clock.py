@@ -26,7 +26,9 @@ def check_seconds(seconds: float | None) -> None:
     """
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if seconds is not None and not (is_number and 0 < seconds < math.inf):
-        raise DataError("max_seconds", "a number of seconds, above 0", shown(seconds), "Without it there is no limit.")
+        raise DataError(
+            "max_seconds", "a finite number of seconds, above 0", shown(seconds), "Without it there is no limit."
+        )
 
 
 class Clock:

@@ -19,9 +19,10 @@ from .drawing import Drawing, draw
 from .ladder import Floats
 from .language_model import LanguageModel, Session
 from .prepared import Prepared
+from .processes import num_processes
 from .ranking import Rank, count_ranks
 from .scoring import score_encoded
-from .token_tree import TokenTree
+from .token_tree import TokenTree, UntoldDeadEnds
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256
@@ -117,7 +118,7 @@ class Evidence:
                 clock=self._clock,
             )
 
-        return self._metered("drawn", drawn)
+        return self._walked("drawn", drawn)
 
     @property
     def known_copies(self) -> Floats:
@@ -160,8 +161,8 @@ class Evidence:
             session = self._new_session(mixed=True)
             return count_ranks(self._language_model, session, self.tree, fills, max_expanded=max_expanded)
 
-        ranks = self._metered("counted", counted)
-        return [None if rank.rank is None else rank for rank in ranks]
+        ranks = self._walked("counted", counted)
+        return [None] * len(numbers) if ranks is None else [None if rank.rank is None else rank for rank in ranks]
 
     def _score(self) -> tuple[Floats, Floats]:
         """Canaries and twins with the first of the references, then as many of the others as there is time for."""
@@ -184,6 +185,16 @@ class Evidence:
 
     def _started(self) -> Session:
         return self._session
+
+    def _walked(self, purpose: str, work: Callable[[], Found]) -> Found | None:
+        """None where it shows that the tree cannot be walked on: there is none then."""
+        try:
+            return self._metered(purpose, work)
+        except UntoldDeadEnds as error:
+            if num_processes() > 1:  # the others have an error, and go no further
+                raise
+            self._prepared.give_up(error)
+            return None
 
     def _metered(self, purpose: str, work: Callable[[], Found]) -> Found:
         before = self._language_model.token_rows

@@ -97,7 +97,7 @@ class _Estimators:
         if evidence.why_no_tree:
             return self._none("importance", evidence.why_no_tree)
         if evidence.drawing is None:
-            return self._none("importance", _NO_TIME)
+            return self._none("importance", evidence.why_no_tree or _NO_TIME)
         return [
             _Choice(estimate, "importance", f"{estimate.details.get('effective_hits', 0):.0f} draws")
             for estimate in self._by_draws(evidence.drawing, _CONFIDENCE, evidence.drawing.known_log_weights)
@@ -113,9 +113,10 @@ class _Estimators:
             )
             return self._none("exact", f"{evidence.why_no_tree}; {remedy}")
         if evidence.drawing is None:
-            return self._none("exact", _NO_TIME)
+            return self._none("exact", evidence.why_no_tree or _NO_TIME)
         ranks = evidence.ranks([_MOST_EXPANDED] * len(evidence.known_costs))
-        reason = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
+        too_many = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
+        reason = evidence.why_no_tree or too_many
         choices = self._none("exact", reason)
         for number, cost in enumerate(evidence.known_costs.tolist()):
             if number in ranks:

@@ -60,6 +60,7 @@ class Prepared:
         self._sequences: list[list[int]] = []
         self._sources: list[list[int]] = []
         self._conditioned = 0
+        self._why_no_tree = ""
 
     @cached_property
     def fills(self) -> list[int]:
@@ -100,16 +101,21 @@ class Prepared:
         # Where all is shared, the last token must still be read from something.
         return min(encoding.shared, min(map(len, encoding.sequences)) - 1)
 
-    @cached_property
+    @property
     def why_no_tree(self) -> str:
-        """Why the fills cannot be walked as one tree; empty where they can."""
+        """Why the fills cannot be walked as one tree; empty where they can, as far as is known."""
         if self.format.source_varies:
             return "each fill has its own source"
-        try:
-            _ = self.tree
-        except ModelError as error:
-            return f"the tokenizer's encodings cannot be followed ({error})"
-        return ""
+        if not self._why_no_tree:
+            try:
+                _ = self.tree
+            except ModelError as error:
+                self.give_up(error)
+        return self._why_no_tree
+
+    def give_up(self, error: ModelError) -> None:
+        """The tree cannot be built, or not be walked on."""
+        self._why_no_tree = f"the tokenizer's encodings cannot be followed ({error})"
 
     @cached_property
     def tree(self) -> TokenTree:

@@ -30,14 +30,18 @@ logger = logging.getLogger(__name__)
 
 _CHECKED = 64
 _WITNESSES = 6
-# States behind tokens of which no witness was found: where nothing tells which of them are dead ends, they are as many
-# as there are fills.
-_MOST_SEARCHED = 2_000
+# What is asked behind one token of which chance found no witness: about half a minute. Half of that is taken where
+# letters and digits stand behind an apostrophe; where nothing tells dead ends, there would be as many texts as fills.
+_MOST_ASKED = 1_000_000
 # Behind these the end of a text is no place to judge by: what follows may still change how the tokenizer cuts it into
 # words, as it does in runs of spaces, contractions and marks that join the letter before.
 _OPEN_END = re.compile(r"(\s|'\w{0,2}|[\u0300-\u036f])\Z")
 
 Path = tuple[int, ...]
+
+
+class UntoldDeadEnds(ModelError):
+    """A tree that cannot be walked on: where encodings go on would be known from all candidates only."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,10 @@ class TokenTree:
         self._vocabulary = vocabulary_of(tokenizer)
         characters = {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
         self._surfaces, lead = self._vocabulary.surfaces(tokenizer, characters)
-        self._has_prefix_rule = False  # as long as nobody has looked
-        self._searched = 0  # states behind one token, as long as they are searched
+        # Whether what an encoding begins with is the encoding of what it writes, true of almost all tokenizers; and
+        # whether also where texts have open ends. Not, as long as nobody has looked.
+        self._has_prefix_rule, self._has_it_at_open_ends = False, False
+        self._is_searching, self._is_untold, self._asked = False, False, 0
         self._drops = any(() in written for written in self._surfaces.values())
         self._check_dropped()
         self._units = FormatUnits(format, self._surfaces)
@@ -175,7 +181,11 @@ class TokenTree:
         return self._below[state]
 
     def edges(self, state: int) -> Edges:
-        """What may follow a prefix in this state."""
+        """What may follow a prefix in this state.
+
+        Raises:
+            UntoldDeadEnds: it is not known, and would take too long to find out.
+        """
         if state not in self._edges:
             follows = sorted(self._find_edges(self._nodes[state]))
             self._edges[state] = Edges(
@@ -303,7 +313,7 @@ class TokenTree:
                 {
                     place: fitting.get((token, place), texts[0])
                     for place, texts in places.items()
-                    if (token, place) in fitting or not _can_be_asked(place, texts[0]) or not self._has_prefix_rule
+                    if (token, place) in fitting or not _can_be_asked(place, texts[0]) or not self._has_it_at_open_ends
                 }
             )
             for token, places in after.items()
@@ -330,10 +340,11 @@ class TokenTree:
                 prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
             if not any(self._units.ended(place) for place in readings):
                 raise _unlike(text)
-        # Whether what an encoding begins with is the encoding of what it writes; true of almost all tokenizers.
         some = random.Random(0).sample(sorted(prefixes.items()), min(len(prefixes), 4 * _CHECKED))
         answers = self._ask([text for _, text in some])
-        self._has_prefix_rule = all(answer.tokens == path for (path, _), answer in zip(some, answers, strict=True))
+        broken = [text for (path, text), answer in zip(some, answers, strict=True) if answer.tokens != path]
+        self._has_it_at_open_ends = not broken
+        self._has_prefix_rule = all(map(_OPEN_END.search, broken))
         return encoding.sequences[0][: encoding.conditioned], encoding.conditioned
 
     def _go_to_branch(self) -> Path:
@@ -438,21 +449,17 @@ class TokenTree:
         """Whether the encoding of some candidate goes on from here, of which chance found none.
 
         Raises:
-            ModelError: too many states would have to be searched.
+            UntoldDeadEnds: too many texts would have to be asked; the same again for any other such token.
         """
-        searched = self._searched
-        if searched == _MOST_SEARCHED:
-            raise ModelError(
-                "tokenizer",
-                "one that encodes what a text begins with as the text begins",
-                f"one of which {searched:,} prefixes did not tell whether a candidate begins so",
-                "Measure with estimator='sampled', which needs no tree, or use another tokenizer.",
-            )
-        self._searched += 1
+        if self._is_untold:
+            raise _untold()
+        is_outermost = not self._is_searching
+        if is_outermost:
+            self._is_searching, self._asked = True, 0
         try:
             return len(self.edges(self._number(node, node.path)).tokens) > 0
         finally:
-            self._searched *= searched > 0  # the outermost begins anew
+            self._is_searching = not is_outermost
 
     def _without_broken(
         self, path: Path, open: Mapping[int, list[tuple[Place, str]]], found: Mapping[int, Any]
@@ -505,6 +512,10 @@ class TokenTree:
         """The tokens of each text after the context, as the tokenizer encodes the whole."""
         if not texts:
             return []
+        self._asked += len(texts)
+        if self._is_searching and self._asked > _MOST_ASKED:
+            self._is_untold = True
+            raise _untold()
         whole = [self._context + text for text in texts]
         side = {"text_target": whole} if self._target else {"text": whole}
         encoded = self._tokenizer(**side, add_special_tokens=False, return_attention_mask=False)
@@ -524,8 +535,8 @@ def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:
 
 
 def _can_be_asked(place: Place, text: str) -> bool:
-    """Whether the tokenizer can tell how a prefix's text is encoded: it writes whole characters, and not only what the
-    tokenizer puts before a text, of which it writes nothing where there is none.
+    """Whether the tokenizer can be asked how the text of a prefix is encoded: it is of whole characters, and not empty,
+    as that of what stands before the first of them is.
     """
     return not place.pending and bool(text)
 
@@ -542,6 +553,15 @@ def _only_single(trie: Trie, units: Iterable[str]) -> bool:
             return False
         pending += [node[unit] for unit in units if unit in node]
     return True
+
+
+def _untold() -> UntoldDeadEnds:
+    return UntoldDeadEnds(
+        "tokenizer",
+        "one that encodes what texts begin with as the texts begin",
+        f"one of which {_MOST_ASKED:,} texts did not tell where no candidate goes on",
+        "Use another format, or measure_exposure(..., estimators=['sampled']), which needs no tree.",
+    )
 
 
 def _unlike(text: str) -> ModelError:

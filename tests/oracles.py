@@ -163,7 +163,7 @@ def brute_force(model, tokenizer, texts: list[str], context: str = "") -> list[f
     costs = [math.nan] * len(rows)
     for length in set(map(len, rows)):
         numbers = [number for number, ids in enumerate(rows) if len(ids) == length]
-        for at in range(0, len(numbers), 100):
+        for at in range(0, len(numbers), 100):  # their logits fit into any memory
             some = numbers[at : at + 100]
             for number, cost in zip(some, teacher_forced_rows(model, [rows[n] for n in some], before), strict=True):
                 costs[number] = cost

@@ -676,7 +676,7 @@ def degenerate_samples(rounds):
 
 
 def test_degenerate_references_give_numbers_or_a_reason():
-    """Hundreds of ugly samples, or 10,000 where the environment asks for 667 rounds: every estimate is finite and
+    """180 ugly samples, or 10,000 where the environment asks for 667 rounds: every estimate is finite and
     ordered, or NaN and flagged; no error, no warning.
     """
     for number, references in enumerate(degenerate_samples(int(os.environ.get("DEGENERATE_ROUNDS", "12")))):

@@ -11,13 +11,13 @@ import torch
 from scipy import stats
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure, token_tree
 from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
 from hf_canary.exposures import CENSORED, sampled
 from hf_canary.measure import check_measurable
 from hf_canary.results import Exposure, ExposureReport, summary_keys
 from tests import oracles
-from tests.tokenizers_of_all_kinds import KINDS
+from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged
 
 
 @pytest.mark.keeps_random_state
@@ -427,10 +427,30 @@ def test_without_time_the_canaries_are_scored_all_the_same(lstm, tokenizer):
     assert all(math.isnan(each.value) and each.flags == ("no time for draws",) for each in none)
 
 
+def test_a_tree_that_cannot_be_walked_on_is_none(monkeypatch):
+    """Found out behind a hole, by the first draws: what needs no tree is measured, and the reason is said."""
+    monkeypatch.setattr(token_tree, "_MOST_ASKED", 1_000)
+    tokenizer = apostrophe_merged()
+    model = oracles.small_model("lstm", len(tokenizer), 0)
+    canaries = CanarySet.draw(CanaryFormat("{digit:4}='{lower:3}"), repetitions=(1,), per_repetition=4, seed=0)
+    options = {"num_references": 20, "num_draws": 300}
+    for _ in range(2):
+        report = measure_exposure(model, tokenizer, canaries, estimators=["auto", "importance", "exact"], **options)
+        for each in (*report, *report.twins):
+            assert "1,000 texts" in each.reason
+            assert math.isnan(each.value) == (each.estimator != "auto")
+            assert each.method == ("sampled" if each.estimator == "auto" else each.estimator)
+    alone = measure_exposure(model, tokenizer, canaries, estimators=["sampled"], **options)
+    assert [each.value for each in report if each.estimator == "auto"] == [each.value for each in alone]
+
+
 @pytest.mark.parametrize(
     "request_",
     [
         {"max_seconds": 0},
+        {"max_seconds": math.inf},
+        {"max_seconds": math.nan},
+        {"max_seconds": True},
         {"max_seconds": "1"},
         {"num_draws": 0},
         {"bootstrap": -1},

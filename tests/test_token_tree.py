@@ -11,11 +11,12 @@ from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
 import hf_canary.models as models
+from hf_canary import token_tree
 from hf_canary.encoding import encode
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.token_tree import TokenTree
-from tests.tokenizers_of_all_kinds import KINDS
+from hf_canary.token_tree import TokenTree, UntoldDeadEnds
+from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, words_of_pieces
 
 CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 WORDS = {"w": ["a", "ab", "abc", "b"], "v": ["aa", "x"]}
@@ -235,6 +236,16 @@ def test_states_are_shared_where_digits_stand(kind, most):
     assert num_states(TokenTree(CanaryFormat("the pin is {digit:5}"), of_kind(kind))) <= most
 
 
+def first_leaf(tree: TokenTree) -> list[int]:
+    """The path to one leaf, by the first edge each time."""
+    state, path = tree.root, []
+    while state >= 0:
+        edges = tree.edges(state)
+        path.append(int(edges.tokens[0]))
+        state = int(edges.states[0])
+    return path
+
+
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram"])
 def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
     """Four holes of 5,000 words: a walk to one leaf asks for a few thousand encodings, of 625 billion candidates."""
@@ -244,11 +255,7 @@ def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
     ask = TokenTree._ask
     monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
     tree = TokenTree(CanaryFormat("{w} {w} {w} {w}.", spaces={"w": words}), of_kind(kind))
-    state, path = tree.root, []
-    while state >= 0:
-        edges = tree.edges(state)
-        path.append(int(edges.tokens[0]))
-        state = int(edges.states[0])
+    path = first_leaf(tree)
     assert tree.format.parse(tree.text(path)) >= 0
     tree.texts([path])
     assert sum(asked) < 20_000
@@ -276,14 +283,56 @@ def test_a_space_by_itself_before_texts_is_walked(template, monkeypatch):
     assert sorted([*small.prompt, *path] for path in leaves(small)) == sorted(expected)
 
 
+@pytest.mark.parametrize("template", ["the pin is {digit:2}", "is {w} {v}.", "the {lower} is {digit}"])
+def test_spaces_that_leave_no_trace_at_the_end(template, monkeypatch):
+    """They say nothing of the tokenizer, whose other texts begin as their beginnings do; six digits are walked too."""
+    tokenizer = words_of_pieces()
+    tree = TokenTree(CanaryFormat(template, spaces=OWN), tokenizer)
+    expected = encode(tokenizer, list(tree.format.candidates())).sequences
+    assert sorted([*tree.prompt, *path] for path in leaves(tree)) == sorted(expected)
+    asked = []
+    ask = TokenTree._ask
+    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
+    first_leaf(TokenTree(CanaryFormat(f"{template} {{digit:6}}", spaces=OWN), tokenizer))
+    assert sum(asked) < 5_000
+
+
 def test_dead_ends_that_nothing_tells_are_given_up(monkeypatch):
     """Not searched to the end, which would be all candidates; and the search of another token begins anew."""
+    asked = []
+    ask = TokenTree._ask
+    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
     monkeypatch.setattr(TokenTree, "_without_broken", lambda tree, path, open, found: dict(open))
-    with pytest.raises(ModelError, match="2,000 prefixes"):
+    monkeypatch.setattr(token_tree, "_MOST_ASKED", 1_000)
+    with pytest.raises(UntoldDeadEnds, match="1,000 texts"):
         TokenTree(CanaryFormat("My PIN is {digit:6}"), space_by_itself())
-    small = TokenTree(CanaryFormat("{digit:2}-{digit}"), space_by_itself())
+    assert 1_000 < sum(asked) < 2_000
+    asked.clear()
+    small = TokenTree(CanaryFormat("{digit}-{digit}-{digit}"), space_by_itself())
     assert len(leaves(small)) == 1_000
-    assert small._searched == 0
+    assert sum(asked) > 2_000
+
+
+def test_what_is_given_up_once_is_given_up_at_once(monkeypatch):
+    """A second walk does not go on from where the first gave up, which would give another answer."""
+    tree = TokenTree(CanaryFormat("{w}='{lower:3}", spaces={"w": ["a", "b"]}), apostrophe_merged())
+    monkeypatch.setattr(token_tree, "_MOST_ASKED", 1_000)
+    asked = []
+    ask = TokenTree._ask
+    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
+    for _ in range(5):
+        with pytest.raises(UntoldDeadEnds):
+            leaves(tree)
+    assert 1_000 < sum(asked) < 2_000
+
+
+def test_dead_ends_that_show_late_are_searched():
+    """Until two letters after the apostrophe nothing tells; then each does."""
+    tree = TokenTree(
+        CanaryFormat("{w}='{v}", spaces={"w": ["a", "b"], "v": ["saab", "llab", "abab"]}), apostrophe_merged()
+    )
+    expected = encode(apostrophe_merged(), list(tree.format.candidates())).sequences
+    assert sorted([*tree.prompt, *path] for path in leaves(tree)) == sorted(expected)
 
 
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram", "wordpiece", "bytes"])

@@ -97,6 +97,25 @@ def _wordpiece():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<end>")
 
 
+def apostrophe_merged():
+    """As GPT-2 it merges = and the apostrophe, and cuts 's and 'll off: after = alone, dead ends show late."""
+    alphabet = {unit: number for number, unit in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(token_models.BPE(vocab=alphabet | {"='": len(alphabet)}, merges=[("=", "'")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def words_of_pieces():
+    """As T5's: text is split at spaces, and pieces begin with a mark; a space that nothing follows leaves no trace."""
+    tokenizer = Tokenizer(token_models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, unk_token="<unk>", special_tokens=["<unk>"], initial_alphabet=[*ALL, "▁"], show_progress=False
+    )
+    tokenizer.train_from_iterator(LINES, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
 KINDS = {
     "gpt2": lambda: _byte_level(GPT2),
     "llama3": lambda: _byte_level(LLAMA3, ignore_merges=True),
