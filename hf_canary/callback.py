@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 # A look costs the training time: half the draws of a measurement, and a tenth of what it may put into counting.
 _DRAWS, _COUNTING = 2_000, 0.1
 _PLOT_FILE = "exposure.png"
+_FEWEST = 1e-3  # seconds, within which the fewest references are scored and nothing else
 _LIKELY_BY_CHANCE = 0.05
 
 
@@ -103,8 +104,8 @@ class ExposureCallback(TrainerCallback):
             canaries; a training is stopped if it returns True. In several processes each calls it.
         max_seconds: of a look; its samples shrink, and its intervals widen.
         max_overhead: share of the training's time that looks may take, all together, such as 0.01. Their samples
-            shrink; a look that has no time even for the fewest is left out, and an evaluation's keys are NaN then; so is
-            one at step 0. The checks before it are not counted.
+            shrink; a look that has no time even for the fewest is left out, as one at step 0 is, and an evaluation's
+            keys are NaN then. The checks before the first step are not counted.
         strict: whether a look that fails, or a run that is INVALID, ends the training with an error.
         plot: whether to draw the looks into `exposure.png` in `output_dir` at the end; needs matplotlib.
 
@@ -169,6 +170,7 @@ class ExposureCallback(TrainerCallback):
         self._in_training, self._has_looked = False, False
         self._recorded: int | None = None  # the step that a training went on from, if it had been looked at
         self._number = 0  # of looks, for the threshold
+        self._left_out: set[int] = set()  # steps, for lack of time
         self._measurement: tuple[Any, Measurement] | None = None  # with this tokenizer
         # Step and prefix of the last look, None for one that was no evaluation's; and what it found.
         self._last: tuple[int, str | None] | None = None
@@ -194,6 +196,7 @@ class ExposureCallback(TrainerCallback):
         at = _moment(args, state, control, kwargs)
         self._schedule.begin(has_evaluations=args.eval_strategy != "no")
         self._check_agreement()
+        self._check_what_chooses(at)
         began = time.monotonic()
         tokenizer = together(lambda: self._checked(at))
         least = time.monotonic() - began
@@ -202,9 +205,12 @@ class ExposureCallback(TrainerCallback):
         # A look at the step that it starts from stays, but for one of another training, and one that is taken anew.
         is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or _chooses(args))
         stays = not is_anew and (state.global_step > 0 or (self._has_looked and not is_due))
-        self._number, was_looked_at, copies = from_main(lambda: _begun(at.record, state.global_step, stays=stays))
+        self._number, was_looked_at, copies = from_main(
+            lambda: _begun(at.record, state.global_step, self._named, stays=stays)
+        )
         self._recorded = state.global_step if was_looked_at else None
         self._last, self._in_training, self.base_report = None, True, None
+        self._left_out = set()
         self._measurement = None
         if self._checks:
             self._watch(at, tokenizer, copies if state.global_step else {}, kwargs.get("train_dataloader"))
@@ -251,6 +257,9 @@ class ExposureCallback(TrainerCallback):
         # load_best_model_at_end may have changed the weights without a step.
         self._last, self._in_training, self._has_looked = None, False, False
         self._copies.end()
+        if self._left_out and state.is_world_process_zero:
+            words = "max_overhead left no time for %d looks; the last time it left %s"
+            logger.warning(words, len(self._left_out), self._allowance.too_little)
         if self._plot and is_main_process():
             self._draw(_moment(args, state, control, kwargs).record)
 
@@ -312,6 +321,29 @@ class ExposureCallback(TrainerCallback):
         with kept(at.model):
             check_measurable(at.model, tokenizer, self.canaries, context=self.context)
         return tokenizer
+
+    def _check_what_chooses(self, at: _Moment) -> None:
+        """A key of ours that chooses the best model must be there, and the less of it the better.
+
+        Raises:
+            DataError: there is no such key, so that the first evaluation would end the training.
+        """
+        name = at.args.metric_for_best_model or ""
+        if not _chooses(at.args):
+            return
+        keys = self._keys(at)
+        if name[name.index("exposure_") :] not in keys:
+            raise DataError(
+                "metric_for_best_model", f"one of {', '.join(f'eval_{key}' for key in keys)}", shown(name), "Name one."
+            )
+        if at.args.greater_is_better:
+            words = "metric_for_best_model=%s keeps the model that has memorised most: set greater_is_better=False."
+            logger.warning(words, shown(name))
+        if self._allowance.is_share:
+            logger.warning(
+                "metric_for_best_model compares looks of different sizes: max_overhead is not kept, and the "
+                "fewer references a look has time for, the lower its highest exposures. Leave it out."
+            )
 
     def _tell_what_is_not_reached(self, args: TrainingArguments, state: TrainerState) -> None:
         if not self._schedule.reaches(state.max_steps):
@@ -384,9 +416,10 @@ class ExposureCallback(TrainerCallback):
         self._last = (step, prefix)
         allowed = self._allowance.seconds() if is_in_training else self._allowance.each
         if allowed == 0.0 and _chooses(args):  # a NaN would count as no improvement
-            allowed = self._allowance.least
+            allowed = _FEWEST
         if allowed == 0.0:
-            logger.warning("No look at step %d: max_overhead leaves no time for it yet.", step)
+            logger.warning("No look at step %d: max_overhead leaves %s", step, self._allowance.too_little)
+            self._left_out.add(step)
             self._found = dict.fromkeys(self._keys(at), math.nan)
             self._write(at, [{"role": "left out"}])
         else:
@@ -397,6 +430,7 @@ class ExposureCallback(TrainerCallback):
         """A look that is no evaluation's, with a log entry of its own; none where there is no time for one."""
         allowed = self._allowance.seconds()
         if allowed == 0.0:
+            self._left_out.add(at.state.global_step)
             return
         state, control = at.state, at.control
         self._last = (state.global_step, None)
@@ -453,6 +487,11 @@ class ExposureCallback(TrainerCallback):
         finally:
             self._allowance.spend(time.monotonic() - began, allowed)
 
+    @property
+    def _named(self) -> str:
+        """A name of the set that no other has, in the record."""
+        return self.canaries.digest[:16]
+
     def _keys(self, at: _Moment) -> list[str]:
         return [*summary_keys(self.canaries), *(["exposure_base_mean"] if has_adapter(at.model) else [])]
 
@@ -507,12 +546,14 @@ class ExposureCallback(TrainerCallback):
         if state.is_local_process_zero and not callable(self._threshold.on_exceed):
             words = "Step %d: exposure of %s bits and more: %s.%s"
             then = " The training stops." if stops else ""
-            logger.warning(words, state.global_step, self._threshold.bits, ", ".join(above), then)
+            sure = {each.canary_id: each.at_least for each in _main(report)}
+            named = ", ".join(f"{name} (surely {sure[name]:.1f})" for name in above)
+            logger.warning(words, state.global_step, self._threshold.bits, named, then)
         return stops
 
     def _write(self, at: _Moment, records: list[dict[str, Any]]) -> None:
         """Into the record; what cannot be written is logged, and an error only if `strict`."""
-        when = {"step": at.state.global_step, "epoch": at.state.epoch}
+        when = {"step": at.state.global_step, "epoch": at.state.epoch, "canaries": self._named}
         self._has_looked = True
         try:
             from_main(lambda: at.record.append(when, records))
@@ -536,10 +577,20 @@ def _moment(args: TrainingArguments, state: TrainerState, control: TrainerContro
     return _Moment(args, state, control, rest["model"], rest.get("processing_class"))
 
 
-def _begun(record: Record, step: int, *, stays: bool) -> tuple[int, bool, dict[str, int] | None]:
+def _begun(record: Record, step: int, canaries: str, *, stays: bool) -> tuple[int, bool, dict[str, int] | None]:
     """How many looks there were before a training starts at a step, whether one at that step stays, and the copies that
     had been trained on by then, if that is known. Those that will be taken anew are dropped.
+
+    Raises:
+        DataError: a training that goes on had looks at other canaries.
     """
+    if any(line.get("canaries", canaries) != canaries and 0 < line["step"] <= step for line in record.lines()):
+        raise DataError(
+            "canaries",
+            f"the set that the training was begun with, since it goes on from step {step}",
+            f"another: that of {record.file} is not {canaries}",
+            "Load the one that was saved then, CanarySet.load(...), or begin anew in another output_dir.",
+        )
     record.forget_after(step)
     here = [line for line in record.lines() if line.get("step") == step]
     copies = {line["canary_id"]: line["copies_trained"] for line in here if "copies_trained" in line}
@@ -593,6 +644,8 @@ def one_line(report: ExposureReport, num_references: int | None = None) -> str:
     """A look in one line: exposure by repetition level, measured and skew-normal, with the twins as control; and how
     few references it had time for, if there were fewer than asked for.
     """
+    if not report.is_valid:
+        return "exposure (bits)  INVALID: of some repetition level no canary is trained on"
     levels = report.levels
     measured = "  ".join(
         f"×{level.repetitions} {'≥' if level.censored['auto'] else ''}{level.values['auto']:.1f}" for level in levels

@@ -25,6 +25,7 @@ from .prepared import Prepared, Request
 from .ranking import Rank
 from .results import Exposure, ExposureReport
 from .scoring import log_perplexity
+from .token_tree import check_written
 
 # `auto` counts a rank exactly where that takes so many prefixes at most for each reference that was scored: about as
 # much work again, or four times as much where nothing else says enough. Asked for by name, it may take more.
@@ -320,6 +321,7 @@ class Measurement:
 
     Raises:
         DataError, FormatError: what cannot be measured on any model.
+        ModelError: a tokenizer that writes nothing for what tells candidates apart.
 
     Example:
         >>> from hf_canary import CanaryFormat, CanarySet
@@ -355,6 +357,8 @@ class Measurement:
         self._bootstrap, self._seed, self._counting = bootstrap, seed, counting
         self._batch_size, self._max_memory = batch_size, max_memory
         request = Request(num_references, num_draws, seed, context, end)
+        for format in canaries.formats:
+            check_written(format, tokenizer)
         self._groups = {
             format: [canary for canary in canaries if canary.format == format] for format in canaries.formats
         }
@@ -411,12 +415,13 @@ def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context
     """Encode every entry of every hole and score a few candidates, so that what would make a look fail fails now.
 
     Raises:
-        ModelError: what `log_perplexity` raises.
+        ModelError: what `log_perplexity` raises, and a tokenizer that writes nothing for what tells candidates apart.
     """
     with evaluating(model) as bare:
         language_model = LanguageModel(bare)
         _check_sources(language_model, canaries)
     for format in canaries.formats:
+        check_written(format, tokenizer)
         encode(tokenizer, format.covering_candidates(), context=context, target=format.source is not None)
         fills = [fill for canary in canaries if canary.format == format for fill in (canary.fill, canary.twin)]
         fills += format.sample(min(16, format.space_size), "check")

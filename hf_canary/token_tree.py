@@ -116,14 +116,13 @@ class TokenTree:
         self._target = target
         self._ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
         self._vocabulary = vocabulary_of(tokenizer)
-        characters = {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
-        self._surfaces, lead = self._vocabulary.surfaces(tokenizer, characters)
+        self._surfaces, lead = self._vocabulary.surfaces(tokenizer, _characters(format))
         # Whether what an encoding begins with is the encoding of what it writes, true of almost all tokenizers; and
         # whether also where texts have open ends. Not, as long as nobody has looked.
         self._has_prefix_rule, self._has_it_at_open_ends = False, False
         self._is_searching, self._is_untold, self._asked = False, False, 0
         self._drops = any(() in written for written in self._surfaces.values())
-        self._check_dropped()
+        _check_told_apart(format, self._surfaces)
         self._units = FormatUnits(format, self._surfaces)
         self._trie = self._vocabulary.trie
         self._is_plain = False
@@ -265,21 +264,6 @@ class TokenTree:
             return 1
         holes = (hole for hole in self.format.holes if not hole.is_check_digit)
         return math.prod(max(Counter(map(self._written, hole.space)).values()) for hole in holes)
-
-    def _check_dropped(self) -> None:
-        """Refuse entries that differ in characters alone of which the tokenizer writes nothing, as WordPiece of spaces,
-        and entries of nothing else: whether they are encoded alike depends on what stands beside them.
-        """
-        dropped = {character for character, written in self._surfaces.items() if () in written}
-        for hole in set(self.format.holes) if dropped else ():
-            kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
-            if len(kept) < len(entries_of(hole)) or "" in kept:
-                raise ModelError(
-                    "tokenizer",
-                    f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
-                    f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
-                    "Leave such characters out of the entries that differ in them.",
-                )
 
     def _after_token(self, readings: Readings, path: Path, token: int) -> Readings:
         """The readings after a path and one token more."""
@@ -524,6 +508,42 @@ class TokenTree:
             _Answer(tuple(ids[self._ahead :]), None if fast is None else fast[row].word_ids[self._ahead :])
             for row, ids in enumerate(encoded["input_ids"])
         ]
+
+
+def _characters(format: CanaryFormat) -> set[str]:
+    return {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
+
+
+def check_written(format: CanaryFormat, tokenizer: Any) -> None:
+    """Refuse a tokenizer that writes nothing for what tells candidates apart, as one does that was never shown digits
+    and has no unknown token. Asks it for each character of the format; spaces, which WordPiece drops, are let pass.
+
+    Raises:
+        ModelError: it does.
+    """
+    try:
+        surfaces, _ = vocabulary_of(tokenizer).surfaces(tokenizer, _characters(format))
+    except ModelError:  # characters that are known within words alone
+        return
+    _check_told_apart(
+        format, {character: written for character, written in surfaces.items() if not character.isspace()}
+    )
+
+
+def _check_told_apart(format: CanaryFormat, surfaces: Mapping[str, tuple[Units, ...]]) -> None:
+    """Refuse entries that differ in characters alone of which the tokenizer writes nothing, as WordPiece of spaces, and
+    entries of nothing else: whether they are encoded alike depends on what stands beside them.
+    """
+    dropped = {character for character, written in surfaces.items() if () in written}
+    for hole in set(format.holes) if dropped else ():
+        kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
+        if len(kept) < len(entries_of(hole)) or "" in kept:
+            raise ModelError(
+                "tokenizer",
+                f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
+                f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
+                "Train it on text that has them, or leave them out of the format.",
+            )
 
 
 def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:

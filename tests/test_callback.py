@@ -5,7 +5,10 @@ import logging
 import math
 
 import pytest
-from transformers import EarlyStoppingCallback, TrainerCallback
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, TrainerCallback
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
@@ -179,13 +182,21 @@ def test_wrong_arguments_are_refused_before_any_training(wrong):
         ExposureCallback(CanarySet((), 0))
 
 
+def digitless():
+    """Writes nothing for digits, since it knows none and has no unknown token."""
+    letters = [*"abcdefghijklmnopqrstuvwxyzĠ"]
+    tokenizer = Tokenizer(BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
 def broken_model():
     model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=len(LETTERS), hidden_size=8))
     model.lm_head.weight.data.fill_(float("nan"))
     return model
 
 
-@pytest.mark.parametrize("fault", ["no tokenizer", "unknown character", "NaN"])
+@pytest.mark.parametrize("fault", ["no tokenizer", "unknown character", "unwritten digits", "NaN"])
 def test_what_would_fail_every_look_fails_before_the_first_step(tmp_path, fault):
     """The error is typed and comes before any training."""
     counting = Steps()
@@ -195,7 +206,8 @@ def test_what_would_fail_every_look_fails_before_the_first_step(tmp_path, fault)
         trainer.callback_handler.processing_class = None
     elif fault == "unknown character":
         canaries = CanarySet.draw(CanaryFormat("Ω is {digit:4}"), per_repetition=1, seed=0)
-    trainer.add_callback(ExposureCallback(canaries, num_references=60))
+    tokenizer = digitless() if fault == "unwritten digits" else None
+    trainer.add_callback(ExposureCallback(canaries, tokenizer=tokenizer, num_references=60))
     with pytest.raises(ModelError):
         trainer.train()
     assert counting.steps == 0

@@ -18,6 +18,7 @@ from hf_canary.errors import CanaryError, DataError
 from hf_canary.results import summary_keys
 from tests.small_training import (
     CANARIES,
+    FORMAT,
     LETTERS,
     STEPS,
     entries,
@@ -146,6 +147,8 @@ def test_beyond_the_threshold_the_training_stops(tmp_path, bound, evaluated, cap
     assert CANARIES[0].id in said
     above = [each.canary_id for each in callback.report if each.at_least >= 5.0 and each.estimator == "auto"]
     assert all(name in said for name in above)
+    sure = min(each.at_least for each in callback.report if each.canary_id in above and each.estimator == "auto")
+    assert f"surely {sure:.1f}" in said
 
 
 def test_beyond_the_threshold_it_only_warns_or_asks(tmp_path, caplog):
@@ -202,7 +205,43 @@ def test_a_look_without_time_is_left_out(tmp_path, caplog):
     assert all(math.isnan(entries(trainer)[-1][f"eval_{name}"]) for name in summary_keys(CANARIES))
     assert {line["role"] for line in records(tmp_path / "b")} == {"left out"}
     assert callback.report is None
-    assert sum("max_overhead leaves no time" in record.message for record in caplog.records) == 2
+    left = [record.message for record in caplog.records if "max_overhead le" in record.message]
+    assert ["for 16 looks" in line or "for 2 looks" in line for line in left] == [True, False, False, True]
+    assert all("and the shortest takes about 0." in line for line in left)
+
+
+@pytest.mark.parametrize("prefix", ["", "eval_"])
+def test_a_key_that_is_none_cannot_choose(tmp_path, prefix):
+    """Known before the first step, and not after the first evaluation."""
+    wrong = {"metric_for_best_model": f"{prefix}exposure_x64", "greater_is_better": False}
+    trainer, _ = watched(tmp_path, save_strategy="epoch", load_best_model_at_end=True, **wrong)
+    with pytest.raises(DataError, match=r"eval_exposure_x2.*exposure_x64"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_what_chooses_the_wrong_way_is_told(tmp_path, caplog):
+    """The most memorised is kept, or looks of different sizes are compared; nothing is said where all is well."""
+    chosen = {"metric_for_best_model": "exposure_mean", "save_strategy": "epoch", "load_best_model_at_end": True}
+    watched(tmp_path / "a", greater_is_better=False, **chosen)[0].train()
+    assert "metric_for_best_model" not in caplog.text
+    watched(tmp_path / "b", **chosen)[0].train()
+    assert "greater_is_better=False" in caplog.text
+    assert "different sizes" not in caplog.text
+    watched(tmp_path / "c", options={"max_overhead": 0.5}, greater_is_better=False, **chosen)[0].train()
+    assert "different sizes" in caplog.text
+
+
+def test_a_training_does_not_go_on_with_other_canaries(tmp_path):
+    """Two sets would make one curve of the record; in another folder, or from the beginning, any set will do."""
+    other = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=1)
+    watched(tmp_path, **SAVED, eval_strategy="epoch")[0].train()
+    trainer = make_trainer(tmp_path, **SAVED, eval_strategy="epoch")
+    trainer.add_callback(ExposureCallback(other, num_references=60))
+    with pytest.raises(DataError, match=r"goes on from step \d+; got another"):
+        trainer.train(resume_from_checkpoint=True)
+    trainer.train()
+    assert {line["canaries"] for line in records(tmp_path)} == {other.digest[:16]}
 
 
 def test_a_strict_run_ends_when_a_look_fails(tmp_path, monkeypatch):

@@ -153,7 +153,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("bound", [False, True])
-def test_a_run_whose_canaries_are_dead_is_invalid(tmp_path, case, bound, caplog):
+def test_a_run_whose_canaries_are_dead_is_invalid(tmp_path, case, bound, caplog, capsys):
     """In the log, in every record, and every key is NaN; training goes on."""
     make, options, reason, remedy = CASES[case]
     with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
@@ -167,6 +167,9 @@ def test_a_run_whose_canaries_are_dead_is_invalid(tmp_path, case, bound, caplog)
     for name in summary_keys(CANARIES):
         assert math.isnan(last_entry(trainer)[f"eval_{name}"])
     assert {record["valid"] for record in records(tmp_path)} == {False}
+    shown = [line for line in capsys.readouterr().out.splitlines() if "exposure (bits)" in line]
+    assert shown
+    assert all("INVALID" in line and "nan" not in line for line in shown)
 
 
 def test_masked_canaries_are_dead(tmp_path, caplog):

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure, token_tree
@@ -425,6 +429,17 @@ def test_without_time_the_canaries_are_scored_all_the_same(lstm, tokenizer):
     assert {each.method for each in measured} == {"sampled"}
     none = measure_exposure(lstm, tokenizer, canaries, max_seconds=1e-3, estimators=["importance", "exact"])
     assert all(math.isnan(each.value) and each.flags == ("no time for draws",) for each in none)
+
+
+def test_a_tokenizer_that_drops_the_secret_is_refused(lstm):
+    """All candidates would cost the same, and canaries would seem to be forgotten."""
+    alphabet = {unit: number for number, unit in enumerate("thepinsĠ")}
+    tokenizer = Tokenizer(BPE(vocab=alphabet, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:6}"), repetitions=(1,), per_repetition=2, seed=0)
+    with pytest.raises(ModelError, match="writes nothing for '0'"):
+        measure_exposure(lstm, tokenizer, canaries, estimators=["sampled"], num_references=60)
 
 
 def test_a_tree_that_cannot_be_walked_on_is_none(monkeypatch):

@@ -15,7 +15,7 @@ from hf_canary import token_tree
 from hf_canary.encoding import encode
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.token_tree import TokenTree, UntoldDeadEnds
+from hf_canary.token_tree import TokenTree, UntoldDeadEnds, check_written
 from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, words_of_pieces
 
 CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
@@ -445,6 +445,18 @@ def test_candidates_that_differ_in_what_is_not_written_are_refused(words):
     apart = TokenTree(CanaryFormat("a{u}b", spaces={"u": ["1 ", " 2"]}), tokenizer)
     expected = encode(tokenizer, ["a1 b", "a 2b"]).sequences
     assert sorted([*apart.prompt, *path] for path in leaves(apart)) == sorted(expected)
+
+
+@pytest.mark.parametrize("lacking", ["0123456789", "7"])
+def test_characters_that_leave_no_trace_are_told(lacking):
+    """Of a tokenizer without them and without an unknown token; it has all others."""
+    alphabet = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(lacking))
+    tokenizer = Tokenizer(token_models.BPE(vocab={unit: n for n, unit in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    with pytest.raises(ModelError, match=f"writes nothing for '{lacking[0]}'"):
+        check_written(CanaryFormat("the pin is {digit:4}"), tokenizer)
+    check_written(CanaryFormat("the pin is {lower:4}"), tokenizer)
 
 
 def test_words_that_end_where_others_begin():

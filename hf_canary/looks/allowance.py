@@ -41,7 +41,7 @@ class Allowance:
                 "0.01 is one per cent; without it there is no limit.",
             )
         self._max_seconds, self._share, self._now = max_seconds, max_overhead, now
-        self._began, self._spent, self._least = 0.0, 0.0, 0.0
+        self._began, self._spent, self._least, self._earned = 0.0, 0.0, 0.0, 0.0
 
     def __repr__(self) -> str:
         """What several processes must have alike; the seconds themselves may differ, and are agreed upon."""
@@ -56,7 +56,7 @@ class Allowance:
         if self._share is None:
             return self._max_seconds
         passed = agreed(self._now() - self._began)
-        earned = max(0.0, (self._share * passed - self._spent) / (1.0 - self._share))
+        earned = self._earned = max(0.0, (self._share * passed - self._spent) / (1.0 - self._share))
         if earned < self._least:
             return 0.0
         return earned if self._max_seconds is None else min(earned, self._max_seconds)
@@ -67,9 +67,14 @@ class Allowance:
         return self._max_seconds
 
     @property
-    def least(self) -> float:
-        """What the shortest look is thought to take."""
-        return max(self._least, 1e-3)
+    def is_share(self) -> bool:
+        """Whether all looks together have a limit."""
+        return self._share is not None
+
+    @property
+    def too_little(self) -> str:
+        """The seconds that there were at the last question, and those that the shortest look is thought to take."""
+        return f"{self._earned:.2g} s, and the shortest takes about {self._least:.2g} s."
 
     def spend(self, seconds: float, allowed: float | None) -> None:
         """A look has taken so many seconds: if more than was allowed, so many are needed; if less, no more."""
