@@ -1,5 +1,6 @@
 """What a look needs beside the measurement: when, how long, what is kept, what is written, who is above a threshold."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -235,6 +236,33 @@ def test_no_other_thresholds(bits, action):
     """A typed error that names the argument."""
     with pytest.raises(DataError, match=r"threshold|on_exceed"):
         Threshold(bits, action)
+
+
+@pytest.mark.parametrize(
+    ("answer", "stops"),
+    [(True, True), (np.True_, True), (False, False), (None, False), ("told the team", False), (3, False)],
+)
+def test_a_function_stops_a_training_by_true_alone(answer, stops):
+    """Many return what some call gave them, which was not meant so; it is asked with the report and the ids."""
+    asked = []
+    threshold = Threshold(5.0, lambda *given: asked.append(given) or answer)
+    assert threshold.stops("report", ["f0-x1-0"]) is stops
+    assert asked == [("report", ["f0-x1-0"])]
+
+
+def test_who_is_above_is_trained_on_and_surely_so(tokenizer):
+    """By the lower end of the main estimator; a canary that never came to the model is likely by chance alone."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=4, seed=1)
+    model = oracles.small_model("lstm", len(tokenizer), seed=4)
+    names = ["sampled", "auto"]
+    report = measure_exposure(model, tokenizer, canaries, estimators=names, num_references=500, error=0.001)
+    lows = {each.canary_id: each.at_least for each in report if each.estimator == "auto"}
+    first, second, *_ = sorted(lows, key=lows.get, reverse=True)
+    threshold = Threshold(lows[second], "warn")
+    assert sorted(threshold.exceeded(report)) == sorted([first, second])
+    assert threshold.exceeded(dataclasses.replace(report, dead={first: "missing"})) == [second]
+    assert Threshold(lows[first] + 1e-6, "warn").exceeded(report) == []
+    assert Threshold(None, "warn").exceeded(report) == []
 
 
 def test_lower_ends_by_their_closed_form(tokenizer):
