@@ -29,6 +29,7 @@ from .measure import Measurement, check_measurable, check_request
 from .presence import Presence
 from .processes import from_each, from_main, is_main_process, summed, together
 from .results import Exposure, ExposureReport, plain, summary_keys
+from .token_tree import check_written
 
 logger = logging.getLogger(__name__)
 
@@ -197,9 +198,7 @@ class ExposureCallback(TrainerCallback):
         self._schedule.begin(has_evaluations=args.eval_strategy != "no")
         self._check_agreement()
         self._check_what_chooses(at)
-        began = time.monotonic()
-        tokenizer = together(lambda: self._checked(at))
-        least = time.monotonic() - began
+        tokenizer, least = together(lambda: self._checked(at))
         self._tell_what_is_not_reached(args, state)
         is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
         # A look at the step that it starts from stays, but for one of another training, and one that is taken anew.
@@ -315,12 +314,15 @@ class ExposureCallback(TrainerCallback):
                 "Draw the canaries once, with a seed or from a file: CanarySet.load(...).",
             )
 
-    def _checked(self, at: _Moment) -> Any:
-        """The tokenizer, with which all can be measured."""
+    def _checked(self, at: _Moment) -> tuple[Any, float]:
+        """The tokenizer, with which all can be measured, and the seconds that scoring a few candidates takes."""
         tokenizer = self._tokenizer(at)
+        for format in self.canaries.formats:  # reads the vocabulary, which is done once
+            check_written(format, tokenizer)
+        began = time.monotonic()
         with kept(at.model):
             check_measurable(at.model, tokenizer, self.canaries, context=self.context)
-        return tokenizer
+        return tokenizer, time.monotonic() - began
 
     def _check_what_chooses(self, at: _Moment) -> None:
         """A key of ours that chooses the best model must be there, and the less of it the better.
