@@ -77,10 +77,10 @@ def look(**options):
     return ExposureCallback(CANARIES, **({"num_references": 60} | options))
 
 
-def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60):
+def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60, error=None):
     """What a look says of a model, by a measurement as thorough as a look."""
     options = {"num_draws": callback_room._DRAWS, "bootstrap": 0, "counting": callback_room._COUNTING}
-    return Measurement(canaries, tokenizer, num_references=num_references, **options).of(model)
+    return Measurement(canaries, tokenizer, num_references=num_references, **options).of(model, error=error)
 
 
 def entries(trainer, key="eval_exposure_mean"):

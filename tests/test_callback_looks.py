@@ -235,13 +235,27 @@ def test_what_chooses_the_wrong_way_is_told(tmp_path, caplog):
 def test_a_training_does_not_go_on_with_other_canaries(tmp_path):
     """Two sets would make one curve of the record; in another folder, or from the beginning, any set will do."""
     other = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=1)
-    watched(tmp_path, **SAVED, eval_strategy="epoch")[0].train()
+    trainer, _ = watched(tmp_path, **SAVED, eval_strategy="epoch")
+    trainer.evaluate()  # a baseline, at step 0
+    trainer.train()
     trainer = make_trainer(tmp_path, **SAVED, eval_strategy="epoch")
     trainer.add_callback(ExposureCallback(other, num_references=60))
     with pytest.raises(DataError, match=r"goes on from step \d+; got another"):
         trainer.train(resume_from_checkpoint=True)
     trainer.train()
-    assert {line["canaries"] for line in records(tmp_path)} == {other.digest[:16]}
+    assert {line["canaries"] for line in records(tmp_path) if line["step"]} == {other.digest[:16]}
+
+
+def test_each_look_has_its_own_share_of_the_error(tmp_path):
+    """Look j decides by the lower ends at 6/(πj)² of the five per cent, a fourth of it for each of four canaries."""
+    trainer, callback = watched(tmp_path, options={"looks": 4, "threshold": 9.0}, max_steps=8, eval_strategy="no")
+    trainer.train()
+    ends = [
+        [each.at_least for each in measured(trainer.model, error=0.05 * 6 / (math.pi * j) ** 2 / 4)] for j in (1, 2)
+    ]
+    found = [each.at_least for each in callback.report]
+    assert found == pytest.approx(ends[1], nan_ok=True)
+    assert found != pytest.approx(ends[0], nan_ok=True)
 
 
 def test_a_strict_run_ends_when_a_look_fails(tmp_path, monkeypatch):
