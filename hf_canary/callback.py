@@ -586,7 +586,9 @@ def _begun(record: Record, step: int, canaries: str, *, stays: bool) -> tuple[in
     Raises:
         DataError: a training that goes on had looks at other canaries.
     """
-    if any(line.get("canaries", canaries) != canaries and 0 < line["step"] <= step for line in record.lines()):
+    if any(
+        line.get("canaries", canaries) != canaries and line.get("step") in range(1, step + 1) for line in record.lines()
+    ):
         raise DataError(
             "canaries",
             f"the set that the training was begun with, since it goes on from step {step}",

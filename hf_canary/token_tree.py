@@ -542,7 +542,7 @@ def _check_told_apart(format: CanaryFormat, surfaces: Mapping[str, tuple[Units, 
                 "tokenizer",
                 f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
                 f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
-                "Train it on text that has them, or leave them out of the format.",
+                "Leave them out of the entries, or use a tokenizer that writes them.",
             )
 
 

@@ -5,10 +5,7 @@ import logging
 import math
 
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerFast, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
@@ -16,6 +13,7 @@ from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import CanaryError, DataError, ModelError
 from hf_canary.results import summary_keys
 from tests.small_training import CANARIES, LETTERS, entries, look, make_trainer, measured, records, steps
+from tests.tokenizers_of_all_kinds import letters_alone
 
 
 class Steps(TrainerCallback):
@@ -182,14 +180,6 @@ def test_wrong_arguments_are_refused_before_any_training(wrong):
         ExposureCallback(CanarySet((), 0))
 
 
-def digitless():
-    """Writes nothing for digits, since it knows none and has no unknown token."""
-    letters = [*"abcdefghijklmnopqrstuvwxyzĠ"]
-    tokenizer = Tokenizer(BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-
-
 def broken_model():
     model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=len(LETTERS), hidden_size=8))
     model.lm_head.weight.data.fill_(float("nan"))
@@ -206,7 +196,7 @@ def test_what_would_fail_every_look_fails_before_the_first_step(tmp_path, fault)
         trainer.callback_handler.processing_class = None
     elif fault == "unknown character":
         canaries = CanarySet.draw(CanaryFormat("Ω is {digit:4}"), per_repetition=1, seed=0)
-    tokenizer = digitless() if fault == "unwritten digits" else None
+    tokenizer = letters_alone("abcdefghijklmnopqrstuvwxyzĠ") if fault == "unwritten digits" else None
     trainer.add_callback(ExposureCallback(canaries, tokenizer=tokenizer, num_references=60))
     with pytest.raises(ModelError):
         trainer.train()

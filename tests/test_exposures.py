@@ -459,7 +459,7 @@ def z_at_about(bits, shape):
     return -math.sqrt(2 * math.log(2) * bits / (1 + max(shape, 0.0) ** 2))
 
 
-@pytest.mark.parametrize("shape", [-100.0, 0.3, 3.0, 1000.0])
+@pytest.mark.parametrize("shape", [-100.0, -3.0, 0.3, 3.0, 10.0, 1000.0])
 def test_tail_bits_to_three_thousand_bits(shape):
     """Within 1e-3 bits (1e-12 when this was written) of a quadrature to fifty digits, from 1 to 3,000 bits."""
     z = [z_at_about(bits, shape) for bits in (1, 6, 25, 300, 3000)]
@@ -468,7 +468,7 @@ def test_tail_bits_to_three_thousand_bits(shape):
     np.testing.assert_allclose(SkewNormal(shape, 0.0, 1.0).tail_bits(z), truth, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("shape", [-1000.0, 10.0, 1000.0, 1e7])
+@pytest.mark.parametrize("shape", [-1000.0, -10.0, 10.0, 100.0, 1000.0, 1e5, 1e7])
 def test_tail_bits_about_the_mode(shape):
     """As right about zero and about the mode as in the tail, however steep the law: likelihoods favour steep ones."""
     z = [step / abs(shape) for step in (-2, 0.5, 2, 3.7)] + ([0.7] if shape > 0 else [-0.7])
@@ -676,10 +676,10 @@ def degenerate_samples(rounds):
 
 
 def test_degenerate_references_give_numbers_or_a_reason():
-    """180 ugly samples, or 10,000 where the environment asks for 667 rounds: every estimate is finite and
+    """Hundreds of ugly samples, or 10,000 where the environment asks for 667 rounds: every estimate is finite and
     ordered, or NaN and flagged; no error, no warning.
     """
-    for number, references in enumerate(degenerate_samples(int(os.environ.get("DEGENERATE_ROUNDS", "12")))):
+    for number, references in enumerate(degenerate_samples(int(os.environ.get("DEGENERATE_ROUNDS", "20")))):
         finite = references[np.isfinite(references)]
         costs = [finite.min() - 0.3 * abs(finite.min()), np.median(finite), 2 * finite.max(), 0.0, -100.0, math.nan]
         *estimates, nothing = skewnorm(costs, references, 10**9)
@@ -817,11 +817,11 @@ def test_a_large_sample_with_one_value_far_out(far):
 @pytest.mark.parametrize(("shape", "n"), [(0.0, 60), (2.0, 60), (-5.0, 300), (30.0, 50), (-30.0, 300)])
 def test_small_samples_too_have_several_peaks(shape, n):
     """The likelihood of a small sample may have a peak at a shape without bound, and a higher or lower one before it:
-    of 500 samples each, the twenty most skewed are fitted no worse than by scipy.
+    of 500 samples each, the forty most skewed are fitted no worse than by scipy.
     """
     generator = np.random.default_rng(n)
     samples = [oracle.skew_normal_draws(shape, 0.0, 1.0, n, generator) for _ in range(500)]
-    for sample in sorted(samples, key=lambda each: abs(stats.skew(each)))[-20:]:
+    for sample in sorted(samples, key=lambda each: abs(stats.skew(each)))[-40:]:
         law = SkewNormal.fit(sample)
         ours = stats.skewnorm.logpdf(sample, law.shape, law.location, law.scale).sum()
         assert ours >= stats.skewnorm.logpdf(sample, *stats.skewnorm.fit(sample)).sum() - 1e-3

@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import PreTrainedTokenizerFast
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure, token_tree
@@ -21,7 +17,7 @@ from hf_canary.exposures import CENSORED, sampled
 from hf_canary.measure import check_measurable
 from hf_canary.results import Exposure, ExposureReport, summary_keys
 from tests import oracles
-from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged
+from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone
 
 
 @pytest.mark.keeps_random_state
@@ -433,10 +429,7 @@ def test_without_time_the_canaries_are_scored_all_the_same(lstm, tokenizer):
 
 def test_a_tokenizer_that_drops_the_secret_is_refused(lstm):
     """All candidates would cost the same, and canaries would seem to be forgotten."""
-    alphabet = {unit: number for number, unit in enumerate("thepinsĠ")}
-    tokenizer = Tokenizer(BPE(vocab=alphabet, merges=[]))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    tokenizer = letters_alone("thepinsĠ")
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:6}"), repetitions=(1,), per_repetition=2, seed=0)
     with pytest.raises(ModelError, match="writes nothing for '0'"):
         measure_exposure(lstm, tokenizer, canaries, estimators=["sampled"], num_references=60)

@@ -16,7 +16,7 @@ from hf_canary.encoding import encode
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.token_tree import TokenTree, UntoldDeadEnds, check_written
-from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, words_of_pieces
+from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
 
 CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 WORDS = {"w": ["a", "ab", "abc", "b"], "v": ["aa", "x"]}
@@ -263,10 +263,7 @@ def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
 
 def space_by_itself():
     """Puts a space before each text, which merges with nothing: what it writes first is no text's encoding."""
-    alphabet = {unit: number for number, unit in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(token_models.BPE(vocab=alphabet | {"12": len(alphabet)}, merges=[("1", "2")]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    return letters_alone(merged=[("1", "2")], add_prefix_space=True)
 
 
 @pytest.mark.parametrize("template", ["My PIN is {digit:6}", "{digit:6}"])
@@ -450,10 +447,7 @@ def test_candidates_that_differ_in_what_is_not_written_are_refused(words):
 @pytest.mark.parametrize("lacking", ["0123456789", "7"])
 def test_characters_that_leave_no_trace_are_told(lacking):
     """Of a tokenizer without them and without an unknown token; it has all others."""
-    alphabet = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(lacking))
-    tokenizer = Tokenizer(token_models.BPE(vocab={unit: n for n, unit in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    tokenizer = letters_alone(set(pre_tokenizers.ByteLevel.alphabet()) - set(lacking))
     with pytest.raises(ModelError, match=f"writes nothing for '{lacking[0]}'"):
         check_written(CanaryFormat("the pin is {digit:4}"), tokenizer)
     check_written(CanaryFormat("the pin is {lower:4}"), tokenizer)

@@ -97,12 +97,18 @@ def _wordpiece():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<end>")
 
 
+def letters_alone(alphabet=None, *, merged=(), add_prefix_space=False):
+    """Byte-level, of these letters or all, each a token; beside them pairs that it merges."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet() if alphabet is None else alphabet)
+    vocab = {token: number for number, token in enumerate([*letters, *map("".join, merged)])}
+    tokenizer = Tokenizer(token_models.BPE(vocab=vocab, merges=list(merged)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
 def apostrophe_merged():
     """As GPT-2 it merges = and the apostrophe, and cuts 's and 'll off: after = alone, dead ends show late."""
-    alphabet = {unit: number for number, unit in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(token_models.BPE(vocab=alphabet | {"='": len(alphabet)}, merges=[("=", "'")]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    return letters_alone(merged=[("=", "'")])
 
 
 def words_of_pieces():
