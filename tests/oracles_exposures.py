@@ -1,4 +1,4 @@
-"""Naive twins of the exposure estimators: counting, enumeration, bisection and fifty digits.
+"""Naive twins of the exposure estimators: counting, enumeration, bisection and thirty digits.
 
 Slow and plain on purpose, and independent of hf_canary: nothing here imports it. Bits throughout; lower costs are
 better memorised, higher exposures too.
@@ -10,7 +10,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 
-DIGITS = 50
+DIGITS = 30
 
 
 def rank(cost, costs_of_space):
@@ -19,7 +19,7 @@ def rank(cost, costs_of_space):
 
 
 def exposure(rank, space_size):
-    """Definition 4: log2|R| − log2 rank, by fifty digits; `rank` may be a fraction."""
+    """Definition 4: log2|R| − log2 rank, by thirty digits; `rank` may be a fraction."""
     with mpmath.workdps(DIGITS):
         numerator, denominator = Fraction(rank).as_integer_ratio()
         return float(mpmath.log(mpmath.mpf(space_size) * denominator / numerator, 2))
@@ -79,7 +79,7 @@ def clopper_pearson(hits, n, alpha):
 
 
 def skew_normal_tail_bits(z, shape):
-    """−log2 ∫_{−∞}^{z} 2φ(t)Φ(shape·t) dt by quadrature at fifty digits, sure to 1e-6 bits by its own estimate."""
+    """−log2 ∫_{−∞}^{z} 2φ(t)Φ(shape·t) dt by quadrature at thirty digits, sure to 1e-6 bits by its own estimate."""
     with mpmath.workdps(DIGITS):
         z, shape = mpmath.mpf(z), mpmath.mpf(shape)
 

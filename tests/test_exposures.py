@@ -1,4 +1,4 @@
-"""Exposures against definitions counted out, closed forms, enumeration and fifty digits; see oracles_exposures.py."""
+"""Exposures against definitions counted out, closed forms, enumeration and thirty digits; see oracles_exposures.py."""
 
 import dataclasses
 import itertools
@@ -121,7 +121,7 @@ def test_no_canaries_no_estimates():
 
 @pytest.mark.parametrize(("space_size", "n"), [(10**6, 1000), (10**9, 400), (HUGE, 200)])
 def test_known_candidates_are_counted_exactly(space_size, n):
-    """The rank is #{known ≤ c} + (|R| − |K|)·(k + ½)/(n + ½), by fifty digits, ties among the known counted."""
+    """The rank is #{known ≤ c} + (|R| − |K|)·(k + ½)/(n + ½), by thirty digits, ties among the known counted."""
     known = [1.0, 5.0, 5.0, 5.0, 8.0, 2000.0, 2000.0]
     references = np.arange(n) + 6.5
     for cost, at_or_below, hits in [(8.0, 5, 2), (2000.0, 7, n), (7.0, 4, 1)]:
@@ -461,7 +461,7 @@ def z_at_about(bits, shape):
 
 @pytest.mark.parametrize("shape", [-100.0, -3.0, 0.3, 3.0, 10.0, 1000.0])
 def test_tail_bits_to_three_thousand_bits(shape):
-    """Within 1e-3 bits (1e-12 when this was written) of a quadrature to fifty digits, from 1 to 3,000 bits."""
+    """Within 1e-3 bits (1e-12 when this was written) of a quadrature to thirty digits, from 1 to 3,000 bits."""
     z = [z_at_about(bits, shape) for bits in (1, 6, 25, 300, 3000)]
     truth = [oracle.skew_normal_tail_bits(each, shape) for each in z]
     assert max(truth) > 3000
@@ -718,7 +718,7 @@ def test_a_confidence_is_a_share(estimator, confidence):
 
 
 def test_the_misfit_is_anderson_and_darlings():
-    """A² by its definition, with the law's integral by fifty digits at every value."""
+    """A² by its definition, with the law's integral by thirty digits at every value."""
     references = oracle.skew_normal_draws(3.0, 50.0, 10.0, 12, np.random.default_rng(1))
     law = SkewNormal(2.0, 51.0, 9.0)
     below = [2.0 ** -oracle.skew_normal_tail_bits((x - 51.0) / 9.0, 2.0) for x in sorted(references)]
