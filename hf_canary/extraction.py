@@ -18,13 +18,13 @@ import torch
 from .checkpoints import Checkpoint, check_writable, digest_of_model, digest_of_text, digest_of_tokenizer
 from .clock import Clock, agreed
 from .drawing import draw
-from .encoding import end_token, token_ids
 from .errors import DataError, FormatError, ModelError, is_int, shown
 from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
 from .ranking import Rank, Ranking
 from .token_tree import TokenTree
+from .tokenization.encoding import end_token, token_ids
 from .walks.goals import Ascending, Cheapest
 from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
 

@@ -15,7 +15,6 @@ from . import exposures
 from .canaries import Canary, CanarySet
 from .clock import Clock, check_seconds
 from .drawing import Drawing
-from .encoding import encode
 from .errors import DataError, FormatError, is_int, shown
 from .evidence import Evidence
 from .exposures import Estimate
@@ -26,6 +25,7 @@ from .ranking import Rank
 from .results import Exposure, ExposureReport
 from .scoring import log_perplexity
 from .token_tree import check_written
+from .tokenization.encoding import encode
 
 # `auto` counts a rank exactly where that takes so many prefixes at most for each reference that was scored: about as
 # much work again, or four times as much where nothing else says enough. Asked for by name, it may take more.

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .canaries import Canary, CanarySet
-from .encoding import token_ids
+from .tokenization.encoding import token_ids
 
 Ints = NDArray[np.int64]
 

@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from .canaries import CanarySet
-from .encoding import token_ids
 from .errors import DataError, shown
 from .occurrences import Core, Found, Hit, Occurrences, Piece
+from .tokenization.encoding import token_ids
 
 logger = logging.getLogger(__name__)
 

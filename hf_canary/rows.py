@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, LargeList, List, Translation, Value
 
-from .encoding import token_ids
 from .errors import DataError, shown
+from .tokenization.encoding import token_ids
 
 _STRINGS = ("string", "large_string")
 _ROLES = ("assistant", "user", "system", "tool", "developer")

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .encoding import Encoding, encode, token_ids
 from .errors import DataError, ModelError, shown
 from .language_model import Floats, LanguageModel, NotNumbers, evaluating
 from .processes import num_processes
 from .states import Ints
+from .tokenization.encoding import Encoding, encode, token_ids
 from .walks.pairs import score_pairs
 from .walks.score import score
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoding import encode, token_ids, unknown_characters
 from .errors import ModelError, shown
 from .format_units import FormatUnits, Place, Readings
 from .formats import CanaryFormat, Literal, entries_of
+from .tokenization.encoding import encode, token_ids, unknown_characters
 from .vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 
 logger = logging.getLogger(__name__)

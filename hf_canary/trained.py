@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from .canaries import CanarySet
-from .encoding import token_ids
 from .occurrences import Occurrences
 from .presence import judged
 from .processes import totals
+from .tokenization.encoding import token_ids
 
 # So much is looked at together; until then it is where it was, so that no step waits for it.
 _BATCHES, _TOKENS = 64, 2**20

@@ -12,9 +12,9 @@ PACKAGE = ROOT / "hf_canary"
 FLOORS = (
     {"errors"},
     {"files", "formats", "processes", "skew_normal", "ladder"},
-    {"placing", "finding", "encoding", "exposures", "clock", "interrupts", "checkpoints"},
+    {"placing", "finding", "tokenization", "exposures", "clock", "interrupts", "checkpoints"},
     {"rows", "vocabulary"},
-    {"injection", "format_units"},
+    {"injection", "tree"},
     {"states"},
     {"ways"},
     {"trials"},

@@ -10,8 +10,8 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, log_perplexity
-from hf_canary.encoding import encode
 from hf_canary.errors import DataError, ModelError
+from hf_canary.tokenization.encoding import encode
 from tests import oracles
 
 CHAT = "{{ bos_token }}{% for message in messages %}<user>{{ message.content }}<end>{% endfor %}"

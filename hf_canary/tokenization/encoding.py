@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ModelError, shown
+from ..errors import ModelError, shown
 
 
 @dataclass(frozen=True)

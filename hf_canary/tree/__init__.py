@@ -1,0 +1,1 @@
+"""The tree of the encodings of all fills: format × tokenizer. Knows no model."""
