@@ -1,0 +1,125 @@
+"""The entries of a vocabulary as a tree of their units, in arrays, so that whole levels are walked at once.
+
+A unit is one letter of an entry as the vocabulary spells it: `Ġ` for a space in byte-level BPE, `<0xE2>` for a byte that
+some tokenizers fall back to, the mark behind a word's last letter. Each is one character here. Which sequences of
+entries a tokenizer gives is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+# Units that are no characters of a text stand where Unicode has none for ever.
+WORD_END = "\U0010ffff"
+_FIRST_BYTE = 0x10FE00
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def byte_unit(byte: int) -> str:
+    """The unit of a byte that a tokenizer falls back to."""
+    return chr(_FIRST_BYTE + byte)
+
+
+def spelled(entry: str, *, bytes_alone: bool = False, suffix: str = "") -> str:
+    """An entry by its units.
+
+    Args:
+        entry: as the vocabulary writes it.
+        bytes_alone: whether `<0xE2>` is one byte.
+        suffix: what stands behind the last letter of a word.
+    """
+    byte = _BYTE.fullmatch(entry) if bytes_alone else None
+    if byte is not None:
+        return byte_unit(int(byte[1], 16))
+    if suffix and entry.endswith(suffix) and len(entry) > len(suffix):
+        return entry.removesuffix(suffix) + WORD_END
+    return entry
+
+
+class Trie:
+    """Entries by their units: nodes are numbers, level by level, those of one parent side by side and ascending.
+
+    Args:
+        entries: spelling → id; none empty.
+
+    Attributes:
+        parent: (n_nodes,) the node before.
+        unit: (n_nodes,) the code point of a node's last unit.
+        entry: (n_nodes,) the id of the entry that ends at a node, or -1.
+        first_child: (n_nodes + 1,) children of node n are first_child[n] up to first_child[n + 1].
+    """
+
+    root = 0
+
+    def __init__(self, entries: Mapping[str, int]) -> None:
+        ordered = sorted(entries)
+        self._ids = np.fromiter(map(entries.__getitem__, ordered), dtype=np.int64, count=len(ordered))
+        lengths = np.fromiter(map(len, ordered), dtype=np.int64, count=len(ordered))
+        codes = np.frombuffer("".join(ordered).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64)
+        self._build(lengths, codes)
+
+    def _build(self, lengths: Ints, codes: Ints) -> None:
+        """Level by level: sorted entries that share a prefix stand side by side, and begin a node where they part."""
+        starts = np.cumsum(lengths) - lengths
+        node = np.zeros(len(lengths), dtype=np.int64)
+        parents, units, entries = [np.array([-1])], [np.array([-1])], [np.array([-1])]
+        first, size = 0, 1
+        alive = np.flatnonzero(lengths > 0)
+        level = 0
+        while len(alive):
+            first += size
+            unit, parent = codes[starts[alive] + level], node[alive]
+            begins = np.ones(len(alive), dtype=bool)
+            begins[1:] = (unit[1:] != unit[:-1]) | (parent[1:] != parent[:-1])
+            number = np.cumsum(begins) - 1
+            node[alive] = first + number
+            size = int(number[-1]) + 1
+            parents.append(parent[begins])
+            units.append(unit[begins])
+            ends = lengths[alive] == level + 1
+            ids = np.full(size, -1)
+            ids[number[ends]] = self._ids[alive[ends]]
+            entries.append(ids)
+            level += 1
+            alive = alive[~ends]
+        self.parent, self.unit, self.entry = map(np.concatenate, (parents, units, entries))
+        children = np.bincount(self.parent[1:], minlength=len(self.parent)) if len(self.parent) > 1 else np.zeros(1, int)
+        self.first_child = 1 + np.concatenate([[0], np.cumsum(children)])
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes there are, the root included."""
+        return len(self.parent)
+
+    @cached_property
+    def node_of(self) -> dict[int, int]:
+        """Entry → the node at which it ends."""
+        nodes = np.flatnonzero(self.entry >= 0)
+        return dict(zip(self.entry[nodes].tolist(), nodes.tolist(), strict=True))
+
+    def child(self, node: int, unit: str) -> int:
+        """The node behind one unit more, or -1."""
+        low, high = int(self.first_child[node]), int(self.first_child[node + 1])
+        at = low + int(np.searchsorted(self.unit[low:high], ord(unit)))
+        return at if at < high and self.unit[at] == ord(unit) else -1
+
+    def find(self, units: Iterable[str], node: int = root) -> int:
+        """The node behind units, or -1."""
+        for unit in units:
+            if node >= 0:
+                node = self.child(node, unit)
+        return node
+
+    def children(self, nodes: Ints) -> tuple[Ints, Ints]:
+        """(which of the nodes asked for, child) for all of their children, in order."""
+        low, counts = self.first_child[nodes], self.first_child[nodes + 1] - self.first_child[nodes]
+        which = np.repeat(np.arange(len(nodes)), counts)
+        before = np.cumsum(counts) - counts
+        return which, np.arange(len(which)) + (low - before)[which]
