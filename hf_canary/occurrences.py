@@ -2,19 +2,20 @@
 
 A tokenizer may join a text's first and last letters with its neighbours. What is looked for is the *core* of its
 encoding, which stays the same between all kinds of neighbours; where that is not all of it, the tokens around a core
-are decoded. Knows no dataset, no label and no model.
+are spelled out. Spaces at a text's ends belong to it, as far as the tokenizer writes them whatever stands beside it.
+Knows no dataset, no label and no model.
 """
 
 from __future__ import annotations
 
-import bisect
 import copy
 import logging
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from .canaries import Canary, CanarySet
 from .tokenization.encoding import token_ids
 
+Part = TypeVar("Part", list[int], str)
 Ints = NDArray[np.int64]
 
 # What may stand before a canary, and behind it, in data where nothing is glued to it.
@@ -29,6 +31,7 @@ _BESIDE = (("", ""), (" ", " "), ("\n", "\n"), ("a ", " a"), ("a. ", ". A"), ("a
 _OTHER_FILLS = 16
 _SAMPLE = 2**20
 _FEW = 32
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Core:
         before: tokens of the encoding that stand before it.
         behind: likewise.
         fill: from which token of the core to which the fill goes; it may begin before and end behind.
-        ahead: what stands before it, without spaces.
-        beyond: what stands behind it, without spaces.
+        ahead: how the part of the text is spelled that stands before it.
+        beyond: likewise, behind it.
     """
 
     number: int
@@ -50,8 +53,8 @@ class Core:
     before: int
     behind: int
     fill: tuple[int, int]
-    ahead: str = ""
-    beyond: str = ""
+    ahead: bytes = b""
+    beyond: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,14 @@ class Hit:
         row: where it begins.
         last_row: where it ends.
         at: of the row's tokens without special ones, the first.
+        is_cut: whether an end of its text is in no row.
     """
 
     core: Core
     row: int
     last_row: int
     at: int
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Found:
     """What rows hold.
 
     Attributes:
-        hits: canaries that are whole, be it over several rows.
+        hits: canaries whose core is whole, be it over several rows.
         beginnings: at the ends of rows.
         ends: at the beginnings of rows.
         longest: tokens of the longest row.
@@ -126,31 +131,34 @@ class Occurrences:
     def __init__(self, canaries: CanarySet, tokenizer: Any, *, target: bool = False) -> None:
         self._tokenizer, self.target = tokenizer, target
         self._special = {int(token) for token in tokenizer.all_special_ids}
+        self._spelling = _Spelling(tokenizer)
         with _quietly():
-            self.cores = _cores(canaries, tokenizer, target)
-        self._around = 2 + max(len(canary.text.encode()) for canary in canaries)
-        self._reads: tuple[Ints, dict[tuple[int, int], str]] = (np.empty(0, dtype=np.int64), {})
+            self.cores = _cores(canaries, tokenizer, self._spelling, target)
+        self._around = max(len(beside) for core in self.cores for beside in (core.ahead, core.beyond))
         self._longest = max(len(core.tokens) for core in self.cores)
         self._groups: dict[int, list[_Group]] = {}
         self._begins, self._ends = _pieces(self.cores, ends=False), _pieces(self.cores, ends=True)
+        self._sources: dict[str, bytes] = {}
 
     def find(self, batches: Iterable[tuple[Ints, Ints]]) -> Found:
         """All of them in rows, batch by batch: (n,) ids of all its rows, and (rows,) how many each has."""
         found, window, seen = Found(), _Window(), set[tuple[int, int]]()
+        margin = self._longest + 2 * self._around
         for flat, lengths in batches:
-            keep = self.plain(flat)
-            counts = np.concatenate([[0], np.cumsum(keep)])
-            starts = counts[np.concatenate([[0], np.cumsum(lengths)])]
-            window.move(flat[keep], starts, self._margin)
-            for at, core in self.matches(window.ids):
-                if at + len(core.tokens) > window.carried:
-                    begun = self._hit(window, at, core)
-                    if begun is not None and (core.number, window.base + begun[0]) not in seen:
-                        seen.add((core.number, window.base + begun[0]))
-                        found.hits.append(begun[1])
+            window.move(flat, lengths, self.plain(flat), margin)
+            found.hits += self._hits(window, len(window.ids) - self._around, seen)
             self._look_at_edges(window, found)
-            found.longest = max(found.longest, int(np.diff(starts).max(initial=0)))
+            found.longest = max(found.longest, int(np.diff(window.starts).max(initial=0)))
+        nothing = np.empty(0, dtype=np.int64)
+        window.move(nothing, nothing, nothing.astype(bool), margin)
+        found.hits += self._hits(window, len(window.ids), seen)
         return found
+
+    def whole_in(self, ids: Ints) -> list[Hit]:
+        """Canaries that are whole in (n,) ids of one row."""
+        window = _Window()
+        window.move(ids, np.array([len(ids)]), self.plain(ids), 0)
+        return [hit for hit in self._hits(window, len(window.ids), set()) if not hit.is_cut]
 
     def matches(self, ids: Ints) -> Iterator[tuple[int, Core]]:
         """Where cores stand in (n,) ids, whatever rows they are of."""
@@ -177,49 +185,53 @@ class Occurrences:
         table[list(self._special)] = False
         return np.asarray(np.take(table, flat, mode="clip") & (flat >= 0))
 
-    @property
-    def _margin(self) -> int:
-        return self._longest + self._around
+    def reads(self, ids: Sequence[int], text: str) -> bool:
+        """Whether ids hold all of a text that is read, whatever its ends are joined with."""
+        if text not in self._sources:
+            with _quietly():
+                bare, encoded = _encodings(copy.copy(self._tokenizer), text, target=False)
+            self._sources[text] = _needed(self._spelling, bare, encoded)[0]
+        return self._sources[text] in self._spelling.of([int(token) for token in ids])
 
-    def _hit(self, window: _Window, at: int, core: Core) -> tuple[int, Hit] | None:
-        """The canary that a core belongs to, and where its text begins; None if it is no part of one."""
-        end = at + len(core.tokens)
-        (row, place), (last_row, _) = window.where(at), window.where(end - 1)
-        if not (core.before or core.behind):
-            return at, Hit(core, row, last_row, place)
-        # What stands beside it may be written in more tokens than when it is alone.
-        lowest, highest = max(0, at - self._around), min(len(window.ids), end + self._around)
-        if not (
-            self._read(window, lowest, at).endswith(core.ahead)
-            and self._read(window, end, highest).startswith(core.beyond)
-        ):
-            return None
-        # The fewest tokens on both sides that hold the text, by halving: fewer of them never hold more.
-        first = (
-            lowest
-            - 1
-            + bisect.bisect_left(
-                range(lowest, at + 1), True, key=lambda one: not self._read(window, one, at).endswith(core.ahead)
-            )
-        )
-        last = end + bisect.bisect_left(
-            range(end, highest), True, key=lambda one: self._read(window, end, one).startswith(core.beyond)
-        )
-        return first, Hit(core, window.where(first)[0], window.where(max(end, last) - 1)[0], place)
+    def _hits(self, window: _Window, last: int, seen: set[tuple[int, int]]) -> Iterator[Hit]:
+        """Canaries whose cores end before a place of the window, and did not before the last such place."""
+        done, window.done = window.done, max(window.done, window.base + last)
+        for at, core in self.matches(window.ids):
+            if done < window.base + at + len(core.tokens) <= window.done:
+                first, hit = self._hit(window, at, core)
+                if hit is not None and (core.number, window.base + first) not in seen:
+                    seen.add((core.number, window.base + first))
+                    yield hit
 
-    def _read(self, window: _Window, first: int, last: int) -> str:
-        """What some of the ids say; many canaries may have their cores at one place."""
-        if self._reads[0] is not window.ids:
-            self._reads = (window.ids, {})
-        known = self._reads[1]
-        if (first, last) not in known:
-            known[first, last] = _bare(self._tokenizer.decode(window.ids[first:last].tolist()))
-        return known[first, last]
+    def _hit(self, window: _Window, at: int, core: Core) -> tuple[int, Hit | None]:
+        """Where the text of the canary begins that a core belongs to, and the canary; None if it is no part of one."""
+        (row, place), last = window.where(at), at + len(core.tokens) - 1
+        first, is_begun = self._beside(window, at, core.ahead, -1)
+        last, is_ended = self._beside(window, last, core.beyond, 1)
+        # Text that stands there is another; and without its fill, it could be any canary of the format.
+        if is_begun is None or is_ended is None:
+            return first, None
+        if (core.fill[0] < 0 and not is_begun) or (core.fill[1] > len(core.tokens) and not is_ended):
+            return first, None
+        row, last_row = window.where(first)[0], window.where(last)[0]
+        return first, Hit(core, row, last_row, place, not (is_begun and is_ended))
 
-    def reads(self, ids: Sequence[int], text: Sequence[int]) -> bool:
-        """Whether ids hold a text, whatever its ends are joined with."""
-        written, read = (_bare(self._tokenizer.decode([int(token) for token in each])) for each in (text, ids))
-        return written in read
+    def _beside(self, window: _Window, edge: int, text: bytes, step: int) -> tuple[int, bool | None]:
+        """How far text goes on before an edge of a core, or behind it, and whether all of it is there; None if other
+        text is. It may go on in the next row, but not beyond a special token: these stand between texts.
+        """
+        wanted, said, at, own = text[::step], b"", edge, edge
+        row = window.where(edge)[0]
+        while len(said) < len(wanted):
+            at += step
+            if not 0 <= at < len(window.ids) or window.breaks[max(at, at - step)]:
+                return own, False
+            said += self._spelling[int(window.ids[at])][::step]
+            is_own = window.where(at)[0] == row
+            if not (said.startswith(wanted) or wanted.startswith(said)):
+                return own, None if is_own else False
+            own = at if is_own else own
+        return at, True
 
     def _look_at_edges(self, window: _Window, found: Found) -> None:
         ids, starts = window.new, window.starts
@@ -242,29 +254,40 @@ class Occurrences:
 
 
 class _Window:
-    """The ids of a batch of rows, behind the last ones of the batch before.
+    """The ids of a batch of rows without special ones, behind the last ones of the batch before.
 
     Attributes:
         ids: all of them.
+        breaks: (ids,) whether a special one, or a gap, stands before each.
+        new: those of the batch.
         carried: how many are of earlier batches.
         row: the number of the batch's first row.
         base: how many ids came before these.
         starts: (rows + 1,) where its rows begin and end in `new`.
+        done: how many of all ids have been looked at.
     """
 
     def __init__(self) -> None:
         self.ids = self.new = np.empty(0, dtype=np.int64)
+        self.breaks = np.empty(0, dtype=bool)
         self.starts = np.zeros(1, dtype=np.int64)
-        self.carried, self.row, self.base = 0, 0, 0
+        self.carried, self.row, self.base, self.done = 0, 0, 0, 0
         self._before: list[tuple[int, int]] = []
+        self._ends_in_break = False
 
-    def move(self, ids: Ints, starts: Ints, margin: int) -> None:
-        """To the next batch, keeping so many ids."""
+    def move(self, flat: Ints, lengths: Ints, keep: NDArray[np.bool_], margin: int) -> None:
+        """To the next batch, of which some ids are kept, and so many of those before."""
         first = max(0, len(self.ids) - margin)
         before = [self.where(at) for at in range(first, len(self.ids))]
         self.row += len(self.starts) - 1
         self.base += first
-        self.ids, self.new, self.starts = np.concatenate([self.ids[first:], ids]), ids, starts
+        counts = np.concatenate([[0], np.cumsum(keep)])
+        self.starts = counts[np.concatenate([[0], np.cumsum(lengths)])]
+        self.new = flat[keep]
+        self.ids = np.concatenate([self.ids[first:], self.new])
+        behind = np.concatenate([[self._ends_in_break], ~keep])
+        self.breaks = np.concatenate([self.breaks[first:], behind[:-1][keep]])
+        self._ends_in_break = bool(behind[-1])
         self._before, self.carried = before, len(before)
 
     def where(self, at: int) -> tuple[int, int]:
@@ -324,7 +347,81 @@ def _quietly() -> Iterator[None]:
         logging.disable(before)
 
 
-def _cores(canaries: CanarySet, tokenizer: Any, target: bool) -> list[Core]:
+class _Spelling:
+    """How each token is spelled, in bytes: as the vocabulary has it, without marks of a word's middle or end.
+
+    A text is spelled alike wherever it stands, but for spaces at its ends that the tokenizer adds or drops.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        self._prefix = getattr(model, "continuing_subword_prefix", None) or ""
+        self._suffix = getattr(model, "end_of_word_suffix", None) or ""
+        self._added = set(getattr(tokenizer, "added_tokens_decoder", ())) - set(tokenizer.all_special_ids)
+        self._known: dict[int, bytes] = {}
+
+    def __getitem__(self, token: int) -> bytes:
+        if token not in self._known:
+            self._known[token] = self._spelled(token)
+        return self._known[token]
+
+    def of(self, tokens: Iterable[int]) -> bytes:
+        """Several tokens."""
+        return b"".join(self[token] for token in tokens)
+
+    def _spelled(self, token: int) -> bytes:
+        text = self._tokenizer.convert_ids_to_tokens(token)
+        if text is None:
+            return b"\xff"  # which no text has
+        if token in self._added:  # it is as people type it
+            return b"".join(self._space(letter) if letter.isspace() else letter.encode() for letter in text)
+        byte = _BYTE.fullmatch(text)
+        if byte is not None:
+            return bytes.fromhex(byte[1])
+        return bytes((text.removeprefix(self._prefix).removesuffix(self._suffix) or text).encode())
+
+    def _space(self, letter: str) -> bytes:
+        """As the vocabulary writes it, between letters."""
+        with _quietly():
+            ids = token_ids(self._tokenizer, [f"a{letter}a"])[0]
+        written = self.of(ids)
+        return letter.encode() if self._tokenizer.unk_token_id in ids else written[written.find(b"a") + 1 : -1]
+
+
+def _encodings(tokenizer: Any, text: str, *, target: bool) -> tuple[list[int], list[list[int]]]:
+    """A text alone; and between each of its neighbours, then between letters of its own; nothing where the tokenizer
+    does not know them.
+    """
+    own = text.strip() or text
+    around = [before + text + behind for before, behind in (*_neighbours(text), (own[:1], own[-1:]))]
+    bare, *encoded = token_ids(tokenizer, [text, *around], target=target)
+    return bare, [[] if tokenizer.unk_token_id in one else one for one in encoded]
+
+
+def _neighbours(text: str) -> list[tuple[str, str]]:
+    """What may stand before a text and behind it; marks that are like its own may be joined with these."""
+    before, behind = ("" if letter.isalnum() else letter for letter in (text[:1], text[-1:]))
+    return [*_BESIDE, (before, behind)]
+
+
+def _needed(spelling: _Spelling, bare: list[int], encoded: Iterable[list[int]]) -> tuple[bytes, int]:
+    """What of a text is spelled whatever stands beside it, and nothing as well; and where it begins in its encoding."""
+    alone, *others = (_letters(spelling.of(one)) for one in (bare, *encoded) if one)
+    begin, end = _kept(alone, others, str.__contains__)
+    return _bytes(alone[begin:end]), len(_bytes(alone[:begin]))
+
+
+def _letters(spelled: bytes) -> str:
+    """One for each space, however many bytes its mark has."""
+    return spelled.decode(errors="surrogateescape")
+
+
+def _bytes(letters: str) -> bytes:
+    return letters.encode(errors="surrogateescape")
+
+
+def _cores(canaries: CanarySet, tokenizer: Any, spelling: _Spelling, target: bool) -> list[Core]:
     fills = {
         format: token_ids(
             tokenizer,
@@ -335,20 +432,26 @@ def _cores(canaries: CanarySet, tokenizer: Any, target: bool) -> list[Core]:
     }
     found, aside = [], copy.copy(tokenizer)  # what is tried on it counts for nothing
     for number, canary in enumerate(canaries):
-        around = [before + canary.text + behind for before, behind in _BESIDE]
-        bare, *encoded = token_ids(aside, [canary.text, *around], target=target)
-        encoded = [one for one in encoded if tokenizer.unk_token_id not in one] or [bare]
+        bare, encoded = _encodings(aside, canary.text, target=target)
+        text, at = _needed(spelling, bare, encoded)
         first, last = _fill_of(bare, fills[canary.format])
-        begin, end = _trimmed(tokenizer, bare, *_kept(bare, encoded))
+        begin, end = _trimmed(tokenizer, bare, *_kept(bare, [one for one in encoded[:-1] if one], _holds))
         if begin == end:
-            ways = _ways_of_writing(aside, canary, target)
-            spans = {way[slice(*_trimmed(tokenizer, list(way), 0, len(way)))] for way in ways}
-            found += [Core(number, tokens, 0, 1, (0, len(tokens))) for tokens in sorted(spans - {()})]
+            ways = _ways_of_writing(aside, canary, spelling, text, target)
+            found += [Core(number, tokens, 0, 1, (0, len(tokens)), *beside) for tokens, *beside in ways]
         else:
             fill = (first - begin, last - begin)
-            beside = [_bare(tokenizer.decode(part)) for part in (bare[:begin], bare[end:])]
+            beside = _text_beside(spelling, bare, (begin, end), text, at)
             found.append(Core(number, tuple(bare[begin:end]), begin, len(bare) - end, fill, *beside))
     return found
+
+
+def _text_beside(
+    spelling: _Spelling, ids: Sequence[int], part: tuple[int, int], text: bytes, at: int
+) -> tuple[bytes, bytes]:
+    """What of a text, which begins somewhere in the spelling of ids, stands before and behind a part of them."""
+    begin, end = (max(0, len(spelling.of(ids[:place])) - at) for place in part)
+    return text[:begin], text[end:]
 
 
 def _trimmed(tokenizer: Any, ids: list[int], begin: int, end: int) -> tuple[int, int]:
@@ -360,12 +463,14 @@ def _trimmed(tokenizer: Any, ids: list[int], begin: int, end: int) -> tuple[int,
     return begin, end
 
 
-def _kept(bare: list[int], encoded: list[list[int]]) -> tuple[int, int]:
-    """The longest part of an encoding that is in all of the others; an empty one if there is none."""
+def _kept(bare: Part, encoded: list[Part], holds: Callable[[Part, Part], bool]) -> tuple[int, int]:
+    """The longest part of an encoding that is in all of the others, and the last such: what a tokenizer puts before all
+    texts is in all of them. An empty one if there is none.
+    """
     for left_out in range(len(bare)):
-        for begin in range(left_out + 1):
+        for begin in range(left_out, -1, -1):
             part = bare[begin : len(bare) - left_out + begin]
-            if all(_holds(one, part) for one in encoded):
+            if all(holds(one, part) for one in encoded):
                 return begin, begin + len(part)
     return 0, 0
 
@@ -374,16 +479,23 @@ def _holds(ids: list[int], part: list[int]) -> bool:
     return any(ids[at : at + len(part)] == part for at in range(len(ids) - len(part) + 1))
 
 
-def _ways_of_writing(tokenizer: Any, canary: Canary, target: bool) -> list[tuple[int, ...]]:
-    """Where nothing stays the same: the tokens between those of the neighbours, in each case."""
+def _ways_of_writing(
+    tokenizer: Any, canary: Canary, spelling: _Spelling, text: bytes, target: bool
+) -> list[tuple[tuple[int, ...], bytes, bytes]]:
+    """Where no token stays the same: those that hold the text, in each case, and what of it stands beside them."""
     ways = set()
-    for before, _ in _BESIDE:
-        whole, ahead = token_ids(tokenizer, [before + canary.text, before or " "], target=target)
-        same = 0
-        while before and same < min(len(whole), len(ahead)) and whole[same] == ahead[same]:
-            same += 1
-        ways.add(tuple(whole[same:]))
-    return sorted(way for way in ways if way)
+    around = [before + canary.text + end for before, behind in _neighbours(canary.text) for end in ("", behind)]
+    for ids in token_ids(tokenizer, around, target=target):
+        ends = np.cumsum([0, *(len(spelling[token]) for token in ids)])
+        whole = spelling.of(ids)
+        places = [at for at in range(len(whole)) if whole.startswith(text, at)]
+        if not places:  # with what the tokenizer does not know
+            continue
+        at = min(places, key=lambda one: abs(2 * one + len(text) - len(whole)))
+        begin, end = np.searchsorted(ends, at, side="right") - 1, np.searchsorted(ends, at + len(text))
+        part = _trimmed(tokenizer, ids, int(begin), int(end))
+        ways.add((tuple(ids[slice(*part)]), *_text_beside(spelling, ids, part, text, at)))
+    return sorted(way for way in ways if way[0])
 
 
 def _fill_of(ids: list[int], others: list[list[int]]) -> tuple[int, int]:

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from .canaries import CanarySet
 from .errors import DataError, shown
 from .occurrences import Core, Found, Hit, Occurrences, Piece
-from .tokenization.encoding import token_ids
 
 logger = logging.getLogger(__name__)
 
@@ -247,29 +246,30 @@ def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: 
 
 
 def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[str, Counter[int]]:
-    """Copies by what became of them, and by the number of their canary."""
+    """Copies by what became of them, and by the number of their canary. No copy counts twice: where a copy is cut, at
+    the end of a row or at its beginning, the pieces are its own.
+    """
     counts: dict[str, Counter[int]] = defaultdict(Counter)
-    cut: set[tuple[int, int]] = set()
-    inspector.prepare({hit.row for hit in found.hits if hit.row == hit.last_row})
+    cut: set[tuple[int, bool]] = set()
+    inspector.prepare({hit.row for hit in found.hits if hit.row == hit.last_row and not hit.is_cut})
     for hit in found.hits:
         if hit.row != hit.last_row:
             counts["split"][hit.core.number] += 1
-            cut |= {(row, hit.core.number) for row in range(hit.row, hit.last_row + 1)}
+            cut |= {(row, True) for row in range(hit.row, hit.last_row)}
+            cut |= {(row, False) for row in range(hit.row + 1, hit.last_row + 1)}
             continue
-        said = inspector.look(hit)
+        if hit.is_cut:
+            cut |= {(hit.row, True), (hit.row, False)}
+        said = "truncated" if hit.is_cut else inspector.look(hit)
         counts["truncated" if said == "truncated" else "whole"][hit.core.number] += 1
         counts["masked"][hit.core.number] += said == "masked"
-    beginnings = [piece for piece in found.beginnings if not _is_known(piece, cut)]
-    ends = [piece for piece in found.ends if not _is_known(piece, cut)]
+    beginnings = [piece for piece in found.beginnings if (piece.row, True) not in cut]
+    ends = [piece for piece in found.ends if (piece.row, False) not in cut]
     alone, ends = _paired(beginnings, ends, inspector.cores, counts["split"])
     cut_off = [one for one in alone if one.holds or one.is_all or (one.is_long and one.of == found.longest)]
     _truncated(cut_off, canaries, counts)
     _truncated([piece for piece in ends if piece.is_all], canaries, counts)
     return counts
-
-
-def _is_known(piece: Piece, cut: set[tuple[int, int]]) -> bool:
-    return any((piece.row, number) in cut for number in piece.numbers)
 
 
 def _paired(
@@ -334,7 +334,7 @@ class _Inspector:
         of_decoder: bool,
         collator: Collator | None,
     ) -> None:
-        self._data, self._canaries, self._tokenizer = data, canaries, tokenizer
+        self._data, self._canaries = data, canaries
         self._occurrences, self._of_decoder, self._collator = occurrences, of_decoder, _copy_of(collator)
         self.cores = occurrences.cores
 
@@ -356,10 +356,9 @@ class _Inspector:
                 self._collator = None
         return judged(row, hit, self._occurrences, self._source_of(hit))
 
-    def _source_of(self, hit: Hit) -> list[int] | None:
-        """The tokens of what the decoder answers to."""
-        source = self._canaries[hit.core.number].source if self._of_decoder else None
-        return None if source is None else token_ids(self._tokenizer, [source])[0]
+    def _source_of(self, hit: Hit) -> str | None:
+        """What the decoder answers to."""
+        return self._canaries[hit.core.number].source if self._of_decoder else None
 
 
 def _copy_of(collator: Collator | None) -> Collator | None:
@@ -372,35 +371,36 @@ def _copy_of(collator: Collator | None) -> Collator | None:
         return collator
 
 
-def judged(row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: list[int] | None = None) -> str:
+def judged(row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: str | None = None) -> str:
     """What became of a canary that was found in a row: `whole`, `masked` or `truncated`.
 
     Args:
         row: with ids, and with labels or masks if there are any, as they are now.
         hit: where it was found.
         occurrences: of its set.
-        source: tokens that must stand in the ids, where the canary is in the labels.
+        source: text that must stand in the ids, where the canary is in the labels.
     """
     if occurrences.target:
-        is_there = _places(np.asarray(row["labels"]), hit, occurrences) is not None
+        is_there = _nearest(np.asarray(row["labels"]), hit, occurrences) is not None
         return "whole" if is_there and (source is None or occurrences.reads(row["input_ids"], source)) else "truncated"
-    places = _places(np.asarray(row["input_ids"]), hit, occurrences)
-    if places is None:
+    ids = np.asarray(row["input_ids"])
+    found = _nearest(ids, hit, occurrences)
+    if found is None:
         return "truncated"
-    first, last = hit.core.fill
-    fill = places[max(0, first + hit.core.before) : last + hit.core.before]
-    return "whole" if _trained(row)[fill].all() else "masked"
+    return "whole" if _trained(row)[_fill_places(ids, found, occurrences)].all() else "masked"
 
 
-def _places(ids: Ints, hit: Hit, occurrences: Occurrences) -> Ints | None:
-    """The places of the canary's tokens, those beside the core too; None if the core is not there."""
+def _nearest(ids: Ints, hit: Hit, occurrences: Occurrences) -> Hit | None:
+    """Where the canary is whole in a row as it is now; None if it is not."""
+    found = [one for one in occurrences.whole_in(ids) if one.core.number == hit.core.number]
+    return min(found, key=lambda one: abs(one.at - hit.at), default=None)
+
+
+def _fill_places(ids: Ints, hit: Hit, occurrences: Occurrences) -> Ints:
+    """The places of a canary's fill in a row, in tokens beside the core too."""
     core, plain = hit.core, np.flatnonzero(occurrences.plain(ids))
-    found = [at for at, one in occurrences.matches(ids[plain]) if one == core]
-    if not found:
-        return None
-    at = min(found, key=lambda one: abs(one - hit.at))
-    around = np.arange(at - core.before, at + len(core.tokens) + core.behind)
-    return np.asarray(plain[around.clip(0, len(plain) - 1)])
+    first, last = max(core.fill[0], -core.before), min(core.fill[1], len(core.tokens) + core.behind)
+    return np.asarray(plain[np.arange(hit.at + first, hit.at + last).clip(0, len(plain) - 1)])
 
 
 def _trained(row: Mapping[str, Any]) -> NDArray[np.bool_]:

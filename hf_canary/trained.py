@@ -12,7 +12,6 @@ from .canaries import CanarySet
 from .occurrences import Occurrences
 from .presence import judged
 from .processes import totals
-from .tokenization.encoding import token_ids
 
 # So much is looked at together; until then it is where it was, so that no step waits for it.
 _BATCHES, _TOKENS = 64, 2**20
@@ -31,9 +30,7 @@ class TrainedCopies:
         self._canaries = canaries
         self._occurrences = Occurrences(canaries, tokenizer, target=target)
         self._sources = {
-            number: token_ids(tokenizer, [canary.source])[0]
-            for number, canary in enumerate(canaries)
-            if target and canary.source is not None
+            number: canary.source for number, canary in enumerate(canaries) if target and canary.source is not None
         }
         self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._counts = Counter[int]()
@@ -79,5 +76,6 @@ class TrainedCopies:
             lengths = np.array([len(row[column]) for row in rows])
             for hit in self._occurrences.find([(flat, lengths)]).hits:
                 source = self._sources.get(hit.core.number)
-                if hit.row == hit.last_row and judged(rows[hit.row], hit, self._occurrences, source) == "whole":
+                is_in_one = hit.row == hit.last_row and not hit.is_cut
+                if is_in_one and judged(rows[hit.row], hit, self._occurrences, source) == "whole":
                     self._counts[hit.core.number] += 1

@@ -1,5 +1,7 @@
 """The stock trainers train the models: transformers' Trainer and Seq2SeqTrainer, and TRL's SFTTrainer."""
 
+import platform
+
 import datasets
 import pytest
 import torch
@@ -16,6 +18,7 @@ from transformers import (
 
 import hf_canary.models as models
 from tests import oracles
+from tests.fresh import run_python
 
 KINDS = sorted(oracles.models_of_the_paper())
 TEXTS = ["the pin is 123", "the cat is in", "a pin", "the pin is 1"] * 16
@@ -130,3 +133,35 @@ def test_seq2seq_trainer_trains_and_translates(cell, attention, arguments, tmp_p
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "checkpoint-120")
     written = loaded.generate(**tokenizer("the dog", return_tensors="pt"), max_new_tokens=8, num_beams=3)
     assert tokenizer.decode(written[0], skip_special_tokens=True) == "le chien"
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variable is for these processors")
+def test_an_lstm_trains_in_bfloat16_on_a_processor_without_a_kernel(tmp_path):
+    """oneDNN can be told to be that of such a processor; torch's own LSTM fails there."""
+    program = """
+import torch
+import hf_canary.models as models
+from hf_canary.models import half_precision
+
+ids = torch.arange(1, 13).view(2, 6)
+model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=20, hidden_size=16, embedding_size=8, dropout=0.0))
+optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+model(input_ids=ids)
+assert half_precision.has_kernel.cache_info().misses == 0
+losses = []
+for step in range(3):
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(input_ids=ids, labels=ids).loss
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+assert losses[0] > losses[1] > losses[2], losses
+try:
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.nn.LSTM(8, 16, batch_first=True)(torch.ones(2, 6, 8))
+except RuntimeError as error:
+    print(error)
+"""
+    output = run_python(program, cwd=tmp_path, environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}).stdout
+    assert "primitive" in output

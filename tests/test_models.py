@@ -2,7 +2,9 @@
 
 import copy
 import json
+import logging
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, pipeline
 
 import hf_canary.models as models
 from hf_canary.errors import ModelError
+from hf_canary.models import half_precision
 from tests import oracles, oracles_models
 from tests.fresh import run_python
 
@@ -558,3 +561,207 @@ def test_variational_dropout_is_one_mask_for_a_row():
 def test_dilations_double_and_start_anew(layers, largest, expected):
     """As van den Oord et al. 2016: 1, 2, 4, ..., and again."""
     assert models.WaveNetConfig(num_hidden_layers=layers, max_dilation=largest).dilations() == expected
+
+
+RECURRENT = {kind: partial(oracles.small_model, kind, VOCABULARY) for kind in ("lstm", "gru", "awd-lstm")} | {
+    f"{cell} that translates, {how} attention": partial(oracles.small_translation, cell, how == "with", VOCABULARY)
+    for cell in ("lstm", "gru")
+    for how in ("with", "without")
+}
+BY = ["autocast", "weights"]  # how half precision is asked for
+
+
+@pytest.fixture
+def untried():
+    """As if half precision had never been asked for."""
+    half_precision.has_kernel.cache_clear()
+    yield
+    half_precision.has_kernel.cache_clear()
+
+
+@pytest.fixture
+def tried(untried, monkeypatch):
+    """The types that the kernel has been tried in."""
+    types, attempt = [], half_precision._try
+    monkeypatch.setattr(half_precision, "_try", lambda half: types.append(half) or attempt(half))
+    return types
+
+
+@pytest.fixture
+def without_kernel(untried, monkeypatch):
+    """A processor that has no kernel in half precision, whatever this one has."""
+
+    def fail(half):
+        raise RuntimeError("could not create a primitive descriptor")
+
+    monkeypatch.setattr(half_precision, "_try", fail)
+
+
+def in_half(by):
+    return torch.autocast("cpu", torch.bfloat16, enabled=by == "autocast")
+
+
+def a_step(model, by=None):
+    """The loss of three texts of different length, and each parameter's gradient; the same dropout at each call."""
+    ids, mask = random_ids(3, 8, seed=9), torch.tensor([[1] * 8, [0] * 3 + [1] * 5, [1] * 6 + [0] * 2])
+    model.zero_grad()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with in_half(by):
+            losses = [model(input_ids=ids, labels=ids, attention_mask=each).loss for each in (None, mask)]
+        sum(losses).backward()
+    return sum(losses).item(), [parameter.grad for parameter in model.parameters()]
+
+
+@contextmanager
+def types_of_cells(model):
+    """(type of what each cell reads, whether autocast is on)."""
+    types = set()
+
+    def record(_, values):
+        inputs = getattr(values[0], "data", values[0])
+        types.add((inputs.dtype, torch.is_autocast_enabled("cpu")))
+
+    cells = [module for module in model.modules() if isinstance(module, (nn.LSTM, nn.GRU))]
+    hooks = [cell.register_forward_pre_hook(record) for cell in cells]
+    yield types
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_without_a_kernel_it_trains_as_in_float32(name, by, without_kernel):
+    """The cells compute in float32; loss and gradients are float32's to three digits or so, in the parameters' types."""
+    model = RECURRENT[name]().train()
+    if by == "weights":
+        model = model.to(torch.bfloat16)
+    exact = copy.deepcopy(model).float()
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (model, exact)]
+    for _ in range(2):
+        with types_of_cells(model) as types:
+            loss, gradients = a_step(model, by)
+        assert types == {(torch.float32, False)}
+        expected_loss, expected = a_step(exact)
+        assert loss == pytest.approx(expected_loss, rel=0.01)
+        for parameter, gradient, wanted in zip(model.parameters(), gradients, expected, strict=True):
+            assert gradient.dtype == parameter.dtype
+            assert (gradient - wanted).norm() < 0.05 * wanted.norm()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("state", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [None, [4, 4], [4, 2]])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_types_without_a_kernel_are_those_with_one(kind, lengths, state, by, without_kernel, monkeypatch):
+    """A kernel gives what is asked for; torch's own steps, of GRUs and of texts of different length, widen the state."""
+    half = torch.bfloat16
+    cell, inputs = kind(5, 6, batch_first=True), torch.ones(2, 4, 5)
+    if by == "weights":
+        cell, inputs, state = cell.to(half), inputs.to(half), half
+    before = torch.zeros(2 if kind is nn.LSTM else 1, 2, 6, dtype=state)
+    if lengths is not None:
+        inputs = nn.utils.rnn.pack_padded_sequence(inputs, torch.tensor(lengths), batch_first=True)
+
+    def types():
+        with in_half(by):
+            hidden, after = half_precision.run_cell(cell, {}, inputs, before)
+        return getattr(hidden, "data", hidden).dtype, after.dtype
+
+    expected = half if kind is nn.LSTM and lengths != [4, 2] else state
+    assert types() == (expected, expected)
+    monkeypatch.undo()
+    half_precision.has_kernel.cache_clear()
+    if half_precision.has_kernel(half):
+        assert types() == (expected, expected)
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_without_a_kernel_it_writes(name, by, without_kernel):
+    """Through its cache, whose states have the type that the full pass has; several beams too."""
+    model = RECURRENT[name]().eval()
+    if by == "weights":
+        model = model.to(torch.bfloat16)
+    ids = random_ids(2, 4)
+    with in_half(by):
+        for beams in (1, 3):
+            written = generated(model, ids, 5, do_sample=False, num_beams=beams, return_dict_in_generate=True)
+            assert written.sequences.shape[1] > 4
+        types = {state.dtype for state in written.past_key_values.rows()}
+    assert types <= ({torch.bfloat16} if by == "weights" else {torch.float32, torch.bfloat16})
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_the_kernel_is_tried_once(mode, tried):
+    """... when half precision is first asked for, with the same answer in any mode; nothing is drawn."""
+    model, ids = oracles.small_model("lstm", VOCABULARY).eval(), random_ids(2, 5)
+    answer = half_precision.has_kernel(torch.bfloat16)
+    half_precision.has_kernel.cache_clear()
+    tried.clear()
+    model(input_ids=ids)
+    assert tried == []
+    before = torch.random.get_rng_state()
+    with mode(), in_half("autocast"):
+        model(input_ids=ids)
+        model(input_ids=ids)
+    model.to(torch.bfloat16)(input_ids=ids)
+    assert tried == [torch.bfloat16]
+    assert half_precision.has_kernel(torch.bfloat16) == answer
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("name", ["lstm", "awd-lstm"])
+def test_the_kernel_can_be_tried_within_a_checkpoint(name, by, tried):
+    """Whose hooks see nothing of it: the gradients are the same as without."""
+    gradients = []
+    for checkpointing in (True, False):
+        model = RECURRENT[name]().train().to(torch.bfloat16 if by == "weights" else torch.float32)
+        if checkpointing:
+            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+        gradients.append(a_step(model, by)[1])
+    assert tried == [torch.bfloat16]
+    for checkpointed, plain in zip(*gradients, strict=True):
+        assert torch.equal(checkpointed, plain)
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own
+def test_compiled_it_trains_without_a_kernel(by, without_kernel):
+    """The tracer takes the answer for a constant."""
+    torch._dynamo.reset()
+    model = RECURRENT["lstm"]().train().to(torch.bfloat16 if by == "weights" else torch.float32)
+    compiled = torch.compile(copy.deepcopy(model), backend="eager")
+    loss, gradients = a_step(compiled, by)
+    expected_loss, expected = a_step(model, by)
+    assert loss == pytest.approx(expected_loss)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    torch._dynamo.reset()
+
+
+def test_a_kernel_that_is_not_there_is_told_once(without_kernel, caplog):
+    """To those who debug, with torch's words."""
+    caplog.set_level(logging.DEBUG, half_precision.__name__)
+    model = RECURRENT["lstm"]()
+    for _ in range(2):
+        a_step(model, "autocast")
+    told = [record.getMessage() for record in caplog.records if record.name == half_precision.__name__]
+    assert len(told) == 1
+    assert "torch.bfloat16 are computed in float32" in told[0]
+    assert "could not create a primitive descriptor" in told[0]
+
+
+def test_the_kernel_matters_to_processors_in_half_precision_alone(tried):
+    """Other devices, float32 without autocast and float64 within are computed as they come."""
+    layer, inputs = models.recurrent.RecurrentLayer(nn.LSTM, 5, 6), torch.ones(2, 4, 5)
+    layer(inputs, layer.zeros(2, inputs))
+    elsewhere, there = copy.deepcopy(layer).to("meta", torch.bfloat16), inputs.to("meta", torch.bfloat16)
+    elsewhere(there, layer.zeros(2, there))
+    with in_half("autocast"):
+        hidden, after = layer.double()(inputs.double(), layer.zeros(2, inputs.double()))
+    assert hidden.dtype == after.dtype == torch.float64
+    assert tried == []

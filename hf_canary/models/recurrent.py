@@ -11,12 +11,12 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .base import CheckedConfig, run_in_turn
 from .causal import CausalModel
+from .half_precision import run_cell
 from .masking import choose
 
 
@@ -47,25 +47,23 @@ class RecurrentLayer(GradientCheckpointingLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(rows, tokens, inputs) and the state before → (rows, tokens, units) and the state after."""
         before = state.transpose(0, 1).contiguous()
-        given = tuple(before.split(1)) if self.vectors == 2 else before
         if lengths is None:
-            hidden, after = self._run(inputs, given)
+            hidden, after = run_cell(self.cell, self._dropped(), inputs, before)
         else:
             # What is packed has a token at least; rows without any keep their state, below.
             packed = pack_padded_sequence(inputs, lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
-            hidden, after = self._run(packed, given)
-            hidden, _ = pad_packed_sequence(hidden, batch_first=True, total_length=inputs.shape[1])
-        after = torch.cat(after) if self.vectors == 2 else after
+            steps, after = run_cell(self.cell, self._dropped(), packed, before)
+            hidden, _ = pad_packed_sequence(steps, batch_first=True, total_length=inputs.shape[1])
         after = after.transpose(0, 1)
         if lengths is not None:
             after = choose(lengths > 0, after, state)
         return hidden, after
 
-    def _run(self, inputs, given):  # type: ignore[no-untyped-def]  # packed or not, one state or two
+    def _dropped(self) -> dict[str, torch.Tensor]:
+        """What stands in place of the cell's own weights for this batch, by name."""
         if not (self.training and self.weight_drop):
-            return self.cell(inputs, given)
-        dropped = nn.functional.dropout(self.cell.weight_hh_l0, self.weight_drop)  # type: ignore[arg-type]
-        return functional_call(self.cell, {"weight_hh_l0": dropped}, (inputs, given))
+            return {}
+        return {"weight_hh_l0": nn.functional.dropout(self.cell.weight_hh_l0, self.weight_drop)}  # type: ignore[arg-type]
 
 
 class VariationalDropout(nn.Dropout):

@@ -43,11 +43,12 @@ class Merges:
         lengths: (size,) how many letters each entry has.
 
     Attributes:
+        size: ids are below.
         reached: (size,) whether merges of its own letters end in an entry.
     """
 
     def __init__(self, size: int, merges: Ints, letters: Ints, lengths: Ints) -> None:
-        self._size, self._lengths = size, lengths
+        self.size, self._lengths = size, lengths
         ranks = np.arange(len(merges))
         keys = merges[:, 0] * size + merges[:, 1]
         # Of a merge that stands twice, the last counts.
@@ -98,7 +99,7 @@ class Merges:
             self._lookup = dict(zip(self._keys.tolist(), range(len(self._keys)), strict=True))
         word = list(letters)
         while len(word) > 1:
-            found = [self._lookup.get(one * self._size + other) for one, other in pairwise(word)]
+            found = [self._lookup.get(one * self.size + other) for one, other in pairwise(word)]
             merges = [(int(self._ranks[merge]), at) for at, merge in enumerate(found) if merge is not None]
             if not merges:
                 break
@@ -126,7 +127,7 @@ class Merges:
         """(n,) the rank of the merge of each two, or never."""
         if not len(self._keys):
             return np.full(len(left), _NEVER)
-        keys = left * self._size + right
+        keys = left * self.size + right
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._ranks[at], _NEVER)
 
@@ -209,7 +210,7 @@ class Merges:
         at = int(ranks.argmin())
         if ranks[at] == _NEVER:
             return word
-        made = self._results[np.searchsorted(self._keys, word[at] * self._size + word[at + 1])]
+        made = self._results[np.searchsorted(self._keys, word[at] * self.size + word[at + 1])]
         return [*word[:at], int(made), *word[at + 2 :]]
 
     def _number_forest(self) -> None:
@@ -226,14 +227,14 @@ class Merges:
         levels = np.argsort(self._lengths[hanging], kind="stable")
         bounds = np.flatnonzero(np.diff(self._lengths[hanging][levels], prepend=-1, append=_NEVER)).tolist()
         groups = [hanging[levels[low:high]] for low, high in pairwise(bounds)]
-        below = np.ones(self._size, dtype=np.int64)
+        below = np.ones(self.size, dtype=np.int64)
         for tokens in reversed(groups):
             np.add.at(below, self._left[tokens], below[tokens])
         before = np.cumsum(below[hanging]) - below[hanging]
         begins = np.diff(self._left[hanging], prepend=-1) != 0
-        offset = np.zeros(self._size, dtype=np.int64)
+        offset = np.zeros(self.size, dtype=np.int64)
         offset[hanging] = before - np.maximum.accumulate(np.where(begins, before, 0))
-        self._place = np.zeros(self._size, dtype=np.int64)
+        self._place = np.zeros(self.size, dtype=np.int64)
         roots = np.flatnonzero(self._left < 0)
         self._place[roots] = np.cumsum(below[roots]) - below[roots]
         for tokens in groups:
@@ -253,7 +254,7 @@ class Merges:
         ends = hanging[last[some]]
         self._high[some] = self._place[ends] + below[ends]
         self._merge_rank, self._is_sure = rank, (rank > self._rank[left]) & (rank > self._rank[right])
-        self._first_merge = np.searchsorted(left, np.arange(self._size + 1))
+        self._first_merge = np.searchsorted(left, np.arange(self.size + 1))
 
     def _blocked_by(self, left: int) -> Iterator[tuple[Ints, Ints, Bools]]:
         """The intervals of what may not follow a token: those of each merge on its right spine that comes in time."""

@@ -31,7 +31,8 @@ class Cut:
 CUT = Cut()
 # A character, or a unit of the vocabulary; a token that is finished; the end of a piece.
 Symbol = str | Atom | Cut
-Way = tuple[State, tuple[Symbol, ...]]
+Symbols = tuple[Symbol, ...]
+Way = tuple[State, Symbols]
 
 
 class Stage(Protocol):
@@ -57,40 +58,66 @@ class Stage(Protocol):
 class Pipeline:
     """Stages one behind the other, as one.
 
-    A cut that a stage writes ends the piece of all that follow. The state is that of each stage.
+    A cut that a stage writes ends the piece of all that follow. A state is a number, that stands for a state of each.
+
+    Args:
+        stages: in order.
+
+    Attributes:
+        size: how many stages there are.
+        start: the state before the first character.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
-        self._stages = tuple(stages)
-        self.start: tuple[State, ...] = tuple(stage.start for stage in stages)
-        self._read: dict[tuple[tuple[State, ...], str], list[tuple[tuple[State, ...], tuple[Symbol, ...]]]] = {}
-        self._end: dict[tuple[State, ...], list[tuple[Symbol, ...]]] = {}
+        self._stages, self.size = tuple(stages), len(stages)
+        self._numbers: dict[tuple[State, ...], int] = {}
+        self._states: list[tuple[State, ...]] = []
+        self._read: list[dict[str, list[tuple[int, Symbols]]]] = []
+        self._end: dict[int, list[Symbols]] = {}
+        self.start = self.number(tuple(stage.start for stage in stages))
 
-    def read(self, state: tuple[State, ...], symbol: str) -> list[tuple[tuple[State, ...], tuple[Symbol, ...]]]:
+    def number(self, states: tuple[State, ...]) -> int:
+        """The state that stands for these."""
+        if states not in self._numbers:
+            self._numbers[states] = len(self._states)
+            self._states.append(states)
+            self._read.append({})
+        return self._numbers[states]
+
+    def states(self, number: int) -> tuple[State, ...]:
+        """What a state stands for."""
+        return self._states[number]
+
+    def read(self, state: int, symbol: str) -> list[tuple[int, Symbols]]:
         """As of a stage."""
-        key = (state, symbol)
-        if key not in self._read:
-            self._read[key] = list(dict.fromkeys(self._through(state, (symbol,), 0)))
-        return self._read[key]
+        known = self._read[state]
+        if symbol not in known:
+            ways = self._through(self._states[state], (symbol,), 0)
+            known[symbol] = list(dict.fromkeys((self.number(after), written) for after, written in ways))
+        return known[symbol]
 
-    def end(self, state: tuple[State, ...]) -> list[tuple[Symbol, ...]]:
+    def through(self, state: int, symbols: Symbols, first: int) -> list[tuple[int, Symbols]]:
+        """All ways to go on behind symbols that come to the stage of number `first`: state, and what the last writes."""
+        ways = self._through(self._states[state], symbols, first)
+        return list(dict.fromkeys((self.number(after), written) for after, written in ways))
+
+    def end(self, state: int) -> list[Symbols]:
         """As of a stage, of the whole text."""
         if state not in self._end:
-            self._end[state] = list(dict.fromkeys(self._ended(state, 0)))
+            self._end[state] = list(dict.fromkeys(self._ended(self._states[state], 0)))
         return self._end[state]
 
     def _through(
-        self, state: tuple[State, ...], symbols: tuple[Symbol, ...], first: int
-    ) -> Iterator[tuple[tuple[State, ...], tuple[Symbol, ...]]]:
-        """What the stages from `first` on make of symbols."""
+        self, states: tuple[State, ...], symbols: Symbols, first: int
+    ) -> Iterator[tuple[tuple[State, ...], Symbols]]:
         if first == len(self._stages) or not symbols:
-            yield state, symbols
+            yield states, symbols
             return
-        for own, written in self._read_all(first, state[first], symbols):
-            for after, out in self._through(state, written, first + 1):
+        for own, written in self._read_all(first, states[first], symbols):
+            for after, out in self._through(states, written, first + 1):
                 yield (*after[:first], own, *after[first + 1 :]), out
 
-    def _read_all(self, number: int, own: State, symbols: Sequence[Symbol]) -> Iterator[Way]:
+    def _read_all(self, number: int, own: State, symbols: Symbols) -> Iterator[Way]:
         """What one stage makes of symbols."""
         if not symbols:
             yield own, ()
@@ -102,14 +129,14 @@ class Pipeline:
         else:
             ways = [(stage.restart, (*written, symbol)) for written in stage.end(own)]
         for after, written in ways:
-            for last, more in self._read_all(number, after, rest):
+            for last, more in self._read_all(number, after, tuple(rest)):
                 yield last, (*written, *more)
 
-    def _ended(self, state: tuple[State, ...], first: int) -> Iterator[tuple[Symbol, ...]]:
+    def _ended(self, states: tuple[State, ...], first: int) -> Iterator[Symbols]:
         if first == len(self._stages):
             yield ()
             return
-        for written in self._stages[first].end(state[first]):
-            for after, out in self._through(state, written, first + 1):
+        for written in self._stages[first].end(states[first]):
+            for after, out in self._through(states, written, first + 1):
                 for rest in self._ended(after, first + 1):
                     yield (*out, *rest)

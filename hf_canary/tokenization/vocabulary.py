@@ -98,17 +98,37 @@ class Trie:
         """How many nodes there are, the root included."""
         return len(self.parent)
 
+    def node(self, entry: int) -> int:
+        """Where an entry ends, or -1."""
+        return int(self._node_of[entry]) if 0 <= entry < len(self._node_of) else -1
+
     @cached_property
-    def node_of(self) -> dict[int, int]:
-        """Entry → the node at which it ends."""
+    def _node_of(self) -> Ints:
         nodes = np.flatnonzero(self.entry >= 0)
-        return dict(zip(self.entry[nodes].tolist(), nodes.tolist(), strict=True))
+        found = np.full(int(self.entry.max(initial=-1)) + 1, -1)
+        found[self.entry[nodes]] = nodes
+        return found
+
+    @cached_property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """The units that stand side by side in some entry."""
+        further = np.flatnonzero(self.parent > 0)
+        both = np.unique((self.unit[self.parent[further]] << 32) | self.unit[further])
+        return frozenset((chr(pair >> 32), chr(pair & 0xFFFFFFFF)) for pair in both.tolist())
 
     def child(self, node: int, unit: str) -> int:
         """The node behind one unit more, or -1."""
         low, high = int(self.first_child[node]), int(self.first_child[node + 1])
         at = low + int(np.searchsorted(self.unit[low:high], ord(unit)))
         return at if at < high and self.unit[at] == ord(unit) else -1
+
+    def spelling(self, node: int) -> str:
+        """The units that lead to a node."""
+        units = []
+        while node > 0:
+            units.append(chr(int(self.unit[node])))
+            node = int(self.parent[node])
+        return "".join(reversed(units))
 
     def find(self, units: Iterable[str], node: int = root) -> int:
         """The node behind units, or -1."""

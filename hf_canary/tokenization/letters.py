@@ -1,0 +1,130 @@
+"""The last stages: from the characters of a word to the units of a vocabulary's entries, and words that are one entry.
+
+Knows the entries' spelling; not which of them follow one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+from .stages import CUT, Atom, State, Symbols, Way
+from .vocabulary import WORD_END, Trie, byte_unit
+
+UNKNOWN = "\U0010fffe"  # the unit of a character that the vocabulary does not know
+
+# The last unit: one behind which no entry goes on; one that others stand beside; or itself, if only it stands before it.
+_ALONE, _AMID = "alone", "amid"
+
+
+class Letters:
+    """Each character as the units that encodings begin with: itself, its bytes, or nothing.
+
+    Args:
+        known: characters that are units.
+        known_further: the same of those behind a word's first; None if these are as the first.
+        has_bytes: whether bytes stand for the others.
+        is_silent: whether others leave no trace, for want of an unknown token.
+        most: characters of a word; longer ones are unknown.
+    """
+
+    start: State = 0  # how many characters of a word there are, as far as that matters
+    restart: State = 0
+
+    def __init__(
+        self,
+        known: Container[str],
+        known_further: Container[str] | None = None,
+        *,
+        has_bytes: bool = False,
+        is_silent: bool = False,
+        most: int = 0,
+    ) -> None:
+        self._known, self._further = known, known if known_further is None else known_further
+        self._counted = most + 1 if most else int(known_further is not None)
+        self._most, self._has_bytes, self._is_silent = most, has_bytes, is_silent
+
+    def read(self, state: State, symbol: str) -> Sequence[Way]:
+        after = min(state + 1, self._counted)  # type: ignore[operator]
+        if self._most and after > self._most:
+            return [(after, (UNKNOWN,))]
+        if symbol in (self._further if state else self._known):
+            return [(after, (symbol,))]
+        if self._has_bytes:
+            return [(after, tuple(map(byte_unit, symbol.encode())))]
+        return [(state, ())] if self._is_silent else [(after, (UNKNOWN,))]
+
+    def end(self, state: State) -> Sequence[Symbols]:
+        return [()]
+
+
+class EndOfWord:
+    """A mark behind the last letter of each word, as CLIP's `</w>`.
+
+    Args:
+        marked: letters of which there is an entry with the mark.
+    """
+
+    start: State = None  # whether the last letter can be marked
+    restart: State = None
+
+    def __init__(self, marked: Container[str]) -> None:
+        self._marked = marked
+
+    def read(self, state: State, symbol: str) -> Sequence[Way]:
+        return [(symbol in self._marked, (symbol,))]
+
+    def end(self, state: State) -> Sequence[Symbols]:
+        if state is None:
+            return [()]
+        return [(WORD_END if state else UNKNOWN,)]
+
+
+class WholeWords:
+    """Each word as the one entry that it is, known at its end; or unknown.
+
+    Args:
+        entries: word → id.
+    """
+
+    start: State = Trie.root
+    restart: State = Trie.root
+
+    def __init__(self, entries: Mapping[str, int]) -> None:
+        self._trie = Trie({word: id for word, id in entries.items() if word})
+
+    def read(self, state: State, symbol: str) -> Sequence[Way]:
+        return [(-1 if state == -1 else self._trie.child(state, symbol), ())]  # type: ignore[arg-type]
+
+    def end(self, state: State) -> Sequence[Symbols]:
+        if state == Trie.root:
+            return [()]
+        entry = -1 if state == -1 else int(self._trie.entry[state])  # type: ignore[index]
+        return [(Atom(entry),) if entry >= 0 else (UNKNOWN,)]
+
+
+class Seams:
+    """A cut beside units that no entry has beside others: no token goes over it, and no merge.
+
+    As around the digits of a vocabulary that writes each alone, and before `▁` where entries only begin with it. (Other
+    pairs that no entry has are left to the rule of words: a state for each letter would be too many.)
+
+    Args:
+        pairs: units that stand side by side in some entry.
+        alphabet: all units that may come.
+    """
+
+    start: State = ""  # the last unit, where it matters
+    restart: State = ""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], alphabet: Container[str]) -> None:
+        within = [(one, other) for one, other in pairs if one in alphabet and other in alphabet]
+        self._go_on = {one for one, _ in within}
+        self._follow = {other for one, other in within if one != other}
+
+    def read(self, state: State, symbol: str) -> Sequence[Way]:
+        is_cut = state == _ALONE or (state != "" and symbol not in self._follow and symbol != state)
+        after = _ALONE if symbol not in self._go_on else _AMID if symbol in self._follow else symbol
+        return [(after, (CUT, symbol) if is_cut else (symbol,))]
+
+    def end(self, state: State) -> Sequence[Symbols]:
+        return [()]

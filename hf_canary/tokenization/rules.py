@@ -1,0 +1,257 @@
+"""A tokenizer by its parts, as `tokenizer.json` has them: its stages, and the rule of its words.
+
+Here each kind of part finds its class. What cannot be followed is named, and refused. Knows no format.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .added import added_stages
+from .bpe import Merges
+from .letters import EndOfWord, Letters, Seams, WholeWords
+from .matching import Unfollowed
+from .normalising import normalized_alphabet, normalizer_stages, real_normalizer
+from .splitting import Bytes, pre_tokenizer_stages
+from .stages import Pipeline, Stage
+from .vocabulary import WORD_END, Trie, byte_unit, spelled
+from .word_rules import BestPaths, LongestMatches, MergedWords, WholeWordRule, WordRule
+
+Config = Mapping[str, Any]
+
+
+class Rules:
+    """What a tokenizer does, by its parts.
+
+    Args:
+        tokenizer: one of the tokenizers library.
+
+    Attributes:
+        word: what its model says of words.
+
+    Raises:
+        Unfollowed: a part of it cannot be followed.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        backend = tokenizer.backend_tokenizer
+        with _no_collection():
+            parts: dict[str, Any] = json.loads(backend.to_str())
+        self._normalizer, self._pre_tokenizer = parts["normalizer"], parts["pre_tokenizer"]
+        self._added = parts["added_tokens"]
+        self._encodes_special = bool(backend.encode_special_tokens)
+        self._model = backend.model
+        self.word = _word_rule(parts["model"])
+
+    def pipelines(self, characters: Iterable[str]) -> tuple[Pipeline, Pipeline]:
+        """The stages from these characters to words, and from them to the units of words.
+
+        Raises:
+            Unfollowed: one of them cannot be followed for these characters.
+        """
+        alphabet = frozenset(characters)
+        before = list(self._stages_to_words(alphabet))
+        units = _units(normalized_alphabet(self._normalizer, alphabet))
+        return Pipeline(before), Pipeline([*before, *self.word.stages(units)])
+
+    def encode_word(self, word: str) -> list[int]:
+        """The tokens of one word, as the model itself gives them."""
+        return [token.id for token in self._model.tokenize(word)]
+
+    def _stages_to_words(self, alphabet: frozenset[str]) -> Iterator[Stage]:
+        options: dict[str, Any] = {"encode_special": self._encodes_special}
+        normalize = None if self._normalizer is None else real_normalizer(self._normalizer)
+        yield from added_stages(self._added, alphabet, normalized=False, normalize=None, **options)
+        yield from normalizer_stages(self._normalizer, alphabet)
+        alphabet = normalized_alphabet(self._normalizer, alphabet)
+        yield from added_stages(self._added, alphabet, normalized=True, normalize=normalize, **options)
+        yield from self._pre_tokenizer_stages
+
+    @cached_property
+    def _pre_tokenizer_stages(self) -> list[Stage]:
+        return pre_tokenizer_stages(self._pre_tokenizer, normalized=self._normalizer is not None)
+
+
+_known: weakref.WeakKeyDictionary[Any, tuple[object, Rules | Unfollowed]] = weakref.WeakKeyDictionary()
+
+
+def rules_of(tokenizer: Any) -> Rules:
+    """The tokenizer's rules, read once for as long as it stays as it is.
+
+    Raises:
+        Unfollowed: a part of it cannot be followed.
+    """
+    mark = _mark(tokenizer)
+    seen, rules = _known.get(tokenizer, (None, None))
+    if rules is None or seen != mark:
+        try:
+            rules = Rules(tokenizer)
+        except Unfollowed as error:
+            rules = error
+        _known[tokenizer] = mark, rules
+    if isinstance(rules, Unfollowed):
+        raise rules
+    return rules
+
+
+def _mark(tokenizer: Any) -> object:
+    """What changes when a tokenizer is changed."""
+    backend = tokenizer.backend_tokenizer
+    parts = (backend.normalizer, backend.pre_tokenizer)
+    return (
+        len(tokenizer),
+        bool(backend.encode_special_tokens),
+        *(None if part is None else part.__getstate__() for part in parts),
+    )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Reading hundreds of thousands of merges makes no garbage, and looking for it takes longer than reading."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _units(alphabet: frozenset[str]) -> frozenset[str]:
+    """All units that may come of normalized characters, and perhaps more."""
+    written = Bytes()
+    as_bytes = {unit for character in alphabet for unit in written.read(None, character)[0][1]}
+    fallback = {byte_unit(byte) for character in alphabet for byte in character.encode(errors="surrogatepass")}
+    return alphabet | as_bytes | fallback | {"Ġ", "▁", WORD_END}
+
+
+def _word_rule(model: Config) -> WordRule:
+    kind = model.get("type")
+    if kind not in _KINDS:
+        raise Unfollowed(f"its model, which is of the kind {kind}")
+    return _KINDS[kind](model)
+
+
+def _bpe(model: Config) -> WordRule:
+    if model.get("dropout"):
+        raise Unfollowed("its dropout, which leaves to chance how a text is encoded")
+    suffix, prefix = model.get("end_of_word_suffix") or "", model.get("continuing_subword_prefix") or ""
+    bytes_alone = bool(model.get("byte_fallback"))
+    if (prefix or suffix) and (bytes_alone or model.get("ignore_merges")) or (prefix and suffix):
+        raise Unfollowed("its mark of a word's pieces, beside other options")
+    vocab: dict[str, int] = model["vocab"]
+    pieces = _Pieces(vocab, prefix, suffix, bytes_alone)
+    merges = Merges(pieces.size, pieces.merges(model["merges"]), pieces.letters, pieces.lengths)
+    letters = {spelling: id for spelling, id in pieces.first.items() if len(spelling) == 1}
+    whole = {}
+    if model.get("ignore_merges"):
+        whole = {entry: id for entry, id in vocab.items() if entry and (pieces.is_byte(id) or not merges.reached[id])}
+        whole = {entry: id for entry, id in whole.items() if all(letter in letters for letter in entry)}
+    made = {id: merges.encode([letters[letter] for letter in entry]) for entry, id in whole.items()}
+    reached = {spelling: id for spelling, id in pieces.first.items() if merges.reached[id]}
+    first = Trie(reached | whole)
+    further = Trie({spelling: id for spelling, id in pieces.further.items() if merges.reached[id]}) if prefix else (
+        Trie(reached) if whole else first
+    )
+    marked = {spelling[0] for spelling in pieces.first if len(spelling) == 2 and spelling[1] == WORD_END}
+    known = {*letters, WORD_END} if suffix else set(letters)
+    known_further = {spelling for spelling in pieces.further if len(spelling) == 1} if prefix else None
+    has_bytes = bytes_alone and len(pieces.byte_ids) == 256
+
+    def stages(alphabet: frozenset[str]) -> Iterator[Stage]:
+        if suffix:  # a letter within a word and the same at its end are two
+            yield EndOfWord(marked)
+        yield Letters(known, known_further, has_bytes=has_bytes, is_silent=model.get("unk_token") is None)
+        if not (prefix or any(alphabet.issuperset(entry) for entry in whole)):
+            yield Seams(first.pairs, alphabet)
+
+    return MergedWords(merges, first, further, stages, made)
+
+
+class _Pieces:
+    """A vocabulary of BPE, by units."""
+
+    def __init__(self, vocab: Mapping[str, int], prefix: str, suffix: str, bytes_alone: bool) -> None:
+        self._vocab, self._prefix = vocab, prefix
+        self.size = max(vocab.values(), default=0) + 1
+        self.first: dict[str, int] = {}
+        self.further: dict[str, int] = {}
+        self.byte_ids: set[int] = set()
+        if not (prefix or suffix or bytes_alone):
+            self.first = {entry: id for entry, id in vocab.items() if entry}
+        else:
+            for entry, id in vocab.items():
+                self._add(entry, id, prefix, suffix, bytes_alone)
+        self.lengths = np.zeros(self.size, dtype=np.int64)
+        self._num_units(self.first)
+        self._num_units(self.further)
+        self.letters = np.flatnonzero(self.lengths == 1)
+
+    def _add(self, entry: str, id: int, prefix: str, suffix: str, bytes_alone: bool) -> None:
+        if prefix and entry.startswith(prefix) and len(entry) > len(prefix):
+            self.further[entry.removeprefix(prefix)] = id
+            return
+        spelling = spelled(entry, bytes_alone=bytes_alone, suffix=suffix)
+        if spelling != entry and len(spelling) == 1:
+            self.byte_ids.add(id)
+        if spelling:
+            self.first[spelling] = id
+
+    def _num_units(self, entries: Mapping[str, int]) -> None:
+        """The mark at a word's end is no letter of its own."""
+        ids = np.fromiter(entries.values(), dtype=np.int64, count=len(entries))
+        self.lengths[ids] = np.fromiter(map(len, entries), dtype=np.int64, count=len(entries))
+        marked = [id for spelling, id in entries.items() if spelling[-1] == WORD_END]
+        self.lengths[marked] -= 1
+
+    def is_byte(self, id: int) -> bool:
+        """Whether an entry stands for one byte."""
+        return id in self.byte_ids
+
+    def merges(self, merges: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(n_merges, 3) ids of the two, and of what they make."""
+        pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in merges]
+        if not pairs:
+            return np.empty((0, 3), dtype=np.int64)
+        vocab, cut = self._vocab, len(self._prefix)
+        left = list(map(vocab.__getitem__, [one for one, _ in pairs]))
+        right = list(map(vocab.__getitem__, [other for _, other in pairs]))
+        made = [vocab[one + other[cut:]] for one, other in pairs]
+        return np.array([left, right, made], dtype=np.int64).T
+
+
+def _word_piece(model: Config) -> WordRule:
+    prefix: str = model["continuing_subword_prefix"]
+    vocab: dict[str, int] = model["vocab"]
+    if not prefix:
+        raise Unfollowed("its pieces within a word, which have no mark")
+    first = {entry: id for entry, id in vocab.items() if entry}
+    further = {entry.removeprefix(prefix): id for entry, id in vocab.items() if entry.startswith(prefix) and entry != prefix}
+    single, more = ({entry for entry in entries if len(entry) == 1} for entries in (first, further))
+    letters = Letters(single, more, most=model["max_input_chars_per_word"])
+    return LongestMatches(Trie(first), Trie(further), lambda _: [letters])
+
+
+def _unigram(model: Config) -> WordRule:
+    vocab = [(entry, score) for entry, score in model["vocab"]]
+    entries: dict[str, int] = {entry: id for id, (entry, _) in enumerate(vocab) if entry and id != model["unk_id"]}
+    scores = np.array([score for _, score in vocab], dtype=np.float64)
+    single = {entry for entry in entries if len(entry) == 1}
+    letters = Letters(single)
+    return BestPaths(Trie(entries), scores, lambda _: [letters])
+
+
+def _word_level(model: Config) -> WordRule:
+    words = WholeWords(model["vocab"])
+    return WholeWordRule(lambda _: [words])
+
+
+_KINDS = {"BPE": _bpe, "WordPiece": _word_piece, "Unigram": _unigram, "WordLevel": _word_level}

@@ -1,0 +1,195 @@
+"""The fills of a format as a tokenizer spells them: an automaton over units and the cuts between words.
+
+Joins the format's characters to the tokenizer's stages. Where a stage guesses, so does this; what is refuted later leads
+nowhere, and is left out. Knows no vocabulary, and not which units make a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..tokenization.stages import CUT, Atom, Cut, Pipeline, Symbols
+from .format_automaton import FormatAutomaton
+from .stretches import Stretch, before_last_cut
+
+Unit = str | Atom
+
+_END = -1  # behind the last character
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one unit more leads to.
+
+    Args:
+        target: the node behind it.
+        ways: by how many fills' characters.
+        text: the characters of one of them.
+    """
+
+    target: int
+    ways: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Out:
+    """All that may follow a node.
+
+    Args:
+        along: unit → steps that go on in the same word.
+        cut: the same of those that begin a word.
+        ends: in how many ways the stretch ends here.
+        text: the characters that lead to the end in one of them.
+    """
+
+    along: dict[Unit, list[Step]]
+    cut: dict[Unit, list[Step]]
+    ends: int
+    text: str
+
+
+class Spelling:
+    """A stretch as an automaton over units; nodes are numbers.
+
+    Args:
+        automaton: the format's.
+        words: the tokenizer's stages, from characters to words.
+        units: the same and on, to the units of words.
+        stretch: which part.
+
+    Attributes:
+        starts: the nodes before its first unit.
+        lead: the characters that have been read there.
+    """
+
+    def __init__(self, automaton: FormatAutomaton, words: Pipeline, units: Pipeline, stretch: Stretch) -> None:
+        self._automaton, self._words, self._pipeline, self._stretch = automaton, words, units, stretch
+        self._numbers: dict[tuple[int, int, Symbols], int] = {}
+        self._nodes: list[tuple[int, int, Symbols]] = []
+        self._out: dict[int, Out] = {}
+        self.lead = stretch.lead
+        rest = units.states(units.start)[words.size :]
+        begun = [(units.number((*words.states(state), *rest)), written) for state, written in stretch.begins]
+        behind = [way for state, written in begun for way in units.through(state, written, words.size)]
+        self.starts = sorted({self._number(stretch.place, after, written) for after, written in behind})
+
+    def out(self, node: int) -> Out:
+        """What may follow, without what leads nowhere."""
+        if node not in self._out:
+            self._find_out(node)
+        return self._out[node]
+
+    def paths(self, steps: Mapping[Unit, Sequence[Step]], units: str) -> list[tuple[int, str, int]]:
+        """Where some units lead in one word: node, characters and number of ways, by each step that begins them."""
+        reached = [(step.target, step.text, step.ways) for step in steps.get(units[0], ())]
+        for unit in units[1:]:
+            reached = [
+                (step.target, text + step.text, ways * step.ways)
+                for node, text, ways in reached
+                for step in self.out(node).along.get(unit, ())
+            ]
+        return reached
+
+    def completions(self, node: int) -> int:
+        """How many candidates of the format go on from here."""
+        place = self._nodes[node][0]
+        if place == _END:
+            return 1 if self._stretch.stop is None else self._automaton.completions(self._stretch.stop)
+        return self._automaton.completions(place)
+
+    @cached_property
+    def most_ways(self) -> int:
+        """How many texts are spelled alike, at most: a bound, met where one character more never ends that."""
+        known: dict[int, int] = {}
+        stack = list(self.starts)
+        while stack:
+            out = self.out(stack[-1])
+            options = [steps for steps in (*out.along.values(), *out.cut.values())]
+            waiting = [step.target for steps in options for step in steps if step.target not in known]
+            if waiting:
+                stack += waiting
+                continue
+            most = max((sum(step.ways * known[step.target] for step in steps) for steps in options), default=0)
+            known[stack.pop()] = max(out.ends, most)
+        return sum(known[start] for start in self.starts)
+
+    def _number(self, place: int, state: int, written: Symbols) -> int:
+        key = (place, state, written)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._nodes)
+            self._nodes.append(key)
+        return self._numbers[key]
+
+    def _find_out(self, first: int) -> None:
+        """Depth first, without recursion: a node's steps are known once it is known which of them lead somewhere."""
+        raw: dict[int, list[tuple[bool, Unit | None, int, str]]] = {}
+        stack = [first]
+        while stack:
+            node = stack[-1]
+            if node not in raw:
+                raw[node] = list(self._steps(self._nodes[node], False, ""))
+                waiting = {target for _, unit, target, _ in raw[node] if unit is not None and target not in self._out}
+                stack += waiting
+                if waiting:
+                    continue
+            stack.pop()
+            if node not in self._out:
+                self._out[node] = self._alive(raw.pop(node))
+
+    def _alive(self, steps: list[tuple[bool, Unit | None, int, str]]) -> Out:
+        out = Out({}, {}, 0, "")
+        ends, last = 0, ""
+        for is_cut, unit, target, text in steps:
+            if unit is None:
+                ends, last = ends + 1, text
+            elif self._leads_on(target):
+                found = (out.cut if is_cut else out.along).setdefault(unit, [])
+                same = next((at for at, step in enumerate(found) if step.target == target), None)
+                if same is None:
+                    found.append(Step(target, 1, text))
+                else:
+                    found[same] = Step(target, found[same].ways + 1, found[same].text)
+        return Out(out.along, out.cut, ends, last)
+
+    def _leads_on(self, node: int) -> bool:
+        out = self._out[node]
+        return bool(out.along or out.cut or out.ends)
+
+    def _steps(
+        self, node: tuple[int, int, Symbols], is_cut: bool, text: str
+    ) -> Iterator[tuple[bool, Unit | None, int, str]]:
+        """(whether a word begins, unit, node behind it, characters read); no unit at the end of the stretch."""
+        pending = [(*node, is_cut, text)]
+        while pending:
+            place, state, written, is_cut, text = pending.pop()
+            while written and isinstance(written[0], Cut):
+                is_cut, written = True, written[1:]
+            if written:
+                unit = written[0]
+                assert not isinstance(unit, Cut)
+                yield is_cut, unit, self._number(place, state, written[1:]), text
+            elif place == _END:
+                yield is_cut, None, _END, text
+            else:
+                pending += [(*after, is_cut, text + character) for character, *after in self._on(place, state)]
+
+    def _of_words(self, state: int) -> int:
+        return self._words.number(self._pipeline.states(state)[: self._words.size])
+
+    def _on(self, place: int, state: int) -> Iterator[tuple[str, int, int, Symbols]]:
+        """One character more, or the end: the character, and what is behind it."""
+        if place == self._stretch.stop:
+            ways = self._words.read(self._of_words(state), self._stretch.behind)
+            for mine in {before_last_cut(written)[0] for _, written in ways}:
+                for _, out in self._pipeline.through(state, (*mine, CUT), self._words.size):
+                    yield "", _END, 0, out
+            return
+        for character, after in self._automaton.moves(place):
+            for moved, written in self._pipeline.read(state, character):
+                yield character, after, moved, written
+        if self._stretch.stop is None and self._automaton.is_end(place):
+            for written in self._pipeline.end(state):
+                yield "", _END, 0, written

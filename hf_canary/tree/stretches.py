@@ -1,0 +1,161 @@
+"""A format cut into stretches, each of which is spelled whatever stands around it.
+
+Between holes there is often a place where words are cut for certain, and where the tokenizer's stages stand alike
+for all fills: as before the space of `{name} lives in {town}`. What follows there depends on nothing before. Knows the
+format's characters and the tokenizer's stages; not how words are encoded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..formats import Literal, entries_of
+from ..tokenization.stages import Cut, Pipeline, Symbol, Symbols
+from .format_automaton import FormatAutomaton, is_check
+
+States = frozenset[int]
+Begins = frozenset[tuple[int, Symbols]]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a format that is spelled whatever stands around it, since words are cut at both of its ends.
+
+    Args:
+        lead: the first character, if it has been read.
+        place: of the format, behind it.
+        begins: all ways in which the stages may stand there, as far as they have guessed: the state, and what they have
+            already written of the stretch.
+        stop: the place at which it ends; None is the end of the format.
+        behind: the character that follows there.
+        num_texts: how many texts it has.
+        has_lists: whether one of its holes has entries of several characters.
+    """
+
+    lead: str
+    place: int
+    begins: Begins
+    stop: int | None
+    behind: str
+    num_texts: int
+    has_lists: bool
+
+
+@dataclass(frozen=True)
+class _Seam:
+    """Where stretches meet: before a character of fixed text, and how it goes on behind it."""
+
+    piece: int
+    at: int
+    begins: Begins
+
+
+def before_last_cut(written: Sequence[Symbol]) -> tuple[Symbols, Symbols | None]:
+    """What stands before the last cut, and what behind it; nothing behind if there is no cut."""
+    cuts = [at for at, symbol in enumerate(written) if isinstance(symbol, Cut)]
+    return (tuple(written[: cuts[-1]]), tuple(written[cuts[-1] + 1 :])) if cuts else (tuple(written), None)
+
+
+def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
+    """The stretches of a format, in order; at most one more than it has holes.
+
+    Args:
+        automaton: the format's.
+        words: the tokenizer's stages, from characters to words.
+    """
+    seams = _chosen(list(_seams(automaton, words)), automaton)
+    found: list[Stretch] = []
+    lead, place, begins, first = "", automaton.start, frozenset({(words.start, ())}), 0
+    for seam in seams:
+        text = _text(automaton, seam.piece)
+        stop = automaton.in_literal(seam.piece, seam.at)
+        found.append(Stretch(lead, place, begins, stop, text[seam.at], *_holes(automaton, first, seam.piece)))
+        lead, place = text[seam.at], automaton.in_literal(seam.piece, seam.at + 1)
+        begins, first = seam.begins, seam.piece
+    found.append(Stretch(lead, place, begins, None, "", *_holes(automaton, first, len(automaton.pieces))))
+    return found
+
+
+def _holes(automaton: FormatAutomaton, first: int, last: int) -> tuple[int, bool]:
+    """How many texts some pieces have, and whether an entry of theirs has several characters."""
+    holes = [piece for piece in automaton.pieces[first:last] if not isinstance(piece, Literal) and not is_check(piece)]
+    has_lists = any(len(entry) > 1 for hole in holes for entry in entries_of(hole))
+    return math.prod(len(entries_of(hole)) for hole in holes), has_lists
+
+
+def _text(automaton: FormatAutomaton, piece: int) -> str:
+    (text,) = entries_of(automaton.pieces[piece])
+    return text
+
+
+def _chosen(seams: list[_Seam], automaton: FormatAutomaton) -> list[_Seam]:
+    """The last one before each hole."""
+    chosen = []
+    ends = [seam.piece for seam in seams[1:]] + [len(automaton.pieces)]
+    for seam, end in zip(seams, ends, strict=False):
+        pieces = automaton.pieces[seam.piece + 1 : end + 1]
+        if any(not isinstance(piece, Literal) for piece in pieces):
+            chosen.append(seam)
+    return chosen
+
+
+def _seams(automaton: FormatAutomaton, words: Pipeline) -> Iterator[_Seam]:
+    """All places of fixed text at which every fill is cut and the stages stand alike behind the next character."""
+    walk = _Walk(words)
+    states: States = frozenset({words.start})
+    for number, piece in enumerate(automaton.pieces):
+        if not isinstance(piece, Literal):
+            states = walk.through_hole(states, ("0123456789" if is_check(piece) else entries_of(piece)))
+            continue
+        is_free = not automaton.has_sums(number)
+        for at, character in enumerate(piece.text):
+            behind = walk.common(states, character) if is_free and (number, at) != (0, 0) else None
+            if behind is not None:
+                yield _Seam(number, at, behind)
+            states = walk.step(states, character)
+
+
+class _Walk:
+    """Sets of states of the stages, character by character."""
+
+    def __init__(self, words: Pipeline) -> None:
+        self._words = words
+        self._steps: dict[tuple[States, str], States] = {}
+
+    def step(self, states: States, character: str) -> States:
+        key = (states, character)
+        if key not in self._steps:
+            self._steps[key] = frozenset(
+                after for state in states for after, _ in self._words.read(state, character)
+            )
+        return self._steps[key]
+
+    def through_hole(self, states: States, entries: Sequence[str]) -> States:
+        """Behind any of these entries; what sorted neighbours share is gone through once."""
+        found: set[int] = set()
+        path, before = [states], ""
+        for entry in sorted(entries):
+            shared = next((at for at, (a, b) in enumerate(zip(entry, before, strict=False)) if a != b), None)
+            shared = min(len(entry), len(before)) if shared is None else shared
+            del path[shared + 1 :]
+            for character in entry[shared:]:
+                path.append(self.step(path[-1], character))
+            found |= path[-1]
+            before = entry
+        return frozenset(found)
+
+    def common(self, states: States, character: str) -> Begins | None:
+        """How the stages stand behind a character, if it is alike for all fills and all are cut before it."""
+        common: Begins | None = None
+        for state in states:
+            behind = frozenset(
+                (after, before_last_cut(written)[1]) for after, written in self._words.read(state, character)
+            )
+            if not behind:
+                continue  # a guess that is refuted here
+            if common not in (None, behind) or any(written is None for _, written in behind):
+                return None
+            common = behind  # type: ignore[assignment]
+        return common
