@@ -25,7 +25,7 @@ from hf_canary.clock import Clock
 from hf_canary.drawing import Drawing, draw
 from hf_canary.exposures import Estimate, exposure_of_rank
 from hf_canary.language_model import LanguageModel, Session, evaluating
-from hf_canary.token_tree import TokenTree
+from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.score import score_leaves
 
 

@@ -29,7 +29,7 @@ from hf_canary.clock import Clock
 from hf_canary.drawing import Drawing, draw
 from hf_canary.language_model import LanguageModel, Session, evaluating
 from hf_canary.ranking import count_ranks
-from hf_canary.token_tree import TokenTree
+from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search import STRATEGIES, Search, go_on
 
 TARGETS = (5, 10, 15, 20, 25)

@@ -30,7 +30,7 @@ from hf_canary import CanaryFormat, CanarySet, log_perplexity
 from hf_canary.extraction import Extraction, exact_rank, extract
 from hf_canary.language_model import evaluating
 from hf_canary.states import containers_copied
-from hf_canary.token_tree import TokenTree
+from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search import STRATEGIES, Progress
 
 RANK_LIMIT = 1_000_000  # prefixes of one count

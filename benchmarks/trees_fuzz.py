@@ -156,7 +156,11 @@ def _unmarked(case: Case, name: str) -> Case:
 
 def spelled_out(case: Case) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """The template with its first built-in holes of one kind as holes of words, of which fewer may do."""
-    for name, letters in {"digit": "0123456789", "hex": "0123456789abcdef", "lower": "abcdefghijklmnopqrstuvwxyz"}.items():
+    for name, letters in {
+        "digit": "0123456789",
+        "hex": "0123456789abcdef",
+        "lower": "abcdefghijklmnopqrstuvwxyz",
+    }.items():
         single = re.sub(rf"\{{{name}:(\d)\}}", lambda found, name=name: f"{{{name}}}" * int(found[1]), case.template)
         if f"{{{name}}}" in single:
             yield single.replace(f"{{{name}}}", f"{{of_{name}}}"), {**case.spaces, f"of_{name}": list(letters)}

@@ -29,7 +29,7 @@ from .measure import Measurement, check_measurable, check_request
 from .presence import Presence
 from .processes import from_each, from_main, is_main_process, summed, together
 from .results import Exposure, ExposureReport, plain, summary_keys
-from .token_tree import check_written
+from .tree.traces import check_written
 
 logger = logging.getLogger(__name__)
 

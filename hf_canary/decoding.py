@@ -22,8 +22,8 @@ from .extraction import check_caps, check_format, check_top_k
 from .formats import CanaryFormat
 from .language_model import check_batch_size, check_memory
 from .states import Ints
-from .token_tree import TokenTree
 from .tokenization.encoding import end_token
+from .tree.token_tree import TokenTree
 from .walks.goals import Cheapest
 from .walks.search import Search, after_prompt, go_on
 from .ways import Encoded, decoder_start

@@ -17,7 +17,7 @@ import numpy as np
 from .clock import Clock
 from .ladder import BETAS, Draws, Floats, Ints, apportioned, better_shares, expected_expansions, log_mixture
 from .language_model import LanguageModel, Session
-from .token_tree import TokenTree, padded
+from .tree.token_tree import TokenTree, padded
 from .walks.sample import Drawn, Plan, sample
 
 # A pilot is a quarter of so many draws and more; fewer are too few to learn from.

@@ -22,7 +22,8 @@ from .prepared import Prepared
 from .processes import num_processes
 from .ranking import Rank, count_ranks
 from .scoring import score_encoded
-from .token_tree import TokenTree, UntoldDeadEnds
+from .tree.asked import UntoldDeadEnds
+from .tree.token_tree import TokenTree
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256

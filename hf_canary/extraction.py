@@ -23,8 +23,8 @@ from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
 from .ranking import Rank, Ranking
-from .token_tree import TokenTree
 from .tokenization.encoding import end_token, token_ids
+from .tree.token_tree import TokenTree
 from .walks.goals import Ascending, Cheapest
 from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
 

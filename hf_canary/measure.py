@@ -24,8 +24,8 @@ from .prepared import Prepared, Request
 from .ranking import Rank
 from .results import Exposure, ExposureReport
 from .scoring import log_perplexity
-from .token_tree import check_written
 from .tokenization.encoding import encode
+from .tree.traces import check_written
 
 # `auto` counts a rank exactly where that takes so many prefixes at most for each reference that was scored: about as
 # much work again, or four times as much where nothing else says enough. Asked for by name, it may take more.

@@ -11,23 +11,36 @@ from __future__ import annotations
 import copy
 import logging
 import re
+import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .canaries import Canary, CanarySet
+from .formats import Literal
 from .tokenization.encoding import token_ids
 
 Part = TypeVar("Part", list[int], str)
 Ints = NDArray[np.int64]
 
 # What may stand before a canary, and behind it, in data where nothing is glued to it.
-_BESIDE = (("", ""), (" ", " "), ("\n", "\n"), ("a ", " a"), ("a. ", ". A"), ("a\n", "\na"), ('"', '"'), (": ", ","))
+_BESIDE = (
+    ("", ""),
+    (" ", " "),
+    ("  ", "  "),
+    ("\n", "\n"),
+    ("a ", " a"),
+    ("a. ", ". A"),
+    ("a\n", "\na"),
+    ('"', '"'),
+    (": ", ","),
+)
 _OTHER_FILLS = 16
 _SAMPLE = 2**20
 _FEW = 32
@@ -400,9 +413,9 @@ def _encodings(tokenizer: Any, text: str, *, target: bool) -> tuple[list[int], l
 
 
 def _neighbours(text: str) -> list[tuple[str, str]]:
-    """What may stand before a text and behind it; marks that are like its own may be joined with these."""
-    before, behind = ("" if letter.isalnum() else letter for letter in (text[:1], text[-1:]))
-    return [*_BESIDE, (before, behind)]
+    """What may stand before a text and behind it; other marks too, where it has one there, which may be joined."""
+    before, behind = (string.punctuation if letter in string.punctuation else "" for letter in (text[:1], text[-1:]))
+    return [*_BESIDE, *zip_longest(before, behind, fillvalue="")]
 
 
 def _needed(spelling: _Spelling, bare: list[int], encoded: Iterable[list[int]]) -> tuple[bytes, int]:
@@ -435,7 +448,7 @@ def _cores(canaries: CanarySet, tokenizer: Any, spelling: _Spelling, target: boo
         bare, encoded = _encodings(aside, canary.text, target=target)
         text, at = _needed(spelling, bare, encoded)
         first, last = _fill_of(bare, fills[canary.format])
-        begin, end = _trimmed(tokenizer, bare, *_kept(bare, [one for one in encoded[:-1] if one], _holds))
+        begin, end = _trimmed(tokenizer, bare, _kept(bare, [one for one in encoded[:-1] if one], _holds))
         if begin == end:
             ways = _ways_of_writing(aside, canary, spelling, text, target)
             found += [Core(number, tokens, 0, 1, (0, len(tokens)), *beside) for tokens, *beside in ways]
@@ -454,13 +467,23 @@ def _text_beside(
     return text[:begin], text[end:]
 
 
-def _trimmed(tokenizer: Any, ids: list[int], begin: int, end: int) -> tuple[int, int]:
-    """A part of an encoding without tokens at its ends that are nothing but space."""
-    while begin < end and not _bare(tokenizer.decode([ids[begin]])):
+def _trimmed(
+    tokenizer: Any, ids: list[int], part: tuple[int, int], marks: tuple[bool, bool] = (False, False)
+) -> tuple[int, int]:
+    """A part of an encoding without tokens at its ends that are nothing but space; or nothing but marks, at one end or
+    both, if then something is left.
+    """
+
+    def is_empty(place: int, end: int) -> bool:
+        text = _bare(tokenizer.decode([ids[place]]))
+        return not (any(letter.isalnum() for letter in text) if marks[end] else text)
+
+    begin, end = part
+    while begin < end and is_empty(begin, 0):
         begin += 1
-    while begin < end and not _bare(tokenizer.decode([ids[end - 1]])):
+    while begin < end and is_empty(end - 1, 1):
         end -= 1
-    return begin, end
+    return _trimmed(tokenizer, ids, part) if begin == end and any(marks) else (begin, end)
 
 
 def _kept(bare: Part, encoded: list[Part], holds: Callable[[Part, Part], bool]) -> tuple[int, int]:
@@ -482,20 +505,29 @@ def _holds(ids: list[int], part: list[int]) -> bool:
 def _ways_of_writing(
     tokenizer: Any, canary: Canary, spelling: _Spelling, text: bytes, target: bool
 ) -> list[tuple[tuple[int, ...], bytes, bytes]]:
-    """Where no token stays the same: those that hold the text, in each case, and what of it stands beside them."""
+    """Where no token stays the same: those that hold the text, in each case, and what of it stands beside them. Marks
+    that the format has at its ends may be joined with others still.
+    """
     ways = set()
-    around = [before + canary.text + end for before, behind in _neighbours(canary.text) for end in ("", behind)]
+    pieces = canary.format.pieces
+    marks = isinstance(pieces[0], Literal), isinstance(pieces[-1], Literal)
+    around = [before + canary.text + end for before, behind in _BESIDE for end in ("", behind)]
     for ids in token_ids(tokenizer, around, target=target):
-        ends = np.cumsum([0, *(len(spelling[token]) for token in ids)])
-        whole = spelling.of(ids)
-        places = [at for at in range(len(whole)) if whole.startswith(text, at)]
-        if not places:  # with what the tokenizer does not know
-            continue
-        at = min(places, key=lambda one: abs(2 * one + len(text) - len(whole)))
-        begin, end = np.searchsorted(ends, at, side="right") - 1, np.searchsorted(ends, at + len(text))
-        part = _trimmed(tokenizer, ids, int(begin), int(end))
-        ways.add((tuple(ids[slice(*part)]), *_text_beside(spelling, ids, part, text, at)))
+        found = _tokens_of(text, [spelling[token] for token in ids])
+        if found is not None:  # else it is joined with what the tokenizer does not know
+            at, part = found[0], _trimmed(tokenizer, ids, found[1], marks)
+            ways.add((tuple(ids[slice(*part)]), *_text_beside(spelling, ids, part, text, at)))
     return sorted(way for way in ways if way[0])
+
+
+def _tokens_of(text: bytes, tokens: list[bytes]) -> tuple[int, tuple[int, int]] | None:
+    """Where a text stands amid tokens, as they are spelled: at which byte, and from which token to which."""
+    whole, ends = b"".join(tokens), np.cumsum([0, *map(len, tokens)])
+    places = [at for at in range(len(whole)) if whole.startswith(text, at)]
+    if not places:
+        return None
+    at = min(places, key=lambda one: abs(2 * one + len(text) - len(whole)))
+    return at, (int(np.searchsorted(ends, at, side="right")) - 1, int(np.searchsorted(ends, at + len(text))))
 
 
 def _fill_of(ids: list[int], others: list[list[int]]) -> tuple[int, int]:

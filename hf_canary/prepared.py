@@ -12,8 +12,8 @@ import numpy as np
 from .canaries import Canary
 from .errors import ModelError
 from .exposures import Floats
-from .token_tree import TokenTree
 from .tokenization.encoding import Encoding, encode, end_token, token_ids
+from .tree.token_tree import TokenTree
 
 # What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
 _TO_COMPARE = 256

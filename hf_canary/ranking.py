@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .clock import Clock
 from .drawing import Drawing
 from .language_model import LanguageModel, Session
-from .token_tree import TokenTree, padded
+from .tree.token_tree import TokenTree, padded
 from .walks.frontier import Prefixes
 from .walks.goals import Counting
 from .walks.search import Search, Strategy, go_on

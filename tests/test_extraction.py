@@ -10,7 +10,7 @@ from hf_canary import CanaryFormat, CanarySet, checkpoints, extract, log_perplex
 from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
 from hf_canary.extraction import exact_rank, iter_extract
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.token_tree import TokenTree
+from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.score import score_leaves
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure, token_tree
+from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
 from hf_canary.exposures import CENSORED, sampled
 from hf_canary.measure import check_measurable

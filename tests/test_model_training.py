@@ -137,7 +137,7 @@ def test_seq2seq_trainer_trains_and_translates(cell, attention, arguments, tmp_p
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variable is for these processors")
 def test_an_lstm_trains_in_bfloat16_on_a_processor_without_a_kernel(tmp_path):
-    """oneDNN can be told to be that of such a processor; torch's own LSTM fails there."""
+    """A variable makes oneDNN that of such a processor: torch's own LSTM fails there."""
     program = """
 import torch
 import hf_canary.models as models
@@ -147,7 +147,7 @@ ids = torch.arange(1, 13).view(2, 6)
 model = models.LSTMForCausalLM(models.LSTMConfig(vocab_size=20, hidden_size=16, embedding_size=8, dropout=0.0))
 optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
 model(input_ids=ids)
-assert half_precision.has_kernel.cache_info().misses == 0
+assert half_precision._found.cache_info().misses == 0
 losses = []
 for step in range(3):
     with torch.autocast("cpu", torch.bfloat16):

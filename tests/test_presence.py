@@ -8,22 +8,55 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, default_data_collator
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as token_models
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerFast,
+    default_data_collator,
+)
 
 from hf_canary import CanaryFormat, CanarySet, check_presence
 from hf_canary.errors import DataError
 from hf_canary.presence import CanaryPresence, Presence
+from hf_canary.trained import TrainedCopies
 from tests.test_errors import check_error
-from tests.tokenizers_of_all_kinds import KINDS, LINES
+from tests.tokenizers_of_all_kinds import KINDS, LINES, LLAMA3, words_of_pieces
 
 FORMAT = CanaryFormat("the pin is {digit:4}.")
 TOKENIZERS = ["gpt2", "llama3", "qwen", "prefix-space", "byte-fallback", "unigram", "wordpiece", "characters", "words"]
 CORPUS = [line.replace('"', "") for line in LINES] + ["the pin is not", "is 1234", "cat the pin", "ing."] * 5
 
 
+RUNS = 'a.\n\nb. c.) d." e:\n f, g\n\n\n h  i   j\t\tk \n m?" n!\n(o) "p" .. 12. 34.\n 5:\n\n 6\t7 (8) ...'
+
+
+def joining_runs():
+    """As Llama 3's: runs of spaces, lines and marks are tokens, as those at a canary's end may be with what follows."""
+    tokenizer = Tokenizer(token_models.BPE())
+    split = pre_tokenizers.Split(Regex(LLAMA3), "isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Sequence([split, as_bytes]), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([*LINES, RUNS] * 5, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
+
+
+def adding_runs():
+    """As GPT-NeoX's: runs of spaces are added tokens, which are written as they are typed."""
+    tokenizer = KINDS["gpt2"]()
+    tokenizer.add_tokens([AddedToken(" " * count, normalized=False) for count in (2, 3)])
+    return tokenizer
+
+
+ALL_KINDS = KINDS | {"pieces": words_of_pieces, "joining-runs": joining_runs, "adding-runs": adding_runs}
+
+
 @cache
 def tokenizer_of(kind: str):
-    tokenizer = KINDS[kind]()
+    tokenizer = ALL_KINDS[kind]()
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -352,6 +385,168 @@ def test_beginnings_of_the_format_are_no_canaries():
         each == CanaryPresence(canary.id, canary.repetitions) for each, canary in zip(presence, CANARIES, strict=True)
     )
     assert {each.reason for each in presence} == {"missing"}
+
+
+SPACED = a_set(CanaryFormat(" {digit:6} "), repetitions=(1,))
+
+
+def test_a_space_that_a_row_cuts_off_is_missed():
+    """It is in the token of the word that follows, whole with it, split or cut off without; and beyond the end of a
+    text nothing belongs to it.
+    """
+    tokenizer = tokenizer_of("gpt2")
+    ids = tokenizer(f"a{SPACED[0].text}the.")["input_ids"]
+    at = tokenizer.convert_ids_to_tokens(ids).index("Ġthe")
+    end = tokenizer.eos_token_id
+    for rows, expected in (
+        ([ids], (1, 0, 0)),
+        ([ids[: at + 1]], (1, 0, 0)),
+        ([ids[:at], ids[at:]], (0, 1, 0)),
+        ([ids[:at]], (0, 0, 1)),
+        ([[*ids[:at], end, *ids[at:]]], (0, 0, 1)),
+        ([[*ids[:at], end], ids[at:]], (0, 0, 1)),
+        ([ids[:at], ids[at + 1 :]], (0, 0, 1)),
+        ([ids[:at] + ids[at + 1 :]], (0, 0, 0)),
+    ):
+        presence = check_presence([{"input_ids": row} for row in rows], SPACED, tokenizer)
+        assert [(each.whole, each.split, each.truncated) for each in presence] == [expected, (0, 0, 0)]
+
+
+ENDS = ["", " ", "  ", "\n", "\n\n", "\t", ".", ". ", ".\n", " \n", ":\t", '"', "(", " .", "!", "...", " -"]
+AHEAD = ["a ", "a cat. ", "is\n", "thing\n\n", "the  ", "x: ", "cat\t", '"', "(", "the.", "(cat) ", "é ", "\n", " "]
+BEYOND = ["", " a", "\nthe", ". A", '"', ")", "  a", ", b", " ", "\n\n", "\t", "   ", ".\n", "...", " \n", "a thing"]
+
+
+def spans(tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The tokens of a text, and from where to where each goes."""
+    if tokenizer.is_fast:
+        encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        return encoding["input_ids"], encoding["offset_mapping"]
+    lengths = [len(letter.encode()) for letter in text]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) == sum(lengths)
+    return ids, [(at, at + 1) for at, length in enumerate(lengths) for _ in range(length)]
+
+
+def is_known(tokenizer, text: str) -> bool:
+    return tokenizer.unk_token_id not in spans(tokenizer, text)[0]
+
+
+def a_copy(tokenizer, before: str, text: str, behind: str) -> tuple[list[int], int, int]:
+    """The tokens of a text amid others; and from which to which those go that write what its own encoding writes."""
+    written = {len(before) + place for one in spans(tokenizer, text)[1] for place in range(*one)}
+    ids, where = spans(tokenizer, before + text + behind)
+    over = [number for number, one in enumerate(where) if written & {*range(*one)}]
+    return ids, over[0], over[-1] + 1
+
+
+def copies_amid_others(kind: str, generator: random.Random) -> tuple[CanarySet, list[tuple[list[int], int, int, str]]]:
+    """Copies of canaries with all kinds of ends, amid neighbours that the tokenizer knows and that are not glued."""
+    tokenizer = tokenizer_of(kind)
+    ends, before, behind = ([text for text in texts if is_known(tokenizer, text)] for texts in (ENDS, AHEAD, BEYOND))
+    first, last = generator.choice(ends), generator.choice(ends)
+    if kind == "pieces":  # where tokens say neither that a word is the first nor that a space stands before it
+        first = " "
+    middle = generator.choice(["{digit:6}", "the pin is {digit:4}", "{digit:3}"])
+    canaries = a_set(CanaryFormat(first + middle + last), seed=generator.randrange(10**6))
+    found = []
+    for canary in canaries:
+        for _ in range(canary.repetitions):
+            ahead, beyond = generator.choice(before), generator.choice(behind)
+            is_glued = canary.text[-1:].isalnum() and beyond[:1].isalnum()
+            ids, at, end = a_copy(tokenizer, ahead, canary.text, "" if is_glued else beyond)
+            if tokenizer.unk_token_id not in ids:
+                found.append((ids, at, end, canary.id))
+    generator.shuffle(found)
+    return canaries, found
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_copy_is_whole_where_all_that_writes_its_text_is_in_one_row(kind, monkeypatch):
+    """Whatever its text begins and ends with, and wherever blocks begin and end; as the spans of tokens have it."""
+    tokenizer, generator = tokenizer_of(kind), random.Random(kind)
+    counted = Counter()
+    for _ in range(10):
+        canaries, copies = copies_amid_others(kind, generator)
+        end = [tokenizer.eos_token_id] * (tokenizer.eos_token_id is not None and generator.random() < 0.5)
+        flat, places = [], []
+        for ids, first, last, name in copies:
+            places.append((len(flat) + first, len(flat) + last - 1, name))
+            flat += ids + end
+        for size in (1, 2, 3, 5, 8, 13, 50, len(flat)) if flat else ():
+            whole = Counter(name for first, last, name in places if first // size == last // size)
+            split = Counter(name for _, _, name in places) - whole
+            monkeypatch.setattr("hf_canary.presence._BATCH_TOKENS", generator.choice([1, 60, 2**22]))
+            presence = check_presence(Dataset.from_dict({"input_ids": blocks([flat], size)}), canaries, tokenizer)
+            assert {each.canary_id: each.whole for each in presence if each.whole} == whole, (size, canaries[0].text)
+            assert {each.canary_id: each.split for each in presence if each.split} == split, (size, canaries[0].text)
+            counted.update(whole=whole.total(), split=split.total())
+    assert min(counted["whole"], counted["split"]) > 10
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_row_that_is_a_copy_is_whole_as_long_as_nothing_is_cut_off(kind):
+    """One token less at its end and it is truncated, if only of a space; spaces that leave no trace are not missed."""
+    tokenizer = tokenizer_of(kind)
+    for end in ENDS:
+        canaries = a_set(CanaryFormat(f" the pin is {{digit:4}}{end}"), repetitions=(1,))
+        ids = tokenizer(canaries[0].text, add_special_tokens=False)["input_ids"]
+        if tokenizer.unk_token_id in ids:
+            continue
+        for length in range(len(ids), len(ids) - 3, -1):
+            for rows in ([ids[:length]], [ids[:length], tokenizer("the cat", add_special_tokens=False)["input_ids"]]):
+                presence = check_presence([{"input_ids": row} for row in rows], canaries, tokenizer)
+                assert presence.canaries[0].whole == (length == len(ids)), (end, length)
+                assert presence.canaries[0].split + presence.canaries[0].truncated == (length < len(ids)), (end, length)
+
+
+def test_the_last_space_is_looked_for_in_batches_too():
+    """In what a collator makes of a row, and in the batches of a training; another copy in the row is no substitute."""
+    tokenizer = tokenizer_of("llama3")
+    ids = tokenizer(SPACED[0].text)["input_ids"]
+
+    def cutting_one(rows):
+        return default_data_collator([{"input_ids": row["input_ids"][:-1]} for row in rows])
+
+    for row, collator, expected in (
+        (ids, None, (1, 0)),
+        (ids, cutting_one, (0, 1)),
+        (ids + ids[:-1], None, (1, 1)),
+        (ids[:-1], None, (0, 1)),
+    ):
+        presence = check_presence([{"input_ids": row}], SPACED, tokenizer, collator=collator)
+        assert (presence.canaries[0].whole, presence.canaries[0].truncated) == expected
+    trained = TrainedCopies(SPACED, tokenizer, target=False)
+    for row in (ids, [*ids[:-1], tokenizer.eos_token_id, *ids[:1]], ids + ids[:-1]):
+        trained.see(torch.tensor([row]), torch.tensor([row]))
+    assert trained.counts() == {SPACED[0].id: 2, SPACED[1].id: 0}
+
+
+def test_a_source_whose_last_space_is_cut_off_is_not_what_it_was():
+    """Nor are labels that lack theirs; spaces that the tokenizer drops are not missed."""
+    format = CanaryFormat("the pin is {digit:4} ", source=" pin {digit:4} ")
+    canaries = a_set(format, repetitions=(1,))
+    for kind in ("llama3", "wordpiece", "pieces"):
+        tokenizer = tokenizer_of(kind)
+        sources, targets = (
+            [tokenizer(text)["input_ids"] for text in texts]
+            for texts in ([canary.source for canary in canaries], [canary.text for canary in canaries])
+        )
+        rows = [{"input_ids": s, "labels": t} for s, t in zip(sources, targets, strict=True)]
+        assert [each.whole for each in check_presence(rows, canaries, tokenizer, target=True)] == [1, 1]
+        for column in rows[0]:
+            cut = [row | {column: row[column][:-1]} for row in rows]
+            presence = check_presence(cut, canaries, tokenizer, target=True)
+            assert [each.truncated for each in presence] == [1, 1], (kind, column)
+
+
+def test_a_copy_that_the_end_of_a_row_cuts_is_in_the_evaluation_data():
+    """What it says is."""
+    tokenizer = tokenizer_of("llama3")
+    ids = [tokenizer(canary.text)["input_ids"] for canary in SPACED]
+    rows = [{"input_ids": row} for row in ids]
+    presence = check_presence(rows, SPACED, tokenizer, evaluation=[{"input_ids": ids[0][1:-1]}])
+    assert [each.in_evaluation for each in presence] == [1, 0]
 
 
 def test_what_a_person_reads():

@@ -145,7 +145,7 @@ def test_every_exact_route_gives_one_number(name, seed):
 
 def test_exposure_of_a_million_by_counting(lstm, tokenizer):
     """A fill whose rank in 10^6 is known by reading all of them: counted from a fraction of the prefixes."""
-    from hf_canary.token_tree import TokenTree
+    from hf_canary.tree.token_tree import TokenTree
     from hf_canary.walks.score import score_leaves
 
     format = CanaryFormat("the pin is {digit:6}")

@@ -14,7 +14,7 @@ import hf_canary.models as models
 from hf_canary.clock import Clock
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.token_tree import TokenTree, padded
+from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.walks import frontier
 from hf_canary.walks.goals import Ascending, Cheapest, Counting
 from hf_canary.walks.search import STRATEGIES, Search, go_on

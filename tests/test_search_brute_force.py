@@ -21,7 +21,7 @@ from transformers import GPT2Config
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from hf_canary import CanaryFormat, checkpoints, exact_rank, extract, extraction
-from hf_canary.token_tree import TokenTree
+from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
 

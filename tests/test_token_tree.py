@@ -14,7 +14,7 @@ import hf_canary.models as models
 from hf_canary import token_tree
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.token_tree import TokenTree, UntoldDeadEnds, check_written
+from hf_canary.tree.token_tree import TokenTree, UntoldDeadEnds, check_written
 from hf_canary.tokenization.encoding import encode
 from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
 

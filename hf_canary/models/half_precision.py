@@ -1,10 +1,10 @@
 """Recurrent layers in half precision: computed in float32 where the processor has no kernel for them.
 
 Under autocast torch gives an LSTM to oneDNN, which fails where it has none: in bfloat16 on x86 without AVX-512, in
-float16 nearly everywhere. torch's own steps, which a GRU takes there, and an LSTM whose weights are in half precision,
-do not fail, but train ten times slower than float32 and more. So without the kernel all are computed in float32. The
-weights stay what they are, and what comes out has the type that it would have had. Knows torch's cells, and no layer
-and no model.
+float16 with it too. torch's own steps, which a GRU takes there, and an LSTM whose weights are in half precision, do not
+fail, but train ten times slower than float32 and more. So without the kernel all are computed in float32. The weights
+stay what they are, and what comes out has the type that it would have had. Knows torch's cells, and no layer and no
+model.
 """
 
 from __future__ import annotations

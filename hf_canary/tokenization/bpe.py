@@ -156,9 +156,10 @@ class Merges:
             back_left = rank_left > rank_right  # what was made last is undone first; of equal ones the right
             ends_left = np.where(back_left, rank_left, ends_left)[on]
             ends_right = np.where(back_left, ends_right, rank_right)[on]
-            left, right = np.where(back_left, self._right[left], left)[on], np.where(
-                back_left, right, self._left[right]
-            )[on]
+            left, right = (
+                np.where(back_left, self._right[left], left)[on],
+                np.where(back_left, right, self._left[right])[on],
+            )
             pair = pair[on]
         return meets
 

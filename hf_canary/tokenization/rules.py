@@ -145,7 +145,7 @@ def _bpe(model: Config) -> WordRule:
         raise Unfollowed("its dropout, which leaves to chance how a text is encoded")
     suffix, prefix = model.get("end_of_word_suffix") or "", model.get("continuing_subword_prefix") or ""
     bytes_alone = bool(model.get("byte_fallback"))
-    if (prefix or suffix) and (bytes_alone or model.get("ignore_merges")) or (prefix and suffix):
+    if ((prefix or suffix) and (bytes_alone or model.get("ignore_merges"))) or (prefix and suffix):
         raise Unfollowed("its mark of a word's pieces, beside other options")
     vocab: dict[str, int] = model["vocab"]
     pieces = _Pieces(vocab, prefix, suffix, bytes_alone)
@@ -158,8 +158,10 @@ def _bpe(model: Config) -> WordRule:
     made = {id: merges.encode([letters[letter] for letter in entry]) for entry, id in whole.items()}
     reached = {spelling: id for spelling, id in pieces.first.items() if merges.reached[id]}
     first = Trie(reached | whole)
-    further = Trie({spelling: id for spelling, id in pieces.further.items() if merges.reached[id]}) if prefix else (
-        Trie(reached) if whole else first
+    further = (
+        Trie({spelling: id for spelling, id in pieces.further.items() if merges.reached[id]})
+        if prefix
+        else (Trie(reached) if whole else first)
     )
     marked = {spelling[0] for spelling in pieces.first if len(spelling) == 2 and spelling[1] == WORD_END}
     known = {*letters, WORD_END} if suffix else set(letters)
@@ -234,7 +236,9 @@ def _word_piece(model: Config) -> WordRule:
     if not prefix:
         raise Unfollowed("its pieces within a word, which have no mark")
     first = {entry: id for entry, id in vocab.items() if entry}
-    further = {entry.removeprefix(prefix): id for entry, id in vocab.items() if entry.startswith(prefix) and entry != prefix}
+    further = {
+        entry.removeprefix(prefix): id for entry, id in vocab.items() if entry.startswith(prefix) and entry != prefix
+    }
     single, more = ({entry for entry in entries if len(entry) == 1} for entries in (first, further))
     letters = Letters(single, more, most=model["max_input_chars_per_word"])
     return LongestMatches(Trie(first), Trie(further), lambda _: [letters])

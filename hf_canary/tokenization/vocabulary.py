@@ -90,7 +90,9 @@ class Trie:
             level += 1
             alive = alive[~ends]
         self.parent, self.unit, self.entry = map(np.concatenate, (parents, units, entries))
-        children = np.bincount(self.parent[1:], minlength=len(self.parent)) if len(self.parent) > 1 else np.zeros(1, int)
+        children = (
+            np.bincount(self.parent[1:], minlength=len(self.parent)) if len(self.parent) > 1 else np.zeros(1, int)
+        )
         self.first_child = 1 + np.concatenate([[0], np.cumsum(children)])
 
     @property

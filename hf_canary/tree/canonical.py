@@ -7,7 +7,6 @@ the spelling of a stretch to a vocabulary and its rule; knows no other stretch.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from ..tokenization.stages import Atom
 from ..tokenization.vocabulary import Trie
 from ..tokenization.word_rules import FRESH, Entries, WordRule
 from .parts import Bools, Follows, Ints, merged
-from .spelling import Spelling, Step, Unit
+from .spelling import Spelling, Unit
 
 _WORD_BITS = 31
 _WORD = (1 << _WORD_BITS) - 1
@@ -81,7 +80,9 @@ class Canonical:
     @property
     def num_bytes(self) -> int:
         """Memory that it has taken, about."""
-        return sum(following.entries.tokens.nbytes * 5 for following in self._following.values()) + 1000 * self._sets.size
+        return (
+            sum(following.entries.tokens.nbytes * 5 for following in self._following.values()) + 1000 * self._sets.size
+        )
 
     @cached_property
     def most_copies(self) -> int:
@@ -241,7 +242,9 @@ class Canonical:
 
     def _join(self, states: Sequence[int]) -> int:
         """One state for several behind the same token."""
-        parts = sorted({one for state in states for one in (self._mixed[state - _MIXED] if state >= _MIXED else (state,))})
+        parts = sorted(
+            {one for state in states for one in (self._mixed[state - _MIXED] if state >= _MIXED else (state,))}
+        )
         words = {one & _WORD for one in parts if self._sets.after(one >> _WORD_BITS, False)} or {FRESH}
         sure = {one & _WORD for one in parts}
         if len(words) == 1 and not (sure | words) & self._rule.unended:

@@ -144,7 +144,10 @@ def _before_digits(wanted: frozenset[int], digits: int | None, written: str) -> 
 
 def _digits_in(piece: Piece) -> int | None:
     """How many digits each entry has, or that each ends the run; None where entries differ."""
-    kinds = {_ENDS_RUN if set(entry) - set(_DIGITS + " -") else sum(c in _DIGITS for c in entry) for entry in entries_of(piece)}
+    kinds = {
+        _ENDS_RUN if set(entry) - set(_DIGITS + " -") else sum(c in _DIGITS for c in entry)
+        for entry in entries_of(piece)
+    }
     return kinds.pop() if len(kinds) == 1 else None
 
 

@@ -53,11 +53,16 @@ def _spelled(automaton: FormatAutomaton, words: Pipeline, stretch: Stretch) -> I
     while pending:
         place, text, runs = pending.pop()
         if place == stretch.stop:
-            yield text, _one([
-                (*written, *before_last_cut(more)[0])
-                for state, written in runs
-                for more in {more for _, more in words.read(state, stretch.behind)}
-            ])
+            yield (
+                text,
+                _one(
+                    [
+                        (*written, *before_last_cut(more)[0])
+                        for state, written in runs
+                        for more in {more for _, more in words.read(state, stretch.behind)}
+                    ]
+                ),
+            )
             continue
         if stretch.stop is None and automaton.is_end(place):
             yield text, _one([(*written, *more) for state, written in runs for more in words.end(state)])

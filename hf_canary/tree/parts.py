@@ -19,6 +19,22 @@ Path = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Edges:
+    """What may follow a prefix: tokens, ascending; the state that each leads to, or -1 where nothing follows it; and
+    whether a candidate ends there, which may be so where others go on.
+    """
+
+    tokens: Ints
+    states: Ints
+    is_leaf: Bools
+
+    @property
+    def num_bytes(self) -> int:
+        """What they take."""
+        return self.tokens.nbytes + self.states.nbytes + self.is_leaf.nbytes
+
+
+@dataclass(frozen=True)
 class Follows:
     """What may follow a state, ascending by token.
 

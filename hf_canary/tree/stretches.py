@@ -127,9 +127,7 @@ class _Walk:
     def step(self, states: States, character: str) -> States:
         key = (states, character)
         if key not in self._steps:
-            self._steps[key] = frozenset(
-                after for state in states for after, _ in self._words.read(state, character)
-            )
+            self._steps[key] = frozenset(after for state in states for after, _ in self._words.read(state, character))
         return self._steps[key]
 
     def through_hole(self, states: States, entries: Sequence[str]) -> States:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError, shown
-from ..formats import CanaryFormat, Literal, entries_of
+from ..formats import CanaryFormat, entries_of
 from ..tokenization.encoding import encode, token_ids, unknown_characters
 from ..tokenization.matching import Unfollowed
 from ..tokenization.rules import rules_of
+from .asked import Asked
 from .canonical import Canonical, UnknownCharacters
 from .format_automaton import FormatAutomaton
 from .listing import encodings_of
-from .parts import Follows, Listed, Part, Path, merged
+from .parts import Edges, Follows, Listed, Part, Path, merged
 from .spelling import Spelling
 from .stretches import Stretch, stretches_of
+from .traces import check_written
 
 logger = logging.getLogger(__name__)
 
@@ -41,22 +42,6 @@ _CACHE = 1 << 26  # bytes of edges that are kept
 _PART_BITS = 56
 _LOCAL = (1 << _PART_BITS) - 1
 _SEVERAL = 127  # the part of states that stand in several parts
-
-
-@dataclass(frozen=True)
-class Edges:
-    """What may follow a prefix: tokens, ascending; the state that each leads to, or -1 where nothing follows it; and
-    whether a candidate ends there, which may be so where others go on.
-    """
-
-    tokens: NDArray[np.int64]
-    states: NDArray[np.int64]
-    is_leaf: NDArray[np.bool_]
-
-    @property
-    def num_bytes(self) -> int:
-        """What they take."""
-        return self.tokens.nbytes + self.states.nbytes + self.is_leaf.nbytes
 
 
 class TokenTree:
@@ -79,6 +64,9 @@ class TokenTree:
         root: the state after the prompt.
         depth: the most tokens that a leaf has after the prompt: a bound.
         space_size: how many leaves there are: |R|, or fewer where fills have one encoding.
+        is_certain: whether its leaves are exactly the encodings of all fills; else some may be missing, and nothing can
+            be proven by it.
+        is_listed: whether all fills have been encoded by the tokenizer, so that nothing is left to check.
 
     Raises:
         FormatError: a candidate is a prefix of another, and there is no end token.
@@ -110,11 +98,13 @@ class TokenTree:
         ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
         before = encoding.sequences[0][: encoding.conditioned - ahead]
         self._num_before = len(before)
+        check_written(format, tokenizer)
+        self.is_certain = self.is_listed = False
         self._parts = self._build(ask_all)
         self.space_size = math.prod(part.num_encodings for part in self._parts)
         shared, self.root = self._to_branch()
         self.prompt = [*before, *shared]
-        self._check_context(encoding.sequences[0])
+        self._check_context()
         self.depth = max(1, sum(part.depth for part in self._parts) - len(shared) + (end is not None))
         self.check(some)
         if self.collisions:
@@ -130,11 +120,6 @@ class TokenTree:
     def collisions(self) -> bool:
         """Whether two fills have one encoding, as capitals and small letters have where the tokenizer lowers both."""
         return self.space_size < self.format.space_size
-
-    @property
-    def is_listed(self) -> bool:
-        """Whether all fills have been encoded by the tokenizer, so that nothing is left to check."""
-        return self._is_listed
 
     @property
     def num_bytes(self) -> int:
@@ -169,7 +154,7 @@ class TokenTree:
             ModelError: one is none, so that nothing can be proven by this tree.
         """
         fills = list(fills)
-        if self._is_listed or not fills:
+        if self.is_listed or not fills:
             return
         for number, path in enumerate(self.paths([self.format.render(fill) for fill in fills])):
             if not self.leads(path):
@@ -238,32 +223,44 @@ class TokenTree:
         return size <= most and size * (len(self._context) + len(self.format.render(0))) <= _MOST_CHARACTERS
 
     def _build(self, ask_all: int | None) -> list[Part]:
-        self._is_listed = self._may_encode_all(_ALL_ENCODED if ask_all is None else ask_all)
-        if self._is_listed:
+        if self._may_encode_all(_ALL_ENCODED if ask_all is None else ask_all):
             return [self._all_encoded()]
         try:
-            return self._derived()
+            parts = self._derived()
+            _ = [part.num_encodings for part in parts]  # goes through all that is spelled
         except UnknownCharacters:
-            raise unknown_characters(self._tokenizer, "".join(sorted(_characters(self.format, "")))) from None
+            return [self._all_encoded_in_need(self._unknown())]
         except Unfollowed as part:
-            self._is_listed = self._may_encode_all(_ALL_ENCODED_IN_NEED)
-            if self._is_listed:
-                return [self._all_encoded()]
-            raise ModelError(
-                "tokenizer",
-                "one whose encodings can be derived from its parts",
-                f"one of which this is not done: {part}",
-                f"Use a format of at most {_ALL_ENCODED_IN_NEED:,} fills, which are all encoded, or "
-                "measure_exposure(..., estimators=['sampled']), which needs no tree.",
-            ) from None
+            if _is_in_python(self._tokenizer):
+                return [self._asked()]
+            return [self._all_encoded_in_need(_underived(part))]
+        self.is_certain = True
+        return parts
+
+    def _all_encoded_in_need(self, error: ModelError) -> Part:
+        """Where there is no rule and more fills than are always encoded, but not too many."""
+        if not self._may_encode_all(_ALL_ENCODED_IN_NEED):
+            raise error from None
+        return self._all_encoded()
+
+    def _asked(self) -> Part:
+        if self._may_encode_all(_ALL_ENCODED_IN_NEED):
+            return self._all_encoded()
+        part = Asked(self.format, self._tokenizer, self._context, self._end, self._target, self._num_before)
+        self._end = None  # which that part sees to
+        return part
+
+    def _unknown(self) -> ModelError:
+        return unknown_characters(self._tokenizer, "".join(sorted(_characters(self.format, ""))))
 
     def _all_encoded(self) -> Part:
         texts = list(self.format.candidates())
         encoding = encode(self._tokenizer, texts, context=self._context, target=self._target)
+        self.is_certain = self.is_listed = True
         return Listed((tuple(ids[self._num_before :]) for ids in encoding.sequences), texts, 1)
 
     def _derived(self) -> list[Part]:
-        if getattr(self._tokenizer, "backend_tokenizer", None) is None:
+        if _is_in_python(self._tokenizer):
             raise Unfollowed("it is written in Python, and has no parts to read")
         rules = rules_of(self._tokenizer)
         automaton = FormatAutomaton(self.format, self._context)
@@ -296,12 +293,13 @@ class TokenTree:
             shared.append(int(edges.tokens[0]))
             state = int(edges.states[0])
 
-    def _check_context(self, example: list[int]) -> None:
+    def _check_context(self) -> None:
         """Refuse a context whose last token goes on in some candidate."""
         if len(self.prompt) >= self.conditioned:
             return
         edges = self.edges(self.root)
-        for token, state, is_leaf in zip(edges.tokens.tolist(), edges.states.tolist(), edges.is_leaf.tolist(), strict=True):
+        rows = zip(edges.tokens.tolist(), edges.states.tolist(), edges.is_leaf.tolist(), strict=True)
+        for token, state, is_leaf in rows:
             path = [token]
             while not is_leaf:
                 following = self.edges(state)
@@ -422,6 +420,20 @@ def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:
     return tokens
 
 
+def _is_in_python(tokenizer: Any) -> bool:
+    return getattr(tokenizer, "backend_tokenizer", None) is None
+
+
+def _underived(part: Unfollowed) -> ModelError:
+    return ModelError(
+        "tokenizer",
+        "one whose encodings can be derived from its parts",
+        f"one of which this is not done: {part}",
+        f"Use a format of at most {_ALL_ENCODED_IN_NEED:,} fills, which are all encoded, or "
+        "measure_exposure(..., estimators=['sampled']), which needs no tree.",
+    )
+
+
 def _characters(format: CanaryFormat, context: str) -> set[str]:
     written = {c for piece in set(format.pieces) for entry in entries_of(piece) for c in entry}
     return written | set(context) | {c for hole in format.holes if hole.is_check_digit for c in "0123456789"}
@@ -432,6 +444,6 @@ def _unlike(what: str) -> ModelError:
         "tokenizer",
         f"one that encodes {what} as its parts say",
         "one that encodes it otherwise",
-        "This is a fault of hf_canary's, or a tokenizer that was changed meanwhile: nothing is proven. Please report it; "
+        "Nothing is proven: either it was changed meanwhile, or this is a fault of hf_canary's, to be reported. "
         "measure_exposure(..., estimators=['sampled']) needs no tree.",
     )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..states import Ints
-from ..token_tree import TokenTree
+from ..tree.token_tree import TokenTree
 from .packed import Paths
 
 

@@ -25,7 +25,7 @@ from ..states import Ints, RowPool, Rows
 #   rest    the number of the children that were opened before; -1 when there are none
 #   depth   how many tokens it has
 PREFIX = np.dtype(
-    [("key", "f8"), ("cost", "f8"), ("parent", "i4"), ("token", "i4"), ("state", "i4"), ("rest", "i4"), ("depth", "i4")]
+    [("key", "f8"), ("cost", "f8"), ("parent", "i4"), ("token", "i4"), ("state", "i8"), ("rest", "i4"), ("depth", "i4")]
 )
 Prefixes = NDArray[np.void]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..language_model import Floats, Session
 from ..states import Ints, States
-from ..token_tree import TokenTree
+from ..tree.token_tree import TokenTree
 
 _LN2 = np.log(2.0)
 # Prefixes of one pass times what may follow each, and draws times that: what the arrays of one step may hold.
@@ -138,7 +138,6 @@ class _Walk:
         self._costs = np.full(shape, np.inf)
         self._log_q = np.full((*shape, len(plan.betas)), -np.inf)
         self._ended = np.zeros(shape[0], dtype=bool)
-        self._known_options: dict[int, tuple[Ints, Ints]] = {}
 
     def run(self) -> Drawn:
         draws = np.arange(len(self._paths))
@@ -170,7 +169,7 @@ class _Walk:
         while at < len(waiting.tokens):
             # Asked anew each time, since memory may have run out.
             rows = self._session.rows_at_once(1, self._tree.depth)
-            widths = [len(self._of_state(int(state))[0]) for state in waiting.tree_states[at : at + rows]]
+            widths = [self._width(int(state)) for state in waiting.tree_states[at : at + rows]]
             filled = np.arange(1, len(widths) + 1) * np.maximum.accumulate(widths)
             size = max(1, int(np.searchsorted(filled, _MOST_OPTIONS, side="right")))
             yield waiting.take(at, at + size)
@@ -259,16 +258,18 @@ class _Walk:
             tokens[row, : len(of_tokens)], after[row, : len(of_after)] = of_tokens, of_after
         return _Options(tokens[which], after[which], counts[which])
 
+    def _width(self, state: int) -> int:
+        edges = self._tree.edges(state)
+        return len(edges.tokens) + int((edges.is_leaf & (edges.states >= 0)).sum())
+
     def _of_state(self, state: int) -> tuple[Ints, Ints]:
         """Tokens and states after one state of the tree."""
-        if state not in self._known_options:
-            edges = self._tree.edges(state)
-            goes_on = edges.states >= 0
-            self._known_options[state] = (
-                np.concatenate([edges.tokens[edges.is_leaf], edges.tokens[goes_on]]),
-                np.concatenate([np.full(int(edges.is_leaf.sum()), -1), edges.states[goes_on]]),
-            )
-        return self._known_options[state]
+        edges = self._tree.edges(state)
+        goes_on = edges.states >= 0
+        return (
+            np.concatenate([edges.tokens[edges.is_leaf], edges.tokens[goes_on]]),
+            np.concatenate([np.full(int(edges.is_leaf.sum()), -1), edges.states[goes_on]]),
+        )
 
 
 def _log_sum_exp(logs: Floats) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..language_model import Floats, Session
 from ..states import Ints, States
-from ..token_tree import TokenTree
+from ..tree.token_tree import TokenTree
 from .branches import Automaton, Branches, Children, Listed
 from .packed import LONGEST, Paths, score_packed
 

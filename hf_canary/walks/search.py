@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..clock import Clock
 from ..language_model import Floats, LanguageModel, Session, evaluating
 from ..states import Ints, Rows
-from ..token_tree import TokenTree
+from ..tree.token_tree import TokenTree
 from ..ways import Encoded
 from .branches import Automaton, Children, sort_keys
 from .expand import expander
@@ -37,8 +37,8 @@ _DIVE_WIDTH, _DIVE = (16, 128), 600
 _BY_COST, _BY_DEPTH, _MODEL = 0.5, 0.25, 0.25
 # ... and of what is open in order of cost, for the children of one batch.
 _ONE_BATCH = 0.1
-# What an open prefix takes beside its own bytes, while it is sorted; and about what a state of the tree takes.
-_WHILE_SORTED, _TREE_STATE_BYTES = 2.0, 2000
+# What an open prefix takes beside its own bytes, while it is sorted.
+_WHILE_SORTED = 2.0
 
 _MOST_BITS = sys.float_info.max
 _FIRST = -math.inf  # the key of a prefix that is read before all others, whatever it costs
@@ -353,8 +353,7 @@ class Search:
     @property
     def _num_bytes(self) -> int:
         of_open = int(_WHILE_SORTED * PREFIX.itemsize * len(self._order))
-        of_tree = _TREE_STATE_BYTES * self._tree.num_states
-        return of_open + self._parents.num_bytes + of_tree + self._goal.num_bytes
+        return of_open + self._parents.num_bytes + self._tree.num_bytes + self._goal.num_bytes
 
     def _reorder(self, order: Order) -> None:
         chunks = self._order.chunks()[::-1]

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from .formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
-from .vocabulary import ENDING, Trie, Units
+from ..formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
+from .asked_vocabulary import ENDING, Trie, Units
 
 
 class Place(NamedTuple):

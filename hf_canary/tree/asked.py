@@ -1,8 +1,9 @@
-"""The tree of the encodings of all fills of a format, as a tokenizer gives them: its leaves are exactly these.
+"""The tree of the encodings of all fills of a format, for a tokenizer that has no parts to read: it is asked.
 
 Built where it is walked. The tokens that may follow a prefix are first those whose units the format allows, and of
 these the canonical ones: the tokenizer itself is asked whether some candidate's encoding begins so. Where each
-character after the prompt is one token, nobody needs to be asked. This file knows no model.
+character after the prompt is one token, nobody needs to be asked. That what an encoding begins with is the encoding of
+what it writes is tried on some and then believed: so nothing is proven by such a tree. This file knows no model.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelError, shown
-from .format_units import FormatUnits, Place, Readings
-from .formats import CanaryFormat, Literal, entries_of
-from .tokenization.encoding import encode, token_ids, unknown_characters
-from .vocabulary import ENDING, Trie, Units, insert, vocabulary_of
+from ..errors import ModelError, shown
+from ..formats import CanaryFormat, Literal, entries_of
+from ..tokenization.encoding import encode, token_ids, unknown_characters
+from .asked_units import FormatUnits, Place, Readings
+from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
+from .parts import Edges, Follows
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +44,6 @@ Path = tuple[int, ...]
 
 class UntoldDeadEnds(ModelError):
     """A tree that cannot be walked on: where encodings go on would be known from all candidates only."""
-
-
-@dataclass(frozen=True)
-class Edges:
-    """What may follow a prefix: tokens, ascending; the state that each leads to, or -1 where nothing follows it; and
-    whether a candidate ends there, which may be so where others go on.
-    """
-
-    tokens: NDArray[np.int64]
-    states: NDArray[np.int64]
-    is_leaf: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ class _Answer:
         return self.tokens[: len(path)] == path and len(self.tokens) > len(path)
 
 
-class TokenTree:
+class AskedTree:
     """The tree of the encodings of all fills of a format, as an automaton over tokens that is built where it is walked.
 
     Prefixes after which the same may follow share a state, where that is certain. The leaves below `root` are exactly
@@ -514,22 +505,6 @@ def _characters(format: CanaryFormat) -> set[str]:
     return {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
 
 
-def check_written(format: CanaryFormat, tokenizer: Any) -> None:
-    """Refuse a tokenizer that writes nothing for what tells candidates apart, as one does that was never shown digits
-    and has no unknown token. Asks it for each character of the format; spaces, which WordPiece drops, are let pass.
-
-    Raises:
-        ModelError: it does.
-    """
-    try:
-        surfaces, _ = vocabulary_of(tokenizer).surfaces(tokenizer, _characters(format))
-    except ModelError:  # characters that are known within words alone
-        return
-    _check_told_apart(
-        format, {character: written for character, written in surfaces.items() if not character.isspace()}
-    )
-
-
 def _check_told_apart(format: CanaryFormat, surfaces: Mapping[str, tuple[Units, ...]]) -> None:
     """Refuse entries that differ in characters alone of which the tokenizer writes nothing, as WordPiece of spaces, and
     entries of nothing else: whether they are encoded alike depends on what stands beside them.
@@ -544,14 +519,6 @@ def _check_told_apart(format: CanaryFormat, surfaces: Mapping[str, tuple[Units, 
                 f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
                 "Leave them out of the entries, or use a tokenizer that writes them.",
             )
-
-
-def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:
-    """(n_paths, depth) tokens, -1 behind the end of each."""
-    tokens = np.full((len(paths), depth), -1, dtype=np.int64)
-    for row, path in zip(tokens, paths, strict=True):
-        row[: len(path)] = path
-    return tokens
 
 
 def _can_be_asked(place: Place, text: str) -> bool:
@@ -591,3 +558,71 @@ def _unlike(text: str) -> ModelError:
         "one that encodes it otherwise",
         "It may normalise characters together; leave such characters out of the format.",
     )
+
+
+class Asked:
+    """An asked tree as the only part of a tree: what all candidates share first, then its states.
+
+    Args:
+        format: any.
+        tokenizer: any.
+        context: text before the canary.
+        end: an id that follows every candidate.
+        target: whether a decoder writes them.
+        num_before: tokens before those of the context, which are no part of it.
+    """
+
+    start = 0
+
+    def __init__(
+        self, format: CanaryFormat, tokenizer: Any, context: str, end: int | None, target: bool, num_before: int
+    ) -> None:
+        self._tree = AskedTree(format, tokenizer, context=context or None, end=end, target=target)
+        self._prompt = self._tree.prompt[num_before:]
+        self.depth = len(self._prompt) + self._tree.depth
+        self.num_encodings = self._tree.space_size
+
+    @property
+    def most_copies(self) -> int:
+        """As of a part."""
+        return int(self._tree.most_copies)
+
+    @property
+    def num_bytes(self) -> int:
+        """As of a part."""
+        return 2000 * self._tree.num_states
+
+    def follows(self, state: int) -> Follows:
+        """As of a part."""
+        if state < len(self._prompt):
+            return Follows(np.array(self._prompt[state : state + 1]), np.array([state + 1]), np.zeros(1, dtype=bool))
+        edges = self._tree.edges(self._of(state))
+        return Follows(edges.tokens, np.where(edges.states >= 0, edges.states + self._offset, -1), edges.is_leaf)
+
+    def after(self, state: int, token: int) -> tuple[int, bool] | None:
+        """As of a part."""
+        follows = self.follows(state)
+        at = int(np.searchsorted(follows.tokens, token))
+        if at == len(follows.tokens) or follows.tokens[at] != token:
+            return None
+        return int(follows.states[at]), bool(follows.ends[at])
+
+    def ends(self, state: int) -> bool:
+        """As of a part: a text ends with its last token only, since an end token tells apart those that go on."""
+        return False
+
+    def read(self, tokens: Sequence[int]) -> tuple[str, int] | None:
+        """As of a part."""
+        text = self._tree.text(tokens[len(self._prompt) :])
+        return text, self._tree.copies(self._tree.format.parse(text))
+
+    def most_below(self, state: int) -> int:
+        """As of a part."""
+        return self._tree.most_below(self._of(state))
+
+    @property
+    def _offset(self) -> int:
+        return len(self._prompt) - self._tree.root
+
+    def _of(self, state: int) -> int:
+        return max(self._tree.root, state - self._offset)

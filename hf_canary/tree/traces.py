@@ -1,0 +1,43 @@
+"""Whether a tokenizer writes what tells the fills of a format apart at all. Asks it for single characters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ModelError, shown
+from ..formats import CanaryFormat, entries_of
+from ..tokenization.encoding import token_ids
+
+
+def check_written(format: CanaryFormat, tokenizer: Any) -> None:
+    """Refuse a tokenizer that writes nothing for what tells candidates apart, as one does that was never shown digits
+    and has no unknown token. Spaces, which some drop, are let pass.
+
+    Raises:
+        ModelError: it does.
+    """
+    holes = [hole for hole in dict.fromkeys(format.holes) if not hole.is_check_digit]
+    wanted = sorted({c for hole in holes for entry in entries_of(hole) for c in entry if not c.isspace()})
+    dropped = _without_trace(tokenizer, wanted)
+    for hole in holes if dropped else ():
+        kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
+        if len(kept) < len(entries_of(hole)) or "" in kept:
+            raise ModelError(
+                "tokenizer",
+                f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
+                f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
+                "Leave them out of the entries, or use a tokenizer that writes them.",
+            )
+
+
+def _without_trace(tokenizer: Any, characters: list[str]) -> set[str]:
+    """Those that leave a text as it is encoded without them."""
+    alone = token_ids(tokenizer, characters) if characters else []
+    nothing = token_ids(tokenizer, [""])[0]
+    suspect = [c for c, ids in zip(characters, alone, strict=True) if len(ids) <= len(nothing) + 1]
+    anchors = [c for c in (*characters, "a", "0") if c not in suspect or len(token_ids(tokenizer, [c * 9])[0]) > 1]
+    if not suspect or not anchors:
+        return set()
+    anchor = anchors[0]
+    pair, *within = token_ids(tokenizer, [anchor * 2, *(anchor + c + anchor for c in suspect)])
+    return {c for c, ids in zip(suspect, within, strict=True) if ids == pair}
