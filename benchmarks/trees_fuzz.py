@@ -238,7 +238,7 @@ class Run:
         self.slowest = max(self.slowest, (verdict.seconds, number))
         if verdict.kind.startswith("refused"):
             self.refusals[verdict.kind, verdict.detail] += 1
-        elif verdict.is_fault:
+        if verdict.is_fault or verdict.kind == "refused by its own check":
             self.add_fault(number, case, verdict, walks)
 
     def add_fault(self, number: int, case: Case, verdict: Verdict, walks: bool) -> None:
@@ -264,7 +264,7 @@ class Run:
             *(f"  {number:6,}  {kind}" for kind, number in self.kinds.most_common()),
             "\nRefusals",
             *(f"  {number:6,}  {kind}: {said}" for (kind, said), number in self.refusals.most_common()),
-            "\nFaults" if self.groups else "\nNo fault",
+            "\nFaults, and what the tree's own check has found" if self.groups else "\nNo fault",
         ]
         for (kind, features), group in sorted(self.groups.items(), key=lambda item: -len(item[1].numbers)):
             first = ", ".join(map(str, group.numbers[:5]))
@@ -281,7 +281,7 @@ def repeat(given: argparse.Namespace) -> None:
     case = Case.from_json(given.case.read_text(encoding="utf-8"))
     verdict = judged(case, walks=walks, limit=limit)
     print(verdict, case.features(), sep="\n")
-    if verdict.is_fault:
+    if verdict.kind != "equal":
         least = smaller(case, fails_alike(verdict, walks, limit), given.shrink_seconds)
         print(judged(least, walks=walks, limit=limit), least.features(), least.to_json(), sep="\n")
 
@@ -313,7 +313,7 @@ def main() -> None:
     print(run.summary(time.monotonic() - began))
     if given.keep:
         (given.keep / "last.json").write_text(json.dumps({"next": number}), encoding="utf-8")
-    sys.exit(bool(run.groups))
+    sys.exit(any(verdict.is_fault for verdict in (group.verdict for group in run.groups.values())))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class _Guide:
         self, format: CanaryFormat, tokenizer: Any, context: str | None, end: bool, target: bool, lengths: Any
     ) -> None:
         check_format(format)
-        behind = end_token(tokenizer) if end else None
+        behind = end_token(tokenizer, target=target) if end else None
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
         self.target = target
         self.shared = tuple(self.tree.prompt[self.tree.conditioned :])
@@ -112,7 +112,7 @@ class _Guide:
         if place == _OFF:
             return np.empty(0, dtype=np.int64)
         if place == _ENDED:
-            return np.array([end_token(self._tokenizer)])
+            return np.array([end_token(self._tokenizer, target=self.target)])
         if at < len(self.shared):
             return np.array([self.shared[at]])
         return self.tree.edges(place).tokens
@@ -384,12 +384,15 @@ class CheapestFills:
             search = Search(view, session, tree, goal, max_memory=self._max_memory)
             stopped = go_on(search, max_expanded=self._max_expanded, clock=Clock(max_seconds))
         written = session.prompt_bits[max(summed, length - first + len(given)) :].sum()
-        if not search.is_over:
+        if not tree.is_certain:
+            logger.warning("Not proven: the tokenizer is written in Python, so that encodings may have been missed.")
+        elif not search.is_over:
             bound = written + search.lower_bound
             logger.warning(
                 "Not proven: %s ended the search; any other candidate costs at least %.2f bits.", stopped, bound
             )
-        tree.texts(goal.leaves)  # holds them against the tokenizer
+        fills = [tree.format.parse(text) for text in tree.texts(goal.leaves)]  # held against the tokenizer
+        tree.assure(fills)
         return [[*guide.shared, *path] for path in goal.leaves], (written + goal.costs).tolist()
 
 

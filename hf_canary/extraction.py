@@ -34,6 +34,7 @@ _STOPPED = {
     "max_seconds": "max_seconds were over",
     "max_memory": "max_memory was reached",
     "interrupted": "it was interrupted",
+    "tokenizer": "the tokenizer is written in Python, so that encodings may have been missed",
 }
 
 
@@ -53,12 +54,13 @@ class Extraction:
     Args:
         candidates: the cheapest candidates, in ascending log-perplexity; those of probability 0 are left out.
         certified: True means proven: no other candidate of the format is likelier than these. False means that a cap
-            ended the search; they are the best so far.
+            ended the search, or that the tokenizer's encodings could not be derived; they are the best so far.
         expanded: prefixes whose children were read, the work done; compare it with |R|. One with very many children
             counts each time that it is read again.
         lower_bound: every candidate not listed costs at least so many bits.
-        stopped: what ended the search before its end: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`; empty
-            if nothing did.
+        stopped: what ended the search before its end: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`;
+            `tokenizer` where it came to its end and proves nothing, since the tokenizer is written in Python and the
+            format has too many fills to encode them all; empty if nothing did.
     """
 
     candidates: tuple[Candidate, ...]
@@ -172,11 +174,15 @@ def extract(
 
         stopped = go_on(search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
         kept.save(search, goal)
+        candidates = tuple(place.candidates(goal.leaves, goal.costs.tolist()))
+        place.tree.assure([candidate.fill for candidate in candidates])
+        if search.is_over and not place.tree.is_certain:
+            stopped = "tokenizer"
         return Extraction(
-            candidates=tuple(place.candidates(goal.leaves, goal.costs.tolist())),
-            certified=search.is_over,
+            candidates=candidates,
+            certified=search.is_over and place.tree.is_certain,
             expanded=search.expanded,
-            lower_bound=place.shared + search.lower_bound,
+            lower_bound=place.shared + search.lower_bound if place.tree.is_certain else 0.0,
             stopped=stopped,
         )
 
@@ -213,7 +219,7 @@ def iter_extract(
 
     Raises:
         FormatError: as `extract`, at once.
-        ModelError: likewise.
+        ModelError: likewise; a tokenizer written in Python, of whose encodings nothing is proven.
         DataError: a cap that is none.
 
     Example:
@@ -229,6 +235,14 @@ def iter_extract(
     _check_model_and_format(model, format)
     check_caps(max_expanded, max_seconds)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    if not place.tree.is_certain:
+        raise ModelError(
+            "tokenizer",
+            "one whose encodings can be derived from its parts, since each candidate comes with a proof",
+            "one that is written in Python",
+            "Use extract, which says that nothing is proven, or a format of fewer fills.",
+        )
+    place.tree.assure()
     return _ascending(model, place, max_expanded, max_seconds)
 
 
@@ -316,6 +330,7 @@ def exact_rank(
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     if not fills:
         return []
+    place.tree.assure(fills)
     kept = place.checkpoint(checkpoint, f"ranks of {fills}")
     most = math.inf if max_expanded is None else max_expanded
     with place.entered() as (view, session):
@@ -459,7 +474,7 @@ class _Place:
             view = LanguageModel(bare)
             self._source_text = self._fixed_source(source)
             view.check_source(self._source_text is not None)
-            behind = end_token(tokenizer) if end else None
+            behind = end_token(tokenizer, target=view.is_encoder_decoder) if end else None
             self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=view.is_encoder_decoder)
             # Beforehand, so that what is wrong is said before any work.
             self._first = view.first_summed(self.tree.conditioned, len(self.tree.prompt))

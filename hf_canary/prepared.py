@@ -13,7 +13,8 @@ from .canaries import Canary
 from .errors import ModelError
 from .exposures import Floats
 from .tokenization.encoding import Encoding, encode, end_token, token_ids
-from .tree.token_tree import TokenTree
+from .tree.asked import UntoldDeadEnds
+from .tree.token_tree import TokenTree, Unlike
 
 # What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
 _TO_COMPARE = 256
@@ -54,6 +55,7 @@ class Prepared:
         self.request = request
         self.format = canaries[0].format
         self.known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
+        self._names = [canary.id for canary in canaries] + [f"the twin of {canary.id}" for canary in canaries]
         self._tokenizer = tokenizer
         self._target = self.format.source is not None
         self._texts: list[str] = []
@@ -109,6 +111,8 @@ class Prepared:
         if not self._why_no_tree:
             try:
                 _ = self.tree
+            except Unlike:  # a tree that differs from the tokenizer is an error, and not none
+                raise
             except ModelError as error:
                 self.give_up(error)
         return self._why_no_tree
@@ -124,13 +128,22 @@ class Prepared:
         Raises:
             ModelError: the tokenizer's encodings cannot be followed.
         """
-        return TokenTree(
+        tree = TokenTree(
             self.format,
             self._tokenizer,
             context=self.request.context,
-            end=end_token(self._tokenizer) if self.request.end else None,
+            end=end_token(self._tokenizer, target=self._target) if self.request.end else None,
             target=self._target,
         )
+        if not tree.is_certain:
+            raise UntoldDeadEnds(
+                "tokenizer",
+                "one whose encodings can be derived from its parts",
+                "one that is written in Python, and a format of too many fills to encode them all",
+                "Use a format of fewer fills; what needs no tree is measured all the same.",
+            )
+        tree.assure(self.known, self._names)
+        return tree
 
     @cached_property
     def known_copies(self) -> Floats:

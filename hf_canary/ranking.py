@@ -82,6 +82,7 @@ class Ranking:
         max_memory: int,
     ) -> None:
         self._tree, self._fills = tree, fills
+        tree.check(fills)
         known = padded(tree.paths([tree.format.render(fill) for fill in fills]), tree.depth)
         self.goal = Counting(known, tree.copies_of)
         self.search = Search(
@@ -149,6 +150,7 @@ class Ranking:
 
     def ranks(self, stopped: str = "") -> list[Rank]:
         """What is known by now, and what ended it."""
+        stopped = stopped or ("" if self._tree.is_certain else "tokenizer")
         return [self._rank(number, cost, stopped) for number, cost in enumerate(self.goal.own.tolist())]
 
     def save(self) -> dict[str, NDArray[Any]]:
@@ -168,6 +170,11 @@ class Ranking:
 
     def _bounds(self, number: int, own: float) -> tuple[int | None, int, int]:
         """The rank, if it is known, and what it is at least and at most."""
+        rank, low, high = self._bounds_in_tree(number, own)
+        # Of a tree that may lack leaves, all that is counted is there.
+        return (rank, low, high) if self._tree.is_certain else (None, low, self._tree.format.space_size)
+
+    def _bounds_in_tree(self, number: int, own: float) -> tuple[int | None, int, int]:
         space, earlier = self._tree.format.space_size, int(self._earlier[number, 0])
         if self.goal.is_settled and own == math.inf:
             return space, space, space

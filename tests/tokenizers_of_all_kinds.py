@@ -3,7 +3,9 @@
 Knows no tree and no measurement.
 """
 
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+import json
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
@@ -53,8 +55,6 @@ def _byte_fallback():
     trained.train_from_iterator(
         [line.replace("日本", "") for line in LINES], trainers.BpeTrainer(vocab_size=130, show_progress=False)
     )
-    import json
-
     model = json.loads(trained.to_str())["model"]
     vocab = {"<unk>": 0} | {f"<0x{byte:02X}>": byte + 1 for byte in range(256)}
     for token in sorted(model["vocab"], key=model["vocab"].get):
@@ -97,6 +97,76 @@ def _wordpiece():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<end>")
 
 
+def _end_of_word():
+    """CLIP's way: lower case, no spaces, and a mark behind each word's last letter."""
+    tokenizer = Tokenizer(token_models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.BPEDecoder()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trained = Tokenizer(token_models.BPE(end_of_word_suffix="</w>"))
+    trained.normalizer, trained.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    trainer = trainers.BpeTrainer(vocab_size=330, end_of_word_suffix="</w>", show_progress=False)
+    trained.train_from_iterator(LINES, trainer)
+    model = json.loads(trained.to_str())["model"]
+    entries = dict.fromkeys([*alphabet, *(c + "</w>" for c in alphabet), *model["vocab"], "<unk>"])
+    tokenizer.model = token_models.BPE(
+        {entry: id for id, entry in enumerate(entries)},
+        [tuple(merge) for merge in model["merges"]],
+        unk_token="<unk>",
+        end_of_word_suffix="</w>",
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>")
+
+
+def _further_pieces():
+    """Words of merges that write their first letter and the further ones as entries of their own."""
+    trained = Tokenizer(token_models.BPE(continuing_subword_prefix="##"))
+    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(vocab_size=200, continuing_subword_prefix="##", show_progress=False)
+    trained.train_from_iterator(LINES, trainer)
+    model = json.loads(trained.to_str())["model"]
+    letters = [c for c in ALL if c != " "]
+    entries = dict.fromkeys([*letters, *("##" + c for c in letters), *model["vocab"], "<unk>"])
+    tokenizer = Tokenizer(
+        token_models.BPE(
+            {entry: id for id, entry in enumerate(entries)},
+            [tuple(merge) for merge in model["merges"]],
+            unk_token="<unk>",
+            continuing_subword_prefix="##",
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>")
+
+
+def _whole_words():
+    """Llama 3's way, with words in the vocabulary that no merges reach."""
+    tokenizer = _byte_level(LLAMA3, ignore_merges=True)
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    vocab = dict(model["vocab"])
+    for entry in ["Ġthing", "Ġcatsi", "123", "baing", "Ġa.", "aba", "cafÃ©", "Ġaban", "7-", "Ġ12"]:
+        vocab.setdefault(entry, len(vocab) + 1)  # behind the end token
+    merges = [tuple(merge) for merge in model["merges"]]
+    tokenizer.backend_tokenizer.model = token_models.BPE(vocab, merges, ignore_merges=True)
+    return tokenizer
+
+
+def _added():
+    """GPT-2's way, with added tokens: words, one that takes the spaces beside it, one that must stand alone."""
+    tokenizer = _byte_level(GPT2)
+    tokenizer.add_tokens([AddedToken("cat"), AddedToken("sing", single_word=True), AddedToken("ab", normalized=False)])
+    tokenizer.add_tokens(
+        [AddedToken("PIN", lstrip=True), AddedToken("12", rstrip=True), AddedToken("é ", special=True)]
+    )
+    return tokenizer
+
+
 def letters_alone(alphabet=None, *, merged=(), add_prefix_space=False):
     """Byte-level, of these letters or all, each a token; beside them pairs that it merges."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet() if alphabet is None else alphabet)
@@ -133,5 +203,9 @@ KINDS = {
     "wordpiece": _wordpiece,
     "characters": lambda: models.character_tokenizer([ALL]),
     "words": lambda: models.word_tokenizer([*LINES, ALL]),
+    "end-of-word": _end_of_word,
+    "further-pieces": _further_pieces,
+    "whole-words": _whole_words,
+    "added": _added,
     "bytes": ByT5Tokenizer,
 }

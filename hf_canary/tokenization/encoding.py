@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +50,11 @@ def encode(
     before = _leading_special_tokens(tokenizer, whole[0], target) if whole else []
     if before and ahead[: len(before)] == before:
         before = []
-    unknown = tokenizer.unk_token_id
+    with side(tokenizer, target=target):
+        unknown = tokenizer.unk_token_id
     for text, sequence in zip(whole, ids, strict=True):
         if unknown is not None and unknown in sequence[len(ahead) :]:
-            raise unknown_characters(tokenizer, text)
+            raise unknown_characters(tokenizer, text, target=target)
         if sequence[: len(ahead)] != ahead or len(sequence) == len(ahead):
             raise ModelError(
                 "context",
@@ -60,24 +62,43 @@ def encode(
                 f"{shown(context)}, which merges with {shown(text[len(context or '') :])}",
                 "End the context where a token ends: move its last space or word into the format's fixed text.",
             )
-    behind = [end_token(tokenizer)] if end else []
+    behind = [end_token(tokenizer, target=target)] if end else []
     for sequence in ids:  # in place, since there may be many
         sequence[:0] = before
         sequence += behind
     return Encoding(ids, len(before) + len(ahead))
 
 
-def end_token(tokenizer: Any) -> int:
+@contextmanager
+def side(tokenizer: Any, *, target: bool) -> Iterator[None]:
+    """The tokenizer as it reads what a decoder writes, if it has a vocabulary of its own for that, as Marian's may."""
+    has_sides = target and hasattr(tokenizer, "_switch_to_target_mode")
+    if has_sides:
+        tokenizer._switch_to_target_mode()
+    try:
+        yield
+    finally:
+        if has_sides:
+            tokenizer._switch_to_input_mode()
+
+
+def end_token(tokenizer: Any, *, target: bool = False) -> int:
     """The token that ends a text.
+
+    Args:
+        tokenizer: any.
+        target: whether a decoder writes it.
 
     Raises:
         ModelError: the tokenizer has none.
     """
-    if tokenizer.eos_token_id is None:
+    with side(tokenizer, target=target):
+        token = tokenizer.eos_token_id
+    if token is None:
         raise ModelError(
             "tokenizer", "an end token, since end=True", "none", "Set tokenizer.eos_token, or leave out end."
         )
-    return int(tokenizer.eos_token_id)
+    return int(token)
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str], *, target: bool = False, special: bool = False) -> list[list[int]]:
@@ -93,11 +114,13 @@ def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) ->
     return list(full[: next(starts, 0)])
 
 
-def unknown_characters(tokenizer: Any, text: str) -> ModelError:
+def unknown_characters(tokenizer: Any, text: str, *, target: bool = False) -> ModelError:
     """The error of a text that the tokenizer does not know whole; it names the characters."""
     characters = sorted(set(text))
-    ids = token_ids(tokenizer, characters)
-    unknown = [c for c, sequence in zip(characters, ids, strict=True) if tokenizer.unk_token_id in sequence]
+    ids = token_ids(tokenizer, characters, target=target)
+    with side(tokenizer, target=target):
+        token = tokenizer.unk_token_id
+    unknown = [c for c, sequence in zip(characters, ids, strict=True) if token in sequence]
     named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:8]) or "what it makes of them together"
     return ModelError(
         "tokenizer",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 
+from .matching import Unfollowed
 from .stages import CUT, Atom, State, Symbols, Way
 from .vocabulary import WORD_END, Trie, byte_unit
 
@@ -117,11 +118,14 @@ class Seams:
     restart: State = ""
 
     def __init__(self, pairs: Iterable[tuple[str, str]], alphabet: Container[str]) -> None:
+        self._alphabet = alphabet
         within = [(one, other) for one, other in pairs if one in alphabet and other in alphabet]
         self._go_on = {one for one, _ in within}
         self._follow = {other for one, other in within if one != other}
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
+        if symbol not in self._alphabet and symbol != UNKNOWN:
+            raise Unfollowed(f"a unit {symbol!r} that its parts were not seen to write")
         is_cut = state == _ALONE or (state != "" and symbol not in self._follow and symbol != state)
         after = _ALONE if symbol not in self._go_on else _AMID if symbol in self._follow else symbol
         return [(after, (CUT, symbol) if is_cut else (symbol,))]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from tokenizers import models
+from transformers import ByT5Tokenizer
 
 from .added import added_stages
 from .bpe import Merges
@@ -32,7 +35,7 @@ class Rules:
     """What a tokenizer does, by its parts.
 
     Args:
-        tokenizer: one of the tokenizers library.
+        tokenizer: one of the tokenizers library, or one that writes bytes.
 
     Attributes:
         word: what its model says of words.
@@ -42,13 +45,10 @@ class Rules:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        backend = tokenizer.backend_tokenizer
-        with _no_collection():
-            parts: dict[str, Any] = json.loads(backend.to_str())
+        parts = _parts_of(tokenizer)
         self._normalizer, self._pre_tokenizer = parts["normalizer"], parts["pre_tokenizer"]
-        self._added = parts["added_tokens"]
-        self._encodes_special = bool(backend.encode_special_tokens)
-        self._model = backend.model
+        self._added, self._encodes_special = parts["added_tokens"], parts["encode_special_tokens"]
+        self._model = parts["encoder"]
         self.word = _word_rule(parts["model"])
 
     def pipelines(self, characters: Iterable[str]) -> tuple[Pipeline, Pipeline]:
@@ -59,7 +59,7 @@ class Rules:
         """
         alphabet = frozenset(characters)
         before = list(self._stages_to_words(alphabet))
-        units = _units(normalized_alphabet(self._normalizer, alphabet))
+        units = _units(normalized_alphabet(self._normalizer, alphabet), self._pre_tokenizer)
         return Pipeline(before), Pipeline([*before, *self.word.stages(units)])
 
     def encode_word(self, word: str) -> list[int]:
@@ -102,9 +102,37 @@ def rules_of(tokenizer: Any) -> Rules:
     return rules
 
 
+def _parts_of(tokenizer: Any) -> dict[str, Any]:
+    """What `tokenizer.json` says, and the encoder of single words."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        with _no_collection():
+            parts: dict[str, Any] = json.loads(backend.to_str())
+        return parts | {"encode_special_tokens": bool(backend.encode_special_tokens), "encoder": backend.model}
+    if isinstance(tokenizer, ByT5Tokenizer):  # in Python, and yet as simple as can be: each byte is a token
+        vocab = {Bytes.character(byte): int(tokenizer.convert_tokens_to_ids(chr(byte))) for byte in range(256)}
+        added = [_added_in_python(id, token) for id, token in tokenizer.added_tokens_decoder.items()]
+        return {
+            "normalizer": None,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+            "added_tokens": added,
+            "encode_special_tokens": bool(tokenizer.split_special_tokens),
+            "encoder": models.BPE(vocab, []),
+        }
+    raise Unfollowed("it is written in Python, and has no parts to read")
+
+
+def _added_in_python(id: int, token: Any) -> dict[str, Any]:
+    options = ("content", "single_word", "lstrip", "rstrip", "special")
+    return {name: getattr(token, name) for name in options} | {"id": id, "normalized": False}
+
+
 def _mark(tokenizer: Any) -> object:
     """What changes when a tokenizer is changed."""
-    backend = tokenizer.backend_tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return len(tokenizer)
     parts = (backend.normalizer, backend.pre_tokenizer)
     return (
         len(tokenizer),
@@ -125,12 +153,15 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _units(alphabet: frozenset[str]) -> frozenset[str]:
+def _units(alphabet: frozenset[str], pre_tokenizer: Config | None) -> frozenset[str]:
     """All units that may come of normalized characters, and perhaps more."""
-    written = Bytes()
-    as_bytes = {unit for character in alphabet for unit in written.read(None, character)[0][1]}
-    fallback = {byte_unit(byte) for character in alphabet for byte in character.encode(errors="surrogatepass")}
-    return alphabet | as_bytes | fallback | {"Ġ", "▁", WORD_END}
+    described = json.dumps(pre_tokenizer)
+    units = alphabet | {" ", "▁", *re.findall(r'"replacement": "(.*?)"', json.dumps(pre_tokenizer, ensure_ascii=False))}
+    for _ in range(described.count('"ByteLevel"')):
+        units |= {unit for symbol in units for unit in Bytes().read(None, symbol)[0][1]}
+    return (
+        units | {byte_unit(byte) for symbol in alphabet for byte in symbol.encode(errors="surrogatepass")} | {WORD_END}
+    )
 
 
 def _word_rule(model: Config) -> WordRule:

@@ -136,6 +136,11 @@ class Bytes:
     start: State = None
     restart: State = None
 
+    @staticmethod
+    def character(byte: int) -> str:
+        """What a byte is written as."""
+        return _byte_characters()[byte]
+
     def read(self, state: State, symbol: str) -> Sequence[Way]:
         """As of a stage."""
         return [(state, tuple(_byte_characters()[byte] for byte in symbol.encode()))]

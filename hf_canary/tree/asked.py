@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat, Literal, entries_of
-from ..tokenization.encoding import encode, token_ids, unknown_characters
+from ..tokenization.encoding import encode, side, token_ids, unknown_characters
 from .asked_units import FormatUnits, Place, Readings
 from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 from .parts import Edges, Follows
@@ -106,7 +106,9 @@ class AskedTree:
         self._end = end
         self._target = target
         self._ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
-        self._vocabulary = vocabulary_of(tokenizer)
+        self._vocabulary = vocabulary_of(tokenizer, target=target)
+        with side(tokenizer, target=target):
+            self._unknown = tokenizer.unk_token_id
         self._surfaces, lead = self._vocabulary.surfaces(tokenizer, _characters(format))
         # Whether what an encoding begins with is the encoding of what it writes, true of almost all tokenizers; and
         # whether also where texts have open ends. Not, as long as nobody has looked.
@@ -479,8 +481,8 @@ class AskedTree:
         """The same of whole candidates, which must be representable, as their beginnings need not be."""
         answers = self._ask(candidates)
         for text, answer in zip(candidates, answers, strict=True):
-            if self._tokenizer.unk_token_id is not None and self._tokenizer.unk_token_id in answer.tokens:
-                raise unknown_characters(self._tokenizer, text)
+            if self._unknown is not None and self._unknown in answer.tokens:
+                raise unknown_characters(self._tokenizer, text, target=self._target)
         return answers
 
     def _ask(self, texts: Sequence[str]) -> list[_Answer]:
@@ -573,6 +575,7 @@ class Asked:
     """
 
     start = 0
+    is_open = False
 
     def __init__(
         self, format: CanaryFormat, tokenizer: Any, context: str, end: int | None, target: bool, num_before: int

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from ..tokenization.encoding import token_ids, unknown_characters
+from ..tokenization.encoding import side, token_ids, unknown_characters
 
 Units = tuple[str, ...]
 
@@ -29,16 +29,19 @@ class Vocabulary:
 
     Args:
         tokenizer: any.
+        target: whether to take that of what a decoder writes, where it has one of its own.
 
     Attributes:
         trie: unit → subtree; under `ENDING`, the list of ids of the tokens that end here.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._model = _model_of(tokenizer)
-        special = set(tokenizer.all_special_ids)
+    def __init__(self, tokenizer: Any, *, target: bool = False) -> None:
+        self._model, self._target = _model_of(tokenizer), target
+        with side(tokenizer, target=target):
+            special = set(tokenizer.all_special_ids)
+        of_target = getattr(tokenizer, "target_encoder", None) if target else None
         self.trie: Trie = {}
-        for token, id in tokenizer.get_vocab().items():
+        for token, id in (tokenizer.get_vocab() if of_target is None else of_target).items():
             if id not in special:
                 insert(self.trie, self.units(token), id)
 
@@ -94,13 +97,13 @@ class Vocabulary:
                 if twice is not None and thrice is not None and len(thrice) > len(twice):
                     length = len(thrice) - len(twice)
                     return anchor, thrice[-length:], twice[: len(twice) - 2 * length]
-        raise unknown_characters(tokenizer, "".join(characters))
+        raise unknown_characters(tokenizer, "".join(characters), target=self._target)
 
     def _apart(self, tokenizer: Any, character: str, anchor: str) -> Units:
         """As if written between anchors, of one that is known only by itself, as digits of WordPiece may be."""
         apart, close = self._written(tokenizer, [f"{anchor} {character} {anchor}", f"{anchor} {anchor}"])
         if apart is None or close is None or len(apart) <= len(close):
-            raise unknown_characters(tokenizer, character)
+            raise unknown_characters(tokenizer, character, target=self._target)
         pair = self._written(tokenizer, [anchor * 2])[0] or ()
         space = len(close) - len(pair)
         middle = len(pair) // 2
@@ -108,12 +111,13 @@ class Vocabulary:
 
     def _written(self, tokenizer: Any, texts: list[str]) -> list[Units | None]:
         """The units of whole texts; None where the tokenizer does not know something."""
-        unknown = tokenizer.unk_token_id
+        with side(tokenizer, target=self._target):
+            unknown = tokenizer.unk_token_id
         return [
             None
             if unknown is not None and unknown in sequence
             else tuple(unit for token in tokenizer.convert_ids_to_tokens(sequence) for unit in self.units(token))
-            for sequence in token_ids(tokenizer, texts)
+            for sequence in token_ids(tokenizer, texts, target=self._target)
         ]
 
 
@@ -125,16 +129,15 @@ def insert(trie: Trie, units: Units, id: int) -> None:
         trie.setdefault(ENDING, []).append(id)
 
 
-_known: weakref.WeakKeyDictionary[Any, tuple[int, Vocabulary]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Any, dict[tuple[int, bool], Vocabulary]] = weakref.WeakKeyDictionary()
 
 
-def vocabulary_of(tokenizer: Any) -> Vocabulary:
+def vocabulary_of(tokenizer: Any, *, target: bool = False) -> Vocabulary:
     """The tokenizer's vocabulary, read once for as long as it does not grow."""
-    size, vocabulary = _known.get(tokenizer, (-1, None))
-    if vocabulary is None or size != len(tokenizer):
-        vocabulary = Vocabulary(tokenizer)
-        _known[tokenizer] = len(tokenizer), vocabulary
-    return vocabulary
+    known, key = _known.setdefault(tokenizer, {}), (len(tokenizer), target)
+    if key not in known:
+        known[key] = Vocabulary(tokenizer, target=target)
+    return known[key]
 
 
 def _model_of(tokenizer: Any) -> dict[str, Any]:

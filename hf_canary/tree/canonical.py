@@ -71,7 +71,14 @@ class Canonical:
 
     @cached_property
     def num_encodings(self) -> int:
+        """As of a part; more than there are where `is_open` for want of a trace of what stands between words."""
         return self._sets.num_spellings(self.start >> _WORD_BITS)
+
+    @cached_property
+    def is_open(self) -> bool:
+        """As of a part."""
+        _ = self.num_encodings  # goes through all sets
+        return self._sets.is_open
 
     @cached_property
     def depth(self) -> int:
@@ -411,6 +418,15 @@ class Sets:
     def num_spellings(self, number: int) -> int:
         """How many different rows of units and cuts lead on from here to an end."""
         return self._folded(number, lambda ends, after: int(ends) + sum(after))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether texts end where others go on, or the same unit both begins a word and goes on in one."""
+        return any(
+            (self.ends(number) and (after[True] or after[False])) or not after[True].keys().isdisjoint(after[False])
+            for number, after in enumerate(self._after)
+            if len(after) == 2
+        )
 
     def longest(self, number: int) -> int:
         """The most units to an end."""

@@ -56,6 +56,7 @@ class Part(Protocol):
         start: the state before its first token.
         depth: how many tokens its encodings have, at most.
         num_encodings: how many different ones there are.
+        is_open: whether one may be the beginning of another, so that in a row of parts two may be the same.
         most_copies: how many texts have one encoding, at most.
         num_bytes: memory that it has taken so far, about.
     """
@@ -67,6 +68,9 @@ class Part(Protocol):
 
     @property
     def num_encodings(self) -> int: ...
+
+    @property
+    def is_open(self) -> bool: ...
 
     @property
     def most_copies(self) -> int: ...
@@ -144,6 +148,7 @@ class Listed:
             self._insert(tokens, text)
             self.depth = max(self.depth, len(tokens))
         self.num_encodings = len(self._texts)
+        self.is_open = any(self._children[node] for node in self._texts)
         self.most_copies = max(map(len, self._texts.values()))
         self.num_bytes = 500 * len(self._children)
         self._known: dict[int, Follows] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -36,12 +37,18 @@ logger = logging.getLogger(__name__)
 _ALL_ENCODED, _ALL_ENCODED_IN_NEED = 10_000, 50_000
 _MOST_CHARACTERS = 2_000_000
 _MOST_LISTED = 50_000  # texts of a stretch
-_CHECKED = 64  # fills that each tree is compared on when it is built
+# Fills that each tree is compared on: when it is built; before a proof, at random and beside what is proven.
+_CHECKED, _AT_RANDOM, _NEIGHBOURS = 64, 256, 128
+_MOST_COUNTED = 100_000  # edges that are looked at to count leaves
 _CACHE = 1 << 26  # bytes of edges that are kept
 
 _PART_BITS = 56
 _LOCAL = (1 << _PART_BITS) - 1
 _SEVERAL = 127  # the part of states that stand in several parts
+
+
+class Unlike(ModelError):
+    """A tree that differs from what the tokenizer gives: nothing can be proven by it."""
 
 
 class TokenTree:
@@ -101,7 +108,7 @@ class TokenTree:
         check_written(format, tokenizer)
         self.is_certain = self.is_listed = False
         self._parts = self._build(ask_all)
-        self.space_size = math.prod(part.num_encodings for part in self._parts)
+        self.space_size = self._num_leaves()
         shared, self.root = self._to_branch()
         self.prompt = [*before, *shared]
         self._check_context()
@@ -159,6 +166,28 @@ class TokenTree:
         for number, path in enumerate(self.paths([self.format.render(fill) for fill in fills])):
             if not self.leads(path):
                 raise _unlike(names[number] if names else shown(self.format.render(fills[number])))
+
+    def assure(self, fills: Sequence[int] = (), names: Sequence[str] = ()) -> None:
+        """What a proof asks for: as `check`, of these fills, of others that differ from them in one entry, and of some
+        at random.
+
+        Raises:
+            ModelError: a fill's encoding is no leaf.
+        """
+        if self.is_listed:
+            return
+        self.check(fills, names)
+        generator = random.Random(f"neighbours of {len(fills)}")
+        neighbours = [self._neighbour(fills[at % len(fills)], generator) for at in range(_NEIGHBOURS if fills else 0)]
+        self.check([*neighbours, *self.format.sample(min(_AT_RANDOM, self.format.space_size), "before a proof")])
+
+    def _neighbour(self, fill: int, generator: random.Random) -> int:
+        """A fill that differs in one entry, or is the same."""
+        holes = [hole for hole in self.format.holes if not hole.is_check_digit]
+        weights = [math.prod(len(hole.space) for hole in holes[at + 1 :]) for at in range(len(holes))]
+        at = generator.randrange(len(holes))
+        size = len(holes[at].space)
+        return fill + (generator.randrange(size) - fill // weights[at] % size) * weights[at]
 
     def most_below(self, state: int) -> int:
         """How many fills begin with a prefix in this state, at most."""
@@ -251,7 +280,7 @@ class TokenTree:
         return part
 
     def _unknown(self) -> ModelError:
-        return unknown_characters(self._tokenizer, "".join(sorted(_characters(self.format, ""))))
+        return unknown_characters(self._tokenizer, "".join(sorted(_characters(self.format, ""))), target=self._target)
 
     def _all_encoded(self) -> Part:
         texts = list(self.format.candidates())
@@ -260,8 +289,6 @@ class TokenTree:
         return Listed((tuple(ids[self._num_before :]) for ids in encoding.sequences), texts, 1)
 
     def _derived(self) -> list[Part]:
-        if _is_in_python(self._tokenizer):
-            raise Unfollowed("it is written in Python, and has no parts to read")
         rules = rules_of(self._tokenizer)
         automaton = FormatAutomaton(self.format, self._context)
         words, units = rules.pipelines(_characters(self.format, self._context))
@@ -281,6 +308,33 @@ class TokenTree:
             return Listed(encodings, texts, behind)
 
         return [part_of(stretch) for stretch in stretches_of(automaton, words)]
+
+    def _num_leaves(self) -> int:
+        """As many as the parts' encodings make, unless two rows of these are the same, which is counted where it is
+        not too much; the number that is given then is never less.
+        """
+        product = math.prod(part.num_encodings for part in self._parts)
+        if not any(part.is_open for part in self._parts) or (len(self._parts) == 1 and self.is_listed):
+            return product
+        return self._counted(_MOST_COUNTED) or product
+
+    def _counted(self, most: int) -> int:
+        """The leaves below the start, by going through all states; 0 where that is more than so many edges."""
+        elements, _ = self._behind_part(-1)
+        known: dict[int, int] = {-1: 0}
+        stack, looked_at = [self._state(elements)], 0
+        while stack:
+            edges = self.edges(stack[-1])
+            waiting = [state for state in np.unique(edges.states).tolist() if state not in known]
+            if waiting:
+                stack += waiting
+                continue
+            looked_at += len(edges.tokens)
+            if looked_at > most:
+                return 0
+            known[stack.pop()] = int(edges.is_leaf.sum()) + sum(map(known.__getitem__, edges.states.tolist()))
+            last = edges
+        return int(last.is_leaf.sum()) + sum(map(known.__getitem__, last.states.tolist()))
 
     def _to_branch(self) -> tuple[Path, int]:
         """The tokens up to where leaves first differ, or to before the last token of the only one, and the state."""
@@ -439,8 +493,8 @@ def _characters(format: CanaryFormat, context: str) -> set[str]:
     return written | set(context) | {c for hole in format.holes if hole.is_check_digit for c in "0123456789"}
 
 
-def _unlike(what: str) -> ModelError:
-    return ModelError(
+def _unlike(what: str) -> Unlike:
+    return Unlike(
         "tokenizer",
         f"one that encodes {what} as its parts say",
         "one that encodes it otherwise",

@@ -18,7 +18,7 @@ def check_written(format: CanaryFormat, tokenizer: Any) -> None:
     """
     holes = [hole for hole in dict.fromkeys(format.holes) if not hole.is_check_digit]
     wanted = sorted({c for hole in holes for entry in entries_of(hole) for c in entry if not c.isspace()})
-    dropped = _without_trace(tokenizer, wanted)
+    dropped = _without_trace(tokenizer, wanted, target=format.source is not None)
     for hole in holes if dropped else ():
         kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
         if len(kept) < len(entries_of(hole)) or "" in kept:
@@ -30,14 +30,17 @@ def check_written(format: CanaryFormat, tokenizer: Any) -> None:
             )
 
 
-def _without_trace(tokenizer: Any, characters: list[str]) -> set[str]:
+def _without_trace(tokenizer: Any, characters: list[str], *, target: bool) -> set[str]:
     """Those that leave a text as it is encoded without them."""
-    alone = token_ids(tokenizer, characters) if characters else []
-    nothing = token_ids(tokenizer, [""])[0]
+
+    def encoded(texts: list[str]) -> list[list[int]]:
+        return token_ids(tokenizer, texts, target=target) if texts else []
+
+    nothing, *alone = encoded(["", *characters])
     suspect = [c for c, ids in zip(characters, alone, strict=True) if len(ids) <= len(nothing) + 1]
-    anchors = [c for c in (*characters, "a", "0") if c not in suspect or len(token_ids(tokenizer, [c * 9])[0]) > 1]
+    anchors = [c for c in (*characters, "a", "0") if c not in suspect or len(encoded([c * 9])[0]) > 1]
     if not suspect or not anchors:
         return set()
     anchor = anchors[0]
-    pair, *within = token_ids(tokenizer, [anchor * 2, *(anchor + c + anchor for c in suspect)])
+    pair, *within = encoded([anchor * 2, *(anchor + c + anchor for c in suspect)])
     return {c for c, ids in zip(suspect, within, strict=True) if ids == pair}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError, shown
 from ..language_model import Floats, Session
 from ..states import Ints, States
 from ..tree.token_tree import TokenTree
@@ -122,8 +123,7 @@ def sample(session: Session, tree: TokenTree, plan: Plan) -> Drawn:
         plan: which temperature draws what.
 
     Raises:
-        ModelError: logits that are no numbers.
-        ValueError: a given path that is no leaf.
+        ModelError: logits that are no numbers; a given path that is no leaf.
     """
     return _Walk(session, tree, plan).run()
 
@@ -245,7 +245,13 @@ class _Walk:
         fits = real & (options.tokens[prefixes] == path[:, depth : depth + 1])
         fits &= (options.after[prefixes] < 0) == ends[:, None]
         if not fits.any(axis=1).all():
-            raise ValueError("a given path is no leaf of the tree")
+            row = path[int(np.flatnonzero(~fits.any(axis=1))[0])]
+            raise ModelError(
+                "tokenizer",
+                "one whose encodings are all in the tree that was derived from its parts",
+                f"one that encodes a candidate otherwise: {shown(row[row >= 0].tolist())}",
+                "Nothing is proven. Please report it; estimators=['sampled'] needs no tree.",
+            )
         return np.asarray(fits.argmax(axis=1))
 
     def _options(self, tree_states: Ints) -> _Options:
