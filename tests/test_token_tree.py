@@ -1,25 +1,34 @@
-"""The tree has exactly the candidates as leaves, each once, by the tokens that the tokenizer gives them."""
+"""The tree has exactly the candidates as leaves, each once, by the tokens that the tokenizer gives them.
+
+Small formats are all encoded; `ask_all=0` has them derived as large ones are, and the encodings of all fills are the
+oracle of both.
+"""
 
 import functools
+import math
 import random
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
 import hf_canary.models as models
-from hf_canary import token_tree
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.tree.token_tree import TokenTree, UntoldDeadEnds, check_written
 from hf_canary.tokenization.encoding import encode
+from hf_canary.tree import token_tree
+from hf_canary.tree.token_tree import TokenTree, padded
+from hf_canary.tree.traces import check_written
 from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
 
 CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 WORDS = {"w": ["a", "ab", "abc", "b"], "v": ["aa", "x"]}
+HOWEVER = pytest.mark.parametrize("ask_all", [None, 0], ids=["listed", "derived"])
 
 
 @functools.cache
@@ -35,12 +44,76 @@ def leaves(tree: TokenTree) -> list[tuple[int, ...]]:
         path, state = pending.pop()
         out = tree.edges(state)
         assert len(out.tokens)
+        assert (np.diff(out.tokens) > 0).all()
         for token, after, is_leaf in zip(out.tokens.tolist(), out.states.tolist(), out.is_leaf.tolist(), strict=True):
+            assert is_leaf or after >= 0
             if is_leaf:
                 found.append((*path, token))
             if after >= 0:
                 pending.append(((*path, token), after))
     return found
+
+
+def num_states(tree: TokenTree) -> int:
+    """How many there are, by walking."""
+    pending, seen = [tree.root], set()
+    while pending:
+        state = pending.pop()
+        if state >= 0 and state not in seen:
+            seen.add(state)
+            pending += tree.edges(state).states.tolist()
+    return len(seen)
+
+
+def first_leaf(tree: TokenTree) -> list[int]:
+    """The path to one leaf, by the first edge each time."""
+    state, path = tree.root, []
+    while state >= 0:
+        edges = tree.edges(state)
+        path.append(int(edges.tokens[0]))
+        state = int(edges.states[0])
+    return path
+
+
+def check(tree: TokenTree, *, context: str | None = None, end: bool = False) -> None:
+    """All that a tree says of a format that is small enough to be encoded whole."""
+    format, shared = tree.format, len(tree.prompt)
+    texts = list(format.candidates())
+    encoding = encode(tree._tokenizer, texts, context=context, end=end)
+    encodings = list(map(tuple, encoding.sequences))
+    copies = Counter(encodings)
+    found = leaves(tree)
+    assert tree.is_certain
+    assert len(set(found)) == len(found)
+    assert {(*tree.prompt, *path) for path in found} == set(encodings)
+    assert tree.conditioned == encoding.conditioned
+    assert tree.space_size == len(found)
+    assert tree.collisions == (len(found) < format.space_size)
+    assert max(map(len, found)) <= tree.depth
+    assert tree.paths(texts) == [ids[shared:] for ids in encodings]
+    encoding_of = dict(zip(texts, encodings, strict=True))
+    assert [encoding_of[text] for text in tree.texts(found)] == [(*tree.prompt, *path) for path in found]
+    assert all(map(tree.leads, found))
+    assert not any(tree.leads(path[:-1]) for path in found if path[:-1] not in found)
+    tree.check(range(format.space_size))
+    assert [tree.copies(fill) for fill in range(0, format.space_size, 7)] == [copies[ids] for ids in encodings[::7]]
+    assert tree.copies_of(padded(found, tree.depth)).tolist() == [copies[*tree.prompt, *path] for path in found]
+    assert tree.most_copies >= max(copies.values())
+    check_most_below(tree, encodings)
+
+
+def check_most_below(tree: TokenTree, encodings) -> None:
+    """Of each prefix at least as many fills are told as begin with it."""
+    shared = len(tree.prompt)
+    below = Counter(ids[shared:length] for ids in encodings for length in range(shared, len(ids)))
+    pending = [((), tree.root)]
+    while pending:
+        path, state = pending.pop()
+        assert tree.most_below(state) >= below[path]
+        edges = tree.edges(state)
+        pending += [
+            ((*path, t), s) for t, s in zip(edges.tokens.tolist(), edges.states.tolist(), strict=True) if s >= 0
+        ]
 
 
 @pytest.mark.parametrize(
@@ -57,15 +130,16 @@ def leaves(tree: TokenTree) -> list[tuple[int, ...]]:
     ],
 )
 @pytest.mark.parametrize("context", [None, "the "])
-def test_leaves_are_the_candidates_each_once(template, context):
+@HOWEVER
+def test_leaves_are_the_candidates_each_once(template, context, ask_all):
     """Prompt and path of the leaves are the tokenizer's own encodings of all candidates, none missing, none twice."""
-    format = CanaryFormat(template, spaces=WORDS)
-    tree = TokenTree(format, CHARACTERS, context=context)
+    tree = TokenTree(CanaryFormat(template, spaces=WORDS), CHARACTERS, context=context, ask_all=ask_all)
+    assert tree.is_listed == (ask_all is None)
     found = leaves(tree)
-    expected = encode(CHARACTERS, list(format.candidates()), context=context).sequences
+    expected = encode(CHARACTERS, list(tree.format.candidates()), context=context).sequences
     assert sorted([*tree.prompt, *path] for path in found) == sorted(expected)
     assert max(map(len, found)) == tree.depth
-    assert sorted(tree.text(path) for path in found) == sorted(format.candidates())
+    assert sorted(tree.text(path) for path in found) == sorted(tree.format.candidates())
 
 
 @settings(deadline=None, max_examples=60)
@@ -75,29 +149,16 @@ def test_leaves_are_the_candidates_each_once(template, context):
 )
 def test_leaves_of_random_alphabets(words, template):
     """Also where entries begin with one another."""
-    format = CanaryFormat(template, spaces={"u": words})
-    assert sorted(map(tuple, leaves(tree := TokenTree(format, CHARACTERS)))) == sorted(
-        tuple(CHARACTERS(text).input_ids[len(tree.prompt) :]) for text in format.candidates()
-    )
+    check(TokenTree(CanaryFormat(template, spaces={"u": words}), CHARACTERS, ask_all=0))
 
 
 def test_states_are_shared():
     """A hole of nine digits has nine states and not a billion nodes; a check digit needs only its sums."""
     plain = TokenTree(CanaryFormat("the pin is {digit:9}"), CHARACTERS)
     checked = TokenTree(CanaryFormat("the pin is {digit:9}{luhn}"), CHARACTERS)
-    for tree, most in ((plain, 9), (checked, 9 * 100 + 1)):
+    for tree, most in ((plain, 9), (checked, 9 * 10 + 1)):
         assert num_states(tree) <= most
-
-
-def num_states(tree: TokenTree) -> int:
-    """How many there are, by walking."""
-    pending, seen = [tree.root], set()
-    while pending:
-        state = pending.pop()
-        if state >= 0 and state not in seen:
-            seen.add(state)
-            pending += tree.edges(state).states.tolist()
-    return len(seen)
+        assert not tree.is_listed
 
 
 def test_the_prompt_is_what_all_candidates_share():
@@ -126,7 +187,7 @@ OWN = {
     "template",
     [
         "the pin is {digit:2}",
-        "pin{digit:3}",  # digits that merge with the text before, and with each other
+        "pin{digit:2}{hex}",  # digits that merge with the text before, and with each other
         "{digit:2}",
         "is {digit}{digit}.",
         "{w} {v}.",  # entries that begin one another
@@ -141,21 +202,22 @@ OWN = {
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
-    """Whatever the tokenizer merges, splits, normalises or drops: none missing or twice, no dead end."""
-    tokenizer = of_kind(kind)
+    """Whatever the tokenizer merges, splits, normalises or drops: none missing or twice, no dead end. Derived, where
+    the tokenizer has parts.
+    """
     format = CanaryFormat(f" {template}" if context else template, spaces=OWN)
-    texts = list(format.candidates())
-    encodings = encode(tokenizer, texts, context=context).sequences
-    tree = TokenTree(format, tokenizer, context=context)
-    found = leaves(tree)
-    assert len(set(found)) == len(found)
-    assert {(*tree.prompt, *path) for path in found} == set(map(tuple, encodings))
-    assert tree.space_size == len(found)
-    assert tree.collisions == (len(found) < format.space_size)
-    assert max(map(len, found)) <= tree.depth
-    encoding_of = dict(zip(texts, encodings, strict=True))
-    for path in found:
-        assert encoding_of[tree.text(path)] == [*tree.prompt, *path]
+    tree = TokenTree(format, of_kind(kind), context=context, ask_all=0)
+    assert tree.is_listed == (kind == "bytes")
+    check(tree, context=context)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_listed_and_derived_trees_say_the_same(kind):
+    """Of a format that is small enough to be either, edges, texts and copies are those of all encodings."""
+    for template in ("{w} {v}{digit}.", "{y} {digit:2}"):
+        tree = TokenTree(CanaryFormat(template, spaces=OWN), of_kind(kind))
+        assert tree.is_listed
+        check(tree)
 
 
 @settings(deadline=None, max_examples=40)
@@ -166,16 +228,21 @@ def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
     st.sampled_from(["bpe", "pairs", "unigram", "wordpiece"]),
 )
 def test_leaves_of_random_vocabularies(lines, words, template, model):
-    """Merges that nobody would think of."""
+    """Merges that nobody would think of. What cannot be encoded is refused, and nothing else is."""
     tokenizer = trained(model, [*lines, *["ab1l' 0123456789.-"] * 2])
     try:
         format = CanaryFormat(template, spaces={"u": words})
         format.check_prefix_free()
-        encodings = encode(tokenizer, list(format.candidates())).sequences
-        tree = TokenTree(format, tokenizer)
-    except CanaryError:  # characters that it does not know, or that it writes together
+    except FormatError:
         assume(False)
-    assert sorted((*tree.prompt, *path) for path in leaves(tree)) == sorted(set(map(tuple, encodings)))
+    try:
+        encode(tokenizer, list(format.candidates()))
+        check_written(format, tokenizer)
+    except CanaryError:
+        with pytest.raises(CanaryError):
+            TokenTree(format, tokenizer, ask_all=0)
+        return
+    check(TokenTree(format, tokenizer, ask_all=0))
 
 
 SPACED = {"q": ["'", " ", "l"]}
@@ -199,9 +266,7 @@ def test_runs_of_spaces_and_apostrophes():
         PreTrainedTokenizerFast(tokenizer_object=merging),
         PreTrainedTokenizerFast(tokenizer_object=pieces, unk_token="<unk>"),
     ):
-        tree = TokenTree(format, tokenizer)
-        expected = encode(tokenizer, list(format.candidates())).sequences
-        assert sorted([*tree.prompt, *path] for path in leaves(tree)) == sorted(expected)
+        check(TokenTree(format, tokenizer, ask_all=0))
 
 
 def trained(model, lines):
@@ -233,32 +298,56 @@ def trained(model, lines):
 @pytest.mark.parametrize(("kind", "most"), [("characters", 5), ("qwen", 5), ("gpt2", 5 * 14)])
 def test_states_are_shared_where_digits_stand(kind, most):
     """Five digits: a state for each place, times the tokens that may end there; not 11,111 prefixes."""
-    assert num_states(TokenTree(CanaryFormat("the pin is {digit:5}"), of_kind(kind))) <= most
+    tree = TokenTree(CanaryFormat("the pin is {digit:5}"), of_kind(kind))
+    assert num_states(tree) <= most
+    assert not tree.is_listed
 
 
-def first_leaf(tree: TokenTree) -> list[int]:
-    """The path to one leaf, by the first edge each time."""
-    state, path = tree.root, []
-    while state >= 0:
-        edges = tree.edges(state)
-        path.append(int(edges.tokens[0]))
-        state = int(edges.states[0])
-    return path
+@pytest.fixture
+def num_encoded(monkeypatch):
+    """How many texts trees have had encoded, so far."""
+    counts = [0]
+    ask = token_tree.encode
+
+    def counted(tokenizer, texts, **options):
+        counts[0] += len(texts)
+        return ask(tokenizer, texts, **options)
+
+    monkeypatch.setattr(token_tree, "encode", counted)
+    return lambda: counts[0]
 
 
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram"])
-def test_large_alphabets_are_not_enumerated(kind, monkeypatch):
-    """Four holes of 5,000 words: a walk to one leaf asks for a few thousand encodings, of 625 billion candidates."""
+def test_large_alphabets_are_not_enumerated(kind, num_encoded):
+    """Four holes of 2,000 words: a walk to one leaf has a few hundred texts encoded, of 16 trillion candidates."""
     rng = random.Random(0)
-    words = sorted({"".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(5_000)})
-    asked = []
-    ask = TokenTree._ask
-    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
+    words = sorted({"".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(2_000)})
     tree = TokenTree(CanaryFormat("{w} {w} {w} {w}.", spaces={"w": words}), of_kind(kind))
     path = first_leaf(tree)
     assert tree.format.parse(tree.text(path)) >= 0
     tree.texts([path])
-    assert sum(asked) < 20_000
+    assert tree.space_size == len(words) ** 4
+    assert tree.is_certain
+    assert num_encoded() < 1_000
+
+
+@pytest.mark.parametrize(
+    ("template", "few"), [("{digit:6}", 6 * 4), ("{digit:15}{luhn}", 10 * 4 * 16), ("{w} {digit:9} in {v}", 80)]
+)
+@pytest.mark.parametrize("kind", ["gpt2", "llama3", "unigram", "wordpiece"])
+def test_chance_finds_the_leaves_of_large_formats(kind, template, few, num_encoded):
+    """Random fills of formats of many are leaves, and other rows of tokens are none; with few texts encoded."""
+    tree = TokenTree(CanaryFormat(f"the {template}", spaces=OWN), of_kind(kind))
+    assert tree.space_size == tree.format.space_size
+    assert num_encoded() < 300
+    fills = tree.format.sample(200, "leaves")
+    tree.check(fills)
+    paths = tree.paths([tree.format.render(fill) for fill in fills])
+    assert all(map(tree.leads, paths))
+    assert not any(tree.leads((*path[:-2], path[-1])) for path in paths)
+    assert not any(tree.leads((*path, path[-1])) for path in paths)
+    assert [tree.format.parse(text) for text in tree.texts(paths)] == fills
+    assert max(map(len, paths)) <= tree.depth
 
 
 def space_by_itself():
@@ -267,107 +356,123 @@ def space_by_itself():
 
 
 @pytest.mark.parametrize("template", ["My PIN is {digit:6}", "{digit:6}"])
-def test_a_space_by_itself_before_texts_is_walked(template, monkeypatch):
-    """Without it nothing begins, and that is seen at once: a hundred texts for a hole, of a million candidates."""
-    asked = []
-    ask = TokenTree._ask
-    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
+def test_a_space_by_itself_before_texts_is_walked(template):
+    """Though no text is encoded as that space alone."""
     tree = TokenTree(CanaryFormat(template), space_by_itself())
-    assert num_states(tree) < 100
-    assert sum(asked) < 2_000
-    small = TokenTree(CanaryFormat("My PIN is {digit:3}"), space_by_itself())
-    expected = encode(space_by_itself(), list(small.format.candidates())).sequences
-    assert sorted([*small.prompt, *path] for path in leaves(small)) == sorted(expected)
+    assert num_states(tree) < 20
+    check(TokenTree(CanaryFormat("My PIN is {digit:3}"), space_by_itself(), ask_all=0))
 
 
 @pytest.mark.parametrize("template", ["the pin is {digit:2}", "is {w} {v}.", "the {lower} is {digit}"])
-def test_spaces_that_leave_no_trace_at_the_end(template, monkeypatch):
+def test_spaces_that_leave_no_trace_at_the_end(template):
     """They say nothing of the tokenizer, whose other texts begin as their beginnings do; six digits are walked too."""
-    tokenizer = words_of_pieces()
-    tree = TokenTree(CanaryFormat(template, spaces=OWN), tokenizer)
-    expected = encode(tokenizer, list(tree.format.candidates())).sequences
-    assert sorted([*tree.prompt, *path] for path in leaves(tree)) == sorted(expected)
-    asked = []
-    ask = TokenTree._ask
-    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
-    first_leaf(TokenTree(CanaryFormat(f"{template} {{digit:6}}", spaces=OWN), tokenizer))
-    assert sum(asked) < 5_000
+    check(TokenTree(CanaryFormat(template, spaces=OWN), words_of_pieces(), ask_all=0))
+    tree = TokenTree(CanaryFormat(f"{template} {{digit:6}}", spaces=OWN), words_of_pieces())
+    assert tree.leads(first_leaf(tree))
 
 
-def test_dead_ends_that_nothing_tells_are_given_up(monkeypatch):
-    """Not searched to the end, which would be all candidates; and the search of another token begins anew."""
-    asked = []
-    ask = TokenTree._ask
-    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
-    monkeypatch.setattr(TokenTree, "_without_broken", lambda tree, path, open, found: dict(open))
-    monkeypatch.setattr(token_tree, "_MOST_ASKED", 1_000)
-    with pytest.raises(UntoldDeadEnds, match="1,000 texts"):
-        TokenTree(CanaryFormat("My PIN is {digit:6}"), space_by_itself())
-    assert 1_000 < sum(asked) < 2_000
-    asked.clear()
-    small = TokenTree(CanaryFormat("{digit}-{digit}-{digit}"), space_by_itself())
-    assert len(leaves(small)) == 1_000
-    assert sum(asked) > 2_000
+def test_dead_ends_that_show_late():
+    """Until two letters after the apostrophe nothing tells; then each does. Of any number of fills: what goes nowhere
+    is left out, and not searched for.
+    """
+    spaces = {"w": ["a", "b"], "v": ["saab", "llab", "abab"]}
+    check(TokenTree(CanaryFormat("{w}='{v}", spaces=spaces), apostrophe_merged(), ask_all=0))
+    check(TokenTree(CanaryFormat("{w}='{hex:2}s", spaces=spaces), apostrophe_merged(), ask_all=0))
+    tree = TokenTree(CanaryFormat("{w}='{lower:9}", spaces=spaces), apostrophe_merged())
+    assert num_states(tree) < 50
+    path = first_leaf(tree)
+    tree.texts([path])
+    tree.check(tree.format.sample(300, "late"))
+    # = and the apostrophe are one token, but before s and before ll.
+    edges = tree.edges(tree.root)
+    assert len(edges.tokens) == 2
+    assert {len(tree.edges(int(state)).tokens) for state in edges.states} == {2}
 
 
-def test_what_is_given_up_once_is_given_up_at_once(monkeypatch):
-    """A second walk does not go on from where the first gave up, which would give another answer."""
-    tree = TokenTree(CanaryFormat("{w}='{lower:3}", spaces={"w": ["a", "b"]}), apostrophe_merged())
-    monkeypatch.setattr(token_tree, "_MOST_ASKED", 1_000)
-    asked = []
-    ask = TokenTree._ask
-    monkeypatch.setattr(TokenTree, "_ask", lambda tree, texts: asked.append(len(texts)) or ask(tree, texts))
-    for _ in range(5):
-        with pytest.raises(UntoldDeadEnds):
-            leaves(tree)
-    assert 1_000 < sum(asked) < 2_000
-
-
-def test_dead_ends_that_show_late_are_searched():
-    """Until two letters after the apostrophe nothing tells; then each does."""
-    tree = TokenTree(
-        CanaryFormat("{w}='{v}", spaces={"w": ["a", "b"], "v": ["saab", "llab", "abab"]}), apostrophe_merged()
-    )
-    expected = encode(apostrophe_merged(), list(tree.format.candidates())).sequences
-    assert sorted([*tree.prompt, *path] for path in leaves(tree)) == sorted(expected)
-
-
-@pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram", "wordpiece", "bytes"])
-def test_an_end_token_tells_cat_from_cats(kind):
+@pytest.mark.parametrize(
+    "kind", ["characters", "gpt2", "whole-words", "unigram", "wordpiece", "end-of-word", "added", "bytes"]
+)
+@HOWEVER
+def test_an_end_token_tells_cat_from_cats(kind, ask_all):
     """Candidates that are prefixes of others are leaves of their own, behind the end token."""
     tokenizer = of_kind(kind)
     format = CanaryFormat("the {w}", spaces={"w": ["cat", "cats", "catsing", "a", "an"]})
-    tree = TokenTree(format, tokenizer, end=tokenizer.eos_token_id)
-    encodings = encode(tokenizer, list(format.candidates()), end=True).sequences
-    found = leaves(tree)
-    assert sorted([*tree.prompt, *path] for path in found) == sorted(encodings)
-    assert sorted(map(tree.text, found)) == sorted(format.candidates())
-    assert max(map(len, found)) <= tree.depth
-    tree.texts(found)
+    tree = TokenTree(format, tokenizer, end=tokenizer.eos_token_id, ask_all=ask_all)
+    check(tree, end=True)
+    assert sorted(map(tree.text, leaves(tree))) == sorted(format.candidates())
 
 
-def test_one_candidate_has_only_its_end_left():
+@HOWEVER
+def test_one_candidate_has_only_its_end_left(ask_all):
     """Where there is a single fill, all of it belongs to the prompt but the end token."""
-    tree = TokenTree(CanaryFormat("{w}", spaces={"w": ["cat"]}), CHARACTERS, end=CHARACTERS.eos_token_id)
+    format = CanaryFormat("{w}", spaces={"w": ["cat"]})
+    tree = TokenTree(format, CHARACTERS, end=CHARACTERS.eos_token_id, ask_all=ask_all)
     assert leaves(tree) == [(CHARACTERS.eos_token_id,)]
     assert tree.text([CHARACTERS.eos_token_id]) == "cat"
 
 
-def test_fills_that_are_encoded_alike_are_one_leaf(caplog):
+@HOWEVER
+def test_fills_that_are_encoded_alike_are_one_leaf(caplog, ask_all):
     """Capitals that WordPiece lowers: three words, of which two are one, and the tree says so."""
-    tree = TokenTree(CanaryFormat("the {y} {y}.", spaces={"y": ["pin", "PIN", "is"]}), of_kind("wordpiece"))
+    format = CanaryFormat("the {y} {y}.", spaces={"y": ["pin", "PIN", "is"]})
+    tree = TokenTree(format, of_kind("wordpiece"), ask_all=ask_all)
     assert tree.collisions
     assert tree.space_size == len(leaves(tree)) == 4
     assert "|R| = 9, with 4 different encodings" in caplog.text
+    assert [tree.copies(fill) for fill in range(9)] == [4, 4, 2, 4, 4, 2, 2, 2, 1]
+    assert tree.most_copies == 4
 
 
-def test_a_tokenizer_that_writes_characters_together_is_an_error():
-    """A letter and its accent, composed to one where they meet: units cannot follow that, and it is seen."""
-    tokenizer = Tokenizer(token_models.BPE({c: n for n, c in enumerate(["e", "\u0301", "é", "a", " ", "<unk>"])}, []))
+def test_collisions_of_large_formats_are_counted():
+    """Six letters of either case, which are lowered: 26⁶ encodings, of 64 fills each."""
+    tree = TokenTree(CanaryFormat("the {letter:6}"), of_kind("wordpiece"))
+    assert tree.collisions
+    assert tree.space_size == 26**6
+    assert tree.most_copies == 2**6
+    assert [tree.copies(fill) for fill in tree.format.sample(5, 0)] == [64] * 5
+
+
+def composing():
+    """Letters and accents, composed to one where they meet."""
+    entries = ["e", "\u0301", "é", "a", " ", "ê", "\u0302", *"0123456789", "é0"]
+    tokenizer = Tokenizer(token_models.BPE({entry: id for id, entry in enumerate(entries)}, [("é", "0")]))
     tokenizer.normalizer = normalizers.NFC()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    with pytest.raises(ModelError, match="otherwise"):
-        TokenTree(CanaryFormat("a {u}a", spaces={"u": ["e\u0301", "a"]}), fast)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@HOWEVER
+def test_characters_that_are_written_together(ask_all):
+    """A letter and its accent are one where they meet, also where one ends an entry that the other begins; what is
+    composed is encoded as what was written so.
+    """
+    spaces = {"u": ["e\u0301", "a", "ê"], "v": ["\u0301", "a"], "w": ["e", "é"]}
+    for template in ("a {u}a", "e{v}{digit}", "a{v}e{v}{digit}", "{w}{v}{digit}", "{u}{v}a"):
+        tree = TokenTree(CanaryFormat(template, spaces=spaces), composing(), ask_all=ask_all)
+        check(tree)
+    same = TokenTree(CanaryFormat("a {x}{digit:5}", spaces={"x": ["e\u0301", "é", "e"]}), composing(), ask_all=ask_all)
+    assert not same.is_listed
+    assert same.space_size == 200_000
+    assert same.copies(0) == same.copies(100_000) == 2
+    assert same.copies(200_000) == 1
+
+
+@pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "], ["1", " "], ["1 ", " 2"], ["1 1", "1", "1  1"]])
+@HOWEVER
+def test_candidates_that_differ_in_what_is_not_written(words, ask_all):
+    """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`. Fills of which that
+    is not seen are encoded alike, and counted.
+    """
+    tokenizer = trained("wordpiece", ["ab1l' 0123456789.-"] * 2 + ["a1b2a1 b1b"])
+    for template in ("a{u}b", "a{u} b", "a{u}b{u} 1", "{u}{digit}{u}."):
+        try:
+            format = CanaryFormat(template, spaces={"u": words})
+        except FormatError:
+            continue  # two fills of one text
+        check(TokenTree(format, tokenizer, ask_all=ask_all))
+    many = TokenTree(CanaryFormat("a {u} {digit:5}", spaces={"u": words}), tokenizer)
+    alike = Counter(map(tuple, tokenizer([f"a {word} 1" for word in words], add_special_tokens=False)["input_ids"]))
+    assert many.space_size == len(alike) * 100_000
+    assert many.most_copies >= max(alike.values())
 
 
 def test_a_path_that_is_no_encoding_is_refused():
@@ -380,27 +485,56 @@ def test_a_path_that_is_no_encoding_is_refused():
         tree.texts([right])
 
 
+def test_a_tree_that_is_not_the_tokenizers_is_found_out():
+    """Before a proof rests on it, some fills are compared: `check` refuses what is encoded otherwise, by its name."""
+    tokenizer = letters_alone(merged=[("1", "2")])
+    tree = TokenTree(CanaryFormat("the pin is {digit:5}"), tokenizer)
+    tree.check([12, 34])
+    tree._tokenizer = letters_alone(merged=[("3", "4")])
+    tree.check([1])
+    with pytest.raises(ModelError, match=r"got one that encodes it otherwise|encodes the canary"):
+        tree.check([1, 12], names=["a reference", "the canary"])
+    with pytest.raises(ModelError, match="the canary as its parts say"):
+        tree.check([1, 12], names=["a reference", "the canary"])
+
+
 def test_special_tokens_in_the_context_are_no_unknown_characters():
     """A context may be the end-of-text token, also where that is the unknown token too, as in GPT-2."""
     tokenizer = KINDS["gpt2"]()
     tokenizer.add_special_tokens({"eos_token": "<end>", "unk_token": "<end>"})
     assert encode(tokenizer, ["the pin"], context="<end>").conditioned == 1
+    tree = TokenTree(CanaryFormat("the pin {digit:2}"), tokenizer, context="<end>", ask_all=0)
+    assert tree.conditioned == 1
+    check(tree, context="<end>")
 
 
-def test_unknown_characters_are_named():
-    """The error says which characters the tokenizer lacks, in the hole or beside it."""
-    with pytest.raises(ModelError, match=r"'é' \(U\+00E9\)"):
-        TokenTree(CanaryFormat("the pin {e}", spaces={"e": ["a", "é"]}), CHARACTERS)
+@HOWEVER
+def test_unknown_characters_are_named(ask_all):
+    """The error says which characters the tokenizer lacks, in the hole or beside it, in whatever fill they stand."""
+    for template in ("the pin {e}", "é {e}{digit:5}", "the pin {digit:5}{e}"):
+        with pytest.raises(ModelError, match=r"'é' \(U\+00E9\)"):
+            TokenTree(CanaryFormat(template, spaces={"e": ["a", "b", "c", "é"]}), CHARACTERS, ask_all=ask_all)
     with pytest.raises(ModelError, match="'Ω'"):
         encode(CHARACTERS, ["fine", "not Ω"])
 
 
-def test_a_context_that_merges_is_refused():
-    """A context whose last token swallows the first of the text would be summed in part."""
+@HOWEVER
+def test_a_context_that_merges_is_refused(ask_all):
+    """A context whose last token swallows the first of the text would be summed in part; also if only some fills do."""
     tokenizer = KINDS["gpt2"]()
     with pytest.raises(ModelError, match="merges with"):
         encode(tokenizer, ["he pin is 11"], context="the pin is 12 t")
     assert encode(tokenizer, [" pin is 11"], context="the").conditioned == len(tokenizer("the").input_ids)
+    with pytest.raises(ModelError, match="merges with"):
+        TokenTree(CanaryFormat("he pin {digit:2}"), tokenizer, context="the pin is 12 t", ask_all=ask_all)
+    merging = letters_alone(merged=[("1", "2")])
+    with pytest.raises(ModelError, match="merges with"):
+        TokenTree(CanaryFormat("{digit:5}"), merging, context="the pin is 1", ask_all=ask_all)
+    rare = {"u": [str(number) for number in range(30_000, 39_999)] + ["20000"]}
+    with pytest.raises(ModelError, match="merges with"):
+        TokenTree(CanaryFormat("{u} {digit}", spaces=rare), merging, context="the pin is 1", ask_all=ask_all)
+    tree = TokenTree(CanaryFormat("{digit:2}."), merging, context="the pin is 3", ask_all=ask_all)
+    check(tree, context="the pin is 3")
 
 
 def test_special_tokens_before_condition_and_those_behind_are_left_out():
@@ -409,8 +543,6 @@ def test_special_tokens_before_condition_and_those_behind_are_left_out():
     ids = encode(tokenizer, ["abc"])
     assert ids.conditioned == 1
     assert ids.sequences == [tokenizer("abc").input_ids]
-    from tokenizers import processors
-
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", tokenizer.eos_token_id)]
     )
@@ -419,29 +551,33 @@ def test_special_tokens_before_condition_and_those_behind_are_left_out():
     assert len(behind.sequences[0]) == 3
 
 
+@HOWEVER
+def test_special_tokens_around_a_text(ask_all):
+    """The tree's prompt begins with those before; none behind is a leaf's last, unless it is the end token."""
+    tokenizer = KINDS["gpt2"]()
+    tokenizer.add_special_tokens({"bos_token": "<start>"})
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>",
+        special_tokens=[("<start>", tokenizer.bos_token_id), ("<end>", tokenizer.eos_token_id)],
+    )
+    for context, conditioned in ((None, 1), ("the", 2), ("<start>the", 2)):
+        tree = TokenTree(CanaryFormat(" pin {digit:2}"), tokenizer, context=context, ask_all=ask_all)
+        assert tree.prompt[0] == tokenizer.bos_token_id
+        assert tree.conditioned == conditioned
+        check(tree, context=context)
+
+
 def test_paths_that_are_no_encodings_are_found_out():
-    """What is listed is held against the tokenizer: a text spelled by other tokens than its own is an error."""
+    """What is listed is held against the tokenizer: a text spelled by other tokens than its own is none of its paths."""
     tokenizer = of_kind("gpt2")
-    tree = TokenTree(CanaryFormat("{digit:2}."), tokenizer)
-    (path,) = tree.paths(["12."])
-    tree.texts([path])
-    spelled = tuple(tokenizer.convert_tokens_to_ids(["1", "2", "."]))
-    assert spelled != path
-    with pytest.raises(ModelError, match="otherwise"):
-        tree.texts([spelled])
-
-
-@pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "], ["1", " "]])
-def test_candidates_that_differ_in_what_is_not_written_are_refused(words):
-    """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`. In the entries of one
-    hole that cannot be told; in those of several it can.
-    """
-    tokenizer = trained("wordpiece", ["ab1l' 0123456789.-"] * 2)
-    with pytest.raises(ModelError, match="writes nothing for ' '"):
-        TokenTree(CanaryFormat("a{u}b{u} 1", spaces={"u": words}), tokenizer)
-    apart = TokenTree(CanaryFormat("a{u}b", spaces={"u": ["1 ", " 2"]}), tokenizer)
-    expected = encode(tokenizer, ["a1 b", "a 2b"]).sequences
-    assert sorted([*apart.prompt, *path] for path in leaves(apart)) == sorted(expected)
+    for ask_all in (None, 0):
+        tree = TokenTree(CanaryFormat("{digit:2}."), tokenizer, ask_all=ask_all)
+        (path,) = tree.paths(["12."])
+        tree.texts([path])
+        spelled = tuple(tokenizer.convert_tokens_to_ids(["1", "2", "."]))
+        assert spelled != path
+        assert tree.leads(path)
+        assert not tree.leads(spelled)
 
 
 @pytest.mark.parametrize("lacking", ["0123456789", "7"])
@@ -450,16 +586,64 @@ def test_characters_that_leave_no_trace_are_told(lacking):
     tokenizer = letters_alone(set(pre_tokenizers.ByteLevel.alphabet()) - set(lacking))
     with pytest.raises(ModelError, match=f"writes nothing for '{lacking[0]}'"):
         check_written(CanaryFormat("the pin is {digit:4}"), tokenizer)
+    with pytest.raises(ModelError, match=f"writes nothing for '{lacking[0]}'"):
+        TokenTree(CanaryFormat("the pin is {digit:4}"), tokenizer)
     check_written(CanaryFormat("the pin is {lower:4}"), tokenizer)
 
 
-def test_words_that_end_where_others_begin():
+@HOWEVER
+def test_words_that_end_where_others_begin(ask_all):
     """`ab l`, `a bl`, `ab bl`: without their spaces two are one, and each is found."""
     tokenizer = trained("wordpiece", ["ab1l' 0123456789.-", "abl bl ab", "1a1b1l1 bablabl"] * 3)
     words = {"u": ["ab", "a", "abl", "b l"], "v": ["l", "bl", "b", "lb l"]}
     for template in ("{u} {v}.", "1{u} {v} {u}.", "{v} {u}'{v} 1"):
-        format = CanaryFormat(template, spaces=words)
-        expected = {tuple(ids) for ids in encode(tokenizer, list(format.candidates())).sequences}
-        tree = TokenTree(format, tokenizer)
-        assert {(*tree.prompt, *path) for path in leaves(tree)} == expected
-        assert len(expected) == tree.space_size == format.space_size
+        check(TokenTree(CanaryFormat(template, spaces=words), tokenizer, ask_all=ask_all))
+
+
+def test_the_number_of_fills_decides_what_is_encoded(num_encoded):
+    """Ten thousand fills are all encoded, more are not; unless they are long texts behind a long context."""
+    listed = TokenTree(CanaryFormat("the {digit:4}"), CHARACTERS)
+    assert listed.is_listed
+    assert listed.is_certain
+    assert num_encoded() >= 10_000
+    before = num_encoded()
+    derived = TokenTree(CanaryFormat("the {digit:4}{w}.", spaces={"w": ["a", "b"]}), CHARACTERS)
+    assert not derived.is_listed
+    assert derived.is_certain
+    assert not TokenTree(CanaryFormat("the {digit:4}"), CHARACTERS, context="a" * 400).is_listed
+    assert num_encoded() - before < 1_000
+    assert not TokenTree(CanaryFormat("the {digit:2}"), CHARACTERS, ask_all=99).is_listed
+    assert TokenTree(CanaryFormat("the {digit:2}"), CHARACTERS, ask_all=100).is_listed
+
+
+def dropping():
+    """One that leaves to chance how a text is encoded, which nothing can be said of."""
+    tokenizer = letters_alone(merged=[("1", "2")])
+    tokenizer.backend_tokenizer.model.dropout = 0.5
+    return tokenizer
+
+
+def test_what_cannot_be_derived_is_refused_by_its_name():
+    """Where fills are too many to be encoded all; up to 50,000 they are, whatever the tokenizer is made of."""
+    tokenizer = letters_alone(merged=[("1", "2")])
+    # A look behind of a length that is not known.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"(\d)\1"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    with pytest.raises(ModelError, match=r"can be derived from its parts.*this is not done"):
+        TokenTree(CanaryFormat("the pin is {digit:5}"), tokenizer)
+    few = TokenTree(CanaryFormat("{w} {digit:4}", spaces={"w": [*"abc"]}), tokenizer)
+    assert few.is_listed
+    assert few.is_certain
+    assert few.space_size == len(leaves(few)) == 30_000
+    with pytest.raises(ModelError, match="leaves to chance"):
+        TokenTree(CanaryFormat("the pin is {digit:5}"), dropping())
+
+
+def test_numbers_beyond_floats():
+    """Sizes are exact however large they are."""
+    tree = TokenTree(CanaryFormat("the {lower:40} {digit:30}{luhn}"), of_kind("qwen"))
+    assert tree.space_size == 26**40 * 10**30
+    assert tree.most_below(tree.root) >= tree.space_size
+    assert math.log10(tree.most_below(tree.root)) < 90
+    tree.check(tree.format.sample(20, 1))

@@ -30,6 +30,7 @@ Bools = NDArray[np.bool_]
 _NEVER = np.iinfo(np.int64).max
 _NOTHING = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
 _FEW = 64  # so few are quicker asked by pairs
+_MOST_REMEMBERED = 1_000_000  # pairs
 _INITIAL = -1  # the rank of a letter, which no merge makes
 
 
@@ -58,6 +59,7 @@ class Merges:
         order = np.argsort(keys[kept], kind="stable")
         self._keys, self._ranks, self._results = keys[kept][order], ranks[kept][order], self._made[order]
         self._lookup: dict[int, int] | None = None
+        self._asked: dict[int, bool] = {}
         self._left, self._right = np.full(size, -1), np.full(size, -1)
         self._rank = np.full(size, _INITIAL)
         self.reached = np.zeros(size, dtype=bool)
@@ -69,11 +71,23 @@ class Merges:
     def may_follow(self, left: Ints, right: Ints) -> Bools:
         """(n,) whether each two may stand side by side within a word; all are `reached`."""
         left, right = np.broadcast_arrays(left, right)
-        allowed = ~self._meets(left, right, is_made=False)
-        odd = np.flatnonzero(~(self._in_order[left] & self._in_order[right]))
-        for at in odd.tolist():
+        in_order = self._in_order[left] & self._in_order[right]
+        if in_order.all():
+            return ~self._meets(left, right, is_made=False)
+        allowed = np.empty(len(left), dtype=bool)
+        allowed[in_order] = ~self._meets(left[in_order], right[in_order], is_made=False)
+        for at in np.flatnonzero(~in_order).tolist():
             allowed[at] = self._is_encoding(int(left[at]), int(right[at]))
         return allowed
+
+    def may_follow_this(self, left: int, right: int) -> bool:
+        """The same of two, remembered."""
+        key = left * self.size + right
+        if key not in self._asked:
+            if len(self._asked) > _MOST_REMEMBERED:
+                self._asked.clear()
+            self._asked[key] = bool(self.may_follow(np.array([left]), np.array([right]))[0])
+        return self._asked[key]
 
     def may_follow_one(self, left: int, candidates: Candidates) -> Bools:
         """(n,) which of some tokens may follow one: as `may_follow`, many at once."""
@@ -82,11 +96,12 @@ class Merges:
         low, high, is_sure = map(np.concatenate, zip(_NOTHING, *self._blocked_by(left), strict=True))
         allowed = np.empty(len(candidates.tokens), dtype=bool)
         allowed[candidates.order] = ~candidates.within(low[is_sure], high[is_sure])
-        ask = candidates.is_odd.copy()
         if not is_sure.all():
-            ask[candidates.order[candidates.within(low[~is_sure], high[~is_sure])]] = True
-        if ask.any():
-            allowed[ask] = self.may_follow(np.array([left]), candidates.tokens[ask])
+            unsure = candidates.order[candidates.within(low[~is_sure], high[~is_sure])]
+            unsure = unsure[~candidates.is_odd[unsure]]
+            allowed[unsure] = ~self._meets(np.full(len(unsure), left), candidates.tokens[unsure], is_made=False)
+        for at in candidates.odd:
+            allowed[at] = self.may_follow_this(left, int(candidates.tokens[at]))
         return allowed
 
     def candidates(self, tokens: Ints) -> Candidates:
@@ -100,13 +115,13 @@ class Merges:
         word = list(letters)
         while len(word) > 1:
             found = [self._lookup.get(one * self.size + other) for one, other in pairwise(word)]
-            merges = [(int(self._ranks[merge]), at) for at, merge in enumerate(found) if merge is not None]
+            merges = [(self._ranks.item(merge), at) for at, merge in enumerate(found) if merge is not None]
             if not merges:
                 break
             _, at = min(merges)
             merge = found[at]
             assert merge is not None
-            word[at : at + 2] = [int(self._results[merge])]
+            word[at : at + 2] = [self._results.item(merge)]
         return word
 
     def letters(self, token: int) -> list[int]:
@@ -275,6 +290,7 @@ class Candidates:
 
     def __init__(self, tokens: Ints, place: Ints, is_odd: Bools) -> None:
         self.tokens, self.is_odd = tokens, is_odd
+        self.odd: list[int] = np.flatnonzero(is_odd).tolist()
         self.order = np.argsort(place, kind="stable")
         self._sorted = place[self.order]
 

@@ -19,6 +19,7 @@ from .vocabulary import Ints, Trie
 
 Bools = NDArray[np.bool_]
 
+_FEW = 32  # so many pairs are quicker asked one by one
 FRESH = 0  # the state before a word's first token
 
 StagesFor = Callable[[frozenset[str]], Iterable[Stage]]
@@ -70,10 +71,20 @@ class WordRule(Protocol):
         """
         ...
 
-    def followed(self, states: Ints, entries: Entries, at: int) -> tuple[Bools, int] | None:
-        """Behind which of many states one entry may follow, and the state behind it, if that is the same for all; None
-        if it is not.
-        """
+    def is_plain(self, state: int) -> bool:
+        """Whether the state behind what follows depends on that alone."""
+        ...
+
+    def behind_plain(self, entries: Entries) -> Ints:
+        """(n,) the state behind each of these, if they follow a plain state."""
+        ...
+
+    def allowed(self, state: int, entries: Entries) -> Bools:
+        """(n,) which of these may follow a plain state."""
+        ...
+
+    def allowed_behind(self, states: Ints, token: int) -> Bools:
+        """(n,) which of some plain states an entry may follow."""
         ...
 
 
@@ -111,23 +122,34 @@ class MergedWords:
             return np.arange(len(entries.tokens)), self._behind_first[entries.tokens]
         if state == self._closed:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        if self.is_plain(state):
+            which = np.flatnonzero(self.allowed(state, entries))
+            return which, entries.tokens[which] + 1
         begun = state - self._closed - 1
-        last = self._last[begun] if begun >= 0 else state - 1
-        if len(entries.tokens) <= 32:
-            allowed = self._merges.may_follow(np.array([last]), entries.tokens)
-        else:
-            allowed = self._merges.may_follow_one(last, entries.by_place(self._merges))
-        which = np.flatnonzero(allowed)
+        which = np.flatnonzero(self._may_follow(self._last[begun], entries))
         behind = entries.tokens[which] + 1
-        for token, number in self._on[begun].items() if begun >= 0 else ():
+        for token, number in self._on[begun].items():
             behind[entries.tokens[which] == token] = number
         return which, behind
 
-    def followed(self, states: Ints, entries: Entries, at: int) -> tuple[Bools, int] | None:
-        ordinary = states < self._closed
-        allowed = np.zeros(len(states), dtype=bool)
-        allowed[ordinary] = self._merges.may_follow(states[ordinary] - 1, entries.tokens[at : at + 1])
-        return allowed, int(entries.tokens[at]) + 1
+    def is_plain(self, state: int) -> bool:
+        return FRESH < state < self._closed
+
+    def behind_plain(self, entries: Entries) -> Ints:
+        return entries.tokens + 1
+
+    def allowed(self, state: int, entries: Entries) -> Bools:
+        return self._may_follow(state - 1, entries)
+
+    def allowed_behind(self, states: Ints, token: int) -> Bools:
+        return self._merges.may_follow(states - 1, np.array([token]))
+
+    def _may_follow(self, last: int, entries: Entries) -> Bools:
+        if len(entries.tokens) == 1:
+            return np.array([self._merges.may_follow_this(last, int(entries.tokens[0]))])
+        if len(entries.tokens) <= _FEW:
+            return self._merges.may_follow(np.array([last]), entries.tokens)
+        return self._merges.may_follow_one(last, entries.by_place(self._merges))
 
     def _forbid(self, tokens: Sequence[int]) -> None:
         """A word may not be these tokens alone."""
@@ -147,10 +169,26 @@ class MergedWords:
         self.unended.add(state)
 
 
-class WholeWordRule:
-    """Word-level models: a word is one token, which a stage has found; nothing follows in it."""
+class _NothingPlain:
+    """Of rules whose states all say more than what came last."""
 
     unended: frozenset[int] = frozenset()
+
+    def is_plain(self, state: int) -> bool:
+        return False
+
+    def behind_plain(self, entries: Entries) -> Ints:
+        raise NotImplementedError
+
+    def allowed(self, state: int, entries: Entries) -> Bools:
+        raise NotImplementedError
+
+    def allowed_behind(self, states: Ints, token: int) -> Bools:
+        raise NotImplementedError
+
+
+class WholeWordRule(_NothingPlain):
+    """Word-level models: a word is one token, which a stage has found; nothing follows in it."""
 
     def __init__(self, stages: StagesFor) -> None:
         self.first = self.further = Trie({})
@@ -159,19 +197,14 @@ class WholeWordRule:
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
 
-    def followed(self, states: Ints, entries: Entries, at: int) -> tuple[Bools, int] | None:
-        return None
 
-
-class LongestMatches:
+class LongestMatches(_NothingPlain):
     """WordPiece: at each place of a word the longest entry that fits.
 
     So a token is right when none that goes on from it fits the letters that follow. The state is the set of entries'
     beginnings that must never become an entry: places in the tree of the vocabulary, each of which moves on with the
     letters until nothing goes on from there. With `un` and `unable`: behind `un` the letters `able` must not come.
     """
-
-    unended: frozenset[int] = frozenset()
 
     def __init__(self, first: Trie, further: Trie, stages: StagesFor) -> None:
         self.first, self.further, self.stages = first, further, stages
@@ -192,9 +225,6 @@ class LongestMatches:
             moved.append((place[0], on))
         which = np.flatnonzero(allowed)
         return which, self._behind(entries.take(which), is_first=False, moved=moved)
-
-    def followed(self, states: Ints, entries: Entries, at: int) -> tuple[Bools, int] | None:
-        return None
 
     def _behind(self, entries: Entries, *, is_first: bool, moved: Sequence[tuple[bool, dict[int, int]]]) -> Ints:
         """(n,) the states: what goes on from each entry, and from what stood before."""
@@ -256,7 +286,7 @@ class LongestMatches:
         return self._moved[place]
 
 
-class BestPaths:
+class BestPaths(_NothingPlain):
     """Unigram: of all ways to cut a word into entries, the one with the greatest sum of scores.
 
     The best way to a boundary depends on what stands before it alone: so what an encoding begins with is the encoding of
@@ -264,8 +294,6 @@ class BestPaths:
     boundary where it begins. Of equal sums the entry that begins first is taken. Sums are added up in the model's order,
     so that they round as its own do.
     """
-
-    unended: frozenset[int] = frozenset()
 
     def __init__(self, trie: Trie, scores: NDArray[np.float64], stages: StagesFor) -> None:
         self.first = self.further = trie
@@ -284,9 +312,6 @@ class BestPaths:
                 which.append(at)
                 behind.append(self._number(under_way))
         return np.array(which, dtype=np.int64), np.array(behind, dtype=np.int64)
-
-    def followed(self, states: Ints, entries: Entries, at: int) -> tuple[Bools, int] | None:
-        return None
 
     def _to(
         self, node: int, known: dict[int, tuple[tuple[tuple[int, float], ...], bool]]

@@ -25,6 +25,7 @@ _WORD = (1 << _WORD_BITS) - 1
 _MIXED = 1 << 55  # from here on, a state stands for several
 _SHORT = 8  # entries that are tried first when it is looked for one that goes on
 _NONE = np.empty(0, dtype=np.int64)
+_SOME_WORD = 1
 
 
 class UnknownCharacters(Exception):
@@ -48,6 +49,34 @@ class _Following:
     short: list[int]
 
 
+@dataclass
+class _Plain:
+    """What may follow a set of nodes, whatever plain state the word is in: all that the rule may let follow, of which it
+    is asked, and what begins a word.
+
+    Args:
+        all: of both, ascending by token.
+        along: (n_entries,) where those stand that go on in the word.
+        entries: these.
+    """
+
+    all: Follows
+    along: Ints
+    entries: Entries
+
+    @classmethod
+    def of(cls, along: Follows, cut: Follows, entries: Entries) -> _Plain:
+        """Of lists that have no token in common."""
+        both = merged([along, cut], lambda _: -1)
+        return cls(both, np.searchsorted(both.tokens, along.tokens), entries)
+
+    def behind(self, rule: WordRule, word: int) -> Follows:
+        """What follows one state of the word."""
+        allowed = np.ones(len(self.all.tokens), dtype=bool)
+        allowed[self.along] = rule.allowed(word, self.entries)
+        return Follows(self.all.tokens[allowed], self.all.states[allowed], self.all.ends[allowed])
+
+
 class Canonical:
     """The canonical encodings of a stretch, as a part of a tree.
 
@@ -63,6 +92,8 @@ class Canonical:
         self._spelling, self._rule = spelling, rule
         self._sets = Sets(spelling)
         self._following: dict[tuple[int, bool, bool], _Following] = {}
+        self._begun: dict[int, Follows] = {}
+        self._plain: dict[int, _Plain | None] = {}
         self._goes_on: dict[tuple[int, int], bool] = {}
         self._prepared: set[int] = set()
         self._mixed: list[tuple[int, ...]] = []
@@ -101,11 +132,39 @@ class Canonical:
         if state >= _MIXED:
             return merged([self.follows(one) for one in self._mixed[state - _MIXED]], self._join)
         nodes, word = state >> _WORD_BITS, state & _WORD
-        found = [self._behind(self._following_of(nodes, is_cut=False, is_first=word == FRESH), word)]
+        plain = self._plain_of(nodes) if self._rule.is_plain(word) else None
+        if plain is not None:
+            return plain.behind(self._rule, word)
+        found = [self._along(nodes, word)]
         if word not in self._rule.unended:
-            found += [self._behind(self._following_of(nodes, is_cut=True, is_first=True), FRESH)]
-            found += [self._behind_atom(atom, after) for atom, after in self._atoms(nodes)]
+            found.append(self._cut(nodes))
         return merged(found, self._join)
+
+    def _along(self, nodes: int, word: int) -> Follows:
+        """What goes on in the word."""
+        following = self._following_of(nodes, is_cut=False, is_first=word == FRESH)
+        return self._living(following, *self._rule.after(word, following.entries))
+
+    def _cut(self, nodes: int) -> Follows:
+        """What begins a word."""
+        if nodes not in self._begun:
+            following = self._following_of(nodes, is_cut=True, is_first=True)
+            words = self._living(following, *self._rule.after(FRESH, following.entries))
+            atoms = [self._behind_atom(atom, after) for atom, after in self._atoms(nodes)]
+            self._begun[nodes] = merged([words, *atoms], self._join)
+        return self._begun[nodes]
+
+    def _plain_of(self, nodes: int) -> _Plain | None:
+        """What may follow in plain states of words, if no token both begins a word and goes on in one."""
+        if nodes not in self._plain:
+            following = self._following_of(nodes, is_cut=False, is_first=False)
+            every = np.arange(len(following.sets))
+            along = self._living(following, every, self._rule.behind_plain(following.entries))
+            entries = following.entries.take(np.searchsorted(following.entries.tokens, along.tokens))
+            cut = self._cut(nodes)
+            is_told_apart = not len(np.intersect1d(along.tokens, cut.tokens, assume_unique=True))
+            self._plain[nodes] = _Plain.of(along, cut, entries) if is_told_apart else None
+        return self._plain[nodes]
 
     def after(self, state: int, token: int) -> tuple[int, bool] | None:
         """As of a part."""
@@ -142,15 +201,15 @@ class Canonical:
             return sum(map(self.most_below, self._mixed[state - _MIXED]))
         return sum(map(self._spelling.completions, self._sets.nodes(state >> _WORD_BITS)))
 
-    def _behind(self, following: _Following, word: int) -> Follows:
-        """What the rule lets follow, but for what goes nowhere."""
-        which, words = self._rule.after(word, following.entries)
+    def _living(self, following: _Following, which: Ints, words: Ints) -> Follows:
+        """Some of what may be spelled, with the states of words behind it, but for what goes nowhere."""
         sets = following.sets[which]
         may_end = self._may_end(words)
         ends, on = self._sets.are_ends(sets) & may_end, self._sets.have_cuts(sets) & may_end
         along = self._sets.have_along(sets)
         unsure = np.flatnonzero(along & ~on)
-        on[unsure] = self._go_on(sets[unsure], words[unsure])
+        if len(unsure):
+            on[unsure] = self._go_on(sets[unsure], words[unsure])
         kept = np.flatnonzero(ends | on)
         states = (sets << _WORD_BITS) | np.where(along | ~may_end, words, FRESH)
         return Follows(following.entries.tokens[which][kept], np.where(on, states, -1)[kept], ends[kept])
@@ -186,7 +245,7 @@ class Canonical:
         if open:
             self._prepare(nodes)
             following = self._following_of(nodes, is_cut=False, is_first=False)
-            if len(open) > 1:
+            if len(open) > 1 and all(map(self._rule.is_plain, open)):
                 open = self._without_followed(nodes, open, following)
             for word in open:
                 known[nodes, word] = self._finds_on(word, following)
@@ -195,12 +254,12 @@ class Canonical:
     def _without_followed(self, nodes: int, words: list[int], following: _Following) -> list[int]:
         """Without those that one of the short entries follows, and goes on: most of many at once."""
         open = np.array(words)
+        behind = self._rule.behind_plain(following.entries)
         for at in following.short:
-            behind = self._rule.followed(open, following.entries, at)
-            if behind is None or not len(open):
+            if not len(open):
                 break
-            allowed, state = behind
-            if allowed.any() and self._is_alive(int(following.sets[at]), state):
+            allowed = self._rule.allowed_behind(open, int(following.entries.tokens[at]))
+            if allowed.any() and self._is_alive(int(following.sets[at]), int(behind[at])):
                 for word in open[allowed].tolist():
                     self._goes_on[nodes, word] = True
                 open = open[~allowed]
@@ -224,6 +283,8 @@ class Canonical:
 
     def _prepare(self, nodes: int) -> None:
         """Begin at the far end of long words, so that no search goes deep."""
+        if not self._rule.is_plain(_SOME_WORD):
+            return
         chain = []
         while nodes not in self._prepared and not self._sets.after(nodes, True) and self._sets.after(nodes, False):
             self._prepared.add(nodes)
@@ -233,9 +294,7 @@ class Canonical:
             following = self._following_of(before, is_cut=False, is_first=False)
             for at in following.short:
                 if following.sets[at] == nodes:
-                    behind = self._rule.followed(_NONE, following.entries, at)
-                    if behind is not None:
-                        self._go_on_from(nodes, [behind[1]])
+                    self._go_on_from(nodes, [int(self._rule.behind_plain(following.entries)[at])])
 
     def _following_of(self, nodes: int, *, is_cut: bool, is_first: bool) -> _Following:
         key = (nodes, is_cut, is_first)

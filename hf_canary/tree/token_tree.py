@@ -38,7 +38,7 @@ _ALL_ENCODED, _ALL_ENCODED_IN_NEED = 10_000, 50_000
 _MOST_CHARACTERS = 2_000_000
 _MOST_LISTED = 50_000  # texts of a stretch
 # Fills that each tree is compared on: when it is built; before a proof, at random and beside what is proven.
-_CHECKED, _AT_RANDOM, _NEIGHBOURS = 64, 256, 128
+_CHECKED, _AT_RANDOM, _NEIGHBOURS = 24, 256, 128
 _MOST_COUNTED = 100_000  # edges that are looked at to count leaves
 _CACHE = 1 << 26  # bytes of edges that are kept
 
@@ -243,9 +243,16 @@ class TokenTree:
 
     def _some_fills(self) -> list[int]:
         """Some in which every entry of the holes stands, if these are few, and random ones."""
-        covering = self.format.covering_candidates()[: 2 * _CHECKED]
-        fills = [self.format.parse(text) for text in covering]
-        return fills + self.format.sample(min(_CHECKED, self.format.space_size), "check")
+        radices = [len(hole.space) for hole in self.format.holes if not hole.is_check_digit]
+        covering = [self._fill_of([at % radix for radix in radices]) for at in range(min(_CHECKED, max(radices)))]
+        return covering + self.format.sample(min(_CHECKED, self.format.space_size), "check")
+
+    def _fill_of(self, choices: Sequence[int]) -> int:
+        """The fill of these entries of the holes."""
+        fill = 0
+        for hole, choice in zip((hole for hole in self.format.holes if not hole.is_check_digit), choices, strict=True):
+            fill = fill * len(hole.space) + choice
+        return fill
 
     def _may_encode_all(self, most: int) -> bool:
         size = self.format.space_size
