@@ -49,7 +49,7 @@ def without(items: Sequence[Any], holds: Callable[[list[Any]], bool]) -> list[An
     return kept
 
 
-# --------------------------------------------------------------------------- parts of a case that can be left out in part
+# ------------------------------------------------------------------------- parts of a case that can be left out in part
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,12 @@ def smaller(case: Case, holds: Test, seconds: float) -> Case:
     return best
 
 
-def fails_alike(verdict: Verdict, walks: bool, limit: float) -> Test:
+def fails_alike(verdict: Verdict, how: dict[str, Any]) -> Test:
     """Whether a case breaks the law that another has broken; what is no case breaks none."""
 
     def holds(case: Case) -> bool:
         try:
-            return judged(case, walks=walks, limit=limit).kind == verdict.kind
+            return judged(case, **how).kind == verdict.kind
         except KeyboardInterrupt:
             raise
         except BaseException:  # parts do not fit together any more: a merge without its tokens, no fills, a panic
@@ -213,7 +213,6 @@ class Group:
     numbers: list[int]
     case: Case
     verdict: Verdict
-    walks: bool
 
 
 class Run:
@@ -229,38 +228,40 @@ class Run:
         self.leaves = 0
 
     def add(self, number: int) -> None:
-        """One case more."""
+        """One case more: searched and drawn from, or with all fills encoded as small formats are, or neither."""
         walks = number % self._walks_every == self._walks_every - 1
+        how = {"walks": walks, "listed": not walks and number % 16 == 5, "limit": self._limit}
         case = random_case(number)
-        verdict = judged(case, walks=walks, limit=self._limit)
+        verdict = judged(case, **how)
         self.kinds[("fault" if verdict.is_fault else verdict.kind) + (", walked" if walks else "")] += 1
         self.leaves += verdict.leaves
         self.slowest = max(self.slowest, (verdict.seconds, number))
         if verdict.kind.startswith("refused"):
             self.refusals[verdict.kind, verdict.detail] += 1
         if verdict.is_fault or verdict.kind == "refused by its own check":
-            self.add_fault(number, case, verdict, walks)
+            self.add_fault(number, case, verdict, how)
 
-    def add_fault(self, number: int, case: Case, verdict: Verdict, walks: bool) -> None:
+    def add_fault(self, number: int, case: Case, verdict: Verdict, how: dict[str, Any]) -> None:
         """Made smaller, and put to those like it."""
         if self._keep:
             (self._keep / f"{number}.json").write_text(case.to_json(), encoding="utf-8")
         seconds = 0.0 if verdict.kind == "takes too long" else self._shrink_seconds
-        least = smaller(case, fails_alike(verdict, walks, self._limit), seconds)
-        again = judged(least, walks=walks, limit=self._limit) if least is not case else verdict
+        least = smaller(case, fails_alike(verdict, how), seconds)
+        again = judged(least, **how) if least is not case else verdict
         key = (verdict.kind, least.features())
-        print(f"case {number}{' (walked)' if walks else ''}: {verdict.kind} | {key[1]}", flush=True)
-        group = self.groups.setdefault(key, Group([], least, again, walks))
+        told = ", ".join(name for name in ("walks", "listed") if how[name])
+        print(f"case {number}{f' ({told})' if told else ''}: {verdict.kind} | {key[1]}", flush=True)
+        group = self.groups.setdefault(key, Group([], least, again))
         group.numbers.append(number)
         if len(least.to_json()) < len(group.case.to_json()):
-            group.case, group.verdict, group.walks = least, again, walks
+            group.case, group.verdict = least, again
 
     def summary(self, seconds: float) -> str:
         """All of it in words."""
         count = sum(self.kinds.values())
         lines = [
-            f"\n{count:,} cases in {seconds:.0f} s, {count / max(seconds, 1e-9):.1f} each second, {self.leaves:,} leaves "
-            f"compared; the slowest, {self.slowest[1]}, took {self.slowest[0]:.1f} s of the CPU",
+            f"\n{count:,} cases in {seconds:.0f} s, {count / max(seconds, 1e-9):.1f} each second, {self.leaves:,} leaves; "
+            f"the slowest, {self.slowest[1]}, took {self.slowest[0]:.1f} s of the CPU",
             *(f"  {number:6,}  {kind}" for kind, number in self.kinds.most_common()),
             "\nRefusals",
             *(f"  {number:6,}  {kind}: {said}" for (kind, said), number in self.refusals.most_common()),
@@ -277,13 +278,13 @@ class Run:
 
 def repeat(given: argparse.Namespace) -> None:
     """One case of a file, and what is left of it."""
-    walks, limit = given.walk, given.limit
+    how = {"walks": given.walk, "listed": given.listed, "limit": given.limit}
     case = Case.from_json(given.case.read_text(encoding="utf-8"))
-    verdict = judged(case, walks=walks, limit=limit)
+    verdict = judged(case, **how)
     print(verdict, case.features(), sep="\n")
     if verdict.kind != "equal":
-        least = smaller(case, fails_alike(verdict, walks, limit), given.shrink_seconds)
-        print(judged(least, walks=walks, limit=limit), least.features(), least.to_json(), sep="\n")
+        least = smaller(case, fails_alike(verdict, how), given.shrink_seconds)
+        print(judged(least, **how), least.features(), least.to_json(), sep="\n")
 
 
 def main() -> None:
@@ -297,6 +298,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the cases that break a law")
     parser.add_argument("--case", type=Path, help="one case of a file instead")
     parser.add_argument("--walk", action="store_true", help="... searched and drawn from")
+    parser.add_argument("--listed", action="store_true", help="... or with all fills encoded")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     if given.case:

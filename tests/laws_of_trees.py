@@ -39,7 +39,7 @@ NEAR = 1e-3  # bits
 BOS, EOS, UNK = "<s>", "<end>", "<unk>"
 
 
-# ------------------------------------------------------------------------------------------------------------- a case
+# --------------------------------------------------------------------------------------------------------------- a case
 
 
 @dataclass(frozen=True)
@@ -144,18 +144,19 @@ def sequence(parts: Sequence[dict[str, Any]], name: str) -> dict[str, Any] | Non
     return {"type": "Sequence", name: list(parts)}
 
 
-# ------------------------------------------------------------------------------------------------------------- formats
+# -------------------------------------------------------------------------------------------------------------- formats
 
+_words = str.split
 STYLES = {
-    "english": [*"a an ant the then thing cat cats catsing sing sinning pin pins in ing is".split()],
+    "english": _words("a an ant the then thing cat cats catsing sing sinning pin pins in ing is"),
     "ab": ["a", "b", "aa", "ab", "ba", "aab", "abb", "bab", "abab", "abba", "aabb", "babab"],
-    "capitals": [*"pin Pin PIN is Is IS a A ß ẞ ǆ ſ K k".split()],
-    "apostrophes": [*"' 's s' l ll 'l 'll ve 've re 're 't 'm 'd d 'D 'LL don't it's ’s s a".split()],
+    "capitals": _words("pin Pin PIN is Is IS a A ß ẞ ǆ ſ K k"),
+    "apostrophes": _words("' 's s' l ll 'l 'll ve 've re 're 't 'm 'd d 'D 'LL don't it's ’s s a"),
     "spaces": [" ", "  ", "   ", "a b", "a  b", " a", "a ", "b", "\n", "\t", " \n", "\u00a0", "\u3000"],
     "accents": ["é", "e\u0301", "e", "café", "cafe\u0301", "naïve", "\u0301", "ﬁ", "fi", "①", "Å", "\u212b", "ñ", "n"],
-    "cjk": [*"日 日本 本 語 日本語 한 국 각 \u1100\u1161 ﾊ ﾊﾟ ハ ー 一 a1日".split()],
+    "cjk": _words("日 日本 本 語 日本語 한 국 각 \u1100\u1161 ﾊ ﾊﾟ ハ ー 一 a1日"),
     "emoji": ["🙂", "👩", "👩\u200d👩\u200d👧", "👍", "👍🏽", "🇫🇷", "🇫", "❤", "❤\ufe0f", "a", "🙂🙂"],
-    "numbers": [*"1 12 123 1234 0 00 000 9 ² ½ １ ٣ 1.5 10,000".split()],
+    "numbers": _words("1 12 123 1234 0 00 000 9 ² ½ １ ٣ 1.5 10,000"),
     "marks": ["##a", "a</w>", "▁", "▁a", "Ġ", "Ġa", "<0x41>", "A", "_", "a", "#", "</w>", "b"],
     "punctuation": [".", "..", "...", "!", "?!", "-", "--", "/", '"', "(", ")", "$", "+", "=", "a.", "a"],
 }
@@ -196,8 +197,21 @@ SHAPES = [
     *["{w}{digit}{luhn}.", "{digit}{w}{luhn}", "{w}={v}.", "I {w}{v}n't.", "{w}-{v}", "({w}) {v}", "{digit}/{digit:2}"],
 ]
 LARGE = [
-    *["{digit:9}", "the pin is {digit:12}", "{hex:16}", "{alnum:8}.", "{lower:7}", "{digit:15}{luhn}", "{letter:5} {digit}"],
-    *["{digit:4} {digit:4} {digit:4} {digit:3}{luhn}", "{upper:3}-{digit:6}", "+{digit:2} {digit:9}.", "{w}{digit:6}{v}"],
+    *[
+        "{digit:9}",
+        "the pin is {digit:12}",
+        "{hex:16}",
+        "{alnum:8}.",
+        "{lower:7}",
+        "{digit:15}{luhn}",
+        "{letter:5} {digit}",
+    ],
+    *[
+        "{digit:4} {digit:4} {digit:4} {digit:3}{luhn}",
+        "{upper:3}-{digit:6}",
+        "+{digit:2} {digit:9}.",
+        "{w}{digit:6}{v}",
+    ],
     *["{w} {v} {w} {v} {w} {v} {digit}.", "the {w} {w} {w}'s {v} {v} {v}'ll {digit:3}!", "{lower:4}{digit:4}{lower}"],
 ]
 LISTS = ["{w}'s {v}'ll.", "the {w}'s {v}", "{w} {v}.", "{w}, {v}!", "{w}{digit} {v}"]
@@ -223,7 +237,9 @@ def random_format(rng: random.Random, most: float) -> dict[str, Any]:
             format = CanaryFormat(shape, spaces=spaces or None)
         except FormatError:
             continue
-        if not (SAMPLED if is_large else 1) < format.space_size <= most or not (format.prefix_free or case["end"] or rng.random() < 0.02):
+        if not (SAMPLED if is_large else 1) < format.space_size <= most or not (
+            format.prefix_free or case["end"] or rng.random() < 0.02
+        ):
             continue
         if rng.random() < 0.4:
             case["context"] = rng.choice(
@@ -260,7 +276,7 @@ def made_up_words(rng: random.Random, style: str) -> list[str]:
     return sorted({*words, *rng.sample(STYLES[style], rng.choice([0, 0, 3]))})
 
 
-# ------------------------------------------------------------------------------------- what happens before the model
+# ---------------------------------------------------------------------------------------- what happens before the model
 
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
@@ -378,7 +394,7 @@ def random_cutting(rng: random.Random) -> dict[str, Any]:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- vocabularies
+# --------------------------------------------------------------------------------------------------------- vocabularies
 
 
 def words_that_reach_the_model(normalizer: Any, pre_tokenizer: Any, texts: Sequence[str]) -> list[str]:
@@ -639,7 +655,7 @@ def trained(
     return made
 
 
-# ------------------------------------------------------------------------------------------------------- whole cases
+# ---------------------------------------------------------------------------------------------------------- whole cases
 
 
 @dataclass(frozen=True)
@@ -779,7 +795,7 @@ def random_model(rng: random.Random, kind: Kind, words: Sequence[str]) -> dict[s
     return made_up[kind.model](rng, words)
 
 
-# --------------------------------------------------------------------------------------------------------------- laws
+# ----------------------------------------------------------------------------------------------------------------- laws
 
 
 class Broken(Exception):
@@ -858,7 +874,7 @@ def judged(case: Case, *, walks: bool = False, listed: bool = False, limit: floa
     found = Enumerated(replace(case, post=_WITH_BOS[case.post]) if walks else case)
     began = time.process_time()
     try:
-        with at_most(limit), derived(not listed):
+        with at_most(limit), derived(not (listed and found.is_whole)):
             leaves = (check_walks if walks and found.is_whole else check_tree)(found)
         verdict = Verdict("equal", leaves=leaves)
     except CanaryError as error:
@@ -1049,7 +1065,7 @@ def check_copies(tree: TokenTree, found: Enumerated, copies: Counter[tuple[int, 
     equal("copies_of()", tree.copies_of(paths).tolist(), [float(count) for count in copies.values()])
 
 
-# -------------------------------------------------------------------------------------------------------------- walks
+# ---------------------------------------------------------------------------------------------------------------- walks
 
 
 def costs_of(model: Any, sequences: Sequence[tuple[int, ...]], conditioned: int) -> np.ndarray:

@@ -90,30 +90,24 @@ def check(tree: TokenTree, *, context: str | None = None, end: bool = False) -> 
     assert tree.space_size == len(found)
     assert tree.collisions == (len(found) < format.space_size)
     assert max(map(len, found)) <= tree.depth
-    assert tree.paths(texts) == [ids[shared:] for ids in encodings]
-    encoding_of = dict(zip(texts, encodings, strict=True))
-    assert [encoding_of[text] for text in tree.texts(found)] == [(*tree.prompt, *path) for path in found]
-    assert all(map(tree.leads, found))
-    assert not any(tree.leads(path[:-1]) for path in found if path[:-1] not in found)
-    tree.check(range(format.space_size))
-    assert [tree.copies(fill) for fill in range(0, format.space_size, 7)] == [copies[ids] for ids in encodings[::7]]
-    assert tree.copies_of(padded(found, tree.depth)).tolist() == [copies[*tree.prompt, *path] for path in found]
     assert tree.most_copies >= max(copies.values())
-    check_most_below(tree, encodings)
-
-
-def check_most_below(tree: TokenTree, encodings) -> None:
-    """Of each prefix at least as many fills are told as begin with it."""
-    shared = len(tree.prompt)
-    below = Counter(ids[shared:length] for ids in encodings for length in range(shared, len(ids)))
-    pending = [((), tree.root)]
-    while pending:
-        path, state = pending.pop()
-        assert tree.most_below(state) >= below[path]
-        edges = tree.edges(state)
-        pending += [
-            ((*path, t), s) for t, s in zip(edges.tokens.tolist(), edges.states.tolist(), strict=True) if s >= 0
-        ]
+    assert tree.paths(texts) == [ids[shared:] for ids in encodings]
+    some = found[:: 1 + len(found) // 40]
+    encoding_of = dict(zip(texts, encodings, strict=True))
+    assert [encoding_of[text] for text in tree.texts(some)] == [(*tree.prompt, *path) for path in some]
+    assert tree.copies_of(padded(some, tree.depth)).tolist() == [copies[*tree.prompt, *path] for path in some]
+    fills = range(0, format.space_size, 1 + format.space_size // 10)
+    assert [tree.copies(fill) for fill in fills] == [copies[encodings[fill]] for fill in fills]
+    tree.check(range(format.space_size))
+    begun = Counter(ids[shared:length] for ids in encodings for length in range(shared, len(ids)))
+    for path in some:
+        state = tree.root
+        for length, token in enumerate(path):
+            assert tree.most_below(state) >= begun[path[:length]]
+            edges = tree.edges(state)
+            state = int(edges.states[np.searchsorted(edges.tokens, token)])
+        assert tree.leads(path)
+        assert path[:-1] in found or not tree.leads(path[:-1])
 
 
 @pytest.mark.parametrize(
@@ -186,28 +180,23 @@ OWN = {
 @pytest.mark.parametrize(
     "template",
     [
-        "the pin is {digit:2}",
-        "pin{digit:2}{hex}",  # digits that merge with the text before, and with each other
+        "pin{digit:2}",  # digits that merge with the text before, and with each other
         "{digit:2}",
-        "is {digit}{digit}.",
         "{w} {v}.",  # entries that begin one another
         "{w}{v}ing.",  # ... and that merge with each other and with the text behind
         "the {v}s {digit}",
-        "{digit:2}-{digit}{luhn}",
+        "{digit}-{digit}{luhn}",
         "{x} is {x}.",  # characters of several bytes
-        "{lower}ing {digit}",
+        "{hex}ing {digit}",
         "{y} {y}.",  # capitals, that some tokenizers lower
-        "pin {digit} is 12",
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
-    """Whatever the tokenizer merges, splits, normalises or drops: none missing or twice, no dead end. Derived, where
-    the tokenizer has parts.
-    """
+    """Whatever the tokenizer merges, splits, normalises or drops: none missing or twice, no dead end."""
     format = CanaryFormat(f" {template}" if context else template, spaces=OWN)
     tree = TokenTree(format, of_kind(kind), context=context, ask_all=0)
-    assert tree.is_listed == (kind == "bytes")
+    assert not tree.is_listed
     check(tree, context=context)
 
 
@@ -383,10 +372,8 @@ def test_dead_ends_that_show_late():
     path = first_leaf(tree)
     tree.texts([path])
     tree.check(tree.format.sample(300, "late"))
-    # = and the apostrophe are one token, but before s and before ll.
-    edges = tree.edges(tree.root)
-    assert len(edges.tokens) == 2
-    assert {len(tree.edges(int(state)).tokens) for state in edges.states} == {2}
+    # = is always merged with the apostrophe: of = alone nothing goes on.
+    assert {len(tree.edges(int(state)).tokens) for state in tree.edges(tree.root).states} == {1}
 
 
 @pytest.mark.parametrize(
@@ -456,14 +443,24 @@ def test_characters_that_are_written_together(ask_all):
     assert same.copies(200_000) == 1
 
 
+def pieces(*longer):
+    """WordPiece of all letters and digits, within words and at their beginnings, and of these entries."""
+    single = [*"abl'0123456789.-"]
+    entries = ["<unk>", *single, *("##" + entry for entry in single), *longer]
+    model = token_models.WordPiece({entry: id for id, entry in enumerate(entries)}, unk_token="<unk>")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
 @pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "], ["1", " "], ["1 ", " 2"], ["1 1", "1", "1  1"]])
 @HOWEVER
 def test_candidates_that_differ_in_what_is_not_written(words, ask_all):
     """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`. Fills of which that
     is not seen are encoded alike, and counted.
     """
-    tokenizer = trained("wordpiece", ["ab1l' 0123456789.-"] * 2 + ["a1b2a1 b1b"])
-    for template in ("a{u}b", "a{u} b", "a{u}b{u} 1", "{u}{digit}{u}."):
+    tokenizer = pieces("a1", "##1b", "b1", "1b", "11")
+    for template in ("a{u}b", "a{u} b", "a{u}b{u} 1.", "{u}{digit}{u}.", "{u} {u}."):
         try:
             format = CanaryFormat(template, spaces={"u": words})
         except FormatError:
@@ -568,7 +565,7 @@ def test_special_tokens_around_a_text(ask_all):
 
 
 def test_paths_that_are_no_encodings_are_found_out():
-    """What is listed is held against the tokenizer: a text spelled by other tokens than its own is none of its paths."""
+    """What is listed is held against the tokenizer: a text spelled by other tokens than its own is no leaf."""
     tokenizer = of_kind("gpt2")
     for ask_all in (None, 0):
         tree = TokenTree(CanaryFormat("{digit:2}."), tokenizer, ask_all=ask_all)

@@ -57,6 +57,10 @@ class Letters:
     def end(self, state: State) -> Sequence[Symbols]:
         return [()]
 
+    def units(self, character: str) -> tuple[str, ...]:
+        """Those of a character at the beginning of a word."""
+        return tuple(unit for unit in self.read(self.start, character)[0][1] if isinstance(unit, str))
+
 
 class EndOfWord:
     """A mark behind the last letter of each word, as CLIP's `</w>`.
@@ -104,30 +108,37 @@ class WholeWords:
 
 
 class Seams:
-    """A cut beside units that no entry has beside others: no token goes over it, and no merge.
+    """A cut beside letters that no entry has beside others: no token goes over it, and no merge.
 
     As around the digits of a vocabulary that writes each alone, and before `▁` where entries only begin with it. (Other
     pairs that no entry has are left to the rule of words: a state for each letter would be too many.)
 
     Args:
         pairs: units that stand side by side in some entry.
-        alphabet: all units that may come.
+        alphabet: all characters that may come.
+        letters: what makes units of them.
     """
 
     start: State = ""  # the last unit, where it matters
     restart: State = ""
 
-    def __init__(self, pairs: Iterable[tuple[str, str]], alphabet: Container[str]) -> None:
-        self._alphabet = alphabet
-        within = [(one, other) for one, other in pairs if one in alphabet and other in alphabet]
+    def __init__(self, pairs: Iterable[tuple[str, str]], alphabet: Iterable[str], letters: Letters) -> None:
+        self._units = {character: letters.units(character) for character in alphabet}
+        lasts = {units[-1] for units in self._units.values() if units}
+        firsts = {units[0] for units in self._units.values() if units}
+        within = [(one, other) for one, other in pairs if one in lasts and other in firsts]
         self._go_on = {one for one, _ in within}
         self._follow = {other for one, other in within if one != other}
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
-        if symbol not in self._alphabet and symbol != UNKNOWN:
-            raise Unfollowed(f"a unit {symbol!r} that its parts were not seen to write")
-        is_cut = state == _ALONE or (state != "" and symbol not in self._follow and symbol != state)
-        after = _ALONE if symbol not in self._go_on else _AMID if symbol in self._follow else symbol
+        units = self._units.get(symbol)
+        if units is None:
+            raise Unfollowed(f"a character {symbol!r} that its parts were not seen to write")
+        if not units:
+            return [(state, (symbol,))]
+        first, last = units[0], units[-1]
+        is_cut = state == _ALONE or (state != "" and first not in self._follow and first != state)
+        after = _ALONE if last not in self._go_on else _AMID if last in self._follow else last
         return [(after, (CUT, symbol) if is_cut else (symbol,))]
 
     def end(self, state: State) -> Sequence[Symbols]:

@@ -25,7 +25,7 @@ from .matching import Unfollowed
 from .normalising import normalized_alphabet, normalizer_stages, real_normalizer
 from .splitting import Bytes, pre_tokenizer_stages
 from .stages import Pipeline, Stage
-from .vocabulary import WORD_END, Trie, byte_unit, spelled
+from .vocabulary import WORD_END, Trie, spelled
 from .word_rules import BestPaths, LongestMatches, MergedWords, WholeWordRule, WordRule
 
 Config = Mapping[str, Any]
@@ -58,9 +58,10 @@ class Rules:
             Unfollowed: one of them cannot be followed for these characters.
         """
         alphabet = frozenset(characters)
-        before = list(self._stages_to_words(alphabet))
-        units = _units(normalized_alphabet(self._normalizer, alphabet), self._pre_tokenizer)
-        return Pipeline(before), Pipeline([*before, *self.word.stages(units)])
+        written = _written(normalized_alphabet(self._normalizer, alphabet), self._pre_tokenizer)
+        cuts, letters = self.word.stages(written)
+        to_words = [*self._stages_to_words(alphabet), *cuts]
+        return Pipeline(to_words), Pipeline([*to_words, *letters])
 
     def encode_word(self, word: str) -> list[int]:
         """The tokens of one word, as the model itself gives them."""
@@ -153,15 +154,13 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _units(alphabet: frozenset[str], pre_tokenizer: Config | None) -> frozenset[str]:
-    """All units that may come of normalized characters, and perhaps more."""
-    described = json.dumps(pre_tokenizer)
-    units = alphabet | {" ", "▁", *re.findall(r'"replacement": "(.*?)"', json.dumps(pre_tokenizer, ensure_ascii=False))}
+def _written(alphabet: frozenset[str], pre_tokenizer: Config | None) -> frozenset[str]:
+    """All characters that a pre-tokenizer may write of normalized ones, and perhaps more."""
+    described = json.dumps(pre_tokenizer, ensure_ascii=False)
+    written = alphabet | {" ", "▁", *re.findall(r'"replacement": "(.*?)"', described)}
     for _ in range(described.count('"ByteLevel"')):
-        units |= {unit for symbol in units for unit in Bytes().read(None, symbol)[0][1]}
-    return (
-        units | {byte_unit(byte) for symbol in alphabet for byte in symbol.encode(errors="surrogatepass")} | {WORD_END}
-    )
+        written |= {unit for character in written for unit in Bytes().read(None, character)[0][1]}
+    return written
 
 
 def _word_rule(model: Config) -> WordRule:
@@ -199,12 +198,14 @@ def _bpe(model: Config) -> WordRule:
     known_further = {spelling for spelling in pieces.further if len(spelling) == 1} if prefix else None
     has_bytes = bytes_alone and len(pieces.byte_ids) == 256
 
-    def stages(alphabet: frozenset[str]) -> Iterator[Stage]:
+    spell = Letters(known, known_further, has_bytes=has_bytes, is_silent=model.get("unk_token") is None)
+
+    def stages(alphabet: frozenset[str]) -> tuple[list[Stage], list[Stage]]:
         if suffix:  # a letter within a word and the same at its end are two
-            yield EndOfWord(marked)
-        yield Letters(known, known_further, has_bytes=has_bytes, is_silent=model.get("unk_token") is None)
-        if not (prefix or any(alphabet.issuperset(entry) for entry in whole)):
-            yield Seams(first.pairs, alphabet)
+            return [], [EndOfWord(marked), spell]
+        if prefix or any(alphabet.issuperset(entry) for entry in whole):
+            return [], [spell]
+        return [Seams(first.pairs, alphabet, spell)], [spell]
 
     return MergedWords(merges, first, further, stages, made)
 
@@ -272,7 +273,7 @@ def _word_piece(model: Config) -> WordRule:
     }
     single, more = ({entry for entry in entries if len(entry) == 1} for entries in (first, further))
     letters = Letters(single, more, most=model["max_input_chars_per_word"])
-    return LongestMatches(Trie(first), Trie(further), lambda _: [letters])
+    return LongestMatches(Trie(first), Trie(further), lambda _: ([], [letters]))
 
 
 def _unigram(model: Config) -> WordRule:
@@ -281,12 +282,12 @@ def _unigram(model: Config) -> WordRule:
     scores = np.array([score for _, score in vocab], dtype=np.float64)
     single = {entry for entry in entries if len(entry) == 1}
     letters = Letters(single)
-    return BestPaths(Trie(entries), scores, lambda _: [letters])
+    return BestPaths(Trie(entries), scores, lambda _: ([], [letters]))
 
 
 def _word_level(model: Config) -> WordRule:
     words = WholeWords(model["vocab"])
-    return WholeWordRule(lambda _: [words])
+    return WholeWordRule(lambda _: ([], [words]))
 
 
 _KINDS = {"BPE": _bpe, "WordPiece": _word_piece, "Unigram": _unigram, "WordLevel": _word_level}

@@ -5,7 +5,7 @@ Knows entries and units; no words, no pre-tokenizer and no format. A new kind of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Protocol
@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 _FEW = 32  # so many pairs are quicker asked one by one
 FRESH = 0  # the state before a word's first token
 
-StagesFor = Callable[[frozenset[str]], Iterable[Stage]]
+StagesFor = Callable[[frozenset[str]], tuple[Sequence[Stage], Sequence[Stage]]]
 
 
 class Entries:
@@ -61,8 +61,12 @@ class WordRule(Protocol):
     further: Trie
     unended: AbstractSet[int]
 
-    def stages(self, alphabet: frozenset[str]) -> Iterable[Stage]:
-        """What comes between the pre-tokenizer's words and the units of the entries, of which these may come."""
+    def stages(self, alphabet: frozenset[str]) -> tuple[Sequence[Stage], Sequence[Stage]]:
+        """What cuts the pre-tokenizer's words further, for all that matters, and what makes units of their characters.
+
+        Args:
+            alphabet: the characters that may come.
+        """
         ...
 
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:

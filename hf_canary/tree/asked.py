@@ -575,7 +575,7 @@ class Asked:
     """
 
     start = 0
-    is_open = False
+    open_tokens: frozenset[int] = frozenset()
 
     def __init__(
         self, format: CanaryFormat, tokenizer: Any, context: str, end: int | None, target: bool, num_before: int

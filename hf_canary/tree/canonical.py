@@ -8,6 +8,7 @@ the spelling of a stretch to a vocabulary and its rule; knows no other stretch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -102,14 +103,14 @@ class Canonical:
 
     @cached_property
     def num_encodings(self) -> int:
-        """As of a part; more than there are where `is_open` for want of a trace of what stands between words."""
+        """As of a part; too many where what stands between words leaves no trace, and `open_tokens` are not known."""
         return self._sets.num_spellings(self.start >> _WORD_BITS)
 
     @cached_property
-    def is_open(self) -> bool:
+    def open_tokens(self) -> AbstractSet[int] | None:
         """As of a part."""
         _ = self.num_encodings  # goes through all sets
-        return self._sets.is_open
+        return None if self._sets.is_open else frozenset()
 
     @cached_property
     def depth(self) -> int:

@@ -6,6 +6,7 @@ a word is encoded it asks the tokenizer's own model.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 from ..tokenization.stages import CUT, Atom, Pipeline, Symbols
@@ -14,20 +15,26 @@ from .parts import Path
 from .stretches import Stretch, before_last_cut
 
 
-def encodings_of(
-    automaton: FormatAutomaton, words: Pipeline, stretch: Stretch, encode_word: Callable[[str], Path]
-) -> Iterator[tuple[str, Path]]:
-    """Each text of a stretch, and its encoding.
+class Encoder:
+    """Encodes stretches text by text, and words once.
 
     Args:
         automaton: the format's.
         words: the stages, from characters to words.
-        stretch: which part.
         encode_word: word → its tokens.
     """
-    known: dict[str, Path] = {}
 
-    def encoded(symbols: Symbols) -> Path:
+    def __init__(self, automaton: FormatAutomaton, words: Pipeline, encode_word: Callable[[str], Path]) -> None:
+        self._automaton, self._words, self._encode_word = automaton, words, encode_word
+        self._known: dict[str, Path] = {}
+
+    def encodings(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
+        """Each text of a stretch, and its encoding."""
+        spelled = self._through_places(stretch) if stretch.choices is None else self._through_texts(stretch)
+        for text, symbols in spelled:
+            yield text, self._encoded(symbols)
+
+    def _encoded(self, symbols: Symbols) -> Path:
         tokens: list[int] = []
         word = ""
         for symbol in (*symbols, CUT):
@@ -35,42 +42,59 @@ def encodings_of(
                 word += symbol
                 continue
             if word:
-                if word not in known:
-                    known[word] = tuple(encode_word(word))
-                tokens += known[word]
+                if word not in self._known:
+                    self._known[word] = self._encode_word(word)
+                tokens += self._known[word]
             word = ""
             if isinstance(symbol, Atom):
                 tokens.append(symbol.id)
         return tuple(tokens)
 
-    for text, symbols in _spelled(automaton, words, stretch):
-        yield text, encoded(symbols)
+    def _through_texts(self, stretch: Stretch) -> Iterator[tuple[str, Symbols]]:
+        """Sorted, so that what neighbours begin with is read once."""
+        assert stretch.choices is not None
+        path, before = [sorted(stretch.begins, key=repr)], stretch.lead
+        for text in sorted({"".join(parts) for parts in itertools.product(*stretch.choices)}):
+            shared = _num_shared(text, before)
+            del path[shared - len(stretch.lead) + 1 :]
+            for character in text[shared:]:
+                path.append(self._on(path[-1], character))
+            yield text, self._ended(path[-1], stretch)
+            before = text
 
+    def _through_places(self, stretch: Stretch) -> Iterator[tuple[str, Symbols]]:
+        """Depth first through the format's places, where check digits depend on what stands before."""
+        pending = [(stretch.place, stretch.lead, sorted(stretch.begins, key=repr))]
+        while pending:
+            place, text, runs = pending.pop()
+            is_end = place == stretch.stop if stretch.stop is not None else self._automaton.is_end(place)
+            if is_end:
+                yield text, self._ended(runs, stretch)
+            if place != stretch.stop:
+                moves = self._automaton.moves(place)
+                pending += [(after, text + character, self._on(runs, character)) for character, after in moves]
 
-def _spelled(automaton: FormatAutomaton, words: Pipeline, stretch: Stretch) -> Iterator[tuple[str, Symbols]]:
-    """Depth first, so that what texts begin with is read once."""
-    pending = [(stretch.place, stretch.lead, sorted(stretch.begins, key=repr))]
-    while pending:
-        place, text, runs = pending.pop()
-        if place == stretch.stop:
-            yield (
-                text,
-                _one(
-                    [
-                        (*written, *before_last_cut(more)[0])
-                        for state, written in runs
-                        for more in {more for _, more in words.read(state, stretch.behind)}
-                    ]
-                ),
-            )
-            continue
-        if stretch.stop is None and automaton.is_end(place):
-            yield text, _one([(*written, *more) for state, written in runs for more in words.end(state)])
-        for character, after in automaton.moves(place):
-            on = [
-                (state, (*written, *more)) for before, written in runs for state, more in words.read(before, character)
+    def _on(self, runs: list[tuple[int, Symbols]], character: str) -> list[tuple[int, Symbols]]:
+        """What the stages may have written behind one character more: state and symbols."""
+        read = self._words.read
+        return [(after, (*written, *more)) for state, written in runs for after, more in read(state, character)]
+
+    def _ended(self, runs: list[tuple[int, Symbols]], stretch: Stretch) -> Symbols:
+        if stretch.stop is None:
+            return _one([(*written, *more) for state, written in runs for more in self._words.end(state)])
+        read = self._words.read
+        return _one(
+            [
+                (*written, *before_last_cut(more)[0])
+                for state, written in runs
+                for _, more in read(state, stretch.behind)
             ]
-            pending.append((after, text + character, on))
+        )
+
+
+def _num_shared(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _one(found: list[Symbols]) -> Symbols:

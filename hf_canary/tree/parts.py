@@ -5,8 +5,10 @@ Also the part whose encodings are listed one by one. Knows no format and no toke
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,7 +58,8 @@ class Part(Protocol):
         start: the state before its first token.
         depth: how many tokens its encodings have, at most.
         num_encodings: how many different ones there are.
-        is_open: whether one may be the beginning of another, so that in a row of parts two may be the same.
+        open_tokens: at least those that follow where a text ends; so in a row of parts two may be the same, if the next
+            begins with one of them. None where that is not known, and perhaps in this part alone.
         most_copies: how many texts have one encoding, at most.
         num_bytes: memory that it has taken so far, about.
     """
@@ -70,7 +73,7 @@ class Part(Protocol):
     def num_encodings(self) -> int: ...
 
     @property
-    def is_open(self) -> bool: ...
+    def open_tokens(self) -> AbstractSet[int] | None: ...
 
     @property
     def most_copies(self) -> int: ...
@@ -134,6 +137,9 @@ class Listed:
         encodings: of each text.
         texts: the texts.
         num_behind: how many texts of the format go on behind each.
+
+    Attributes:
+        open_tokens: those that follow where a text ends.
     """
 
     start = 0
@@ -148,7 +154,7 @@ class Listed:
             self._insert(tokens, text)
             self.depth = max(self.depth, len(tokens))
         self.num_encodings = len(self._texts)
-        self.is_open = any(self._children[node] for node in self._texts)
+        self.open_tokens = {token for node in self._texts for token in self._children[node]}
         self.most_copies = max(map(len, self._texts.values()))
         self.num_bytes = 500 * len(self._children)
         self._known: dict[int, Follows] = {}
@@ -165,6 +171,12 @@ class Listed:
             node = child
             self._below[node] += 1
         self._texts[node].append(text)
+
+    def with_behind(self, num_behind: int) -> Listed:
+        """The same, before another number of texts."""
+        other = copy.copy(self)
+        other._num_behind = num_behind
+        return other
 
     def follows(self, state: int) -> Follows:
         """As of a part."""

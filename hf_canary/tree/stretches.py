@@ -30,6 +30,7 @@ class Stretch:
             already written of the stretch.
         stop: the place at which it ends; None is the end of the format.
         behind: the character that follows there.
+        choices: what may stand in it, one behind the other, the lead included; None where a check digit says more.
         num_texts: how many texts it has.
         has_lists: whether one of its holes has entries of several characters.
     """
@@ -39,6 +40,7 @@ class Stretch:
     begins: Begins
     stop: int | None
     behind: str
+    choices: tuple[tuple[str, ...], ...] | None
     num_texts: int
     has_lists: bool
 
@@ -67,22 +69,33 @@ def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
     """
     seams = _chosen(list(_seams(automaton, words)), automaton)
     found: list[Stretch] = []
-    lead, place, begins, first = "", automaton.start, frozenset({(words.start, ())}), 0
+    lead, place, begins, first = "", automaton.start, frozenset({(words.start, ())}), (0, 0)
     for seam in seams:
-        text = _text(automaton, seam.piece)
+        text, last = _text(automaton, seam.piece), (seam.piece, seam.at)
         stop = automaton.in_literal(seam.piece, seam.at)
-        found.append(Stretch(lead, place, begins, stop, text[seam.at], *_holes(automaton, first, seam.piece)))
+        found.append(Stretch(lead, place, begins, stop, text[seam.at], *_content(automaton, first, last)))
         lead, place = text[seam.at], automaton.in_literal(seam.piece, seam.at + 1)
-        begins, first = seam.begins, seam.piece
-    found.append(Stretch(lead, place, begins, None, "", *_holes(automaton, first, len(automaton.pieces))))
+        begins, first = seam.begins, last
+    last = (len(automaton.pieces), 0)
+    found.append(Stretch(lead, place, begins, None, "", *_content(automaton, first, last)))
     return found
 
 
-def _holes(automaton: FormatAutomaton, first: int, last: int) -> tuple[int, bool]:
-    """How many texts some pieces have, and whether an entry of theirs has several characters."""
-    holes = [piece for piece in automaton.pieces[first:last] if not isinstance(piece, Literal) and not is_check(piece)]
+def _content(
+    automaton: FormatAutomaton, first: tuple[int, int], last: tuple[int, int]
+) -> tuple[tuple[tuple[str, ...], ...] | None, int, bool]:
+    """What may stand between two places, (piece, character); how many texts that makes; whether there are lists."""
+    choices = []
+    for number in range(first[0], min(last[0] + 1, len(automaton.pieces))):
+        piece = automaton.pieces[number]
+        begin = first[1] if number == first[0] else 0
+        stop = last[1] if number == last[0] else None
+        choices.append(tuple(entry[begin:stop] for entry in entries_of(piece)) if begin or stop is not None else entries_of(piece))
+    pieces = automaton.pieces[first[0] : last[0]]
+    holes = [piece for piece in pieces if not isinstance(piece, Literal) and not is_check(piece)]
     has_lists = any(len(entry) > 1 for hole in holes for entry in entries_of(hole))
-    return math.prod(len(entries_of(hole)) for hole in holes), has_lists
+    is_told = not any(map(is_check, pieces))
+    return tuple(choices) if is_told else None, math.prod(len(entries_of(hole)) for hole in holes), has_lists
 
 
 def _text(automaton: FormatAutomaton, piece: int) -> str:
@@ -91,12 +104,12 @@ def _text(automaton: FormatAutomaton, piece: int) -> str:
 
 
 def _chosen(seams: list[_Seam], automaton: FormatAutomaton) -> list[_Seam]:
-    """The last one before each hole."""
+    """Of those between two holes the first and the last: so holes alike make stretches alike, whatever stands between."""
     chosen = []
-    ends = [seam.piece for seam in seams[1:]] + [len(automaton.pieces)]
-    for seam, end in zip(seams, ends, strict=False):
-        pieces = automaton.pieces[seam.piece + 1 : end + 1]
-        if any(not isinstance(piece, Literal) for piece in pieces):
+    for at, seam in enumerate(seams):
+        before = automaton.pieces[(seams[at - 1].piece if at else 0) : seam.piece]
+        behind = automaton.pieces[seam.piece : (seams[at + 1].piece if at + 1 < len(seams) else None)]
+        if any(not isinstance(piece, Literal) for piece in (*before, *behind)):
             chosen.append(seam)
     return chosen
 

@@ -25,7 +25,7 @@ from ..tokenization.rules import rules_of
 from .asked import Asked
 from .canonical import Canonical, UnknownCharacters
 from .format_automaton import FormatAutomaton
-from .listing import encodings_of
+from .listing import Encoder
 from .parts import Edges, Follows, Listed, Part, Path, merged
 from .spelling import Spelling
 from .stretches import Stretch, stretches_of
@@ -307,12 +307,18 @@ class TokenTree:
                 raise UnknownCharacters
             return tokens
 
+        encoder = Encoder(automaton, words, encode_word)
+        listed: dict[object, Listed] = {}
+
         def part_of(stretch: Stretch) -> Part:
             if stretch.num_texts > 1 and not (stretch.has_lists and stretch.num_texts <= _MOST_LISTED):
                 return Canonical(Spelling(automaton, words, units, stretch), rules.word)
-            texts, encodings = zip(*encodings_of(automaton, words, stretch, encode_word), strict=True)
             behind = 1 if stretch.stop is None else automaton.completions(stretch.stop)
-            return Listed(encodings, texts, behind)
+            alike = (stretch.begins, stretch.behind, stretch.choices or stretch)
+            if alike not in listed:
+                texts, encodings = zip(*encoder.encodings(stretch), strict=True)
+                listed[alike] = Listed(encodings, texts, behind)
+            return listed[alike].with_behind(behind)
 
         return [part_of(stretch) for stretch in stretches_of(automaton, words)]
 
@@ -321,9 +327,20 @@ class TokenTree:
         not too much; the number that is given then is never less.
         """
         product = math.prod(part.num_encodings for part in self._parts)
-        if not any(part.is_open for part in self._parts) or (len(self._parts) == 1 and self.is_listed):
+        if self.is_listed or not self._may_overlap():
             return product
         return self._counted(_MOST_COUNTED) or product
+
+    def _may_overlap(self) -> bool:
+        """Whether a part may go on with a token with which the next one begins."""
+        for number, part in enumerate(self._parts):
+            tokens = part.open_tokens
+            if tokens is None:
+                return True
+            elements, _ = self._behind_part(number) if tokens else ([], False)
+            if elements and not tokens.isdisjoint(self.edges(self._state(elements)).tokens.tolist()):
+                return True
+        return False
 
     def _counted(self, most: int) -> int:
         """The leaves below the start, by going through all states; 0 where that is more than so many edges."""
