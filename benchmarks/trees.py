@@ -35,7 +35,7 @@ from hf_canary import CanaryFormat
 from hf_canary.errors import CanaryError
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.token_tree import TokenTree
-from tests.laws_of_trees import Broken, TooSlow, at_most, check_tree, derived
+from tests.laws_of_trees import Broken, TooSlow, at_most, derived, equal, holds, walked
 
 
 def listed(text: str) -> list[str]:
@@ -80,7 +80,7 @@ class Case:
 
 
 class Found:
-    """A case as `check_tree` takes it: what the tokenizer makes of every fill; or why it cannot."""
+    """A case as `walked` takes it: what the tokenizer makes of every fill; or why it cannot."""
 
     def __init__(self, case: Case, tokenizer: Any) -> None:
         self.case, self.format, self.tokenizer = case, case.format, tokenizer
@@ -100,6 +100,34 @@ class Found:
     @cached_property
     def tree(self) -> TokenTree:
         return TokenTree(self.format, self.tokenizer, context=self.case.context, end=self.end)
+
+
+def check(tree: TokenTree, found: Found) -> None:
+    """The leaves are the encodings, each once; texts and paths are each other's."""
+    holds("it is certain", tree.is_certain, "it is not")
+    prompt, leaves = tuple(tree.prompt), walked(tree, found)
+    holds("walks what can be encoded", not found.refusal, f"{found.refusal}")
+    of = dict(zip(found.sequences, found.texts, strict=True))
+    whole = {(*prompt, *path) for path in leaves}
+    equal("no leaf twice", len(leaves), len(whole))
+    lost, extra = sorted(set(of) - whole), sorted(whole - set(of))
+    if lost or extra:
+        raise Broken(
+            "other leaves" if lost and extra else "leaves are lost" if lost else "leaves that are none",
+            f"{len(lost)} of {len(of)} lost, as of {[(of[ids], ids) for ids in lost[:2]]}; {len(extra)} extra {extra[:2]}",
+        )
+    equal("space_size", tree.space_size, len(of))
+    equal("conditioned", tree.conditioned, found.conditioned)
+    holds("depth bounds the leaves", max(map(len, leaves)) <= tree.depth, "it does not")
+    ways = Counter(found.sequences)
+    for path in random.Random(0).sample(leaves, min(40, len(leaves))):
+        text = tree.text(path)
+        fill = found.format.parse(text)
+        equal("the text of a path is encoded so", found.sequences[fill], (*prompt, *path))
+        equal("copies", tree.copies(fill), ways[*prompt, *path])
+        holds("a part of a path is no leaf", not tree.leads(path[:-1]) or (*prompt, *path[:-1]) in of, f"{path[:-1]}")
+    for path in leaves:
+        holds("a leaf leads", tree.leads(path), f"{path} does not")
 
 
 @dataclass(frozen=True)
@@ -125,7 +153,7 @@ def judged(case: Case, tokenizer: Any, derive: bool) -> Verdict:
             descend(tree, random.Random(0))
             descent = time.process_time() - began - root
             grown = resident() - memory
-            check_tree(found)
+            check(tree, found)
         return Verdict("equal", "", root, descent, grown)
     except CanaryError as error:
         root = time.process_time() - began

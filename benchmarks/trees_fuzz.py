@@ -231,7 +231,7 @@ class Run:
         """One case more: searched and drawn from, or with all fills encoded as small formats are, or neither."""
         walks = number % self._walks_every == self._walks_every - 1
         how = {"walks": walks, "listed": not walks and number % 16 == 5, "limit": self._limit}
-        case = random_case(number)
+        case = random_case(number, large=not (walks or how["listed"]))
         verdict = judged(case, **how)
         self.kinds[("fault" if verdict.is_fault else verdict.kind) + (", walked" if walks else "")] += 1
         self.leaves += verdict.leaves
@@ -260,7 +260,7 @@ class Run:
         """All of it in words."""
         count = sum(self.kinds.values())
         lines = [
-            f"\n{count:,} cases in {seconds:.0f} s, {count / max(seconds, 1e-9):.1f} each second, {self.leaves:,} leaves; "
+            f"\n{count:,} cases in {seconds:.0f} s, {count / max(seconds, 1e-9):.1f} a second, {self.leaves:,} leaves; "
             f"the slowest, {self.slowest[1]}, took {self.slowest[0]:.1f} s of the CPU",
             *(f"  {number:6,}  {kind}" for kind, number in self.kinds.most_common()),
             "\nRefusals",

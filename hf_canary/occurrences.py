@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,7 +44,6 @@ _BESIDE = (
 _OTHER_FILLS = 16
 _SAMPLE = 2**20
 _FEW = 32
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 @dataclass(frozen=True)
@@ -385,15 +383,12 @@ class _Spelling:
         return b"".join(self[token] for token in tokens)
 
     def _spelled(self, token: int) -> bytes:
-        text = self._tokenizer.convert_ids_to_tokens(token)
+        text: str | None = self._tokenizer.convert_ids_to_tokens(token)
         if text is None:
             return b"\xff"  # which no text has
         if token in self._added:  # it is as people type it
             return b"".join(self._space(letter) if letter.isspace() else letter.encode() for letter in text)
-        byte = _BYTE.fullmatch(text)
-        if byte is not None:
-            return bytes.fromhex(byte[1])
-        return bytes((text.removeprefix(self._prefix).removesuffix(self._suffix) or text).encode())
+        return (text.removeprefix(self._prefix).removesuffix(self._suffix) or text).encode()
 
     def _space(self, letter: str) -> bytes:
         """As the vocabulary writes it, between letters."""
@@ -404,13 +399,10 @@ class _Spelling:
 
 
 def _encodings(tokenizer: Any, text: str, *, target: bool) -> tuple[list[int], list[list[int]]]:
-    """A text alone; and between each of its neighbours, then between letters of its own; nothing where the tokenizer
-    does not know them.
-    """
-    own = text.strip() or text
-    around = [before + text + behind for before, behind in (*_neighbours(text), (own[:1], own[-1:]))]
+    """A text alone, and amid those neighbours that the tokenizer knows."""
+    around = [before + text + behind for before, behind in _neighbours(text)]
     bare, *encoded = token_ids(tokenizer, [text, *around], target=target)
-    return bare, [[] if tokenizer.unk_token_id in one else one for one in encoded]
+    return bare, [one for one in encoded if tokenizer.unk_token_id not in one]
 
 
 def _neighbours(text: str) -> list[tuple[str, str]]:
@@ -421,7 +413,7 @@ def _neighbours(text: str) -> list[tuple[str, str]]:
 
 def _needed(spelling: _Spelling, bare: list[int], encoded: Iterable[list[int]]) -> tuple[bytes, int]:
     """What of a text is spelled whatever stands beside it, and nothing as well; and where it begins in its encoding."""
-    alone, *others = (_letters(spelling.of(one)) for one in (bare, *encoded) if one)
+    alone, *others = (_letters(spelling.of(one)) for one in (bare, *encoded))
     begin, end = _kept(alone, others, str.__contains__)
     return _bytes(alone[begin:end]), len(_bytes(alone[:begin]))
 
@@ -449,7 +441,7 @@ def _cores(canaries: CanarySet, tokenizer: Any, spelling: _Spelling, target: boo
         bare, encoded = _encodings(aside, canary.text, target=target)
         text, at = _needed(spelling, bare, encoded)
         first, last = _fill_of(bare, fills[canary.format])
-        begin, end = _trimmed(tokenizer, bare, _kept(bare, [one for one in encoded[:-1] if one], _holds))
+        begin, end = _trimmed(tokenizer, bare, _kept(bare, encoded, _holds))
         if begin == end:
             ways = _ways_of_writing(aside, canary, spelling, text, target)
             found += [Core(number, tokens, 0, 1, (0, len(tokens)), *beside) for tokens, *beside in ways]
@@ -523,11 +515,9 @@ def _ways_of_writing(
 
 def _tokens_of(text: bytes, tokens: list[bytes]) -> tuple[int, tuple[int, int]] | None:
     """Where a text stands amid tokens, as they are spelled: at which byte, and from which token to which."""
-    whole, ends = b"".join(tokens), np.cumsum([0, *map(len, tokens)])
-    places = [at for at in range(len(whole)) if whole.startswith(text, at)]
-    if not places:
+    at, ends = b"".join(tokens).find(text), np.cumsum([0, *map(len, tokens)])
+    if at < 0:
         return None
-    at = min(places, key=lambda one: abs(2 * one + len(text) - len(whole)))
     return at, (int(np.searchsorted(ends, at, side="right")) - 1, int(np.searchsorted(ends, at + len(text))))
 
 

@@ -7,7 +7,9 @@ promises; knows nothing of how it is built.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import itertools
 import json
 import math
 import random
@@ -345,6 +347,46 @@ def bert(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def precompiled(rng: random.Random) -> dict[str, Any]:
+    """SentencePiece's: strings for strings, of which the longest that fits counts."""
+    some = [pair for pair in COMPILED.items() if rng.random() < rng.choice([0.2, 0.9])] or [("ab", "b")]
+    strings = list(dict.fromkeys(to for _, to in some))
+    starts = [len("".join(string + "\0" for string in strings[:at]).encode()) for at in range(len(strings))]
+    keys = {key.encode(): starts[strings.index(to)] for key, to in some}
+    array = double_array(keys)
+    blob = b"".join(unit.to_bytes(4, "little") for unit in array)
+    joined = "".join(string + "\0" for string in strings).encode()
+    raw = len(blob).to_bytes(4, "little") + blob + joined
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(raw).decode()}
+
+
+COMPILED = {
+    **{"①": "1", "ﬁ": "fi", "ﾊ": "ハ", "ﾊﾟ": "パ", "\u3000": " ", "\u00a0": " ", "\t": " ", "\n": " ", "e\u0301": "é"},
+    **{"½": "1⁄2", "１": "1", "²": "2", "\u200d": " ", "\u212b": "Å", "’": "'", "ẞ": "ß", "\r": "", "\ufe0f": ""},
+    **{"A": "a", "ab": "x", "ſ": "s", "\u0301": "", "日本": "日", "II": "I", "``": '"', "  ": " "},
+}
+
+
+def double_array(keys: dict[bytes, int]) -> list[int]:
+    """A trie as Darts-clone writes it (Yata 2012): what stands at a place says which label led there and where next."""
+    array, taken = {0: 0}, {0}
+    pending = [(b"", 0)]
+    while pending:
+        prefix, place = pending.pop()
+        labels = sorted({key[len(prefix)] for key in keys if key.startswith(prefix) and key != prefix})
+        slots = [*labels, *([0] if prefix in keys else [])]
+        base = next(at for at in itertools.count(1) if not {at ^ label for label in slots} & taken)
+        taken |= {base ^ label for label in slots}
+        array[place] |= (place ^ base) << 10 | (prefix in keys) << 8
+        if prefix in keys:
+            array[base] = keys[prefix] | 1 << 31
+        for label in labels:
+            array[base ^ label] = label
+            pending.append((prefix + bytes([label]), base ^ label))
+    size = (max(taken) // 256 + 1) * 256
+    return [array.get(place, 0) for place in range(size)]
+
+
 def random_normalizer(rng: random.Random) -> dict[str, Any] | None:
     count = rng.choices([0, 1, 2, 3], [6, 5, 2, 1])[0]
     return sequence([random_normalizing(rng) for _ in range(count)], "normalizers")
@@ -357,6 +399,7 @@ def random_normalizing(rng: random.Random) -> dict[str, Any]:
             *[{"type": name} for name in simple],
             bert(rng),
             bert(rng),
+            precompiled(rng),
             replaced(" ", "▁"),
             replaced(" {2,}", " ", regex=True),
             replaced(
@@ -688,7 +731,8 @@ def known_kinds(rng: random.Random) -> dict[str, Kind]:
         ],
         "pretokenizers",
     )
-    squeezed = sequence([{"type": "Nmt"}, {"type": "NFKC"}, replaced(" {2,}", " ", regex=True)], "normalizers")
+    cleaned = [precompiled(rng)] if rng.random() < 0.5 else [{"type": "Nmt"}, {"type": "NFKC"}]
+    squeezed = sequence([*cleaned, replaced(" {2,}", " ", regex=True)], "normalizers")
     gpt1 = {"end_of_word_suffix": "</w>", "unk_token": UNK}
     return {
         "gpt2": Kind("BPE", None, byte_level(regex=True)),
@@ -696,6 +740,9 @@ def known_kinds(rng: random.Random) -> dict[str, Kind]:
         "llama3": Kind("BPE", None, bytes_behind(LLAMA3), {"ignore_merges": True}),
         "cl100k": Kind("BPE", None, bytes_behind(CL100K), {"ignore_merges": rng.random() < 0.3}),
         "o200k": Kind("BPE", None, bytes_behind(O200K), {"ignore_merges": rng.random() < 0.5}),
+        "gpt-neox": Kind("BPE", {"type": "NFC"}, byte_level(regex=True)),
+        "whisper": Kind("BPE", None, byte_level(regex=True), {"unk_token": UNK}),
+        "camembert": Kind("Unigram", squeezed, t5),
         "qwen": Kind("BPE", {"type": "NFC"}, bytes_behind(LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"))),
         "clip": Kind("BPE", clip, bytes_behind(CLIP, behavior="Removed", invert=True), {"end_of_word_suffix": "</w>"}),
         "gpt1": Kind("BPE", bert(rng), {"type": "BertPreTokenizer"}, gpt1),
@@ -731,15 +778,19 @@ def random_added(rng: random.Random, texts: Sequence[str]) -> list[dict[str, Any
         content = random_piece(rng, texts, 4) if rng.random() < 0.7 else rng.choice(["<mask>", "  ", "\n", "▁▁", "'s"])
         flags = {name: rng.random() < 0.25 for name in ("lstrip", "rstrip", "single_word", "special")}
         tokens.append({"content": content, **flags, "normalized": rng.random() < 0.5})
+    if rng.random() < 0.06:  # runs of spaces, as GPT-NeoX, Phi and Gemma have
+        plain = dict.fromkeys(("lstrip", "rstrip", "single_word", "special"), False)
+        run, normalized = rng.choice([" ", "▁", "\n"]), rng.random() < 0.5
+        tokens += [{"content": run * length, **plain, "normalized": normalized} for length in range(2, 6)]
     return tokens
 
 
-def random_case(seed: int) -> Case:
-    """The case of a number."""
+def random_case(seed: int, *, large: bool = True) -> Case:
+    """The case of a number; without `large`, another one where its format were large."""
     for attempt in range(100):
         rng = random.Random(f"tree {seed} {attempt}")
         kind = random_kind(rng)
-        given = random_format(rng, rng.choices([40, 400, 3 * MANY, math.inf], [3, 12, 1.2, 1.5])[0])
+        given = random_format(rng, rng.choices([40, 400, 3 * MANY, math.inf if large else 400], [3, 12, 1.2, 1.5])[0])
         format = CanaryFormat(given["template"], spaces=given["spaces"] or None)
         texts = [format.render(fill) for fill in format.sample(min(300, format.space_size), "vocabulary")]
         added = random_added(rng, texts)

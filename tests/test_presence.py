@@ -22,7 +22,7 @@ from hf_canary.errors import DataError
 from hf_canary.presence import CanaryPresence, Presence
 from hf_canary.trained import TrainedCopies
 from tests.test_errors import check_error
-from tests.tokenizers_of_all_kinds import KINDS, LINES, LLAMA3, words_of_pieces
+from tests.tokenizers_of_all_kinds import KINDS, LINES, LLAMA3, letters_alone, words_of_pieces
 
 FORMAT = CanaryFormat("the pin is {digit:4}.")
 TOKENIZERS = ["gpt2", "llama3", "qwen", "prefix-space", "byte-fallback", "unigram", "wordpiece", "characters", "words"]
@@ -407,6 +407,7 @@ def test_a_space_that_a_row_cuts_off_is_missed():
         ([[*ids[:at], end], ids[at:]], (0, 0, 1)),
         ([ids[:at], ids[at + 1 :]], (0, 0, 1)),
         ([ids[:at] + ids[at + 1 :]], (0, 0, 0)),
+        ([[*ids[:at], 10**6]], (0, 0, 0)),
     ):
         presence = check_presence([{"input_ids": row} for row in rows], SPACED, tokenizer)
         assert [(each.whole, each.split, each.truncated) for each in presence] == [expected, (0, 0, 0)]
@@ -498,6 +499,76 @@ def test_a_row_that_is_a_copy_is_whole_as_long_as_nothing_is_cut_off(kind):
                 presence = check_presence([{"input_ids": row} for row in rows], canaries, tokenizer)
                 assert presence.canaries[0].whole == (length == len(ids)), (end, length)
                 assert presence.canaries[0].split + presence.canaries[0].truncated == (length < len(ids)), (end, length)
+
+
+def found_in(tokenizer, canaries, *rows) -> list[tuple[int, int, int]]:
+    """Of each canary: copies that are whole, split and truncated."""
+    presence = check_presence([{"input_ids": row} for row in rows], canaries, tokenizer)
+    return [(each.whole, each.split, each.truncated) for each in presence]
+
+
+def test_a_space_of_the_next_row_makes_up_for_one_of_two_only_where_both_are_there():
+    """Else the copy ended in its row."""
+    tokenizer, canaries = tokenizer_of("llama3"), a_set(CanaryFormat("{digit:4}  "), repetitions=(1,))
+    *ids, space = tokenizer(canaries[0].text)["input_ids"]
+    other = tokenizer("the.")["input_ids"]
+    assert found_in(tokenizer, canaries, ids, [space, *other])[0] == (0, 1, 0)
+    assert found_in(tokenizer, canaries, ids[:-1], [space, *other])[0] == (0, 0, 1)
+
+
+def test_a_cut_copy_counts_once():
+    """Though its last digits are the first ones of another."""
+    tokenizer = tokenizer_of("llama3")
+    for seed in range(1000):
+        canaries = a_set(CanaryFormat(" {digit:4} "), repetitions=(1,), seed=seed)
+        if canaries[0].text[3:5] == canaries[1].text[1:3]:
+            break
+    assert found_in(tokenizer, canaries, tokenizer(canaries[0].text)["input_ids"][:-1]) == [(0, 0, 1), (0, 0, 0)]
+
+
+def test_marks_are_found_whatever_they_are_joined_with():
+    """Where only their pair with one other mark is a token; and beside a digit that joins the space before it."""
+    digits = [("Ġ", digit) for digit in "0123456789"]
+    tokenizer = letters_alone(merged=[("(", '"'), ('"', "}"), ("+", "."), ("Ġ", "+"), (".", ")"), *digits])
+    for template, before, behind in (
+        ('"{digit:4}"', "a(", "}"),
+        ('"{digit:4}"', "a (", "},"),
+        ('{digit:1}"', "a ", "}"),
+        ('{digit:1}"', "a", "}}"),
+        ("{w}.", "a ", ")"),
+    ):
+        canaries = a_set(CanaryFormat(template, spaces={"w": list("+-=*")} if "w" in template else None), (1,))
+        ids, at, end = a_copy(tokenizer, before, canaries[0].text, behind)
+        assert found_in(tokenizer, canaries, ids)[0] == (1, 0, 0)
+        assert found_in(tokenizer, canaries, ids[: end - 1])[0][0] == 0
+        assert found_in(tokenizer, canaries, ids[at + 1 :])[0][0] == 0
+
+
+def test_a_digit_that_runs_of_spaces_change_is_found():
+    """Behind three spaces it is a token, and joins the fourth."""
+    tokenizer = tokenizer_of("adding-runs")
+    for seed in range(10):
+        canaries = a_set(CanaryFormat("  {digit:3}."), (1,), seed=seed)
+        for spaces in range(8):
+            assert (
+                found_in(tokenizer, canaries, tokenizer(f"a{' ' * spaces}{canaries[0].text}")["input_ids"])[0][0] == 1
+            )
+
+
+def test_one_digit_is_a_canary():
+    """And the mark that a tokenizer puts before each text is none."""
+    tokenizer, canaries = tokenizer_of("byte-fallback"), a_set(CanaryFormat("{digit:1}"), repetitions=(1,))
+    ids = tokenizer(f"a cat {canaries[0].text} a cat")["input_ids"]
+    assert found_in(tokenizer, canaries, ids) == [(1, 0, 0), (0, 0, 0)]
+
+
+def test_a_beginning_without_the_fill_is_of_no_one_canary():
+    """Where marks that may be joined are the fill, rows that end before them are not a cut copy of each."""
+    tokenizer = letters_alone(merged=[(mark, ")") for mark in "+-=*"])
+    canaries = a_set(CanaryFormat("pin {w}", spaces={"w": list("+-=*")}), repetitions=(1,))
+    ids = tokenizer(canaries[0].text)["input_ids"]
+    assert found_in(tokenizer, canaries, ids) == [(1, 0, 0), (0, 0, 0)]
+    assert found_in(tokenizer, canaries, ids[:-1]) == [(0, 0, 0), (0, 0, 0)]
 
 
 def test_the_last_space_is_looked_for_in_batches_too():

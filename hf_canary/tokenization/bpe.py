@@ -5,12 +5,12 @@ of a word exactly when each tᵢ is the encoding of its own letters, and each tw
 and van der Merwe 2023, arXiv 2309.08715; Vieira et al., ICML 2025, arXiv 2506.07956). Of `th` + `e` both are encodings;
 the pair is none, if (`th`, `e`) is a merge. So a table of pairs says all, and it is worked out from the merges alone:
 
-- A token is made by a last merge of two, each made by one before: a tree. While a pair's two halves are being made, only
-  tokens on the left one's right spine and on the right one's left spine meet at the seam. The pair is no encoding if
-  two of them meet that merge sooner than one of them goes on in its own half.
-- All tokens with a given token on their left spine stand side by side, if the forest of left halves is numbered from the
-  top; and so do those of them that stay there for longer than a given rank. So what may not follow a token is a handful
-  of intervals.
+- A token is made by a last merge of two, each made by one before: a tree. While a pair's two halves are being made,
+  only tokens on the left one's right spine and on the right one's left spine meet at the seam. The pair is no encoding
+  if two of them meet that merge sooner than one of them goes on in its own half.
+- All tokens with a given token on their left spine stand side by side, if the forest of left halves is numbered from
+  the top; and so do those of them that stay there for longer than a given rank. So what may not follow a token is a
+  handful of intervals.
 
 Both hold where the two halves of a merge have been made before it by rank. The few tokens of which that is not true are
 told, and their merges done one by one. This file knows no words, no pre-tokenizer and no format.
@@ -55,7 +55,8 @@ class Merges:
         # Of a merge that stands twice, the last counts.
         _, last = np.unique(keys[::-1], return_index=True)
         kept = np.sort(len(keys) - 1 - last)
-        self._l, self._r, self._made, self._rank_of_merge = *merges[kept].T, ranks[kept]
+        self._l, self._r, self._made = (merges[kept, which] for which in range(3))
+        self._rank_of_merge = ranks[kept]
         order = np.argsort(keys[kept], kind="stable")
         self._keys, self._ranks, self._results = keys[kept][order], ranks[kept][order], self._made[order]
         self._lookup: dict[int, int] | None = None

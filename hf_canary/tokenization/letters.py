@@ -13,7 +13,7 @@ from .vocabulary import WORD_END, Trie, byte_unit
 
 UNKNOWN = "\U0010fffe"  # the unit of a character that the vocabulary does not know
 
-# The last unit: one behind which no entry goes on; one that others stand beside; or itself, if only it stands before it.
+# The last unit: one behind which no entry goes on; one that others stand beside; itself, if only it stands before it.
 _ALONE, _AMID = "alone", "amid"
 
 
@@ -98,12 +98,14 @@ class WholeWords:
         self._trie = Trie({word: id for word, id in entries.items() if word})
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
-        return [(-1 if state == -1 else self._trie.child(state, symbol), ())]  # type: ignore[arg-type]
+        assert isinstance(state, int)
+        return [(-1 if state == -1 else self._trie.child(state, symbol), ())]
 
     def end(self, state: State) -> Sequence[Symbols]:
         if state == Trie.root:
             return [()]
-        entry = -1 if state == -1 else int(self._trie.entry[state])  # type: ignore[index]
+        assert isinstance(state, int)
+        entry = -1 if state == -1 else int(self._trie.entry[state])
         return [(Atom(entry),) if entry >= 0 else (UNKNOWN,)]
 
 

@@ -97,7 +97,7 @@ class Pipeline:
         return known[symbol]
 
     def through(self, state: int, symbols: Symbols, first: int) -> list[tuple[int, Symbols]]:
-        """All ways to go on behind symbols that come to the stage of number `first`: state, and what the last writes."""
+        """All ways to go on behind symbols that come to a stage by its number: the state, and what the last writes."""
         ways = self._through(self._states[state], symbols, first)
         return list(dict.fromkeys((self.number(after), written) for after, written in ways))
 

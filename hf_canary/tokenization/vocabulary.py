@@ -1,7 +1,7 @@
 """The entries of a vocabulary as a tree of their units, in arrays, so that whole levels are walked at once.
 
-A unit is one letter of an entry as the vocabulary spells it: `Ġ` for a space in byte-level BPE, `<0xE2>` for a byte that
-some tokenizers fall back to, the mark behind a word's last letter. Each is one character here. Which sequences of
+A unit is one letter of an entry as the vocabulary spells it: `Ġ` for a space in byte-level BPE, `<0xE2>` for a byte
+that some tokenizers fall back to, the mark behind a word's last letter. Each is one character here. Which sequences of
 entries a tokenizer gives is not known here.
 """
 

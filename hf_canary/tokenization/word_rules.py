@@ -22,6 +22,8 @@ Bools = NDArray[np.bool_]
 _FEW = 32  # so many pairs are quicker asked one by one
 FRESH = 0  # the state before a word's first token
 
+# Beginnings of entries, each with the best score at the boundary where it begins.
+UnderWay = tuple[tuple[int, float], ...]
 StagesFor = Callable[[frozenset[str]], tuple[Sequence[Stage], Sequence[Stage]]]
 
 
@@ -54,12 +56,15 @@ class WordRule(Protocol):
     Attributes:
         first: the entries that begin a word.
         further: those that go on in one.
-        unended: states in which a word may not end.
     """
 
     first: Trie
     further: Trie
-    unended: AbstractSet[int]
+
+    @property
+    def unended(self) -> AbstractSet[int]:
+        """States in which a word may not end."""
+        ...
 
     def stages(self, alphabet: frozenset[str]) -> tuple[Sequence[Stage], Sequence[Stage]]:
         """What cuts the pre-tokenizer's words further, for all that matters, and what makes units of their characters.
@@ -95,8 +100,8 @@ class WordRule(Protocol):
 class MergedWords:
     """BPE: a token may follow another if the two are the encoding of their letters (see `bpe`).
 
-    With `ignore_merges`, a word that is an entry as a whole is that one token, whatever merges make of its letters. So a
-    word may not end behind just the tokens that merges make of such an entry: with `důležité` an entry that no merges
+    With `ignore_merges`, a word that is an entry as a whole is that one token, whatever merges make of its letters. So
+    a word may not end behind just the tokens that merges make of such an entry: with `důležité` an entry that no merges
     reach, the word is that token, while `důležitého` is `dů le ž ité ho`, which begins with its letters' encoding. The
     state is the last token, and beside it how much of such a forbidden ending has been written.
 
@@ -293,22 +298,24 @@ class LongestMatches(_NothingPlain):
 class BestPaths(_NothingPlain):
     """Unigram: of all ways to cut a word into entries, the one with the greatest sum of scores.
 
-    The best way to a boundary depends on what stands before it alone: so what an encoding begins with is the encoding of
-    its own letters, and the state is the beginnings of entries that are under way, each with the best score at the
-    boundary where it begins. Of equal sums the entry that begins first is taken. Sums are added up in the model's order,
-    so that they round as its own do.
+    The best way to a boundary depends on what stands before it alone: so what an encoding begins with is the encoding
+    of its own letters, and the state is the beginnings of entries that are under way, each with the best score at the
+    boundary where it begins. Of equal sums the entry that begins first is taken. Sums are added up in the model's
+    order, so that they round as its own do.
     """
 
     def __init__(self, trie: Trie, scores: NDArray[np.float64], stages: StagesFor) -> None:
         self.first = self.further = trie
         self.stages = stages
-        self._scores = scores
-        fresh = ((Trie.root, 0.0),)
-        self._states: list[tuple[tuple[int, float], ...]] = [fresh]
+        of_entries = np.where(trie.entry >= 0, scores[trie.entry], np.nan)
+        self._score_of: list[float] = of_entries.tolist()
+        fresh: UnderWay = ((Trie.root, 0.0),)
+        self._states = [fresh]
         self._numbers = {fresh: FRESH}
+        self._children: dict[int, dict[int, int]] = {}
 
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
-        known: dict[int, tuple[tuple[tuple[int, float], ...], bool]] = {Trie.root: (self._states[state], True)}
+        known: dict[int, tuple[UnderWay, bool]] = {Trie.root: (self._states[state], True)}
         which, behind = [], []
         for at, node in enumerate(entries.nodes.tolist()):
             under_way, is_best = self._to(node, known)
@@ -317,9 +324,7 @@ class BestPaths(_NothingPlain):
                 behind.append(self._number(under_way))
         return np.array(which, dtype=np.int64), np.array(behind, dtype=np.int64)
 
-    def _to(
-        self, node: int, known: dict[int, tuple[tuple[tuple[int, float], ...], bool]]
-    ) -> tuple[tuple[tuple[int, float], ...], bool]:
+    def _to(self, node: int, known: dict[int, tuple[UnderWay, bool]]) -> tuple[UnderWay, bool]:
         """What is under way behind the units of a node, and whether its entry ends the best way there."""
         way = []
         while node not in known:
@@ -329,20 +334,27 @@ class BestPaths(_NothingPlain):
             known[node] = self._step(known[int(self.first.parent[node])][0], node)
         return known[node]
 
-    def _step(self, under_way: tuple[tuple[int, float], ...], node: int) -> tuple[tuple[tuple[int, float], ...], bool]:
-        trie, unit = self.first, chr(int(self.first.unit[node]))
+    def _step(self, under_way: UnderWay, node: int) -> tuple[UnderWay, bool]:
+        unit = int(self.first.unit[node])
         best, is_best, on = -np.inf, False, []
         for begun, score in under_way:  # in the order in which they begin
-            child = trie.child(begun, unit)
-            if child < 0:
+            child = self._children_of(begun).get(unit)
+            if child is None:
                 continue
             on.append((child, score))
-            entry = trie.entry[child]
-            if entry >= 0 and score + self._scores[entry] > best:
-                best, is_best = score + float(self._scores[entry]), child == node
+            ends = self._score_of[child]  # no number where no entry ends, which is above nothing
+            if score + ends > best:
+                best, is_best = score + ends, child == node
         return (*on, (Trie.root, best)), is_best
 
-    def _number(self, under_way: tuple[tuple[int, float], ...]) -> int:
+    def _children_of(self, node: int) -> dict[int, int]:
+        """Unit → node."""
+        if node not in self._children:
+            children = range(int(self.first.first_child[node]), int(self.first.first_child[node + 1]))
+            self._children[node] = {int(self.first.unit[child]): child for child in children}
+        return self._children[node]
+
+    def _number(self, under_way: UnderWay) -> int:
         if under_way not in self._numbers:
             self._numbers[under_way] = len(self._states)
             self._states.append(under_way)

@@ -52,8 +52,8 @@ class _Following:
 
 @dataclass
 class _Plain:
-    """What may follow a set of nodes, whatever plain state the word is in: all that the rule may let follow, of which it
-    is asked, and what begins a word.
+    """What may follow a set of nodes, whatever plain state the word is in: all that the rule may let follow, of which
+    it is asked, and what begins a word.
 
     Args:
         all: of both, ascending by token.
@@ -81,8 +81,8 @@ class _Plain:
 class Canonical:
     """The canonical encodings of a stretch, as a part of a tree.
 
-    A state's number holds the set of nodes that the tokens so far may have spelled, and the state of the word under way:
-    fresh where words are cut for certain, so that what came before does not matter.
+    A state's number holds the set of nodes that the tokens so far may have spelled, and the state of the word under
+    way: fresh where words are cut for certain, so that what came before does not matter.
 
     Args:
         spelling: of the stretch.
@@ -436,13 +436,12 @@ class Sets:
 
     def along(self, number: int, is_cut: bool, units: str) -> int | None:
         """The set behind units of one token."""
-        reached: int | None = number
         for unit in units:
-            reached = self.after(reached, is_cut).get(unit)
+            reached = self.after(number, is_cut).get(unit)
             if reached is None:
                 return None
-            is_cut = False
-        return reached
+            number, is_cut = reached, False
+        return number
 
     def spell(self, number: int, is_cut: bool, trie: Trie) -> tuple[Ints, Ints, Ints, Ints]:
         """All entries that may be spelled next: their ids, where they end in the vocabulary, the sets behind them, and

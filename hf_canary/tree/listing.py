@@ -1,7 +1,7 @@
 """The texts of a stretch one by one, each as the words that its tokenizer makes of it, and these encoded.
 
-For stretches of few texts, such as a list of names: quicker than to derive what may follow what. Knows no vocabulary; how
-a word is encoded it asks the tokenizer's own model.
+For stretches of few texts, such as a list of names: quicker than to derive what may follow what. Knows no vocabulary;
+how a word is encoded it asks the tokenizer's own model.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Part(Protocol):
         ...
 
     def most_below(self, state: int) -> int:
-        """How many texts of the whole format begin with what leads here, at most, not counting what is encoded alike."""
+        """How many texts of the whole format begin with what leads here, at most, but for what is encoded alike."""
         ...
 
 

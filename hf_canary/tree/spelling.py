@@ -1,7 +1,7 @@
 """The fills of a format as a tokenizer spells them: an automaton over units and the cuts between words.
 
-Joins the format's characters to the tokenizer's stages. Where a stage guesses, so does this; what is refuted later leads
-nowhere, and is left out. Knows no vocabulary, and not which units make a token.
+Joins the format's characters to the tokenizer's stages. Where a stage guesses, so does this; what is refuted later
+leads nowhere, and is left out. Knows no vocabulary, and not which units make a token.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Spelling:
         stack = list(self.starts)
         while stack:
             out = self.out(stack[-1])
-            options = [steps for steps in (*out.along.values(), *out.cut.values())]
+            options = [*out.along.values(), *out.cut.values()]
             waiting = [step.target for steps in options for step in steps if step.target not in known]
             if waiting:
                 stack += waiting
@@ -174,7 +174,10 @@ class Spelling:
             elif place == _END:
                 yield is_cut, None, _END, text
             else:
-                pending += [(*after, is_cut, text + character) for character, *after in self._on(place, state)]
+                pending += [
+                    (after, moved, out, is_cut, text + character)
+                    for character, after, moved, out in self._on(place, state)
+                ]
 
     def _of_words(self, state: int) -> int:
         return self._words.number(self._pipeline.states(state)[: self._words.size])

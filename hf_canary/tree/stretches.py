@@ -69,7 +69,8 @@ def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
     """
     seams = _chosen(list(_seams(automaton, words)), automaton)
     found: list[Stretch] = []
-    lead, place, begins, first = "", automaton.start, frozenset({(words.start, ())}), (0, 0)
+    begins: Begins = frozenset({(words.start, ())})
+    lead, place, first = "", automaton.start, (0, 0)
     for seam in seams:
         text, last = _text(automaton, seam.piece), (seam.piece, seam.at)
         stop = automaton.in_literal(seam.piece, seam.at)
@@ -90,7 +91,9 @@ def _content(
         piece = automaton.pieces[number]
         begin = first[1] if number == first[0] else 0
         stop = last[1] if number == last[0] else None
-        choices.append(tuple(entry[begin:stop] for entry in entries_of(piece)) if begin or stop is not None else entries_of(piece))
+        choices.append(
+            tuple(entry[begin:stop] for entry in entries_of(piece)) if begin or stop is not None else entries_of(piece)
+        )
     pieces = automaton.pieces[first[0] : last[0]]
     holes = [piece for piece in pieces if not isinstance(piece, Literal) and not is_check(piece)]
     has_lists = any(len(entry) > 1 for hole in holes for entry in entries_of(hole))
@@ -104,7 +107,7 @@ def _text(automaton: FormatAutomaton, piece: int) -> str:
 
 
 def _chosen(seams: list[_Seam], automaton: FormatAutomaton) -> list[_Seam]:
-    """Of those between two holes the first and the last: so holes alike make stretches alike, whatever stands between."""
+    """Of those between two holes the first and the last: so holes alike make stretches alike."""
     chosen = []
     for at, seam in enumerate(seams):
         before = automaton.pieces[(seams[at - 1].piece if at else 0) : seam.piece]

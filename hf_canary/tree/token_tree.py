@@ -363,7 +363,7 @@ class TokenTree:
     def _to_branch(self) -> tuple[Path, int]:
         """The tokens up to where leaves first differ, or to before the last token of the only one, and the state."""
         elements, _ = self._behind_part(-1)
-        state, shared = self._state(elements), []
+        state, shared = self._state(elements), list[int]()
         while True:
             edges = self.edges(state)
             if len(edges.tokens) != 1 or edges.states[0] < 0 or edges.is_leaf[0]:
