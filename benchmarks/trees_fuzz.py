@@ -220,7 +220,7 @@ class Run:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self._keep, self._shrink_seconds = given.keep, given.shrink_seconds
-        self._walks_every, self._limit = given.walks_every, given.limit
+        self._walks_every, self._limit, self._large = given.walks_every, given.limit, given.large
         self.kinds: Counter[str] = Counter()
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.groups: dict[tuple[str, str], Group] = {}
@@ -231,7 +231,7 @@ class Run:
         """One case more: searched and drawn from, or with all fills encoded as small formats are, or neither."""
         walks = number % self._walks_every == self._walks_every - 1
         how = {"walks": walks, "listed": not walks and number % 16 == 5, "limit": self._limit}
-        case = random_case(number, large=not (walks or how["listed"]))
+        case = random_case(number, large=0.0 if walks or how["listed"] else self._large)
         verdict = judged(case, **how)
         self.kinds[("fault" if verdict.is_fault else verdict.kind) + (", walked" if walks else "")] += 1
         self.leaves += verdict.leaves
@@ -293,6 +293,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="stop after so many")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--walks-every", type=int, default=12, help="one in so many is searched and drawn from")
+    parser.add_argument("--large", type=float, default=0.08, help="share of formats of which only some fills are asked")
     parser.add_argument("--shrink-seconds", type=float, default=4.0, help="for making a case smaller; 0 leaves it")
     parser.add_argument("--limit", type=float, default=ENDED_WITHIN, help="CPU seconds of one case; more is a fault")
     parser.add_argument("--keep", type=Path, help="folder for the cases that break a law")

@@ -14,7 +14,7 @@ import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, TypeVar
 
@@ -58,6 +58,7 @@ class Core:
         fill: from which token of the core to which the fill goes; it may begin before and end behind.
         ahead: how the part of the text is spelled that stands before it.
         beyond: likewise, behind it.
+        fixed: whether the one and the other are the same for all fills.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Core:
     fill: tuple[int, int]
     ahead: bytes = b""
     beyond: bytes = b""
+    fixed: tuple[bool, bool] = (True, True)
 
 
 @dataclass(frozen=True)
@@ -220,10 +222,10 @@ class Occurrences:
         (row, place), last = window.where(at), at + len(core.tokens) - 1
         first, is_begun = self._beside(window, at, core.ahead, -1)
         last, is_ended = self._beside(window, last, core.beyond, 1)
-        # Text that stands there is another; and without its fill, it could be any canary of the format.
         if is_begun is None or is_ended is None:
             return first, None
-        if (core.fill[0] < 0 and not is_begun) or (core.fill[1] > len(core.tokens) and not is_ended):
+        # Without its fill, or a part of it, it could be another canary of the format.
+        if not ((is_begun or core.fixed[0]) and (is_ended or core.fixed[1])):
             return first, None
         row, last_row = window.where(first)[0], window.where(last)[0]
         return first, Hit(core, row, last_row, place, not (is_begun and is_ended))
@@ -428,14 +430,11 @@ def _bytes(letters: str) -> bytes:
 
 
 def _cores(canaries: CanarySet, tokenizer: Any, spelling: _Spelling, target: bool) -> list[Core]:
-    fills = {
-        format: token_ids(
-            tokenizer,
-            [format.render(fill) for fill in format.sample(min(_OTHER_FILLS, format.space_size), "presence")],
-            target=target,
-        )
+    others = {
+        format: [format.render(fill) for fill in format.sample(min(_OTHER_FILLS, format.space_size), "presence")]
         for format in canaries.formats
     }
+    fills = {format: token_ids(tokenizer, texts, target=target) for format, texts in others.items()}
     found, aside = [], copy.copy(tokenizer)  # what is tried on it counts for nothing
     for number, canary in enumerate(canaries):
         bare, encoded = _encodings(aside, canary.text, target=target)
@@ -444,12 +443,20 @@ def _cores(canaries: CanarySet, tokenizer: Any, spelling: _Spelling, target: boo
         begin, end = _trimmed(tokenizer, bare, _kept(bare, encoded, _holds))
         if begin == end:
             ways = _ways_of_writing(aside, canary, spelling, text, target)
-            found += [Core(number, tokens, 0, 1, (0, len(tokens)), *beside) for tokens, *beside in ways]
+            cores = [Core(number, tokens, 0, 1, (0, len(tokens)), *beside) for tokens, beside in ways]
         else:
             fill = (first - begin, last - begin)
-            beside = _text_beside(spelling, bare, (begin, end), text, at)
-            found.append(Core(number, tuple(bare[begin:end]), begin, len(bare) - end, fill, *beside))
+            ahead, beyond = _text_beside(spelling, bare, (begin, end), text, at)
+            cores = [Core(number, tuple(bare[begin:end]), begin, len(bare) - end, fill, ahead, beyond)]
+        found += [replace(core, fixed=_are_fixed(core, canary.text, others[canary.format])) for core in cores]
     return found
+
+
+def _are_fixed(core: Core, text: str, others: list[str]) -> tuple[bool, bool]:
+    """Whether what stands beside a core is no longer than what a text has in common with those of other fills."""
+    first = min(_alike(text, other) for other in others)
+    last = min(_alike(text[::-1], other[::-1]) for other in others)
+    return len(_letters(core.ahead)) <= first, len(_letters(core.beyond)) <= last
 
 
 def _text_beside(
@@ -497,7 +504,7 @@ def _holds(ids: list[int], part: list[int]) -> bool:
 
 def _ways_of_writing(
     tokenizer: Any, canary: Canary, spelling: _Spelling, text: bytes, target: bool
-) -> list[tuple[tuple[int, ...], bytes, bytes]]:
+) -> list[tuple[tuple[int, ...], tuple[bytes, bytes]]]:
     """Where no token stays the same: those that hold the text, in each case, and what of it stands beside them. Marks
     that the format has at its ends may be joined with others still.
     """
@@ -509,7 +516,7 @@ def _ways_of_writing(
         found = _tokens_of(text, [spelling[token] for token in ids])
         if found is not None:  # else it is joined with what the tokenizer does not know
             at, part = found[0], _trimmed(tokenizer, ids, found[1], marks)
-            ways.add((tuple(ids[slice(*part)]), *_text_beside(spelling, ids, part, text, at)))
+            ways.add((tuple(ids[slice(*part)]), _text_beside(spelling, ids, part, text, at)))
     return sorted(way for way in ways if way[0])
 
 
@@ -528,7 +535,7 @@ def _fill_of(ids: list[int], others: list[list[int]]) -> tuple[int, int]:
     return first, max(first, len(ids) - last)
 
 
-def _alike(one: list[int], other: list[int]) -> int:
+def _alike(one: Part, other: Part) -> int:
     pairs = zip(one, other, strict=False)
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 

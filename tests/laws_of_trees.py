@@ -348,7 +348,7 @@ def bert(rng: random.Random) -> dict[str, Any]:
 
 
 def precompiled(rng: random.Random) -> dict[str, Any]:
-    """SentencePiece's: strings for strings, of which the longest that fits counts."""
+    """SentencePiece's: strings for strings."""
     some = [pair for pair in COMPILED.items() if rng.random() < rng.choice([0.2, 0.9])] or [("ab", "b")]
     strings = list(dict.fromkeys(to for _, to in some))
     starts = [len("".join(string + "\0" for string in strings[:at]).encode()) for at in range(len(strings))]
@@ -785,12 +785,18 @@ def random_added(rng: random.Random, texts: Sequence[str]) -> list[dict[str, Any
     return tokens
 
 
-def random_case(seed: int, *, large: bool = True) -> Case:
-    """The case of a number; without `large`, another one where its format were large."""
+def random_case(seed: int, *, large: float = 0.0) -> Case:
+    """The case of a number.
+
+    Args:
+        seed: the number.
+        large: how likely its format is one of which not all fills can be encoded.
+    """
     for attempt in range(100):
         rng = random.Random(f"tree {seed} {attempt}")
         kind = random_kind(rng)
-        given = random_format(rng, rng.choices([40, 400, 3 * MANY, math.inf if large else 400], [3, 12, 1.2, 1.5])[0])
+        most = rng.choices([40, 400, 3 * MANY], [3, 12, 1.2])[0]
+        given = random_format(rng, math.inf if rng.random() < large else most)
         format = CanaryFormat(given["template"], spaces=given["spaces"] or None)
         texts = [format.render(fill) for fill in format.sample(min(300, format.space_size), "vocabulary")]
         added = random_added(rng, texts)

@@ -467,14 +467,14 @@ def test_a_copy_is_whole_where_all_that_writes_its_text_is_in_one_row(kind, monk
     """Whatever its text begins and ends with, and wherever blocks begin and end; as the spans of tokens have it."""
     tokenizer, generator = tokenizer_of(kind), random.Random(kind)
     counted = Counter()
-    for _ in range(10):
+    for _ in range(6):
         canaries, copies = copies_amid_others(kind, generator)
         end = [tokenizer.eos_token_id] * (tokenizer.eos_token_id is not None and generator.random() < 0.5)
         flat, places = [], []
         for ids, first, last, name in copies:
             places.append((len(flat) + first, len(flat) + last - 1, name))
             flat += ids + end
-        for size in (1, 2, 3, 5, 8, 13, 50, len(flat)) if flat else ():
+        for size in (1, 2, 3, 5, 8, 13, len(flat)) if flat else ():
             whole = Counter(name for first, last, name in places if first // size == last // size)
             split = Counter(name for _, _, name in places) - whole
             monkeypatch.setattr("hf_canary.presence._BATCH_TOKENS", generator.choice([1, 60, 2**22]))
@@ -482,7 +482,7 @@ def test_a_copy_is_whole_where_all_that_writes_its_text_is_in_one_row(kind, monk
             assert {each.canary_id: each.whole for each in presence if each.whole} == whole, (size, canaries[0].text)
             assert {each.canary_id: each.split for each in presence if each.split} == split, (size, canaries[0].text)
             counted.update(whole=whole.total(), split=split.total())
-    assert min(counted["whole"], counted["split"]) > 10
+    assert min(counted["whole"], counted["split"]) > 5
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import random
 from types import SimpleNamespace
 
@@ -15,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from hf_canary.formats import CanaryFormat, Hole
-from hf_canary.tokenization.letters import UNKNOWN, Seams
+from hf_canary.formats import CanaryFormat, entries_of
+from hf_canary.tokenization.letters import UNKNOWN, Letters, Seams
 from hf_canary.tokenization.rules import Rules, rules_of
 from hf_canary.tokenization.stages import CUT, Atom, Pipeline
 from hf_canary.tokenization.vocabulary import WORD_END, byte_unit, spelled
 from hf_canary.tree import token_tree
-from hf_canary.tree.format_automaton import FormatAutomaton
-from hf_canary.tree.listing import encodings_of
+from hf_canary.tree.format_automaton import FormatAutomaton, is_check
+from hf_canary.tree.listing import Encoder
 from hf_canary.tree.stretches import Stretch, stretches_of
 from hf_canary.tree.token_tree import TokenTree
-from tests.tokenizers_of_all_kinds import KINDS
+from tests.tokenizers_of_all_kinds import KINDS, RARE_KINDS
 
 
 def texts(letters, most):
@@ -232,26 +233,25 @@ def test_the_mark_of_a_words_end(alone):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.text("abc1", min_size=2, max_size=4), max_size=5), st.sampled_from(["abc1", "ab1"]))
+@given(st.lists(st.text("abc1", min_size=2, max_size=4), max_size=5), st.sampled_from(["abc1", "ab1", "ab1é"]))
 def test_seams_are_where_no_entry_goes_on(longer, alphabet):
-    """A cut stands between no two units that some entry has side by side; and stands on both sides of each that none
-    has beside another. So a word is encoded as its parts are.
+    """A cut stands between no two units that some entry has side by side; and stands on both sides of each letter that
+    none has beside another. So a word is encoded as its parts are, also where a character is bytes.
     """
-    entries, merges = ["a", "b", "c", "1"], []
+    entries, merges = ["a", "b", "c", "1", *BYTES], []
     for entry in longer:
         for length in range(2, len(entry) + 1):
             if entry[:length] not in entries:
                 entries.append(entry[:length])
                 merges.append((entry[: length - 1], entry[length - 1]))
-    pairs = {pair for entry in entries for pair in itertools.pairwise(entry)}
-    model = models.BPE(numbered(entries), merges)
-    pipeline = Pipeline([Seams(pairs, alphabet)])
+    pairs = {pair for entry in entries if entry not in BYTES for pair in itertools.pairwise(entry)}
+    model = models.BPE(numbered(entries), merges, byte_fallback=True)
+    pipeline = Pipeline([Seams(pairs, alphabet, Letters("abc1", has_bytes=True))])
     alone = {unit for unit in alphabet if not any(unit in pair and set(pair) <= set(alphabet) for pair in pairs)}
     for word in texts(alphabet, 4):
         (symbols,) = survivors(pipeline, word)
-        parts = [
-            "".join(part) for is_cut, part in itertools.groupby(symbols, lambda symbol: symbol is CUT) if not is_cut
-        ]
+        groups = itertools.groupby(symbols, lambda symbol: symbol is CUT)
+        parts = ["".join(part) for is_cut, part in groups if not is_cut]
         assert "".join(parts) == word
         for one, other in itertools.pairwise(parts):
             assert (one[-1], other[0]) not in pairs
@@ -273,10 +273,13 @@ TEMPLATES = [
 ]
 
 
+ALL_KINDS = KINDS | RARE_KINDS
+
+
 @functools.cache
 def of_kind(kind):
     """One tokenizer of each kind for all tests."""
-    return KINDS[kind]()
+    return ALL_KINDS[kind]()
 
 
 def words_of(format, tokenizer, context=""):
@@ -286,13 +289,20 @@ def words_of(format, tokenizer, context=""):
     return FormatAutomaton(format, context), rules_of(tokenizer).pipelines(characters)[0]
 
 
-def as_one(automaton, words, *, has_lists=False):
-    """A format as a single stretch."""
-    holes = [piece for piece in automaton.pieces if isinstance(piece, Hole) and not piece.is_check_digit]
-    number = 1
-    for hole in holes:
-        number *= len(hole.space)
-    return [Stretch("", automaton.start, frozenset({(words.start, ())}), None, "", number, has_lists)]
+def as_one(automaton, words, *, by_places=False):
+    """A format as a single stretch, that is spelled; to be listed by its texts or by its places."""
+    told = [piece for piece in automaton.pieces if not is_check(piece)]
+    number = math.prod(len(entries_of(piece)) for piece in told)
+    by_places |= len(told) < len(automaton.pieces)
+    choices = None if by_places else tuple(map(entries_of, automaton.pieces))
+    return [Stretch("", automaton.start, frozenset({(words.start, ())}), None, "", choices, number, False)]
+
+
+def encoder_of(format, tokenizer, context=""):
+    """(the format's automaton, its stages, and what encodes its stretches)."""
+    automaton, words = words_of(format, tokenizer, context)
+    rules = rules_of(tokenizer)
+    return automaton, words, Encoder(automaton, words, lambda word: tuple(rules.encode_word(word)))
 
 
 def leaves(tree):
@@ -309,7 +319,7 @@ def leaves(tree):
     return sorted(found)
 
 
-RULED = [kind for kind in KINDS if kind != "bytes"]
+RULED = [kind for kind in ALL_KINDS if kind != "bytes"]
 
 
 @pytest.mark.parametrize("kind", RULED)
@@ -329,26 +339,22 @@ def test_stretches_make_no_difference(template, kind, monkeypatch):
 @pytest.mark.parametrize("kind", RULED)
 @pytest.mark.parametrize(("template", "context"), [*zip(TEMPLATES, itertools.cycle(["", "the "]))])
 def test_stretches_are_what_lies_between_seams(template, context, kind):
-    """Side by side they are the format: at most one more than holes, as many texts as it has, each going on where the
-    one before ends, with the character that was read behind it. Listed, their encodings make those of the whole.
+    """Side by side they are the format: two between holes at most, as many texts as it has, each going on where the one
+    before ends, with the character that was read behind it. Listed, their encodings make those of the whole.
     """
     format = CanaryFormat(template, spaces=SPACES)
-    automaton, words = words_of(format, of_kind(kind), context)
+    automaton, words, encoder = encoder_of(format, of_kind(kind), context)
     stretches = stretches_of(automaton, words)
-    assert len(stretches) <= 1 + len(format.holes)
-    number = 1
-    for stretch in stretches:
-        number *= stretch.num_texts
-    assert number == format.space_size
+    assert len(stretches) <= 2 * len(format.holes) + 1
+    assert math.prod(stretch.num_texts for stretch in stretches) == format.space_size
     assert [stretch.lead for stretch in stretches] == ["", *(stretch.behind for stretch in stretches[:-1])]
     assert (stretches[0].place, stretches[-1].stop) == (automaton.start, None)
     for before, stretch in itertools.pairwise(stretches):
         assert dict(automaton.moves(before.stop))[before.behind] == stretch.place
-    rules = rules_of(of_kind(kind))
-    parts = [list(encodings_of(automaton, words, stretch, rules.encode_word)) for stretch in stretches]
+    parts = [list(encoder.encodings(stretch)) for stretch in stretches]
     assert [len(part) for part in parts] == [stretch.num_texts for stretch in stretches]
     assert all(len(dict(part)) == len(part) for part in parts)
-    some = list(itertools.islice(itertools.product(*parts), 200))
+    some = [*itertools.islice(itertools.product(*parts), 200)]
     some += [tuple(random.Random(at).choice(part) for part in parts) for at in range(100)]
     joined = {"".join(text for text, _ in each): sum((ids for _, ids in each), ()) for each in some}
     candidates = {context + text for text in format.candidates()}
@@ -361,24 +367,48 @@ def test_stretches_are_what_lies_between_seams(template, context, kind):
 @pytest.mark.parametrize("kind", RULED)
 @pytest.mark.parametrize("template", ["{n}{s}{t} a{s}is", "the{s}{t}{n} ", "{t}{digit} {digit}{luhn} 1"])
 def test_listed_texts_are_encoded_as_the_tokenizer_does(template, kind):
-    """All texts of a format as one stretch, each once, word by word."""
+    """All texts of a format as one stretch, each once, word by word; whichever way one goes through them."""
     format = CanaryFormat(template, spaces=SPACES)
-    automaton, words = words_of(format, of_kind(kind))
-    rules = rules_of(of_kind(kind))
-    (stretch,) = as_one(automaton, words)
-    found = list(encodings_of(automaton, words, stretch, lambda word: tuple(rules.encode_word(word))))
+    automaton, words, encoder = encoder_of(format, of_kind(kind))
     candidates = list(format.candidates())
-    assert sorted(text for text, _ in found) == sorted(candidates)
     given = of_kind(kind)(candidates, add_special_tokens=False)["input_ids"]
-    assert dict(found) == dict(zip(candidates, map(tuple, given), strict=True))
+    for by_places in (False, True):
+        (stretch,) = as_one(automaton, words, by_places=by_places)
+        found = list(encoder.encodings(stretch))
+        assert sorted(text for text, _ in found) == sorted(candidates)
+        assert dict(found) == dict(zip(candidates, map(tuple, given), strict=True))
 
 
 def test_words_are_cut_where_sentences_have_spaces():
-    """Four holes in a sentence are five stretches, and not two where one word goes on from hole to hole."""
-    format = CanaryFormat("{n} and {n} met {n} in {t}.", spaces=SPACES)
+    """Each hole of a sentence is in a stretch of its own; but not where a word goes on from hole to hole, nor where a
+    check digit does.
+    """
+
+    def sizes(template, kind):
+        format = CanaryFormat(template, spaces=SPACES)
+        sizes = (stretch.num_texts for stretch in stretches_of(*words_of(format, of_kind(kind))))
+        return [size for size in sizes if size > 1]
+
     for kind in ("gpt2", "llama3", "wordpiece", "unigram"):
-        assert [s.num_texts for s in stretches_of(*words_of(format, of_kind(kind)))] == [5, 5, 5, 4]
-    together = CanaryFormat("{n}and{n}.", spaces=SPACES)
-    assert len(stretches_of(*words_of(together, of_kind("llama3")))) == 1
-    checked = CanaryFormat("{digit} {digit}{luhn}")  # the space is in the run of the check digit
-    assert len(stretches_of(*words_of(checked, of_kind("gpt2")))) == 1
+        assert sizes("{n} and {n} met {n} in {t}.", kind) == [5, 5, 5, 4]
+    assert sizes("{n}and{n}.", "llama3") == [25]
+    assert sizes("{digit} {digit}{luhn} {digit}", "gpt2") == [100, 10]  # the first space is in the check digit's run
+
+
+def test_stretches_alike_are_encoded_once(monkeypatch):
+    """Holes of the same entries, between the same: the words that they write are listed once, whatever follows."""
+    asked = []
+    encodings = Encoder.encodings
+
+    def counted(encoder, stretch):
+        asked.append(stretch.num_texts)
+        return encodings(encoder, stretch)
+
+    monkeypatch.setattr(Encoder, "encodings", counted)
+    format = CanaryFormat("the {n} is {n} is {n} is {n} is a", spaces=SPACES)
+    tree = TokenTree(format, of_kind("gpt2"), ask_all=0)
+    assert sum(size > 1 for size in asked) <= 2
+    candidates = list(format.candidates())
+    given = of_kind("gpt2")(candidates, add_special_tokens=False)["input_ids"]
+    assert leaves(tree) == sorted(map(tuple, given))
+    assert tree.most_below(tree.root) == 5**4

@@ -24,17 +24,18 @@ from hf_canary.tokenization.encoding import encode
 from hf_canary.tree import token_tree
 from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.tree.traces import check_written
-from tests.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
+from tests.tokenizers_of_all_kinds import KINDS, RARE_KINDS, apostrophe_merged, letters_alone, words_of_pieces
 
 CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 WORDS = {"w": ["a", "ab", "abc", "b"], "v": ["aa", "x"]}
+ALL_KINDS = KINDS | RARE_KINDS
 HOWEVER = pytest.mark.parametrize("ask_all", [None, 0], ids=["listed", "derived"])
 
 
 @functools.cache
 def of_kind(kind):
     """One tokenizer of each kind for all tests."""
-    return KINDS[kind]()
+    return ALL_KINDS[kind]()
 
 
 def leaves(tree: TokenTree) -> list[tuple[int, ...]]:
@@ -191,7 +192,7 @@ OWN = {
         "{y} {y}.",  # capitals, that some tokenizers lower
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
     """Whatever the tokenizer merges, splits, normalises or drops: none missing or twice, no dead end."""
     format = CanaryFormat(f" {template}" if context else template, spaces=OWN)
@@ -200,7 +201,7 @@ def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
     check(tree, context=context)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_listed_and_derived_trees_say_the_same(kind):
     """Of a format that is small enough to be either, edges, texts and copies are those of all encodings."""
     for template in ("{w} {v}{digit}.", "{y} {digit:2}"):

@@ -203,9 +203,12 @@ KINDS = {
     "wordpiece": _wordpiece,
     "characters": lambda: models.character_tokenizer([ALL]),
     "words": lambda: models.word_tokenizer([*LINES, ALL]),
+    "bytes": ByT5Tokenizer,
+}
+# Those with parts that few have, where each kind is to be followed exactly.
+RARE_KINDS = {
     "end-of-word": _end_of_word,
     "further-pieces": _further_pieces,
     "whole-words": _whole_words,
     "added": _added,
-    "bytes": ByT5Tokenizer,
 }

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import gc
 import json
+import operator
 import re
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class Rules:
         self._normalizer, self._pre_tokenizer = parts["normalizer"], parts["pre_tokenizer"]
         self._added, self._encodes_special = parts["added_tokens"], parts["encode_special_tokens"]
         self._model = parts["encoder"]
+        self._pre_tokenizer_stages = pre_tokenizer_stages(self._pre_tokenizer, normalized=self._normalizer is not None)
         self.word = _word_rule(parts["model"])
 
     def pipelines(self, characters: Iterable[str]) -> tuple[Pipeline, Pipeline]:
@@ -76,10 +77,6 @@ class Rules:
         yield from added_stages(self._added, alphabet, normalized=True, normalize=normalize, **options)
         yield from self._pre_tokenizer_stages
 
-    @cached_property
-    def _pre_tokenizer_stages(self) -> list[Stage]:
-        return pre_tokenizer_stages(self._pre_tokenizer, normalized=self._normalizer is not None)
-
 
 _known: weakref.WeakKeyDictionary[Any, tuple[object, Rules | Unfollowed]] = weakref.WeakKeyDictionary()
 
@@ -94,7 +91,8 @@ def rules_of(tokenizer: Any) -> Rules:
     seen, rules = _known.get(tokenizer, (None, None))
     if rules is None or seen != mark:
         try:
-            rules = Rules(tokenizer)
+            with _no_collection():
+                rules = Rules(tokenizer)
         except Unfollowed as error:
             rules = error
         _known[tokenizer] = mark, rules
@@ -107,8 +105,7 @@ def _parts_of(tokenizer: Any) -> dict[str, Any]:
     """What `tokenizer.json` says, and the encoder of single words."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        with _no_collection():
-            parts: dict[str, Any] = json.loads(backend.to_str())
+        parts: dict[str, Any] = json.loads(backend.to_str())
         return parts | {"encode_special_tokens": bool(backend.encode_special_tokens), "encoder": backend.model}
     if isinstance(tokenizer, ByT5Tokenizer):  # in Python, and yet as simple as can be: each byte is a token
         vocab = {Bytes.character(byte): int(tokenizer.convert_tokens_to_ids(chr(byte))) for byte in range(256)}
@@ -188,11 +185,7 @@ def _bpe(model: Config) -> WordRule:
     made = {id: merges.encode([letters[letter] for letter in entry]) for entry, id in whole.items()}
     reached = {spelling: id for spelling, id in pieces.first.items() if merges.reached[id]}
     first = Trie(reached | whole)
-    further = (
-        Trie({spelling: id for spelling, id in pieces.further.items() if merges.reached[id]})
-        if prefix
-        else (Trie(reached) if whole else first)
-    )
+    further = Trie({entry: id for entry, id in pieces.further.items() if merges.reached[id]}) if prefix else first
     marked = {spelling[0] for spelling in pieces.first if len(spelling) == 2 and spelling[1] == WORD_END}
     known = {*letters, WORD_END} if suffix else set(letters)
     known_further = {spelling for spelling in pieces.further if len(spelling) == 1} if prefix else None
@@ -205,7 +198,7 @@ def _bpe(model: Config) -> WordRule:
             return [], [EndOfWord(marked), spell]
         if prefix or any(alphabet.issuperset(entry) for entry in whole):
             return [], [spell]
-        return [Seams(first.pairs, alphabet, spell)], [spell]
+        return [Seams(first.pairs_of({unit for c in alphabet for unit in spell.units(c)}), alphabet, spell)], [spell]
 
     return MergedWords(merges, first, further, stages, made)
 
@@ -250,16 +243,16 @@ class _Pieces:
         """Whether an entry stands for one byte."""
         return id in self.byte_ids
 
-    def merges(self, merges: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def merges(self, merges: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """(n_merges, 3) ids of the two, and of what they make."""
-        pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in merges]
+        pairs = [merge.split(" ") for merge in merges] if merges and isinstance(merges[0], str) else merges
         if not pairs:
             return np.empty((0, 3), dtype=np.int64)
-        vocab, cut = self._vocab, len(self._prefix)
-        left = list(map(vocab.__getitem__, [one for one, _ in pairs]))
-        right = list(map(vocab.__getitem__, [other for _, other in pairs]))
-        made = [vocab[one + other[cut:]] for one, other in pairs]
-        return np.array([left, right, made], dtype=np.int64).T
+        ones, others = zip(*pairs, strict=True)
+        further = [other[len(self._prefix) :] for other in others] if self._prefix else others
+        made = map(operator.add, ones, further)
+        ids = [list(map(self._vocab.__getitem__, entries)) for entries in (ones, others, made)]
+        return np.array(ids, dtype=np.int64).T
 
 
 def _word_piece(model: Config) -> WordRule:

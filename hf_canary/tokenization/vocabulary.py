@@ -64,6 +64,7 @@ class Trie:
         lengths = np.fromiter(map(len, ordered), dtype=np.int64, count=len(ordered))
         codes = np.frombuffer("".join(ordered).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64)
         self._build(lengths, codes)
+        self._spellings: dict[int, str] = {}
 
     def _build(self, lengths: Ints, codes: Ints) -> None:
         """Level by level: sorted entries that share a prefix stand side by side, and begin a node where they part."""
@@ -111,12 +112,14 @@ class Trie:
         found[self.entry[nodes]] = nodes
         return found
 
-    @cached_property
-    def pairs(self) -> frozenset[tuple[str, str]]:
-        """The units that stand side by side in some entry."""
-        further = np.flatnonzero(self.parent > 0)
-        both = np.unique((self.unit[self.parent[further]] << 32) | self.unit[further])
-        return frozenset((chr(pair >> 32), chr(pair & 0xFFFFFFFF)) for pair in both.tolist())
+    def pairs_of(self, units: Iterable[str]) -> frozenset[tuple[str, str]]:
+        """Which of these stand side by side in some entry."""
+        wanted = np.zeros(0x110000, dtype=bool)
+        wanted[list(map(ord, units))] = True
+        further = np.flatnonzero(wanted[self.unit] & (self.parent > 0))
+        before = self.unit[self.parent[further]]
+        pairs = set(zip(before[wanted[before]].tolist(), self.unit[further][wanted[before]].tolist(), strict=True))
+        return frozenset((chr(one), chr(other)) for one, other in pairs)
 
     def child(self, node: int, unit: str) -> int:
         """The node behind one unit more, or -1."""
@@ -126,11 +129,14 @@ class Trie:
 
     def spelling(self, node: int) -> str:
         """The units that lead to a node."""
-        units = []
-        while node > 0:
-            units.append(chr(int(self.unit[node])))
-            node = int(self.parent[node])
-        return "".join(reversed(units))
+        known = self._spellings.get(node)
+        if known is None:
+            units, at = [], node
+            while at > 0:
+                units.append(chr(self.unit.item(at)))
+                at = self.parent.item(at)
+            known = self._spellings[node] = "".join(reversed(units))
+        return known
 
     def find(self, units: Iterable[str], node: int = root) -> int:
         """The node behind units, or -1."""

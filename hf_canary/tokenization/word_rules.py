@@ -80,6 +80,10 @@ class WordRule(Protocol):
         """
         ...
 
+    def step(self, state: int, token: int) -> int:
+        """The state behind one entry, or -1 if it may not follow."""
+        ...
+
     def is_plain(self, state: int) -> bool:
         """Whether the state behind what follows depends on that alone."""
         ...
@@ -141,6 +145,17 @@ class MergedWords:
             behind[entries.tokens[which] == token] = number
         return which, behind
 
+    def step(self, state: int, token: int) -> int:
+        if state == FRESH:
+            return self._behind_first.item(token)
+        if state == self._closed:
+            return -1
+        begun = state - self._closed - 1
+        last = self._last[begun] if begun >= 0 else state - 1
+        if not self._merges.reached[token] or not self._merges.may_follow_this(last, token):
+            return -1
+        return self._on[begun].get(token, token + 1) if begun >= 0 else token + 1
+
     def is_plain(self, state: int) -> bool:
         return FRESH < state < self._closed
 
@@ -151,14 +166,17 @@ class MergedWords:
         return self._may_follow(state - 1, entries)
 
     def allowed_behind(self, states: Ints, token: int) -> Bools:
-        return self._merges.may_follow(states - 1, np.array([token]))
+        allowed = self._merges.may_follow(states - 1, np.array([token]))
+        return allowed & bool(self._merges.reached[token])
 
     def _may_follow(self, last: int, entries: Entries) -> Bools:
         if len(entries.tokens) == 1:
-            return np.array([self._merges.may_follow_this(last, int(entries.tokens[0]))])
+            return np.array([self.step(last + 1, int(entries.tokens[0])) >= 0])
         if len(entries.tokens) <= _FEW:
-            return self._merges.may_follow(np.array([last]), entries.tokens)
-        return self._merges.may_follow_one(last, entries.by_place(self._merges))
+            allowed = self._merges.may_follow(np.array([last]), entries.tokens)
+        else:
+            allowed = self._merges.may_follow_one(last, entries.by_place(self._merges))
+        return allowed & self._merges.reached[entries.tokens] if self.unended else allowed
 
     def _forbid(self, tokens: Sequence[int]) -> None:
         """A word may not be these tokens alone."""
@@ -182,6 +200,17 @@ class _NothingPlain:
     """Of rules whose states all say more than what came last."""
 
     unended: frozenset[int] = frozenset()
+    first: Trie
+    further: Trie
+
+    def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
+        """As of a rule."""
+        raise NotImplementedError
+
+    def step(self, state: int, token: int) -> int:
+        node = (self.first if state == FRESH else self.further).node(token)
+        which, states = self.after(state, Entries(np.array([token]), np.array([node])))
+        return int(states[0]) if len(which) else -1
 
     def is_plain(self, state: int) -> bool:
         return False

@@ -341,10 +341,9 @@ class Canonical:
         """The units of a token that the rule lets follow, and the state behind it."""
         trie = self._rule.first if word == FRESH else self._rule.further
         node = trie.node(token)
-        if node >= 0:
-            which, words = self._rule.after(word, Entries(np.array([token]), np.array([node])))
-            if len(which):
-                yield trie.spelling(node), int(words[0])
+        after = -1 if node < 0 else self._rule.step(word, token)
+        if after >= 0:
+            yield trie.spelling(node), after
 
     def _read_token(
         self, reached: dict[tuple[int, int], tuple[str, int]], token: int
