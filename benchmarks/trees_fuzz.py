@@ -221,6 +221,7 @@ class Run:
     def __init__(self, given: argparse.Namespace) -> None:
         self._keep, self._shrink_seconds = given.keep, given.shrink_seconds
         self._walks_every, self._limit, self._large = given.walks_every, given.limit, given.large
+        self._only_faults = given.only_faults
         self.kinds: Counter[str] = Counter()
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.groups: dict[tuple[str, str], Group] = {}
@@ -238,7 +239,7 @@ class Run:
         self.slowest = max(self.slowest, (verdict.seconds, number))
         if verdict.kind.startswith("refused"):
             self.refusals[verdict.kind, verdict.detail] += 1
-        if verdict.is_fault or verdict.kind == "refused by its own check":
+        if verdict.is_fault or (verdict.kind == "refused by its own check" and not self._only_faults):
             self.add_fault(number, case, verdict, how)
 
     def add_fault(self, number: int, case: Case, verdict: Verdict, how: dict[str, Any]) -> None:
@@ -296,6 +297,7 @@ def main() -> None:
     parser.add_argument("--large", type=float, default=0.08, help="share of formats of which only some fills are asked")
     parser.add_argument("--shrink-seconds", type=float, default=4.0, help="for making a case smaller; 0 leaves it")
     parser.add_argument("--limit", type=float, default=ENDED_WITHIN, help="CPU seconds of one case; more is a fault")
+    parser.add_argument("--only-faults", action="store_true", help="do not look at what the tree's own check finds")
     parser.add_argument("--keep", type=Path, help="folder for the cases that break a law")
     parser.add_argument("--case", type=Path, help="one case of a file instead")
     parser.add_argument("--walk", action="store_true", help="... searched and drawn from")

@@ -362,16 +362,13 @@ def _quietly() -> Iterator[None]:
 
 
 class _Spelling:
-    """How each token is spelled, in bytes: as the vocabulary has it, without marks of a word's middle or end.
+    """How each token is spelled, in bytes: as the vocabulary has it.
 
     A text is spelled alike wherever it stands, but for spaces at its ends that the tokenizer adds or drops.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-        self._prefix = getattr(model, "continuing_subword_prefix", None) or ""
-        self._suffix = getattr(model, "end_of_word_suffix", None) or ""
         self._added = set(getattr(tokenizer, "added_tokens_decoder", ())) - set(tokenizer.all_special_ids)
         self._known: dict[int, bytes] = {}
 
@@ -390,7 +387,7 @@ class _Spelling:
             return b"\xff"  # which no text has
         if token in self._added:  # it is as people type it
             return b"".join(self._space(letter) if letter.isspace() else letter.encode() for letter in text)
-        return (text.removeprefix(self._prefix).removesuffix(self._suffix) or text).encode()
+        return text.encode()
 
     def _space(self, letter: str) -> bytes:
         """As the vocabulary writes it, between letters."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tokenizers import Regex, pre_tokenizers
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
@@ -435,19 +436,20 @@ def test_a_tokenizer_that_drops_the_secret_is_refused(lstm):
         measure_exposure(lstm, tokenizer, canaries, estimators=["sampled"], num_references=60)
 
 
-def test_a_tree_that_cannot_be_walked_on_is_none(monkeypatch):
-    """Found out behind a hole, by the first draws: what needs no tree is measured, and the reason is said."""
-    monkeypatch.setattr(token_tree, "_MOST_ASKED", 1_000)
-    tokenizer = apostrophe_merged()
+def test_a_tree_that_cannot_be_derived_is_none():
+    """Of a pattern that may match nothing: what needs no tree is measured, and the reason is said."""
+    tokenizer = letters_alone()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex("(?=7)"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     model = oracles.small_model("lstm", len(tokenizer), 0)
-    canaries = CanarySet.draw(CanaryFormat("{digit:4}='{lower:3}"), repetitions=(1,), per_repetition=4, seed=0)
+    canaries = CanarySet.draw(CanaryFormat("{digit:6}"), repetitions=(1,), per_repetition=4, seed=0)
     options = {"num_references": 20, "num_draws": 300}
-    for _ in range(2):
-        report = measure_exposure(model, tokenizer, canaries, estimators=["auto", "importance", "exact"], **options)
-        for each in (*report, *report.twins):
-            assert "1,000 texts" in each.reason
-            assert math.isnan(each.value) == (each.estimator != "auto")
-            assert each.method == ("sampled" if each.estimator == "auto" else each.estimator)
+    report = measure_exposure(model, tokenizer, canaries, estimators=["auto", "importance", "exact"], **options)
+    for each in (*report, *report.twins):
+        assert "a match of no character" in each.reason
+        assert math.isnan(each.value) == (each.estimator != "auto")
+        assert each.method == ("sampled" if each.estimator == "auto" else each.estimator)
     alone = measure_exposure(model, tokenizer, canaries, estimators=["sampled"], **options)
     assert [each.value for each in report if each.estimator == "auto"] == [each.value for each in alone]
 

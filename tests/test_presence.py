@@ -387,13 +387,21 @@ def test_beginnings_of_the_format_are_no_canaries():
     assert {each.reason for each in presence} == {"missing"}
 
 
+def found_in(tokenizer, canaries, *rows) -> list[tuple[int, int, int]]:
+    """Of each canary: copies that are whole, split and truncated."""
+    presence = check_presence(Dataset.from_dict({"input_ids": rows}), canaries, tokenizer)
+    return [(each.whole, each.split, each.truncated) for each in presence]
+
+
 SPACED = a_set(CanaryFormat(" {digit:6} "), repetitions=(1,))
 
 
-def test_a_space_that_a_row_cuts_off_is_missed():
-    """It is in the token of the word that follows, whole with it, split or cut off without; and beyond the end of a
-    text nothing belongs to it.
+@pytest.mark.parametrize("batch", [1, 2**22])
+def test_a_space_that_a_row_cuts_off_is_missed(batch, monkeypatch):
+    """It is in the token of the word that follows: whole with it, split or cut off without; and what stands beyond the
+    end of a text is none of it.
     """
+    monkeypatch.setattr("hf_canary.presence._BATCH_TOKENS", batch)
     tokenizer = tokenizer_of("gpt2")
     ids = tokenizer(f"a{SPACED[0].text}the.")["input_ids"]
     at = tokenizer.convert_ids_to_tokens(ids).index("Ġthe")
@@ -409,8 +417,7 @@ def test_a_space_that_a_row_cuts_off_is_missed():
         ([ids[:at] + ids[at + 1 :]], (0, 0, 0)),
         ([[*ids[:at], 10**6]], (0, 0, 0)),
     ):
-        presence = check_presence([{"input_ids": row} for row in rows], SPACED, tokenizer)
-        assert [(each.whole, each.split, each.truncated) for each in presence] == [expected, (0, 0, 0)]
+        assert found_in(tokenizer, SPACED, *rows) == [expected, (0, 0, 0)]
 
 
 ENDS = ["", " ", "  ", "\n", "\n\n", "\t", ".", ". ", ".\n", " \n", ":\t", '"', "(", " .", "!", "...", " -"]
@@ -467,7 +474,7 @@ def test_a_copy_is_whole_where_all_that_writes_its_text_is_in_one_row(kind, monk
     """Whatever its text begins and ends with, and wherever blocks begin and end; as the spans of tokens have it."""
     tokenizer, generator = tokenizer_of(kind), random.Random(kind)
     counted = Counter()
-    for _ in range(6):
+    for _ in range(8):
         canaries, copies = copies_amid_others(kind, generator)
         end = [tokenizer.eos_token_id] * (tokenizer.eos_token_id is not None and generator.random() < 0.5)
         flat, places = [], []
@@ -501,12 +508,6 @@ def test_a_row_that_is_a_copy_is_whole_as_long_as_nothing_is_cut_off(kind):
                 assert presence.canaries[0].split + presence.canaries[0].truncated == (length < len(ids)), (end, length)
 
 
-def found_in(tokenizer, canaries, *rows) -> list[tuple[int, int, int]]:
-    """Of each canary: copies that are whole, split and truncated."""
-    presence = check_presence([{"input_ids": row} for row in rows], canaries, tokenizer)
-    return [(each.whole, each.split, each.truncated) for each in presence]
-
-
 def test_a_space_of_the_next_row_makes_up_for_one_of_two_only_where_both_are_there():
     """Else the copy ended in its row."""
     tokenizer, canaries = tokenizer_of("llama3"), a_set(CanaryFormat("{digit:4}  "), repetitions=(1,))
@@ -518,7 +519,7 @@ def test_a_space_of_the_next_row_makes_up_for_one_of_two_only_where_both_are_the
 
 def test_a_cut_copy_counts_once():
     """Though its last digits are the first ones of another."""
-    tokenizer = tokenizer_of("llama3")
+    tokenizer = tokenizer_of("characters")
     for seed in range(1000):
         canaries = a_set(CanaryFormat(" {digit:4} "), repetitions=(1,), seed=seed)
         if canaries[0].text[3:5] == canaries[1].text[1:3]:
@@ -529,7 +530,7 @@ def test_a_cut_copy_counts_once():
 def test_marks_are_found_whatever_they_are_joined_with():
     """Where only their pair with one other mark is a token; and beside a digit that joins the space before it."""
     digits = [("Ġ", digit) for digit in "0123456789"]
-    tokenizer = letters_alone(merged=[("(", '"'), ('"', "}"), ("+", "."), ("Ġ", "+"), (".", ")"), *digits])
+    tokenizer = letters_alone(merged=[("(", '"'), ('"', "}"), (".", ")"), *digits, *(("Ġ", mark) for mark in "+-=*")])
     for template, before, behind in (
         ('"{digit:4}"', "a(", "}"),
         ('"{digit:4}"', "a (", "},"),

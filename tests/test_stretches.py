@@ -261,6 +261,15 @@ def test_seams_are_where_no_entry_goes_on(longer, alphabet):
         ]
 
 
+def test_seams_beside_characters_of_several_units():
+    """It is the last unit of the one and the first of the other that stand side by side."""
+    first, last = map(byte_unit, "é".encode())
+    letters = Letters("b", has_bytes=True)
+    for pair, expected in [((last, "b"), "b|éb"), (("b", first), "bé|b"), ((first, last), "b|é|b")]:
+        (symbols,) = survivors(Pipeline([Seams([pair], "éb", letters)]), "béb")
+        assert "".join("|" if symbol is CUT else symbol for symbol in symbols) == expected
+
+
 # ----------------------------------------------------------------------------------------------------------- stretches
 
 SPACES = {"n": ["a", "an", "cat", "cats", "THE"], "t": ["the cat", "is", "thing", "a"], "s": [" ", "  ", "   "]}
@@ -336,6 +345,18 @@ def test_stretches_make_no_difference(template, kind, monkeypatch):
         assert tree.space_size == len(leaves(tree))
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "whole-words", "composing", "byte-fallback"])
+def test_stretches_end_where_characters_are_written_late(kind, monkeypatch):
+    """What a stage holds back until the next character comes belongs to the stretch before; it is not lost."""
+    format = CanaryFormat("the {c}{c} is{c} {c}{digit} a", spaces={"c": ["e", "\u0301", "n"]})
+    tree = TokenTree(format, of_kind(kind), ask_all=0)
+    candidates = list(format.candidates())
+    given = of_kind(kind)(candidates, add_special_tokens=False)["input_ids"]
+    assert leaves(tree) == sorted(set(map(tuple, given)))
+    monkeypatch.setattr(token_tree, "stretches_of", as_one)
+    assert leaves(TokenTree(format, of_kind(kind), ask_all=0)) == leaves(tree)
+
+
 @pytest.mark.parametrize("kind", RULED)
 @pytest.mark.parametrize(("template", "context"), [*zip(TEMPLATES, itertools.cycle(["", "the "]))])
 def test_stretches_are_what_lies_between_seams(template, context, kind):
@@ -391,7 +412,7 @@ def test_words_are_cut_where_sentences_have_spaces():
 
     for kind in ("gpt2", "llama3", "wordpiece", "unigram"):
         assert sizes("{n} and {n} met {n} in {t}.", kind) == [5, 5, 5, 4]
-    assert sizes("{n}and{n}.", "llama3") == [25]
+    assert sizes("{n}n{n}.", "llama3") == [25]
     assert sizes("{digit} {digit}{luhn} {digit}", "gpt2") == [100, 10]  # the first space is in the check digit's run
 
 
@@ -412,3 +433,31 @@ def test_stretches_alike_are_encoded_once(monkeypatch):
     given = of_kind("gpt2")(candidates, add_special_tokens=False)["input_ids"]
     assert leaves(tree) == sorted(map(tuple, given))
     assert tree.most_below(tree.root) == 5**4
+
+
+class Remembers:
+    """Cuts before each letter but a space, and writes the letter before once more, as of two before a space."""
+
+    start = restart = ("^", "^")
+
+    def read(self, state, symbol):
+        earlier, before = state
+        return [((before, symbol), (symbol,) if symbol == " " else (CUT, earlier, before, symbol))]
+
+    def end(self, state):
+        return [()]
+
+
+def test_stretches_begin_where_the_stages_stand_alike_for_all_fills():
+    """A cut is not enough: what is written behind it may depend on what stood before, which a stage remembers."""
+    format = CanaryFormat("{q}. .x{q}-y{q}.-abc{q}.", spaces={"q": [*"qrs"]})
+    automaton, words = FormatAutomaton(format), Pipeline([Remembers()])
+    encoder = Encoder(automaton, words, lambda word: tuple(map(ord, word)))
+    stretches = stretches_of(automaton, words)
+    assert [stretch.num_texts for stretch in stretches if stretch.num_texts > 1] == [3, 9, 3]
+    parts = [list(encoder.encodings(stretch)) for stretch in stretches]
+    joined = {
+        "".join(text for text, _ in each): sum((ids for _, ids in each), ()) for each in itertools.product(*parts)
+    }
+    (whole,) = as_one(automaton, words)
+    assert joined == dict(encoder.encodings(whole))

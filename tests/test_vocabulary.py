@@ -73,12 +73,15 @@ def test_children_go_on_by_one_unit(entries):
 
 
 @settings(deadline=None, max_examples=150)
-@given(ENTRIES)
-@example({})
-@example({"a": 0})
-def test_pairs_are_the_units_side_by_side(entries):
-    """Within some entry, wherever in it."""
-    assert Trie(entries).pairs == {pair for entry in entries for pair in itertools.pairwise(entry)}
+@given(ENTRIES, st.sets(st.sampled_from(UNITS)))
+@example({}, {"a", WORD_END})
+@example({"a": 0, WORD_END + "a": 3}, {"a", WORD_END})
+def test_pairs_are_the_units_side_by_side(entries, units):
+    """Within some entry, wherever in it; of the units that are asked for."""
+    expected = {pair for entry in entries for pair in itertools.pairwise(entry)}
+    trie = Trie(entries)
+    assert trie.pairs_of(UNITS) == expected
+    assert trie.pairs_of(units) == {pair for pair in expected if units.issuperset(pair)}
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,13 @@ def _added():
     return tokenizer
 
 
+def _composing():
+    """GPT-2's way behind NFC, which makes one of a letter and its accent."""
+    tokenizer = _byte_level(GPT2)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    return tokenizer
+
+
 def letters_alone(alphabet=None, *, merged=(), add_prefix_space=False):
     """Byte-level, of these letters or all, each a token; beside them pairs that it merges."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet() if alphabet is None else alphabet)
@@ -211,4 +218,5 @@ RARE_KINDS = {
     "further-pieces": _further_pieces,
     "whole-words": _whole_words,
     "added": _added,
+    "composing": _composing,
 }
