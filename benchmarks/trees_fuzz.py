@@ -11,10 +11,10 @@ breaks that law; cases of which the same parts are left are one line of the summ
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
+import resource
 import sys
 import time
 from collections import Counter
@@ -298,12 +298,15 @@ def main() -> None:
     parser.add_argument("--shrink-seconds", type=float, default=4.0, help="for making a case smaller; 0 leaves it")
     parser.add_argument("--limit", type=float, default=ENDED_WITHIN, help="CPU seconds of one case; more is a fault")
     parser.add_argument("--only-faults", action="store_true", help="do not look at what the tree's own check finds")
+    parser.add_argument("--memory", type=float, default=6.0, help="GiB of addresses; what takes more is a fault")
     parser.add_argument("--keep", type=Path, help="folder for the cases that break a law")
     parser.add_argument("--case", type=Path, help="one case of a file instead")
     parser.add_argument("--walk", action="store_true", help="... searched and drawn from")
     parser.add_argument("--listed", action="store_true", help="... or with all fills encoded")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
+    most = int(given.memory * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     if given.case:
         return repeat(given)
     if given.keep:
@@ -311,13 +314,13 @@ def main() -> None:
     run, began, number = Run(given), time.monotonic(), given.first
     try:
         while time.monotonic() - began < given.seconds and (given.cases is None or number < given.first + given.cases):
+            if given.keep:  # should the process be killed, this is why
+                (given.keep / "number").write_text(str(number), encoding="utf-8")
             run.add(number)
             number += 1
     except KeyboardInterrupt:
         print(f"stopped in case {number}")
     print(run.summary(time.monotonic() - began))
-    if given.keep:
-        (given.keep / "last.json").write_text(json.dumps({"next": number}), encoding="utf-8")
     sys.exit(any(verdict.is_fault for verdict in (group.verdict for group in run.groups.values())))
 
 

@@ -537,6 +537,7 @@ def test_marks_are_found_whatever_they_are_joined_with():
         ('{digit:1}"', "a ", "}"),
         ('{digit:1}"', "a", "}}"),
         ("{w}.", "a ", ")"),
+        ("{w}.", "a", " a"),
     ):
         canaries = a_set(CanaryFormat(template, spaces={"w": list("+-=*")} if "w" in template else None), (1,))
         ids, at, end = a_copy(tokenizer, before, canaries[0].text, behind)

@@ -12,8 +12,8 @@ from hf_canary.drawing import draw
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, Session, evaluating
-from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.tokenization.encoding import encode
+from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.walks.sample import Plan, sample
 from tests import oracles, oracles_ladder
 from tests.test_score import Both

@@ -12,8 +12,8 @@ from hf_canary import language_model, log_perplexity
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.tree.token_tree import Edges, TokenTree
 from hf_canary.tokenization.encoding import encode
+from hf_canary.tree.token_tree import Edges, TokenTree
 from hf_canary.walks import packed
 from hf_canary.walks.score import _leaf_paths, score, score_leaves
 from tests import oracles

@@ -21,6 +21,7 @@ import hf_canary.models as models
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.tokenization.encoding import encode
+from hf_canary.tokenization.rules import rules_of
 from hf_canary.tree import token_tree
 from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.tree.traces import check_written
@@ -494,6 +495,34 @@ def test_a_tree_that_is_not_the_tokenizers_is_found_out():
         tree.check([1, 12], names=["a reference", "the canary"])
     with pytest.raises(ModelError, match="the canary as its parts say"):
         tree.check([1, 12], names=["a reference", "the canary"])
+
+
+def test_another_prompt_is_found_out():
+    """What stands before the first hole is compared as well: paths behind another prompt are none."""
+    tree = TokenTree(CanaryFormat("the pin is {digit:5}"), letters_alone(merged=[("1", "2")]))
+    tree.paths(["the pin is 00012"])
+    tree._tokenizer = letters_alone(merged=[("t", "h")])
+    with pytest.raises(ModelError, match="otherwise"):
+        tree.paths(["the pin is 00012"])
+
+
+def test_each_tree_is_held_against_its_tokenizer(monkeypatch):
+    """When it is built: rules that are not the tokenizer's make no tree."""
+    other = letters_alone(merged=[("1", "2")])
+    monkeypatch.setattr(token_tree, "rules_of", lambda tokenizer: rules_of(other))
+    with pytest.raises(ModelError, match="otherwise"):
+        TokenTree(CanaryFormat("the pin is {digit:5}"), letters_alone(merged=[("3", "4")]))
+
+
+@HOWEVER
+def test_encodings_that_begin_one_another(ask_all):
+    """Of texts that do not, where spaces leave no trace: a leaf is also a state that leads on, from the first token."""
+    tokenizer = Tokenizer(token_models.BPE({letter: id for id, letter in enumerate("abcd")}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    for template, words in [("a{u}", [" b", "bc"]), ("a{u}", [" b", "b c", "bcd"]), ("a{u}{v}", [" b", "bc"])]:
+        format = CanaryFormat(template, spaces={"u": words, "v": [" d", "dc"]})
+        check(TokenTree(format, fast, ask_all=ask_all))
 
 
 def test_special_tokens_in_the_context_are_no_unknown_characters():

@@ -590,11 +590,6 @@ class Asked:
         """As of a part."""
         return int(self._tree.most_copies)
 
-    @property
-    def num_bytes(self) -> int:
-        """As of a part."""
-        return 2000 * self._tree.num_states
-
     def follows(self, state: int) -> Follows:
         """As of a part."""
         if state < len(self._prompt):

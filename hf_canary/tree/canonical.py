@@ -116,13 +116,6 @@ class Canonical:
     def depth(self) -> int:
         return self._sets.longest(self.start >> _WORD_BITS)
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory that it has taken, about."""
-        return (
-            sum(following.entries.tokens.nbytes * 5 for following in self._following.values()) + 1000 * self._sets.size
-        )
-
     @cached_property
     def most_copies(self) -> int:
         """How many texts have one encoding, at most."""

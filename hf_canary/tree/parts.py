@@ -61,7 +61,6 @@ class Part(Protocol):
         open_tokens: at least those that follow where a text ends; so in a row of parts two may be the same, if the next
             begins with one of them. None where that is not known, and perhaps in this part alone.
         most_copies: how many texts have one encoding, at most.
-        num_bytes: memory that it has taken so far, about.
     """
 
     start: int
@@ -77,9 +76,6 @@ class Part(Protocol):
 
     @property
     def most_copies(self) -> int: ...
-
-    @property
-    def num_bytes(self) -> int: ...
 
     def follows(self, state: int) -> Follows:
         """What may follow; each of these has an end below it or is one."""
@@ -156,7 +152,6 @@ class Listed:
         self.num_encodings = len(self._texts)
         self.open_tokens = {token for node in self._texts for token in self._children[node]}
         self.most_copies = max(map(len, self._texts.values()))
-        self.num_bytes = 500 * len(self._children)
         self._known: dict[int, Follows] = {}
 
     def _insert(self, tokens: Path, text: str) -> None:

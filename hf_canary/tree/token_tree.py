@@ -128,11 +128,6 @@ class TokenTree:
         """Whether two fills have one encoding, as capitals and small letters have where the tokenizer lowers both."""
         return self.space_size < self.format.space_size
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory that it has taken so far, about."""
-        return self._known_bytes + sum(part.num_bytes for part in self._parts)
-
     def edges(self, state: int) -> Edges:
         """What may follow a prefix in this state."""
         if state not in self._known:

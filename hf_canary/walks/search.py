@@ -353,7 +353,7 @@ class Search:
     @property
     def _num_bytes(self) -> int:
         of_open = int(_WHILE_SORTED * PREFIX.itemsize * len(self._order))
-        return of_open + self._parents.num_bytes + self._tree.num_bytes + self._goal.num_bytes
+        return of_open + self._parents.num_bytes + self._goal.num_bytes
 
     def _reorder(self, order: Order) -> None:
         chunks = self._order.chunks()[::-1]
