@@ -785,6 +785,15 @@ def random_added(rng: random.Random, texts: Sequence[str]) -> list[dict[str, Any
     return tokens
 
 
+def with_something_left(added: list[dict[str, Any]], normalizer: Any) -> list[dict[str, Any]]:
+    """Where the normaliser leaves nothing of a token, the library finds it in every place, without end."""
+    normal = bare_tokenizer({"type": "BPE", "vocab": {}, "merges": []}, normalizer, None).normalizer
+    return [
+        {**token, "normalized": bool(token["normalized"] and (not normal or normal.normalize_str(token["content"])))}
+        for token in added
+    ]
+
+
 def random_case(seed: int, *, large: float = 0.0) -> Case:
     """The case of a number.
 
@@ -799,7 +808,7 @@ def random_case(seed: int, *, large: float = 0.0) -> Case:
         given = random_format(rng, math.inf if rng.random() < large else most)
         format = CanaryFormat(given["template"], spaces=given["spaces"] or None)
         texts = [format.render(fill) for fill in format.sample(min(300, format.space_size), "vocabulary")]
-        added = random_added(rng, texts)
+        added = with_something_left(random_added(rng, texts), kind.normalizer)
         whole = [*texts, *format.covering_candidates()[:60]]
         whole += [given["context"] + text for text in whole[:40]] if given["context"] else []
         words = words_that_reach_the_model(kind.normalizer, kind.pre_tokenizer, whole)

@@ -107,7 +107,9 @@ class Spelling:
         stack = list(self.starts)
         while stack:
             out = self.out(stack[-1])
-            options = [*out.along.values(), *out.cut.values()]
+            # The same tokens may stand for units that begin a word and for the same that go on in one.
+            units = out.along.keys() | out.cut.keys()
+            options = [[*out.along.get(unit, ()), *out.cut.get(unit, ())] for unit in units]
             waiting = [step.target for steps in options for step in steps if step.target not in known]
             if waiting:
                 stack += waiting

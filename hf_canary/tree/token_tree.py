@@ -234,7 +234,12 @@ class TokenTree:
     @cached_property
     def most_copies(self) -> int:
         """How many fills have one encoding, at most."""
-        return math.prod(part.most_copies for part in self._parts) if self.collisions else 1
+        if not self.collisions:
+            return 1
+        others = self.format.space_size - self.space_size  # each leaf has a fill of its own
+        if len(self._parts) > 1 and self._may_overlap():
+            return others + 1
+        return min(others + 1, math.prod(part.most_copies for part in self._parts))
 
     def _some_fills(self) -> list[int]:
         """Some in which every entry of the holes stands, if these are few, and random ones."""

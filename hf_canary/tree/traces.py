@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from ..errors import ModelError, shown
@@ -11,23 +12,29 @@ from ..tokenization.encoding import token_ids
 
 def check_written(format: CanaryFormat, tokenizer: Any) -> None:
     """Refuse a tokenizer that writes nothing for what tells candidates apart, as one does that was never shown digits
-    and has no unknown token. Spaces, which some drop, are let pass.
+    and has no unknown token. What cannot be seen (spaces, joiners), which some drop, is let pass; and entries that
+    become alike, as with marks that are stripped, are fills of one encoding.
 
     Raises:
         ModelError: it does.
     """
     holes = [hole for hole in dict.fromkeys(format.holes) if not hole.is_check_digit]
-    wanted = sorted({c for hole in holes for entry in entries_of(hole) for c in entry if not c.isspace()})
+    wanted = sorted({c for hole in holes for entry in entries_of(hole) for c in entry if _is_seen(c)})
     dropped = _without_trace(tokenizer, wanted, target=format.source is not None)
     for hole in holes if dropped else ():
         kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
-        if len(kept) < len(entries_of(hole)) or "" in kept:
+        if "" in kept or len(kept) == 1 < len(entries_of(hole)):
             raise ModelError(
                 "tokenizer",
                 f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
                 f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
                 "Leave them out of the entries, or use a tokenizer that writes them.",
             )
+
+
+def _is_seen(character: str) -> bool:
+    """No space, and nothing that only says how others are shown."""
+    return unicodedata.category(character)[0] not in "ZC"
 
 
 def _without_trace(tokenizer: Any, characters: list[str], *, target: bool) -> set[str]:
