@@ -16,6 +16,7 @@ import numpy as np
 
 from .clock import Clock, agreed
 from .drawing import Drawing, draw
+from .errors import ModelError
 from .ladder import Floats
 from .language_model import LanguageModel, Session
 from .prepared import Prepared
@@ -27,6 +28,9 @@ from .tree.token_tree import TokenTree
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256
+
+# Bits by which costs of the same tokens differ at most between two walks in float32.
+_MOST_APART = 0.25
 
 Found = TypeVar("Found")
 
@@ -119,7 +123,30 @@ class Evidence:
                 clock=self._clock,
             )
 
-        return self._walked("drawn", drawn)
+        drawing = self._walked("drawn", drawn)
+        if drawing is not None:
+            self._check_costs(drawing)
+        return drawing
+
+    def _check_costs(self, drawing: Drawing) -> None:
+        """Scored as texts and walked in the tree, canaries and twins must cost the same, but for what all share.
+
+        Raises:
+            ModelError: one does not, so that the tree's leaf is not its encoding.
+        """
+        if self._language_model.is_half:
+            return  # costs of two batches differ by as much as errors would
+        apart = self.known_costs - drawing.known_costs
+        apart = np.where(np.isfinite(apart), apart, np.nan)
+        apart = np.abs(apart - np.nanmedian(apart)) if np.isfinite(apart).any() else apart
+        wrong = np.flatnonzero(apart > _MOST_APART)
+        if len(wrong):
+            raise ModelError(
+                "tokenizer",
+                f"one that encodes {self._prepared.names[wrong[0]]} in the tree as in its text",
+                f"costs that differ by {apart[wrong[0]]:.2f} bits",
+                "Nothing is proven. Please report it; estimators=['sampled'] needs no tree.",
+            )
 
     @property
     def known_copies(self) -> Floats:

@@ -131,6 +131,11 @@ class LanguageModel:
         return bool(self.model.config.is_encoder_decoder)
 
     @property
+    def is_half(self) -> bool:
+        """Whether some of its weights have less than float32's precision."""
+        return any(weight.dtype in (torch.bfloat16, torch.float16) for weight in self.model.parameters())
+
+    @property
     def starts_itself(self) -> bool:
         """Whether the model says what comes first: a decoder behind its start token; one of ours with a state."""
         return self.is_encoder_decoder or hasattr(self.model, "initial_logits")

@@ -393,8 +393,10 @@ class _Spelling:
         """As the vocabulary writes it, between letters."""
         with _quietly():
             ids = token_ids(self._tokenizer, [f"a{letter}a"])[0]
+        if self._tokenizer.unk_token_id in ids or self._added & set(ids):  # it is written in no other way
+            return letter.encode()
         written = self.of(ids)
-        return letter.encode() if self._tokenizer.unk_token_id in ids else written[written.find(b"a") + 1 : -1]
+        return written[written.find(b"a") + 1 : -1]
 
 
 def _encodings(tokenizer: Any, text: str, *, target: bool) -> tuple[list[int], list[list[int]]]:

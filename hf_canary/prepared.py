@@ -49,13 +49,14 @@ class Prepared:
 
     Attributes:
         known: fills of the canaries, then of their twins.
+        names: what to call them in an error.
     """
 
     def __init__(self, tokenizer: Any, canaries: Sequence[Canary], request: Request) -> None:
         self.request = request
         self.format = canaries[0].format
         self.known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
-        self._names = [canary.id for canary in canaries] + [f"the twin of {canary.id}" for canary in canaries]
+        self.names = [canary.id for canary in canaries] + [f"the twin of {canary.id}" for canary in canaries]
         self._tokenizer = tokenizer
         self._target = self.format.source is not None
         self._texts: list[str] = []
@@ -142,7 +143,7 @@ class Prepared:
                 "one that is written in Python, and a format of too many fills to encode them all",
                 "Use a format of fewer fills; what needs no tree is measured all the same.",
             )
-        tree.assure(self.known, self._names)
+        tree.assure(self.known, self.names)
         return tree
 
     @cached_property

@@ -165,7 +165,8 @@ def check_presence(
 ) -> Presence:
     """What became of the copies of each canary in rows of tokens, as a trainer will see them.
 
-    Copies are found whatever stands beside them: tokens at their ends may be joined with their neighbours. A copy is
+    Copies are found whatever stands beside them: tokens at their ends may be joined with their neighbours. Spaces and
+    lines at the ends of a text belong to it, unless the tokenizer drops them there when it is alone. A copy is
     *whole* in one row; *split* if the ends of rows cut it and the rest follows; *truncated* if only a part of it is
     left; *masked* if the loss leaves out its fill, or a part of it. What is left of a copy without its fill could be of
     any canary of the format: it is counted where no fewer such pieces are found than copies are missing.

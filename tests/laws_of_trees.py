@@ -688,6 +688,8 @@ def trained(
     tokenizer = Tokenizer(model)
     tokenizer.train_from_iterator(lines, trainer)
     made: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
+    if kind == "Unigram" and any(score is None for _, score in made["vocab"]):
+        raise ValueError("scores that are no numbers")
     if kind == "BPE":
         made["unk_token"] = options.get("unk_token")
         made["merges"] = [list(pair) for pair in made["merges"]]
@@ -853,7 +855,7 @@ def random_model(rng: random.Random, kind: Kind, words: Sequence[str]) -> dict[s
     if kind.model != "WordLevel" and rng.random() < 0.25 + 0.3 * (len(words) > 30):
         try:
             return trained(kind.model, rng, words, kind.options, by_heart=rng.random() < 0.3 + 0.4 * (len(words) > 30))
-        except Exception:  # a vocabulary that is too small for its letters, as trainers find
+        except Exception:  # a vocabulary too small for its letters, or words too few for scores
             return None
     if kind.model == "BPE":
         return made_up_bpe(rng, words, kind.options)

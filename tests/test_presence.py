@@ -45,9 +45,9 @@ def joining_runs():
 
 
 def adding_runs():
-    """As GPT-NeoX's: runs of spaces are added tokens, which are written as they are typed."""
+    """As GPT-NeoX's: runs of spaces are added tokens, which are written as they are typed; and so are lines."""
     tokenizer = KINDS["gpt2"]()
-    tokenizer.add_tokens([AddedToken(" " * count, normalized=False) for count in (2, 3)])
+    tokenizer.add_tokens([AddedToken(run, normalized=False) for run in ("  ", "   ", "\n", "\n\n")])
     return tokenizer
 
 

@@ -346,9 +346,10 @@ def test_stretches_make_no_difference(template, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "whole-words", "composing", "byte-fallback"])
-def test_stretches_end_where_characters_are_written_late(kind, monkeypatch):
+@pytest.mark.parametrize("template", ["the {c}{c} is{c} {c}{digit} a", "the {d}{d} is e\u0301{digit} {d} a"])
+def test_stretches_end_where_characters_are_written_late(template, kind, monkeypatch):
     """What a stage holds back until the next character comes belongs to the stretch before; it is not lost."""
-    format = CanaryFormat("the {c}{c} is{c} {c}{digit} a", spaces={"c": ["e", "\u0301", "n"]})
+    format = CanaryFormat(template, spaces={"c": ["e", "\u0301", "n"], "d": ["e", "n"]})
     tree = TokenTree(format, of_kind(kind), ask_all=0)
     candidates = list(format.candidates())
     given = of_kind(kind)(candidates, add_special_tokens=False)["input_ids"]

@@ -508,7 +508,7 @@ def test_another_prompt_is_found_out():
 
 def test_each_tree_is_held_against_its_tokenizer(monkeypatch):
     """When it is built: rules that are not the tokenizer's make no tree."""
-    other = letters_alone(merged=[("1", "2")])
+    other = letters_alone(merged=[("0", "0")])
     monkeypatch.setattr(token_tree, "rules_of", lambda tokenizer: rules_of(other))
     with pytest.raises(ModelError, match="otherwise"):
         TokenTree(CanaryFormat("the pin is {digit:5}"), letters_alone(merged=[("3", "4")]))
