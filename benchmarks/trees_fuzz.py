@@ -28,7 +28,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RUST_BACKTRACE", "0")
 sys.path.append(str(Path(__file__).absolute().parents[1]))  # the tests, behind whatever PYTHONPATH names
 
-from tests.laws_of_trees import ENDED_WITHIN, Case, Verdict, judged, random_case, sequence, stages
+from tests.laws_of_trees import ENDED_WITHIN, OWN_CHECK, Case, Verdict, judged, random_case, sequence, stages
 
 PRINTED = 4_000  # characters of a case that is printed whole
 Test = Callable[[Case], bool]
@@ -239,7 +239,7 @@ class Run:
         self.slowest = max(self.slowest, (verdict.seconds, number))
         if verdict.kind.startswith("refused"):
             self.refusals[verdict.kind, verdict.detail] += 1
-        if verdict.is_fault or (verdict.kind == "refused by its own check" and not self._only_faults):
+        if verdict.is_fault or (verdict.kind == OWN_CHECK and not self._only_faults):
             self.add_fault(number, case, verdict, how)
 
     def add_fault(self, number: int, case: Case, verdict: Verdict, how: dict[str, Any]) -> None:

@@ -883,6 +883,9 @@ class TooSlow(BaseException):
     """The time is over; no code that catches exceptions may catch it."""
 
 
+OWN_CHECK = "refused by its own check"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What came of a case.
@@ -946,7 +949,7 @@ def judged(case: Case, *, walks: bool = False, listed: bool = False, limit: floa
             leaves = (check_walks if walks and found.is_whole else check_tree)(found)
         verdict = Verdict("equal", leaves=leaves)
     except CanaryError as error:
-        by_itself = "refused by its own check" if "encodes it otherwise" in error.got else "refused"
+        by_itself = OWN_CHECK if "encodes it otherwise" in error.got else "refused"
         verdict = Verdict("refused rightly" if found.refusal else by_itself, reason(error))
         if time.process_time() - began > REFUSED_WITHIN:
             verdict = Verdict("refuses late", reason(error))

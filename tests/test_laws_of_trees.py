@@ -15,13 +15,14 @@ TIMES = int(os.environ.get("HF_CANARY_LAWS", "1"))  # as many cases as usual
 
 
 def expect_equal(numbers, *, large=0.0, **how):
-    """All laws hold in each case, but for refusals, which are fewer than what is followed."""
+    """All laws hold in each case, but for refusals, which are fewer than what is followed and come from no fault."""
     kinds = Counter()
     for number in numbers:
         case = laws.random_case(number, large=large)
         verdict = laws.judged(case, **how)
         said = f"case {number}: {verdict}\n{case.features()}\n{case.template!r} {case.spaces}"
-        assert not verdict.is_fault, f"{said}\npython benchmarks/trees_fuzz.py --first {number} --cases 1"
+        is_right = not verdict.is_fault and verdict.kind != laws.OWN_CHECK
+        assert is_right, f"{said}\npython benchmarks/trees_fuzz.py --first {number} --cases 1"
         kinds[verdict.kind] += 1
     assert kinds["equal"] > 0.6 * sum(kinds.values()), kinds
 

@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 import random
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,7 @@ from hf_canary.tokenization.vocabulary import WORD_END, byte_unit, spelled
 from hf_canary.tree import token_tree
 from hf_canary.tree.format_automaton import FormatAutomaton, is_check
 from hf_canary.tree.listing import Encoder
+from hf_canary.tree.spelling import Spelling
 from hf_canary.tree.stretches import Stretch, stretches_of
 from hf_canary.tree.token_tree import TokenTree
 from tests.tokenizers_of_all_kinds import KINDS, RARE_KINDS
@@ -179,11 +181,10 @@ def numbered(entries):
 
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-PARTLY = pytest.mark.xfail(reason="a character whose bytes are all there is not written by them, if others are missing")
 
 
 @pytest.mark.parametrize("unknown", [None, "<unk>"])
-@pytest.mark.parametrize("num_bytes", [0, pytest.param(200, marks=PARTLY), 256])
+@pytest.mark.parametrize("num_bytes", [0, 200, 256])
 def test_letters(unknown, num_bytes):
     """Of a character that the vocabulary does not know: its bytes, if they are all there; else the unknown token, or,
     if there is none, nothing.
@@ -215,10 +216,7 @@ def test_words_that_are_too_long_are_unknown():
         assert (UNKNOWN in units_of(model, word)) == is_unknown, word
 
 
-@pytest.mark.parametrize(
-    "alone",
-    ["abc", pytest.param("ab", marks=pytest.mark.xfail(reason="c is no unit by itself, and not known with the mark"))],
-)
+@pytest.mark.parametrize("alone", ["abc", "ab"])
 def test_the_mark_of_a_words_end(alone):
     """Behind the last letter, if it is an entry with the mark; else that letter is unknown. As the model has it."""
     vocab = numbered(["<unk>", *alone, "a</w>", "c</w>"])
@@ -246,7 +244,7 @@ def test_seams_are_where_no_entry_goes_on(longer, alphabet):
                 merges.append((entry[: length - 1], entry[length - 1]))
     pairs = {pair for entry in entries if entry not in BYTES for pair in itertools.pairwise(entry)}
     model = models.BPE(numbered(entries), merges, byte_fallback=True)
-    pipeline = Pipeline([Seams(pairs, alphabet, Letters("abc1", has_bytes=True))])
+    pipeline = Pipeline([Seams(pairs, alphabet, Letters("abc1", bytes_known=list(map(byte_unit, range(256)))))])
     alone = {unit for unit in alphabet if not any(unit in pair and set(pair) <= set(alphabet) for pair in pairs)}
     for word in texts(alphabet, 4):
         (symbols,) = survivors(pipeline, word)
@@ -462,3 +460,49 @@ def test_stretches_begin_where_the_stages_stand_alike_for_all_fills():
     }
     (whole,) = as_one(automaton, words)
     assert joined == dict(encoder.encodings(whole))
+
+
+class Late:
+    """Writes each letter when the next one comes, and cuts behind it if that is a space."""
+
+    start = restart = ""
+
+    def read(self, state, symbol):
+        return [(symbol, (*state, *([CUT] if symbol == " " and state else [])))]
+
+    def end(self, state):
+        return [(*state,)]
+
+
+def rows(spelling):
+    """All that a spelled stretch writes, a bar before each unit that begins a word; and in how many ways."""
+    found, pending = Counter(), [(node, "") for node in spelling.starts]
+    while pending:
+        node, row = pending.pop()
+        out = spelling.out(node)
+        assert out.along or out.cut or out.ends or not row  # nothing that leads nowhere
+        found[row] += out.ends
+        for mark, steps in (("", out.along), ("|", out.cut)):
+            pending += [
+                (step.target, row + mark + unit)
+                for unit, each in steps.items()
+                for step in each
+                for _ in range(step.ways)
+            ]
+    return +found
+
+
+@pytest.mark.parametrize("stages", [[Remembers()], [Late()], [Late(), Remembers()], [Late(), CutAt("x")]])
+def test_spelled_stretches_side_by_side_are_the_whole(stages):
+    """Each as the stages write it, also what they write of it only when the next one has begun; in as many ways."""
+    format = CanaryFormat("{q}{q} xb {q}a x{q}", spaces={"q": [*"qr"]})
+    automaton, words, units = FormatAutomaton(format), Pipeline(stages), Pipeline([*stages, Letters("qrabx ^")])
+    stretches = stretches_of(automaton, words)
+    assert len(stretches) > 1
+    first, *others = [rows(Spelling(automaton, words, units, stretch)) for stretch in stretches]
+    for other in others:  # each begins a word
+        first = Counter(
+            {row + "|" + more.removeprefix("|"): first[row] * other[more] for row in first for more in other}
+        )
+    (whole,) = as_one(automaton, words)
+    assert first == rows(Spelling(automaton, words, units, whole))

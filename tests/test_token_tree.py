@@ -497,6 +497,17 @@ def test_a_tree_that_is_not_the_tokenizers_is_found_out():
         tree.check([1, 12], names=["a reference", "the canary"])
 
 
+def test_leaves_that_are_encoded_otherwise_are_found_out():
+    """What a walk lists is encoded once more, and compared token by token."""
+    tree = TokenTree(CanaryFormat("the pin is {digit:5}"), letters_alone(merged=[("1", "2")]))
+    paths = tree.paths(["the pin is 00012", "the pin is 34567"])
+    tree.texts(paths)
+    tree._tokenizer = letters_alone(merged=[("0", "0")])
+    tree.texts(paths[1:])
+    with pytest.raises(ModelError, match="otherwise"):
+        tree.texts(paths)
+
+
 def test_another_prompt_is_found_out():
     """What stands before the first hole is compared as well: paths behind another prompt are none."""
     tree = TokenTree(CanaryFormat("the pin is {digit:5}"), letters_alone(merged=[("1", "2")]))
@@ -520,9 +531,30 @@ def test_encodings_that_begin_one_another(ask_all):
     tokenizer = Tokenizer(token_models.BPE({letter: id for id, letter in enumerate("abcd")}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    for template, words in [("a{u}", [" b", "bc"]), ("a{u}", [" b", "b c", "bcd"]), ("a{u}{v}", [" b", "bc"])]:
-        format = CanaryFormat(template, spaces={"u": words, "v": [" d", "dc"]})
+    for template, words, others in [
+        ("a{u}", [" b", "bc"], []),
+        ("a{u}", [" b", "b c", "bcd"], []),
+        ("a{u}{v}", [" b", "bc"], [" d", "dc"]),
+        ("{u} c {v}d", ["a", "a c"], ["b", " c b"]),  # `a c  c b` and `a c c b`, cut in two ways
+    ]:
+        format = CanaryFormat(template, spaces={"u": words, "v": others or ["a"]})
         check(TokenTree(format, fast, ask_all=ask_all))
+
+
+@pytest.mark.parametrize("template", ["{q}{q}{q}{q}.", "a{q}{q} {q}{q}.", "{q}{q}{q} {q}{q}c"])
+@pytest.mark.parametrize("splits", [True, False])
+def test_words_that_are_entries_whatever_merges_make_of_them(template, splits):
+    """A word of the letters of such an entry is that entry; it is nothing else, neither at the end nor before another
+    word, also where it is not seen whether a space stands there.
+    """
+    entries = [*"abc .Ġ", "ab", "bc", "aba", "abab", "bab", "Ġab", "ca", "cab"]
+    vocab = {entry: id for id, entry in enumerate(entries)}
+    tokenizer = Tokenizer(token_models.BPE(vocab, [("a", "b"), ("b", "c")], ignore_merges=True))
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.WhitespaceSplit() if splits else pre_tokenizers.ByteLevel(add_prefix_space=False)
+    )
+    format = CanaryFormat(template, spaces={"q": [*"abc", *([" "] if splits else [])]})
+    check(TokenTree(format, PreTrainedTokenizerFast(tokenizer_object=tokenizer), ask_all=0))
 
 
 def test_special_tokens_in_the_context_are_no_unknown_characters():

@@ -23,7 +23,7 @@ class Letters:
     Args:
         known: characters that are units.
         known_further: the same of those behind a word's first; None if these are as the first.
-        has_bytes: whether bytes stand for the others.
+        bytes_known: the units of bytes that stand for the others, where all of a character's are known.
         is_silent: whether others leave no trace, for want of an unknown token.
         most: characters of a word; longer ones are unknown.
     """
@@ -36,13 +36,13 @@ class Letters:
         known: Container[str],
         known_further: Container[str] | None = None,
         *,
-        has_bytes: bool = False,
+        bytes_known: Container[str] = (),
         is_silent: bool = False,
         most: int = 0,
     ) -> None:
         self._known, self._further = known, known if known_further is None else known_further
         self._counted = most + 1 if most else int(known_further is not None)
-        self._most, self._has_bytes, self._is_silent = most, has_bytes, is_silent
+        self._most, self._bytes, self._is_silent = most, bytes_known, is_silent
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
         after = min(state + 1, self._counted)  # type: ignore[operator]
@@ -50,8 +50,9 @@ class Letters:
             return [(after, (UNKNOWN,))]
         if symbol in (self._further if state else self._known):
             return [(after, (symbol,))]
-        if self._has_bytes:
-            return [(after, tuple(map(byte_unit, symbol.encode())))]
+        as_bytes = tuple(map(byte_unit, symbol.encode()))
+        if all(unit in self._bytes for unit in as_bytes):
+            return [(after, as_bytes)]
         return [(state, ())] if self._is_silent else [(after, (UNKNOWN,))]
 
     def end(self, state: State) -> Sequence[Symbols]:
@@ -63,25 +64,28 @@ class Letters:
 
 
 class EndOfWord:
-    """A mark behind the last letter of each word, as CLIP's `</w>`.
+    """A mark behind the last letter of each word, as CLIP's `</w>`. With it and without it, a letter is two.
 
     Args:
-        marked: letters of which there is an entry with the mark.
+        plain: letters that are known within a word.
+        marked: those that are known at its end.
     """
 
-    start: State = None  # whether the last letter can be marked
+    start: State = None  # whether the last letter is known if the word goes on, and if it ends
     restart: State = None
 
-    def __init__(self, marked: Container[str]) -> None:
-        self._marked = marked
+    def __init__(self, plain: Container[str], marked: Container[str]) -> None:
+        self._plain, self._marked = plain, marked
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
-        return [(symbol in self._marked, (symbol,))]
+        after = symbol in self._plain, symbol in self._marked
+        is_known = state is None or state[0]  # type: ignore[index]
+        return [(after, (symbol,) if is_known else (UNKNOWN, symbol))]
 
     def end(self, state: State) -> Sequence[Symbols]:
         if state is None:
             return [()]
-        return [(WORD_END if state else UNKNOWN,)]
+        return [(WORD_END if state[1] else UNKNOWN,)]  # type: ignore[index]
 
 
 class WholeWords:

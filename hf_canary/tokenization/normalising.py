@@ -169,7 +169,26 @@ def _unicode_form(config: Config, alphabet: Alphabet) -> Followed:
     after = frozenset("".join(map(normalize, alphabet)))
     if config["type"] in ("NFC", "NFKC"):
         after = _composed(after)
-    return _Runs(normalize, lambda _, right: _may_combine(right), alphabet, after), after
+    return _Runs(normalize, _joining(normalize, alphabet), alphabet, after), after
+
+
+def _joining(normalize: Callable[[str], str], alphabet: Alphabet) -> Callable[[str, str], bool]:
+    """Whether the second of two characters must wait for the first.
+
+    A mark joins what stands before it, but for characters, such as the space, that no mark of the alphabet joins: these
+    are no marks, so that none is put in order before them, and none is composed with them, also not over others.
+    """
+    marks = [character for character in sorted(alphabet) if _may_combine(character)]
+    is_sure = all(unicodedata.category(mark) != "Cn" for mark in marks)
+
+    @cache
+    def is_free(left: str) -> bool:
+        if _may_combine(left) or not is_sure:
+            return False
+        alone = normalize(left)
+        return all(normalize(left + mark) == alone + normalize(mark) for mark in marks)
+
+    return lambda left, right: _may_combine(right) and not is_free(left)
 
 
 def _bert(config: Config, alphabet: Alphabet) -> Followed:
@@ -181,7 +200,7 @@ def _bert(config: Config, alphabet: Alphabet) -> Followed:
     normalize = real_normalizer(config)
     after = frozenset("".join(map(normalize, alphabet)))
     if config["strip_accents"] and any(_may_combine(character) and normalize(character) for character in alphabet):
-        return _Runs(normalize, lambda _, right: _may_combine(right), alphabet, after), after
+        return _Runs(normalize, _joining(normalize, alphabet), alphabet, after), after
     return _per_character(normalize, alphabet)
 
 

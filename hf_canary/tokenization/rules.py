@@ -20,12 +20,12 @@ from transformers import ByT5Tokenizer
 
 from .added import added_stages
 from .bpe import Merges
-from .letters import EndOfWord, Letters, Seams, WholeWords
+from .letters import UNKNOWN, EndOfWord, Letters, Seams, WholeWords
 from .matching import Unfollowed
 from .normalising import normalized_alphabet, normalizer_stages, real_normalizer
 from .splitting import Bytes, pre_tokenizer_stages
 from .stages import Pipeline, Stage
-from .vocabulary import WORD_END, Trie, spelled
+from .vocabulary import WORD_END, Trie, byte_unit, spelled
 from .word_rules import BestPaths, LongestMatches, MergedWords, WholeWordRule, WordRule
 
 Config = Mapping[str, Any]
@@ -77,6 +77,8 @@ class Rules:
         yield from added_stages(self._added, alphabet, normalized=True, normalize=normalize, **options)
         yield from self._pre_tokenizer_stages
 
+
+_UNKNOWN_COSTS = 10.0  # what Unigram takes off for a character that it does not know, beside the least score
 
 _known: weakref.WeakKeyDictionary[Any, tuple[object, Rules | Unfollowed]] = weakref.WeakKeyDictionary()
 
@@ -187,15 +189,16 @@ def _bpe(model: Config) -> WordRule:
     first = Trie(reached | whole)
     further = Trie({entry: id for entry, id in pieces.further.items() if merges.reached[id]}) if prefix else first
     marked = {spelling[0] for spelling in pieces.first if len(spelling) == 2 and spelling[1] == WORD_END}
-    known = {*letters, WORD_END} if suffix else set(letters)
+    known = {*letters, *marked, WORD_END, UNKNOWN} if suffix else set(letters)
     known_further = {spelling for spelling in pieces.further if len(spelling) == 1} if prefix else None
-    has_bytes = bytes_alone and len(pieces.byte_ids) == 256
 
-    spell = Letters(known, known_further, has_bytes=has_bytes, is_silent=model.get("unk_token") is None)
+    bytes_known = {spelling for spelling, id in pieces.first.items() if pieces.is_byte(id)}
+    is_silent = model.get("unk_token") is None
+    spell = Letters(known, known_further, bytes_known=bytes_known, is_silent=is_silent)
 
     def stages(alphabet: frozenset[str]) -> tuple[list[Stage], list[Stage]]:
         if suffix:  # a letter within a word and the same at its end are two
-            return [], [EndOfWord(marked), spell]
+            return [], [EndOfWord(set(letters), marked), spell]
         if prefix or any(alphabet.issuperset(entry) for entry in whole):
             return [], [spell]
         return [Seams(first.pairs_of({unit for c in alphabet for unit in spell.units(c)}), alphabet, spell)], [spell]
@@ -270,12 +273,32 @@ def _word_piece(model: Config) -> WordRule:
 
 
 def _unigram(model: Config) -> WordRule:
-    vocab = [(entry, score) for entry, score in model["vocab"]]
-    entries: dict[str, int] = {entry: id for id, (entry, _) in enumerate(vocab) if entry and id != model["unk_id"]}
-    scores = np.array([score for _, score in vocab], dtype=np.float64)
+    entries = {entry: id for id, (entry, _) in enumerate(model["vocab"]) if entry and id != model["unk_id"]}
+    scores = np.array([score for _, score in model["vocab"]], dtype=np.float64)
     single = {entry for entry in entries if len(entry) == 1}
-    letters = Letters(single)
-    return BestPaths(Trie(entries), scores, lambda _: ([], [letters]))
+    byte_ids = {
+        spelling: id for entry, id in entries.items() if (spelling := spelled(entry, bytes_alone=True)) != entry
+    }
+    has_bytes = bool(model.get("byte_fallback")) and len(byte_ids) == 256
+    letters = Letters(single, bytes_known=byte_ids if has_bytes else ())
+    if has_bytes:
+        # A character that is no entry costs what an unknown one does, and is its bytes.
+        unknown = float(scores.min()) - _UNKNOWN_COSTS
+        scores = scores.copy()
+        for spelling, id in byte_ids.items():
+            scores[id] = 0.0 if 0x80 <= ord(spelling) - ord(byte_unit(0)) < 0xC0 else unknown
+        entries = {
+            "".join(unit for character in entry for unit in letters.units(character)): id
+            for entry, id in entries.items()
+            if spelled(entry, bytes_alone=True) == entry
+        } | byte_ids
+
+    def stages(alphabet: frozenset[str]) -> tuple[list[Stage], list[Stage]]:
+        if has_bytes and alphabet.issuperset("<0x>"):
+            raise Unfollowed("its bytes, which these texts may hold written out")
+        return [], [letters]
+
+    return BestPaths(Trie(entries), scores, stages)
 
 
 def _word_level(model: Config) -> WordRule:

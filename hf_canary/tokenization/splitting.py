@@ -115,8 +115,10 @@ class Split:
         """What is written of a character: itself unless it is removed, and the cut before it."""
         delimits = matched != self._invert
         if delimits and self._removes:
-            # What follows is cut off, also where nothing is before: it no longer begins the text.
-            return ()
+            # What stands before is over. What follows is cut off too, also where nothing is before: it no longer begins
+            # the text.
+            was_kept = before is not None and before == self._invert
+            return (CUT,) if was_kept else ()
         if goes_on or before is None or not self._ends_between(before != self._invert, delimits):
             return (symbol,)
         return (CUT, symbol)

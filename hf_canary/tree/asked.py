@@ -581,7 +581,7 @@ class Asked:
         self, format: CanaryFormat, tokenizer: Any, context: str, end: int | None, target: bool, num_before: int
     ) -> None:
         self._tree = AskedTree(format, tokenizer, context=context or None, end=end, target=target)
-        self._prompt = self._tree.prompt[num_before:]
+        self._prompt, self._context = self._tree.prompt[num_before:], context
         self.depth = len(self._prompt) + self._tree.depth
         self.num_encodings = self._tree.space_size
 
@@ -612,7 +612,7 @@ class Asked:
     def read(self, tokens: Sequence[int]) -> tuple[str, int] | None:
         """As of a part."""
         text = self._tree.text(tokens[len(self._prompt) :])
-        return text, self._tree.copies(self._tree.format.parse(text))
+        return self._context + text, self._tree.copies(self._tree.format.parse(text))
 
     def most_below(self, state: int) -> int:
         """As of a part."""

@@ -348,6 +348,7 @@ class Canonical:
             before = found.get((node, word), (text, 0))
             found[node, word] = before[0], before[1] + ways
 
+        allowed = {word: list(self._one(word, token)) for word in {FRESH, *(word for _, word in reached)}}
         for (node, word), (text, ways) in reached.items():
             out = self._spelling.out(node)
             for is_cut, before in ((False, word), (True, FRESH)):
@@ -356,7 +357,7 @@ class Canonical:
                 steps = out.cut if is_cut else out.along
                 for step in steps.get(Atom(token), []) if before == FRESH else []:
                     add(step.target, FRESH, text + step.text, ways * step.ways)
-                for units, after in self._one(before, token):
+                for units, after in allowed[before]:
                     for last, more, count in self._spelling.paths(steps, units):
                         add(last, after, text + more, ways * count)
         return found

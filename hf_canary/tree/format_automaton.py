@@ -82,7 +82,7 @@ class FormatAutomaton:
         return bool(self._wanted[piece])
 
     def completions(self, number: int) -> int:
-        """How many candidates go on from a place."""
+        """How many candidates go on from a place, at most: one that ends is counted though others go on from it."""
         place = self._places[number]
         if place.piece == len(self.pieces):
             return 1

@@ -61,7 +61,7 @@ def before_last_cut(written: Sequence[Symbol]) -> tuple[Symbols, Symbols | None]
 
 
 def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
-    """The stretches of a format, in order; at most one more than it has holes.
+    """The stretches of a format, in order.
 
     Args:
         automaton: the format's.

@@ -95,6 +95,7 @@ class TokenTree:
             format.check_prefix_free()
         self.format = format
         self._tokenizer, self._context, self._end, self._target = tokenizer, context or "", end, target
+        self._ends_apart = end is not None  # whether the end token stands behind all parts, and not in one
         self._known: dict[int, Edges] = {}
         self._known_bytes = 0
         self._several: list[tuple[int, ...]] = []
@@ -282,9 +283,8 @@ class TokenTree:
     def _asked(self) -> Part:
         if self._may_encode_all(_ALL_ENCODED_IN_NEED):
             return self._all_encoded()
-        part = Asked(self.format, self._tokenizer, self._context, self._end, self._target, self._num_before)
-        self._end = None  # which that part sees to
-        return part
+        self._ends_apart = False
+        return Asked(self.format, self._tokenizer, self._context, self._end, self._target, self._num_before)
 
     def _unknown(self) -> ModelError:
         return unknown_characters(self._tokenizer, "".join(sorted(_characters(self.format, ""))), target=self._target)
@@ -293,7 +293,8 @@ class TokenTree:
         texts = list(self.format.candidates())
         encoding = encode(self._tokenizer, texts, context=self._context, target=self._target)
         self.is_certain = self.is_listed = True
-        return Listed((tuple(ids[self._num_before :]) for ids in encoding.sequences), texts, 1)
+        encodings = (tuple(ids[self._num_before :]) for ids in encoding.sequences)
+        return Listed(encodings, [self._context + text for text in texts], 1)
 
     def _derived(self) -> list[Part]:
         rules = rules_of(self._tokenizer)
@@ -404,7 +405,7 @@ class TokenTree:
         """Where candidates go on behind a part, and whether one ends there; parts may be empty."""
         following = number + 1
         if following == len(self._parts):
-            return ([(following, 0)], False) if self._end is not None else ([], True)
+            return ([(following, 0)], False) if self._ends_apart else ([], True)
         part = self._parts[following]
         elements = [(following, part.start)] if len(part.follows(part.start).tokens) else []
         more, is_leaf = self._behind_part(following) if part.ends(part.start) else ([], False)
@@ -457,7 +458,7 @@ class TokenTree:
     def _read(self, path: Sequence[int]) -> tuple[str, int]:
         """The text of a candidate that is encoded so, and how many there are."""
         tokens = [*self.prompt[self._num_before :], *path]
-        if self._end is not None:
+        if self._ends_apart:
             tokens.pop()
         found = list(self._readings(0, tokens))
         text = found[0][0].removeprefix(self._context)
