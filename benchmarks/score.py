@@ -24,8 +24,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from hf_canary import CanaryFormat, log_perplexity
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.models import character_tokenizer, config_file
-from hf_canary.tree.token_tree import TokenTree
 from hf_canary.tokenization.encoding import encode
+from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.score import Found, score, score_leaves
 
 BATCHES = (64, 256, 1024)

@@ -467,6 +467,12 @@ def random_piece(rng: random.Random, words: Sequence[str], longest: int = 6) -> 
     return word[start : start + rng.randint(1, longest)]
 
 
+def beginning_others(words: Sequence[str]) -> list[str]:
+    """The words with which another begins."""
+    ordered = sorted(words)
+    return [one for one, other in itertools.pairwise(ordered) if other.startswith(one) and len(one) > 1]
+
+
 def byte_tokens() -> list[str]:
     return [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -579,6 +585,8 @@ def made_up_bpe(rng: random.Random, words: Sequence[str], options: dict[str, Any
     for _ in range(rng.choice([0, 0, 1, 3, 8, 20])):
         piece = random_piece(rng, words)
         unreached.append(rng.choice([piece, piece + suffix, prefix + piece, prefix + piece + suffix]))
+    if options["ignore_merges"]:
+        unreached += rng.sample(beginnings := beginning_others(words), min(len(beginnings), rng.choice([0, 1, 1, 4])))
     tokens = [
         *([UNK] if options["unk_token"] else []),
         *(byte_tokens() if options["byte_fallback"] else []),
@@ -696,6 +704,10 @@ def trained(
         prefix, suffix = made["continuing_subword_prefix"] or "", made["end_of_word_suffix"] or ""
         for letter in letters:  # wherever it stands
             for token in (letter, letter + suffix, prefix + letter, prefix + letter + suffix):
+                made["vocab"].setdefault(token, len(made["vocab"]))
+        if options.get("ignore_merges"):
+            beginnings = beginning_others(words)
+            for token in rng.sample(beginnings, min(len(beginnings), rng.choice([0, 1, 1, 4]))):
                 made["vocab"].setdefault(token, len(made["vocab"]))
     return made
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..tokenization.letters import UNKNOWN
 from ..tokenization.stages import Atom
@@ -27,6 +28,8 @@ _MIXED = 1 << 55  # from here on, a state stands for several
 _SHORT = 8  # entries that are tried first when it is looked for one that goes on
 _NONE = np.empty(0, dtype=np.int64)
 _SOME_WORD = 1
+_UNKNOWN, _LIVES, _DEAD = 0, 1, 2
+_FEW_ENTRIES, _MOST_ROWS = 4096, 20_000
 
 
 class UnknownCharacters(Exception):
@@ -41,6 +44,7 @@ class _Following:
         entries: ascending by id.
         sets: (n,) where each leads.
         lengths: (n,) how many units each has.
+        lives: (n,) whether a text can go on behind each in a plain word; None as long as nobody asked.
         short: a few of them, the shortest first.
     """
 
@@ -48,6 +52,7 @@ class _Following:
     sets: Ints
     lengths: Ints
     short: list[int]
+    lives: NDArray[np.int8] | None = None
 
 
 @dataclass
@@ -96,6 +101,8 @@ class Canonical:
         self._begun: dict[int, Follows] = {}
         self._plain: dict[int, _Plain | None] = {}
         self._goes_on: dict[tuple[int, int], bool] = {}
+        self._entries: dict[bytes, Entries] = {}
+        self._rows: dict[tuple[int, Entries], Bools] = {}
         self._prepared: set[int] = set()
         self._mixed: list[tuple[int, ...]] = []
         self._mixed_numbers: dict[tuple[int, ...], int] = {}
@@ -260,7 +267,50 @@ class Canonical:
         return open.tolist()  # type: ignore[no-any-return]
 
     def _finds_on(self, word: int, following: _Following) -> bool:
-        which, words = self._rule.after(word, following.entries)
+        """Among the shortest entries first, of which one mostly does."""
+        if self._rule.is_plain(word):
+            return self._finds_on_from_plain(word, following)
+        if len(following.sets) > len(following.short):
+            short = np.sort(np.array(following.short, dtype=np.int64))
+            which, words = self._rule.after(word, following.entries.take(short))
+            if self._one_lives(following, short[which], words):
+                return True
+        return self._one_lives(following, *self._rule.after(word, following.entries))
+
+    def _finds_on_from_plain(self, word: int, following: _Following) -> bool:
+        """Which entries live does not depend on the word, and is remembered."""
+        allowed = self._allowed(word, following.entries)
+        lives = self._lives_of(following)
+        if (allowed & (lives == _LIVES)).any():
+            return True
+        unknown = np.flatnonzero(allowed & (lives == _UNKNOWN))
+        for at in unknown[np.argsort(following.lengths[unknown], kind="stable")].tolist():
+            is_alive = self._is_alive(int(following.sets[at]), int(self._rule.behind_plain(following.entries)[at]))
+            lives[at] = _LIVES if is_alive else _DEAD
+            if is_alive:
+                return True
+        return False
+
+    def _lives_of(self, following: _Following) -> NDArray[np.int8]:
+        """(n,) whether each entry lives behind a plain word, as far as it is known."""
+        if following.lives is None:
+            may_end = self._may_end(self._rule.behind_plain(following.entries))
+            sure = may_end & (self._sets.are_ends(following.sets) | self._sets.have_cuts(following.sets))
+            following.lives = np.where(sure, _LIVES, _UNKNOWN).astype(np.int8)
+        return following.lives
+
+    def _allowed(self, word: int, entries: Entries) -> Bools:
+        """What the rule lets follow, remembered where it is little."""
+        if len(entries.tokens) > _FEW_ENTRIES:
+            return self._rule.allowed(word, entries)
+        key = (word, entries)
+        if key not in self._rows:
+            if len(self._rows) > _MOST_ROWS:
+                self._rows.clear()
+            self._rows[key] = self._rule.allowed(word, entries)
+        return self._rows[key]
+
+    def _one_lives(self, following: _Following, which: Ints, words: Ints) -> bool:
         sets = following.sets[which]
         sure = self._may_end(words) & (self._sets.are_ends(sets) | self._sets.have_cuts(sets))
         if sure.any():
@@ -297,7 +347,9 @@ class Canonical:
             tokens, ends, sets, lengths = self._sets.spell(nodes, is_cut, trie)
             order = np.argsort(tokens, kind="stable")
             short = np.argsort(lengths[order], kind="stable")[:_SHORT].tolist()
-            self._following[key] = _Following(Entries(tokens[order], ends[order]), sets[order], lengths[order], short)
+            # The same entries follow at many places, and what the rule says of them is the same.
+            entries = self._entries.setdefault(ends[order].tobytes(), Entries(tokens[order], ends[order]))
+            self._following[key] = _Following(entries, sets[order], lengths[order], short)
         return self._following[key]
 
     def _join(self, states: Sequence[int]) -> int:
