@@ -779,7 +779,7 @@ def known_kinds(rng: random.Random) -> dict[str, Kind]:
 def random_kind(rng: random.Random) -> Kind:
     if rng.random() < 0.5:
         kinds = known_kinds(rng)
-        return kinds[rng.choice([*kinds, "clip", "llama3"])]
+        return kinds[rng.choice([*kinds, "clip", "llama3", "llama3"])]
     model = rng.choices(["BPE", "WordPiece", "Unigram", "WordLevel"], [6, 2, 3, 0.7])[0]
     options = random_bpe_options(rng) if model == "BPE" else {}
     return Kind(model, random_normalizer(rng), random_pre_tokenizer(rng), options)
@@ -818,7 +818,7 @@ def random_case(seed: int, *, large: float = 0.0) -> Case:
     for attempt in range(100):
         rng = random.Random(f"tree {seed} {attempt}")
         kind = random_kind(rng)
-        most = rng.choices([40, 400, 3 * MANY], [3, 12, 1.2])[0]
+        most = rng.choices([40, 400, 3 * MANY], [3, 12, 2])[0]
         given = random_format(rng, math.inf if rng.random() < large else most)
         format = CanaryFormat(given["template"], spaces=given["spaces"] or None)
         texts = [format.render(fill) for fill in format.sample(min(300, format.space_size), "vocabulary")]

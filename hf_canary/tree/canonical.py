@@ -101,7 +101,7 @@ class Canonical:
         self._begun: dict[int, Follows] = {}
         self._plain: dict[int, _Plain | None] = {}
         self._goes_on: dict[tuple[int, int], bool] = {}
-        self._entries: dict[bytes, Entries] = {}
+        self._entries: dict[tuple[bool, bytes], Entries] = {}
         self._rows: dict[tuple[int, Entries], Bools] = {}
         self._prepared: set[int] = set()
         self._mixed: list[tuple[int, ...]] = []
@@ -348,7 +348,8 @@ class Canonical:
             order = np.argsort(tokens, kind="stable")
             short = np.argsort(lengths[order], kind="stable")[:_SHORT].tolist()
             # The same entries follow at many places, and what the rule says of them is the same.
-            entries = self._entries.setdefault(ends[order].tobytes(), Entries(tokens[order], ends[order]))
+            alike = (trie is self._rule.first, ends[order].tobytes())
+            entries = self._entries.setdefault(alike, Entries(tokens[order], ends[order]))
             self._following[key] = _Following(entries, sets[order], lengths[order], short)
         return self._following[key]
 
