@@ -12,11 +12,12 @@ from scipy import stats
 from tokenizers import Regex, pre_tokenizers
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, evidence, extract, log_perplexity, measure_exposure
 from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
 from hf_canary.exposures import CENSORED, sampled
 from hf_canary.measure import check_measurable
 from hf_canary.results import Exposure, ExposureReport, summary_keys
+from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS, letters_alone
 
@@ -420,6 +421,37 @@ def test_a_tokenizer_that_drops_the_secret_is_refused(lstm):
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:6}"), repetitions=(1,), per_repetition=2, seed=0)
     with pytest.raises(ModelError, match="writes nothing for '0'"):
         measure_exposure(lstm, tokenizer, canaries, estimators=["sampled"], num_references=60)
+
+
+def test_a_canary_that_costs_otherwise_in_the_tree_is_an_error(lstm, tokenizer, monkeypatch):
+    """A bit more as a text than as a leaf: the tree's leaf would not be its encoding. It is named."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=2, seed=0)
+    options = {"estimators": ["importance"], "num_references": 20, "num_draws": 200}
+    measure_exposure(lstm, tokenizer, canaries, **options)
+    score = evidence.score_encoded
+
+    def dearer(*given, **how):
+        costs = score(*given, **how)
+        return costs + (np.arange(len(costs)) == 1)
+
+    monkeypatch.setattr(evidence, "score_encoded", dearer)
+    with pytest.raises(ModelError, match="f0-x1-1 in the tree"):
+        measure_exposure(lstm, tokenizer, canaries, **options)
+
+
+def test_a_canary_that_is_no_leaf_is_an_error(lstm, tokenizer, monkeypatch):
+    """Never a number; and named by its id, not by its text."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=2, seed=0)
+    lost = canaries[1].text
+    leads = TokenTree.leads
+
+    def without(tree, path):
+        return leads(tree, path) and tree.text(path) != lost
+
+    monkeypatch.setattr(TokenTree, "leads", without)
+    with pytest.raises(ModelError, match="encodes f0-x1-1 as") as caught:
+        measure_exposure(lstm, tokenizer, canaries, estimators=["importance"], num_references=20, num_draws=200)
+    assert lost not in str(caught.value)
 
 
 def test_a_tree_that_cannot_be_derived_is_none():
