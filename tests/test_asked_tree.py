@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 from tokenizers import models as token_models
-from transformers import PerceiverTokenizer, PreTrainedTokenizerFast
+from transformers import PerceiverTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
@@ -252,3 +252,50 @@ def test_tokenizers_in_python_are_asked_where_there_are_more_fills(context, has_
     assert sorted([*tree.prompt, *path] for path in leaves(tree)) == sorted(expected)
     assert tree.conditioned == encode(tokenizer, [" pin"], context=context).conditioned
     assert tree.most_below(tree.root) >= format.space_size
+
+
+class TwoSided(PreTrainedTokenizer):
+    """As Marian with two vocabularies: letters have other ids as what a decoder writes."""
+
+    def __init__(self, **options):
+        letters = ["</s>", "<unk>", *"pin 0123456789"]
+        self.encoder = {letter: id for id, letter in enumerate(letters)}
+        self.target_encoder = {letter: 2 * id for letter, id in self.encoder.items()}
+        self.decoder = {id: letter for letter, id in self.target_encoder.items()}
+        self.current_encoder = self.encoder
+        super().__init__(unk_token="<unk>", eos_token="</s>", **options)
+
+    @property
+    def vocab_size(self):
+        return len(self.encoder)
+
+    def get_vocab(self):
+        return dict(self.encoder)
+
+    def _tokenize(self, text):
+        return list(text)
+
+    def _convert_token_to_id(self, token):
+        return self.current_encoder.get(token, self.current_encoder["<unk>"])
+
+    def _convert_id_to_token(self, index):
+        return self.decoder[index]
+
+    def _switch_to_input_mode(self):
+        self.current_encoder = self.encoder
+
+    def _switch_to_target_mode(self):
+        self.current_encoder = self.target_encoder
+
+
+@pytest.mark.parametrize("digits", [2, 6])
+def test_a_tree_of_targets_is_made_of_the_targets_vocabulary(digits):
+    """Listed or asked: the ids are those of what a decoder writes, and the other side is left as it was."""
+    tokenizer = TwoSided()
+    tree = TokenTree(CanaryFormat(f"pin {{digit:{digits}}}", source="pin"), tokenizer, target=True)
+    assert tree.is_certain == (digits == 2)
+    path = tree.paths(["pin " + "123456"[:digits]])[0]
+    assert tree.prompt + list(path) == [tokenizer.target_encoder[letter] for letter in "pin " + "123456"[:digits]]
+    assert tree.leads(path)
+    assert tree.edges(tree.root).tokens.tolist() == [tokenizer.target_encoder[digit] for digit in "0123456789"]
+    assert tokenizer.current_encoder is tokenizer.encoder
