@@ -11,6 +11,7 @@ breaks that law; cases of which the same parts are left are one line of the summ
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import os
 import re
@@ -316,10 +317,12 @@ def main() -> None:
         while time.monotonic() - began < given.seconds and (given.cases is None or number < given.first + given.cases):
             if given.keep:  # should the process be killed, this is why
                 (given.keep / "number").write_text(str(number), encoding="utf-8")
+            faulthandler.dump_traceback_later(60.0)  # should it hang where no signal comes through
             run.add(number)
             number += 1
     except KeyboardInterrupt:
         print(f"stopped in case {number}")
+    faulthandler.cancel_dump_traceback_later()
     print(run.summary(time.monotonic() - began))
     sys.exit(any(verdict.is_fault for verdict in (group.verdict for group in run.groups.values())))
 
