@@ -76,7 +76,7 @@ def test_words_of_which_one_has_two_tokens_and_a_mark_at_its_end(listed):
     """CLIP's kind: `nk` is `n` and `k</w>`, all other words are one token. What begins it is no text's encoding."""
     first, second = ([a + b for a in letters for b in "lkjih"] for letters in ("gfedcba", "rqponm"))
     merges = [["'", "l"], ["'", "s</w>"], ["'l", "l</w>"]]
-    merges += [[word[0], f"{word[1]}</w>"] for word in first + second if word != "nk"]
+    merges += [[word[0], f"{word[1]}</w>"] for word in sorted(first + second) if word != "nk"]
     letters = "abcdefghijklmnopqrs'."
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     vocab = {token: number for number, token in enumerate(tokens)}

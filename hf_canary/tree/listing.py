@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
+from ..tokenization.matching import Unfollowed
 from ..tokenization.stages import CUT, Atom, Pipeline, Symbols
 from .format_automaton import FormatAutomaton
 from .parts import Path
@@ -99,5 +100,7 @@ def _num_shared(one: str, other: str) -> int:
 
 def _one(found: list[Symbols]) -> Symbols:
     """What is written of a text: one guess has come true, and the stretch behind may have several ways to begin."""
-    (only,) = set(found)
-    return only
+    different = set(found)
+    if len(different) != 1:  # a stage says two things of one text, or none: nothing may rest on it
+        raise Unfollowed(f"{len(different)} ways in which its parts cut one text into words")
+    return different.pop()
