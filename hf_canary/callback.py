@@ -318,7 +318,7 @@ class ExposureCallback(TrainerCallback):
         """The tokenizer, with which all can be measured, and the seconds that scoring a few candidates takes."""
         tokenizer = self._tokenizer(at)
         for format in self.canaries.formats:  # reads the vocabulary, which is done once
-            check_written(format, tokenizer)
+            check_written(format, tokenizer, target=format.source is not None)
         began = time.monotonic()
         with kept(at.model):
             check_measurable(at.model, tokenizer, self.canaries, context=self.context)

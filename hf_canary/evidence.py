@@ -16,15 +16,12 @@ import numpy as np
 
 from .clock import Clock, agreed
 from .drawing import Drawing, draw
-from .errors import ModelError
 from .ladder import Floats
 from .language_model import LanguageModel, Session
 from .prepared import Prepared
-from .processes import num_processes
 from .ranking import Rank, count_ranks
 from .scoring import score_encoded
-from .tree.asked import UntoldDeadEnds
-from .tree.token_tree import TokenTree
+from .tree.token_tree import TokenTree, unlike
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256
@@ -123,7 +120,7 @@ class Evidence:
                 clock=self._clock,
             )
 
-        drawing = self._walked("drawn", drawn)
+        drawing = self._metered("drawn", drawn)
         if drawing is not None:
             self._check_costs(drawing)
         return drawing
@@ -141,12 +138,8 @@ class Evidence:
         apart = np.abs(apart - np.nanmedian(apart)) if np.isfinite(apart).any() else apart
         wrong = np.flatnonzero(apart > _MOST_APART)
         if len(wrong):
-            raise ModelError(
-                "tokenizer",
-                f"one that encodes {self._prepared.names[wrong[0]]} in the tree as in its text",
-                f"costs that differ by {apart[wrong[0]]:.2f} bits",
-                "Nothing is proven. Please report it; estimators=['sampled'] needs no tree.",
-            )
+            name = self._prepared.names[wrong[0]]
+            raise unlike(name, f"one whose encoding of it costs {apart[wrong[0]]:.2f} bits more or less")
 
     @property
     def known_copies(self) -> Floats:
@@ -189,8 +182,8 @@ class Evidence:
             session = self._new_session(mixed=True)
             return count_ranks(self._language_model, session, self.tree, fills, max_expanded=max_expanded)
 
-        ranks = self._walked("counted", counted)
-        return [None] * len(numbers) if ranks is None else [None if rank.rank is None else rank for rank in ranks]
+        ranks = self._metered("counted", counted)
+        return [None if rank.rank is None else rank for rank in ranks]
 
     def _score(self) -> tuple[Floats, Floats]:
         """Canaries and twins with the first of the references, then as many of the others as there is time for."""
@@ -213,16 +206,6 @@ class Evidence:
 
     def _started(self) -> Session:
         return self._session
-
-    def _walked(self, purpose: str, work: Callable[[], Found]) -> Found | None:
-        """None where it shows that the tree cannot be walked on: there is none then."""
-        try:
-            return self._metered(purpose, work)
-        except UntoldDeadEnds as error:
-            if num_processes() > 1:  # the others have an error, and go no further
-                raise
-            self._prepared.give_up(error)
-            return None
 
     def _metered(self, purpose: str, work: Callable[[], Found]) -> Found:
         before = self._language_model.token_rows

@@ -254,10 +254,7 @@ class CanaryFormat:
                 shown(text),
                 "Give the text as render() writes it, nothing before and nothing after.",
             )
-        fill = 0
-        for radix, choice in zip(self._radices, choices, strict=True):
-            fill = fill * radix + choice
-        return fill
+        return self._fill_of(choices)
 
     def sample(self, n: int, seed: int | str, exclude: Iterable[int] = ()) -> list[int]:
         """`n` distinct fills, uniform over the space without those in `exclude`, in random order.
@@ -312,7 +309,40 @@ class CanaryFormat:
             >>> CanaryFormat("{b}{digit}", spaces={"b": "xy"}).covering_candidates()[:3]
             ['x0', 'y1', 'x2']
         """
-        return [_written(self.pieces, [n % radix for radix in self._radices]) for n in range(max(self._radices))]
+        return [self.render(fill) for fill in self.covering_fills()]
+
+    def covering_fills(self, most: int | None = None) -> list[int]:
+        """The fills of the covering candidates, or the first of them.
+
+        Args:
+            most: how many, at most; None is all.
+        """
+        count = max(self._radices)
+        return [
+            self._fill_of([number % radix for radix in self._radices])
+            for number in range(count if most is None else min(count, most))
+        ]
+
+    def neighbour(self, fill: int, generator: random.Random) -> int:
+        """A fill that differs from this one in one entry, drawn at random; itself if no hole has another.
+
+        Args:
+            fill: of this format.
+            generator: to draw with.
+
+        Raises:
+            FormatError: `fill` is not an int or lies outside the space.
+
+        Example:
+            >>> CanaryFormat("{digit} {b}", spaces={"b": ["yes"]}).neighbour(4, random.Random(0))
+            7
+        """
+        choices = list(self._choices(fill))
+        holes = [hole for hole, radix in enumerate(self._radices) if radix > 1]
+        if holes:
+            hole = generator.choice(holes)
+            choices[hole] = (choices[hole] + generator.randrange(1, self._radices[hole])) % self._radices[hole]
+        return self._fill_of(choices)
 
     def _checked(self, fill: int, argument: str) -> int:
         if not is_int(fill) or not 0 <= fill < self.space_size:
@@ -323,6 +353,13 @@ class CanaryFormat:
                 "Use a fill that sample() or parse() gave for this format.",
             )
         return int(fill)
+
+    def _fill_of(self, choices: Iterable[int]) -> int:
+        """The fill of these entries of the holes, a check digit's being 0."""
+        fill = 0
+        for radix, choice in zip(self._radices, choices, strict=True):
+            fill = fill * radix + choice
+        return fill
 
     def _choices(self, fill: int) -> tuple[int, ...]:
         rest, choices = self._checked(fill, "fill"), []

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .errors import ModelError, is_int, shown
 from .processes import Lockstep, does_all, shared, summed
 from .states import Ints, States
-from .trials import choose_way
+from .trials import HALVES, choose_way
 from .ways import Encoded, Packing, Reader, Recurrent, Way
 
 Floats = NDArray[np.float64]
@@ -133,7 +133,7 @@ class LanguageModel:
     @property
     def is_half(self) -> bool:
         """Whether some of its weights have less than float32's precision."""
-        return any(weight.dtype in (torch.bfloat16, torch.float16) for weight in self.model.parameters())
+        return any(weight.dtype in HALVES for weight in self.model.parameters())
 
     @property
     def starts_itself(self) -> bool:

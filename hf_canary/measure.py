@@ -358,7 +358,7 @@ class Measurement:
         self._batch_size, self._max_memory = batch_size, max_memory
         request = Request(num_references, num_draws, seed, context, end)
         for format in canaries.formats:
-            check_written(format, tokenizer)
+            check_written(format, tokenizer, target=format.source is not None)
         self._groups = {
             format: [canary for canary in canaries if canary.format == format] for format in canaries.formats
         }

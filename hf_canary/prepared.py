@@ -13,7 +13,6 @@ from .canaries import Canary
 from .errors import ModelError
 from .exposures import Floats
 from .tokenization.encoding import Encoding, encode, end_token, token_ids
-from .tree.asked import UntoldDeadEnds
 from .tree.token_tree import TokenTree, Unlike
 
 # What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
@@ -137,7 +136,7 @@ class Prepared:
             target=self._target,
         )
         if not tree.is_certain:
-            raise UntoldDeadEnds(
+            raise ModelError(
                 "tokenizer",
                 "one whose encodings can be derived from its parts",
                 "one that is written in Python, and a format of too many fills to encode them all",

@@ -28,6 +28,7 @@ _TRIED_TOKENS = 64  # no fewer than packed rows hold of one path
 _TRIED_STEPS = 4  # ... and on so many one by one
 _TOLERANCE_NATS = 2e-4
 _TOLERANCE_NATS_HALF = 0.25
+HALVES = (torch.bfloat16, torch.float16)
 _ORDER = [1, 0, 1]  # more rows than were given, and not as they stood
 
 
@@ -148,7 +149,7 @@ def _packs(packing: Packing, tail: torch.Tensor, full: torch.Tensor) -> bool:
 def _equal(logits: torch.Tensor, expected: torch.Tensor) -> bool:
     if logits.shape != expected.shape or bool(expected.isnan().any()):
         return False
-    half = logits.dtype in (torch.bfloat16, torch.float16)
+    half = logits.dtype in HALVES
     tolerance = _TOLERANCE_NATS_HALF if half else _TOLERANCE_NATS
     difference = (logits.float().log_softmax(-1) - expected).abs()
     return bool((difference.nan_to_num(0.0, posinf=torch.inf) <= tolerance).all())

@@ -126,6 +126,16 @@ def test_two_may_stand_side_by_side_if_they_are_their_encoding(case):
     np.testing.assert_array_equal(allowed(ours, reached), pairs(vocabulary, encode, reached))
 
 
+@pytest.mark.parametrize("most", [0, 10**6])
+def test_two_alone_are_told_the_same(case, monkeypatch, most):
+    """Asked one pair at a time, and once more when that is remembered or forgotten."""
+    monkeypatch.setattr(bpe, "_MOST_REMEMBERED", most)
+    vocabulary, ours, encode, reached = case
+    expected = pairs(vocabulary, encode, reached).tolist()
+    for _ in range(2):
+        assert [[ours.may_follow_this(a, b) for b in reached.tolist()] for a in reached.tolist()] == expected
+
+
 @pytest.mark.parametrize("few", [0, 10**6])
 def test_what_may_follow_one_of_many_is_told_the_same(case, monkeypatch, few):
     """By the intervals in which the blocked ones stand as by pairs, whatever the candidates are."""

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import models as token_models
-from transformers import PreTrainedTokenizerFast
+from transformers import PerceiverTokenizer, PreTrainedTokenizerFast
 
 import hf_canary.models as models
 from hf_canary.errors import CanaryError, FormatError, ModelError
@@ -675,13 +675,6 @@ def test_the_number_of_fills_decides_what_is_encoded(num_encoded):
     assert TokenTree(CanaryFormat("the {digit:2}"), CHARACTERS, ask_all=100).is_listed
 
 
-def dropping():
-    """One that leaves to chance how a text is encoded, which nothing can be said of."""
-    tokenizer = letters_alone(merged=[("1", "2")])
-    tokenizer.backend_tokenizer.model.dropout = 0.5
-    return tokenizer
-
-
 def test_what_cannot_be_derived_is_refused_by_its_name():
     """Where fills are too many to be encoded all; up to 50,000 they are, whatever the tokenizer is made of."""
     tokenizer = letters_alone(merged=[("1", "2")])
@@ -695,8 +688,71 @@ def test_what_cannot_be_derived_is_refused_by_its_name():
     assert few.is_listed
     assert few.is_certain
     assert few.space_size == len(leaves(few)) == 30_000
-    with pytest.raises(ModelError, match="leaves to chance"):
-        TokenTree(CanaryFormat("the pin is {digit:5}"), dropping())
+
+
+def dropping():
+    tokenizer = letters_alone(merged=[("1", "2")])
+    tokenizer.backend_tokenizer.model.dropout = 0.5
+    return tokenizer
+
+
+def sampling():
+    """Which does not stand in its tokenizer.json."""
+    tokenizer = trained("unigram", ["the pin is 0123456789", "12 is the pin"])
+    tokenizer.backend_tokenizer.model.alpha = 0.5
+    return tokenizer
+
+
+def sampling_in_python():
+    tokenizer = PerceiverTokenizer()
+    tokenizer.sp_model_kwargs = {"enable_sampling": True, "alpha": 0.1}
+    return tokenizer
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+@pytest.mark.parametrize(
+    ("chance", "option"), [(dropping, "dropout"), (sampling, "alpha"), (sampling_in_python, "enable_sampling")]
+)
+def test_encodings_that_are_left_to_chance_are_refused(chance, option, digits):
+    """A tree of them would be of one throw: nothing can be proven by it, even where all fills have been encoded."""
+    with pytest.raises(ModelError, match=f"leaves it to chance: .*{option}"):
+        TokenTree(CanaryFormat(f"the pin is {{digit:{digits}}}"), chance())
+
+
+class Whimsical(PerceiverTokenizer):
+    """Writes letters twice by chance, and says nowhere that it does."""
+
+    chance = random.Random(0)
+
+    def _tokenize(self, text):
+        return [token for token in super()._tokenize(text) for _ in range(self.chance.choice([1, 1, 1, 2]))]
+
+
+@pytest.mark.parametrize("digits", [1, 3])
+def test_encodings_by_chance_that_nobody_tells_of_are_found_out(digits):
+    """All fills have been encoded, and some once more."""
+    with pytest.raises(ModelError, match="encodes it otherwise"):
+        TokenTree(CanaryFormat(f"{{digit:{digits}}} is the pin"), Whimsical())
+
+
+OPTIONS = {
+    "ignore_merges": lambda backend: setattr(backend.model, "ignore_merges", True),
+    "unk_token": lambda backend: setattr(backend.model, "unk_token", "a"),
+    "an added token": lambda backend: backend.add_tokens([AddedToken("12", single_word=True, normalized=False)]),
+    "an added token's flags": lambda backend: backend.add_tokens([AddedToken("é", rstrip=True, normalized=False)]),
+    "the normalizer": lambda backend: setattr(backend, "normalizer", normalizers.Lowercase()),
+    "the pre-tokenizer": lambda backend: setattr(backend, "pre_tokenizer", pre_tokenizers.Digits()),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_rules_are_read_anew_where_a_tokenizer_was_changed(option):
+    tokenizer = letters_alone(merged=[("1", "2")])
+    tokenizer.add_tokens([AddedToken("é", normalized=False)])
+    rules = rules_of(tokenizer)
+    assert rules_of(tokenizer) is rules
+    OPTIONS[option](tokenizer.backend_tokenizer)
+    assert rules_of(tokenizer) is not rules
 
 
 def test_numbers_beyond_floats():

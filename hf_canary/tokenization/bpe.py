@@ -223,31 +223,14 @@ class Merges:
         self.reached[made], self._in_order[made] = True, in_order
 
     def _done_one_by_one(self, merges: Ints) -> Ints:
-        """Those of some merges that come last when their entry is encoded by itself."""
+        """Those of some merges whose entry is the encoding of its letters."""
         comes = []
         for merge in merges.tolist():
-            left, right, made = int(self._l[merge]), int(self._r[merge]), int(self._made[merge])
-            if not self.reached[made] and self._comes_last(left, right, made):
+            letters = [*self.letters(int(self._l[merge])), *self.letters(int(self._r[merge]))]
+            made = int(self._made[merge])
+            if not self.reached[made] and self.encode(letters) == [made]:
                 comes.append(merge)
         return np.array(comes, dtype=np.int64)
-
-    def _comes_last(self, left: int, right: int, made: int) -> bool:
-        """Whether an entry is the encoding of its letters, and is made of these two."""
-        word = [*self.letters(left), *self.letters(right)]
-        before = word
-        while len(word) > 1:
-            before, word = word, self._merged_once(word)
-            if word == before:
-                return False
-        return word == [made] and before == [left, right]
-
-    def _merged_once(self, word: list[int]) -> list[int]:
-        ranks = self._ranks_of(np.array(word[:-1]), np.array(word[1:]))
-        at = int(ranks.argmin())
-        if ranks[at] == _NEVER:
-            return word
-        made = self._results[np.searchsorted(self._keys, word[at] * self.size + word[at + 1])]
-        return [*word[:at], int(made), *word[at + 2 :]]
 
     def _number_forest(self) -> None:
         """Each entry hangs below its left half; of one left half, those that are made last come first.

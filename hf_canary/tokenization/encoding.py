@@ -69,6 +69,30 @@ def encode(
     return Encoding(ids, len(before) + len(ahead))
 
 
+def check_repeats(tokenizer: Any) -> None:
+    """Refuse a tokenizer that leaves to chance how it encodes a text, as one does that is set up for training.
+
+    Raises:
+        ModelError: it does; says which option is to blame.
+    """
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    dropout, alpha = getattr(model, "dropout", None), getattr(model, "alpha", None)
+    blamed = ""
+    if dropout:  # of BPE
+        blamed = f"the dropout {dropout} of its merges"
+    elif alpha is not None:  # of Unigram; it does not stand in tokenizer.json
+        blamed = f"the sampling of its encodings, alpha = {alpha}"
+    elif (getattr(tokenizer, "sp_model_kwargs", None) or {}).get("enable_sampling"):
+        blamed = "the sampling of its encodings, enable_sampling in sp_model_kwargs"
+    if blamed:
+        raise ModelError(
+            "tokenizer",
+            "one that encodes a text alike each time",
+            f"one that leaves it to chance: {blamed}",
+            "Measure with the option off, as the model is used; for training it may be on.",
+        )
+
+
 @contextmanager
 def side(tokenizer: Any, *, target: bool) -> Iterator[None]:
     """The tokenizer as it reads what a decoder writes, if it has a vocabulary of its own for that, as Marian's may."""

@@ -17,7 +17,7 @@ import regex  # type: ignore[import-untyped] # it comes with transformers, and w
 from tokenizers import Tokenizer
 
 from hf_canary.tokenization.matching import Label, Matcher, Unfollowed, matcher_of
-from hf_canary.tokenization.stages import Stage, State, Way
+from hf_canary.tokenization.stages import CUT, Stage, State, Way
 
 Config = Mapping[str, Any]
 Alphabet = frozenset[str]
@@ -43,6 +43,20 @@ def normalized_alphabet(config: Config | None, alphabet: Alphabet) -> Alphabet:
     for _, after in _followed(config, alphabet):
         alphabet = after
     return alphabet
+
+
+def may_move_beginning(config: Config | None, alphabet: Alphabet) -> bool:
+    """Whether a text over an alphabet, normalized, may begin with what was not its beginning, as where its first
+    character is removed. Whitespace that goes before all else is left out: a cut says where it stood.
+    """
+    for number, part in enumerate([] if config is None else _parts(config)):
+        if part.get("type") != "Strip":
+            if not all(map(real_normalizer(part), alphabet)):
+                return True
+        elif number and part["strip_left"]:
+            return True
+        _, alphabet = _KINDS[str(part["type"])](part, alphabet)
+    return False
 
 
 def real_normalizer(config: Config) -> Callable[[str], str]:
@@ -345,7 +359,10 @@ def _prepend(config: Config, alphabet: Alphabet) -> Followed:
 
 
 class _Stripping:
-    """Whitespace at the ends goes. Of each stretch of it is guessed whether the text ends behind it."""
+    """Whitespace at the ends goes. Of each stretch of it is guessed whether the text ends behind it.
+
+    In place of what goes at the beginning stands a cut: what follows no longer begins the text.
+    """
 
     restart: State
 
@@ -357,7 +374,9 @@ class _Stripping:
     def read(self, state: State, symbol: str) -> Sequence[Way]:
         if not self._is_space(symbol):
             return [] if state == "behind" else [("within", (symbol,))]
-        if state in ("before", "behind"):
+        if state == "before":
+            return [(state, (CUT,))]
+        if state == "behind":
             return [(state, ())]
         between: Way = ("between" if self._right else "within", (symbol,))
         return [between, ("behind", ())] if self._right and state == "within" else [between]

@@ -22,8 +22,8 @@ from .added import added_stages
 from .bpe import Merges
 from .letters import UNKNOWN, EndOfWord, Letters, Seams, WholeWords
 from .matching import Unfollowed
-from .normalising import normalized_alphabet, normalizer_stages, real_normalizer
-from .splitting import Bytes, pre_tokenizer_stages
+from .normalising import may_move_beginning, normalized_alphabet, normalizer_stages, real_normalizer
+from .splitting import Bytes, marks_beginning, pre_tokenizer_stages
 from .stages import Pipeline, Stage
 from .vocabulary import WORD_END, Trie, byte_unit, spelled
 from .word_rules import BestPaths, LongestMatches, MergedWords, WholeWordRule, WordRule
@@ -59,6 +59,10 @@ class Rules:
             Unfollowed: one of them cannot be followed for these characters.
         """
         alphabet = frozenset(characters)
+        if marks_beginning(self._pre_tokenizer) and may_move_beginning(self._normalizer, alphabet):
+            raise Unfollowed(
+                'the scheme "first" of the pre-tokenizer Metaspace behind a normalizer that drops characters'
+            )
         written = _written(normalized_alphabet(self._normalizer, alphabet), self._pre_tokenizer)
         cuts, letters = self.word.stages(written)
         to_words = [*self._stages_to_words(alphabet), *cuts]
@@ -132,13 +136,28 @@ def _mark(tokenizer: Any) -> object:
     """What changes when a tokenizer is changed."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return len(tokenizer)
+        return len(tokenizer), repr(sorted(tokenizer.added_tokens_decoder.items()))
     parts = (backend.normalizer, backend.pre_tokenizer)
     return (
         len(tokenizer),
         bool(backend.encode_special_tokens),
         *(None if part is None else part.__getstate__() for part in parts),
+        type(backend.model),
+        *(getattr(backend.model, option, None) for option in _OPTIONS),
+        *((id, *token.__getstate__().items()) for id, token in sorted(backend.get_added_tokens_decoder().items())),
     )
+
+
+# What can be set of a model that is in use.
+_OPTIONS = (
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "fuse_unk",
+    "byte_fallback",
+    "ignore_merges",
+    "max_input_chars_per_word",
+)
 
 
 @contextmanager
@@ -170,8 +189,6 @@ def _word_rule(model: Config) -> WordRule:
 
 
 def _bpe(model: Config) -> WordRule:
-    if model.get("dropout"):
-        raise Unfollowed("its dropout, which leaves to chance how a text is encoded")
     suffix, prefix = model.get("end_of_word_suffix") or "", model.get("continuing_subword_prefix") or ""
     bytes_alone = bool(model.get("byte_fallback"))
     if ((prefix or suffix) and (bytes_alone or model.get("ignore_merges"))) or (prefix and suffix):

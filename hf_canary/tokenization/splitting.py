@@ -320,6 +320,11 @@ def pre_tokenizer_stages(config: Config | None, *, normalized: bool = True) -> l
     return [stage for entry in entries for stage in KINDS[entry["type"]](entry)]
 
 
+def marks_beginning(config: Config | None) -> bool:
+    """Whether a pre-tokenizer writes something before the piece that begins the text, and before no other."""
+    return any(entry["type"] == "Metaspace" and _prepend_scheme(entry) == "first" for entry in _flat(config))
+
+
 def _check_first(before: Sequence[Config], normalized: bool) -> None:
     """Refuses Metaspace's scheme "first" behind what may make two pieces that both begin where the text does."""
     if any(normalized or entry["type"] in ("ByteLevel", "Metaspace") for entry in before):

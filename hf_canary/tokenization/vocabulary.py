@@ -138,13 +138,6 @@ class Trie:
             known = self._spellings[node] = "".join(reversed(units))
         return known
 
-    def find(self, units: Iterable[str], node: int = root) -> int:
-        """The node behind units, or -1."""
-        for unit in units:
-            if node >= 0:
-                node = self.child(node, unit)
-        return node
-
     def children(self, nodes: Ints) -> tuple[Ints, Ints]:
         """(which of the nodes asked for, child) for all of their children, in order."""
         low, counts = self.first_child[nodes], self.first_child[nodes + 1] - self.first_child[nodes]

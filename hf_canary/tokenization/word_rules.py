@@ -253,7 +253,7 @@ class LongestMatches(_NothingPlain):
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
         if state == FRESH:
             return np.arange(len(entries.tokens)), self._behind(entries, is_first=True, moved=())
-        below = self._order[entries.nodes]
+        below = self._order[0][entries.nodes]
         allowed = np.ones(len(entries.tokens), dtype=bool)
         moved = []
         for place in self._sets[state]:
@@ -282,12 +282,10 @@ class LongestMatches(_NothingPlain):
         return self._numbers[places]
 
     @cached_property
-    def _order(self) -> Ints:
-        """(n_nodes,) nodes of `further` as they are met from the top, so that what is below one is an interval."""
-        return self._orders[0]
-
-    @cached_property
-    def _orders(self) -> tuple[Ints, Ints]:
+    def _order(self) -> tuple[Ints, Ints]:
+        """(n_nodes,) where each node of `further` is met from the top, and how many are met from it on down: so what is
+        below one is an interval.
+        """
         trie = self.further
         below = np.ones(trie.num_nodes, dtype=np.int64)
         for node in range(trie.num_nodes - 1, 0, -1):
@@ -304,7 +302,7 @@ class LongestMatches(_NothingPlain):
         stands at the others.
         """
         if place not in self._moved:
-            order, size = self._orders
+            order, size = self._order
             trie = self.first if place[0] else self.further
             low, high, on = [], [], {}
             pending = [(place[1], Trie.root)]

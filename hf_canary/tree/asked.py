@@ -8,7 +8,6 @@ what it writes is tried on some and then believed: so nothing is proven by such 
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import re
@@ -19,7 +18,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat, Literal, entries_of
@@ -27,8 +25,6 @@ from ..tokenization.encoding import encode, side, token_ids, unknown_characters
 from .asked_units import FormatUnits, Place, Readings
 from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 from .parts import Edges, Follows
-
-logger = logging.getLogger(__name__)
 
 _CHECKED = 64
 _WITNESSES = 6
@@ -129,14 +125,6 @@ class AskedTree:
         shared = self._go_to_branch()
         self.prompt = [*first, *shared]
         self._become_plain()
-        if self.collisions:
-            logger.warning(
-                "The tokenizer encodes some fills of %s alike: |R| = %s, with %s different encodings. Fills that are "
-                "encoded alike cost the same and are found as one.",
-                shown(format.template),
-                shown(format.space_size),
-                shown(self.space_size),
-            )
 
     @cached_property
     def space_size(self) -> int:
@@ -159,11 +147,6 @@ class AskedTree:
         readings = self._nodes[self.root].readings.items()
         begun = min(len(self._written(text)) - len(place.pending) for place, text in readings)
         return max(1, longest - begun + (self._end is not None))
-
-    @property
-    def num_states(self) -> int:
-        """How many states have been made so far."""
-        return len(self._nodes)
 
     def most_below(self, state: int) -> int:
         """How many fills begin with a prefix in this state, at most."""
@@ -189,45 +172,11 @@ class AskedTree:
 
     def text(self, path: Sequence[int]) -> str:
         """The candidate whose tokens after the prompt are `path`; one of them, if there are collisions."""
-        return next(self._texts([path]))
-
-    def texts(self, paths: Sequence[Sequence[int]]) -> list[str]:
-        """The candidates of many paths, each compared with the tokenizer's own encoding of its text.
-
-        Raises:
-            ModelError: one differs.
-        """
-        texts = list(self._texts(paths))
-        for text, path, given in zip(texts, paths, self.paths(texts), strict=True):
-            if given != tuple(path):
-                raise _unlike(text)
-        return texts
-
-    def _texts(self, paths: Iterable[Sequence[int]]) -> Iterator[str]:
-        """What paths share is read once."""
         root = self._nodes[self.root]
-        read: dict[Path, Readings] = {(): root.readings}
-        for path in paths:
-            tokens = tuple(token for token in path if token != self._end)
-            known = next(end for end in range(len(tokens), -1, -1) if tokens[:end] in read)
-            for end in range(known, len(tokens)):
-                done = (*root.path, *tokens[:end])
-                read[tokens[: end + 1]] = self._after_token(read[tokens[:end]], done, tokens[end])
-            yield next(text for place, text in read[tokens].items() if self._units.ended(place))
-
-    def paths(self, texts: Sequence[str]) -> list[Path]:
-        """The tokens after the prompt of each of these candidates, as the tokenizer encodes them.
-
-        Raises:
-            ModelError: what stands before is not the prompt.
-        """
-        behind = [] if self._end is None else [self._end]
-        encoding = encode(self._tokenizer, texts, context=self._context, target=self._target)
-        shared = len(self.prompt)
-        for text, ids in zip(texts, encoding.sequences, strict=True):
-            if ids[:shared] != self.prompt:
-                raise _unlike(text)
-        return [(*ids[shared:], *behind) for ids in encoding.sequences]
+        readings, tokens = root.readings, tuple(token for token in path if token != self._end)
+        for at, token in enumerate(tokens):
+            readings = self._after_token(readings, (*root.path, *tokens[:at]), token)
+        return next(text for place, text in readings.items() if self._units.ended(place))
 
     def copies(self, fill: int) -> int:
         """How many fills have the encoding of this one, itself included; 1 unless there are `collisions`."""
@@ -242,13 +191,6 @@ class AskedTree:
 
     def _written(self, text: str) -> Units:
         return tuple(unit for character in text for unit in self._surfaces[character][0])
-
-    def copies_of(self, paths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n_paths,) how many fills have each encoding, of (n_paths, depth) tokens padded with -1."""
-        if not self.collisions:
-            return np.ones(len(paths))
-        texts = self._texts(path[path >= 0].tolist() for path in paths)
-        return np.array([float(self.copies(self.format.parse(text))) for text in texts])
 
     @cached_property
     def most_copies(self) -> int:

@@ -5,15 +5,15 @@ Knows pieces, entries and units; which tokens are canonical is not known here.
 
 from __future__ import annotations
 
-import bisect
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from ..formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
+from ..formats import CanaryFormat, LuhnSums, luhn_digit, luhn_sums
 from .asked_vocabulary import ENDING, Trie, Units
+from .format_automaton import PieceEntries, is_check
 
 
 class Place(NamedTuple):
@@ -51,7 +51,7 @@ class FormatUnits:
         self._pieces = format.pieces
         self._surfaces = surfaces
         self._some_leave_none = any(() in written for written in surfaces.values())
-        shared = {piece: _Entries(piece) for piece in set(format.pieces)}
+        shared = {piece: PieceEntries(piece) for piece in set(format.pieces)}
         self._entries = [shared[piece] for piece in format.pieces]
         self._steps: dict[Place, list[tuple[str, Place, str]]] = {}
         self._candidates: dict[frozenset[Place], dict[int, list[tuple[Place, Place, str]]]] = {}
@@ -125,7 +125,7 @@ class FormatUnits:
 
     @cached_property
     def _last_check(self) -> int:
-        return max((at for at, piece in enumerate(self._pieces) if _is_check(piece)), default=-1)
+        return max((at for at, piece in enumerate(self._pieces) if is_check(piece)), default=-1)
 
     def _moves(self, place: Place) -> list[tuple[str, Place, str]]:
         """(unit, place after it, character begun) from a place."""
@@ -170,60 +170,3 @@ class FormatUnits:
                     closed[after] = closed[place] + character
                     pending.append(after)
         return closed
-
-
-class _Entries:
-    """What one piece can write, by prefix."""
-
-    def __init__(self, piece: Piece) -> None:
-        self._is_check = _is_check(piece)
-        self._sorted = sorted(entries_of(piece))
-        self._set = frozenset(self._sorted)
-        self._next: dict[str, list[str]] = {}
-
-    def next_characters(self, written: str, check_digit: str) -> Sequence[str]:
-        """What may come next in an entry that begins so."""
-        if self._is_check:
-            return check_digit
-        if written not in self._next:
-            self._next[written] = list(self._find_next(written))
-        return self._next[written]
-
-    def _find_next(self, written: str) -> Iterator[str]:
-        at, length = bisect.bisect_left(self._sorted, written), len(written)
-        if at < len(self._sorted) and self._sorted[at] == written:
-            at += 1
-        while at < len(self._sorted) and self._sorted[at].startswith(written):
-            character = self._sorted[at][length]
-            yield character
-            at = bisect.bisect_right(self._sorted, written + character + "\U0010ffff", at)
-
-    def state(self, written: str) -> tuple[bool, bool]:
-        """Whether entries go on from here, and whether one ends here."""
-        if self._is_check:
-            return False, True
-        return bool(self.next_characters(written, "")), written in self._set
-
-    @property
-    def size(self) -> int:
-        """How many entries there are to choose from."""
-        return 1 if self._is_check else len(self._sorted)
-
-    def count(self, written: str) -> int:
-        """How many of them begin so."""
-        if self._is_check:
-            return 1
-        low = bisect.bisect_left(self._sorted, written)
-        return bisect.bisect_right(self._sorted, written + "\U0010ffff", low) - low
-
-    def rest(self, written: str, check_digit: str, generator: random.Random) -> str:
-        """How an entry that begins so may go on, by chance."""
-        if self._is_check:
-            return check_digit
-        low = bisect.bisect_left(self._sorted, written)
-        high = bisect.bisect_right(self._sorted, written + "\U0010ffff", low)
-        return self._sorted[generator.randrange(low, high)][len(written) :]
-
-
-def _is_check(piece: Piece) -> bool:
-    return not isinstance(piece, Literal) and piece.is_check_digit

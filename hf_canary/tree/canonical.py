@@ -121,6 +121,7 @@ class Canonical:
 
     @cached_property
     def depth(self) -> int:
+        """How many tokens its encodings have, at most."""
         return self._sets.longest(self.start >> _WORD_BITS)
 
     @cached_property
@@ -432,11 +433,6 @@ class Sets:
         self._num_columns = 1
         self._table = np.full((16, 8), -2, dtype=np.int32)  # -2 is not known yet
         self._is_end, self._has_cut, self._has_along = (np.zeros(16, dtype=bool) for _ in range(3))
-
-    @property
-    def size(self) -> int:
-        """How many sets there are."""
-        return len(self._nodes)
 
     def number(self, nodes: Iterable[int]) -> int:
         """The number of a set."""

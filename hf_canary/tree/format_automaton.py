@@ -46,7 +46,7 @@ class FormatAutomaton:
 
     def __init__(self, format: CanaryFormat, context: str = "") -> None:
         self.pieces: tuple[Piece, ...] = (*((Literal(context),) if context else ()), *format.pieces)
-        kinds = {piece: _Entries(piece) for piece in set(self.pieces)}
+        kinds = {piece: PieceEntries(piece) for piece in set(self.pieces)}
         self._entries = [kinds[piece] for piece in self.pieces]
         self._num_before = len(self.pieces) - len(format.pieces)
         self._wanted = [frozenset[int]()] * self._num_before + _wanted_sums(format.pieces)
@@ -151,7 +151,7 @@ def _digits_in(piece: Piece) -> int | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-class _Entries:
+class PieceEntries:
     """What one piece can write, by prefix."""
 
     def __init__(self, piece: Piece) -> None:

@@ -13,7 +13,7 @@ from ..tokenization.matching import Unfollowed
 from ..tokenization.stages import CUT, Atom, Pipeline, Symbols
 from .format_automaton import FormatAutomaton
 from .parts import Path
-from .stretches import Stretch, before_last_cut
+from .stretches import Stretch, before_last_cut, num_shared
 
 
 class Encoder:
@@ -56,7 +56,7 @@ class Encoder:
         assert stretch.choices is not None
         path, before = [sorted(stretch.begins, key=repr)], stretch.lead
         for text in sorted({"".join(parts) for parts in itertools.product(*stretch.choices)}):
-            shared = _num_shared(text, before)
+            shared = num_shared(text, before)
             del path[shared - len(stretch.lead) + 1 :]
             for character in text[shared:]:
                 path.append(self._on(path[-1], character))
@@ -91,11 +91,6 @@ class Encoder:
                 for _, more in read(state, stretch.behind)
             ]
         )
-
-
-def _num_shared(one: str, other: str) -> int:
-    pairs = zip(one, other, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _one(found: list[Symbols]) -> Symbols:

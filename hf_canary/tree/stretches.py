@@ -60,6 +60,12 @@ def before_last_cut(written: Sequence[Symbol]) -> tuple[Symbols, Symbols | None]
     return (tuple(written[: cuts[-1]]), tuple(written[cuts[-1] + 1 :])) if cuts else (tuple(written), None)
 
 
+def num_shared(one: str, other: str) -> int:
+    """How many first characters two texts share."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
 def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
     """The stretches of a format, in order.
 
@@ -151,8 +157,7 @@ class _Walk:
         found: set[int] = set()
         path, before = [states], ""
         for entry in sorted(entries):
-            shared = next((at for at, (a, b) in enumerate(zip(entry, before, strict=False)) if a != b), None)
-            shared = min(len(entry), len(before)) if shared is None else shared
+            shared = num_shared(entry, before)
             del path[shared + 1 :]
             for character in entry[shared:]:
                 path.append(self.step(path[-1], character))
@@ -161,15 +166,16 @@ class _Walk:
         return frozenset(found)
 
     def common(self, states: States, character: str) -> Begins | None:
-        """How the stages stand behind a character, if it is alike for all fills and all are cut before it."""
+        """How the stages stand behind a character, if it is alike for all fills and all are cut before it; and if what
+        stands before the cut is told already, and is no guess.
+        """
         common: Begins | None = None
         for state in states:
-            behind = frozenset(
-                (after, before_last_cut(written)[1]) for after, written in self._words.read(state, character)
-            )
-            if not behind:
+            ways = [(after, *before_last_cut(written)) for after, written in self._words.read(state, character)]
+            if not ways:
                 continue  # a guess that is refuted here
-            if common not in (None, behind) or any(written is None for _, written in behind):
+            behind = frozenset((after, written) for after, _, written in ways if written is not None)
+            if common not in (None, behind) or len(behind) < len(ways) or len({before for _, before, _ in ways}) > 1:
                 return None
-            common = behind  # type: ignore[assignment]
+            common = behind
         return common

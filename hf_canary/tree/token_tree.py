@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat, entries_of
-from ..tokenization.encoding import encode, token_ids, unknown_characters
+from ..tokenization.encoding import check_repeats, encode, token_ids, unknown_characters
 from ..tokenization.matching import Unfollowed
 from ..tokenization.rules import rules_of
 from .asked import Asked
@@ -78,7 +78,7 @@ class TokenTree:
     Raises:
         FormatError: a candidate is a prefix of another, and there is no end token.
         ModelError: a character that the tokenizer cannot represent, a context that merges with the canary, or a
-            tokenizer that cannot be followed.
+            tokenizer that cannot be followed, or that encodes by chance.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class TokenTree:
     ) -> None:
         if end is None:
             format.check_prefix_free()
+        check_repeats(tokenizer)
         self.format = format
         self._tokenizer, self._context, self._end, self._target = tokenizer, context or "", end, target
         self._ends_apart = end is not None  # whether the end token stands behind all parts, and not in one
@@ -100,13 +101,13 @@ class TokenTree:
         self._known_bytes = 0
         self._several: list[tuple[int, ...]] = []
         self._several_numbers: dict[tuple[int, ...], int] = {}
-        some = self._some_fills()
+        some = format.covering_fills(_CHECKED) + format.sample(min(_CHECKED, format.space_size), "check")
         encoding = encode(tokenizer, [format.render(fill) for fill in some], context=context, target=target)
         self.conditioned = encoding.conditioned
         ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
         before = encoding.sequences[0][: encoding.conditioned - ahead]
         self._num_before = len(before)
-        check_written(format, tokenizer)
+        check_written(format, tokenizer, target=target)
         self.is_certain = self.is_listed = False
         self._parts = self._build(ask_all)
         self.space_size = self._num_leaves()
@@ -114,7 +115,7 @@ class TokenTree:
         self.prompt = [*before, *shared]
         self._check_context()
         self.depth = max(1, sum(part.depth for part in self._parts) - len(shared) + (end is not None))
-        self.check(some)
+        self._compare(some)
         if self.collisions:
             logger.warning(
                 "The tokenizer encodes some fills of %s alike: |R| = %s, with %s different encodings. Fills that are "
@@ -157,11 +158,13 @@ class TokenTree:
             ModelError: one is none, so that nothing can be proven by this tree.
         """
         fills = list(fills)
-        if self.is_listed or not fills:
-            return
+        if fills and not self.is_listed:
+            self._compare(fills, names)
+
+    def _compare(self, fills: Sequence[int], names: Sequence[str] = ()) -> None:
         for number, path in enumerate(self.paths([self.format.render(fill) for fill in fills])):
             if not self.leads(path):
-                raise _unlike(names[number] if names else shown(self.format.render(fills[number])))
+                raise unlike(names[number] if names else shown(self.format.render(fills[number])))
 
     def assure(self, fills: Sequence[int] = (), names: Sequence[str] = ()) -> None:
         """What a proof asks for: as `check`, of these fills, of others that differ from them in one entry, and of some
@@ -174,16 +177,10 @@ class TokenTree:
             return
         self.check(fills, names)
         generator = random.Random(f"neighbours of {len(fills)}")
-        neighbours = [self._neighbour(fills[at % len(fills)], generator) for at in range(_NEIGHBOURS if fills else 0)]
+        neighbours = [
+            self.format.neighbour(fills[at % len(fills)], generator) for at in range(_NEIGHBOURS if fills else 0)
+        ]
         self.check([*neighbours, *self.format.sample(min(_AT_RANDOM, self.format.space_size), "before a proof")])
-
-    def _neighbour(self, fill: int, generator: random.Random) -> int:
-        """A fill that differs in one entry, or is the same."""
-        holes = [hole for hole in self.format.holes if not hole.is_check_digit]
-        weights = [math.prod(len(hole.space) for hole in holes[at + 1 :]) for at in range(len(holes))]
-        at = generator.randrange(len(holes))
-        size = len(holes[at].space)
-        return fill + (generator.randrange(size) - fill // weights[at] % size) * weights[at]
 
     def most_below(self, state: int) -> int:
         """How many fills begin with a prefix in this state, at most."""
@@ -202,7 +199,7 @@ class TokenTree:
         texts = [self.text(path) for path in paths]
         for text, path, given in zip(texts, paths, self.paths(texts), strict=True):
             if given != tuple(path):
-                raise _unlike(shown(text))
+                raise unlike(shown(text))
         return texts
 
     def paths(self, texts: Sequence[str]) -> list[Path]:
@@ -216,7 +213,7 @@ class TokenTree:
         shared = len(self.prompt)
         for text, ids in zip(texts, encoding.sequences, strict=True):
             if ids[:shared] != self.prompt:
-                raise _unlike(shown(text))
+                raise unlike(shown(text))
         return [(*ids[shared:], *behind) for ids in encoding.sequences]
 
     def copies(self, fill: int) -> int:
@@ -241,19 +238,6 @@ class TokenTree:
         if len(self._parts) > 1 and self._may_overlap():
             return others + 1
         return min(others + 1, math.prod(part.most_copies for part in self._parts))
-
-    def _some_fills(self) -> list[int]:
-        """Some in which every entry of the holes stands, if these are few, and random ones."""
-        radices = [len(hole.space) for hole in self.format.holes if not hole.is_check_digit]
-        covering = [self._fill_of([at % radix for radix in radices]) for at in range(min(_CHECKED, max(radices)))]
-        return covering + self.format.sample(min(_CHECKED, self.format.space_size), "check")
-
-    def _fill_of(self, choices: Sequence[int]) -> int:
-        """The fill of these entries of the holes."""
-        fill = 0
-        for hole, choice in zip((hole for hole in self.format.holes if not hole.is_check_digit), choices, strict=True):
-            fill = fill * len(hole.space) + choice
-        return fill
 
     def _may_encode_all(self, most: int) -> bool:
         size = self.format.space_size
@@ -315,7 +299,7 @@ class TokenTree:
             if stretch.num_texts > 1 and not (stretch.has_lists and stretch.num_texts <= _MOST_LISTED):
                 return Canonical(Spelling(automaton, words, units, stretch), rules.word)
             behind = 1 if stretch.stop is None else automaton.completions(stretch.stop)
-            alike = (stretch.begins, stretch.behind, stretch.choices or stretch)
+            alike = (stretch.lead, stretch.begins, stretch.behind, stretch.choices or stretch)
             if alike not in listed:
                 texts, encodings = zip(*encoder.encodings(stretch), strict=True)
                 listed[alike] = Listed(encodings, texts, behind)
@@ -346,8 +330,9 @@ class TokenTree:
     def _counted(self, most: int) -> int:
         """The leaves below the start, by going through all states; 0 where that is more than so many edges."""
         elements, _ = self._behind_part(-1)
+        start = self._state(elements)
         known: dict[int, int] = {-1: 0}
-        stack, looked_at = [self._state(elements)], 0
+        stack, looked_at = [start], 0
         while stack:
             edges = self.edges(stack[-1])
             waiting = [state for state in np.unique(edges.states).tolist() if state not in known]
@@ -358,8 +343,7 @@ class TokenTree:
             if looked_at > most:
                 return 0
             known[stack.pop()] = int(edges.is_leaf.sum()) + sum(map(known.__getitem__, edges.states.tolist()))
-            last = edges
-        return int(last.is_leaf.sum()) + sum(map(known.__getitem__, last.states.tolist()))
+        return known[start]
 
     def _to_branch(self) -> tuple[Path, int]:
         """The tokens up to where leaves first differ, or to before the last token of the only one, and the state."""
@@ -518,11 +502,18 @@ def _characters(format: CanaryFormat, context: str) -> set[str]:
     return written | set(context) | {c for hole in format.holes if hole.is_check_digit for c in "0123456789"}
 
 
-def _unlike(what: str) -> Unlike:
+def unlike(what: str, got: str = "one that encodes it otherwise") -> Unlike:
+    """The error that a tree and its tokenizer differ.
+
+    Args:
+        what: which candidate the tokenizer encodes otherwise.
+        got: by what that shows.
+    """
     return Unlike(
         "tokenizer",
         f"one that encodes {what} as its parts say",
-        "one that encodes it otherwise",
-        "Nothing is proven: either it was changed meanwhile, or this is a fault of hf_canary's, to be reported. "
+        got,
+        "Nothing is proven. Either it was changed meanwhile, or it encodes by chance, or this is a fault of "
+        "hf_canary's, to be reported. "
         "measure_exposure(..., estimators=['sampled']) needs no tree.",
     )

@@ -10,17 +10,22 @@ from ..formats import CanaryFormat, entries_of
 from ..tokenization.encoding import token_ids
 
 
-def check_written(format: CanaryFormat, tokenizer: Any) -> None:
+def check_written(format: CanaryFormat, tokenizer: Any, *, target: bool) -> None:
     """Refuse a tokenizer that writes nothing for what tells candidates apart, as one does that was never shown digits
     and has no unknown token. What cannot be seen (spaces, joiners), which some drop, is let pass; and entries that
     become alike, as with marks that are stripped, are fills of one encoding.
+
+    Args:
+        format: any.
+        tokenizer: any.
+        target: whether the candidates are what a decoder writes.
 
     Raises:
         ModelError: it does.
     """
     holes = [hole for hole in dict.fromkeys(format.holes) if not hole.is_check_digit]
     wanted = sorted({c for hole in holes for entry in entries_of(hole) for c in entry if _is_seen(c)})
-    dropped = _without_trace(tokenizer, wanted, target=format.source is not None)
+    dropped = _without_trace(tokenizer, wanted, target=target)
     for hole in holes if dropped else ():
         kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
         if "" in kept or len(kept) == 1 < len(entries_of(hole)):

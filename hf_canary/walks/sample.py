@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError, shown
+from ..errors import shown
 from ..language_model import Floats, Session
 from ..states import Ints, States
-from ..tree.token_tree import TokenTree
+from ..tree.token_tree import TokenTree, unlike
 
 _LN2 = np.log(2.0)
 # Prefixes of one pass times what may follow each, and draws times that: what the arrays of one step may hold.
@@ -246,12 +246,7 @@ class _Walk:
         fits &= (options.after[prefixes] < 0) == ends[:, None]
         if not fits.any(axis=1).all():
             row = path[int(np.flatnonzero(~fits.any(axis=1))[0])]
-            raise ModelError(
-                "tokenizer",
-                "one whose encodings are all in the tree that was derived from its parts",
-                f"one that encodes a candidate otherwise: {shown(row[row >= 0].tolist())}",
-                "Nothing is proven. Please report it; estimators=['sampled'] needs no tree.",
-            )
+            raise unlike(f"the candidate of the tokens {shown(row[row >= 0].tolist())}")
         return np.asarray(fits.argmax(axis=1))
 
     def _options(self, tree_states: Ints) -> _Options:
