@@ -135,7 +135,9 @@ class Evidence:
             return  # costs of two batches differ by as much as errors would
         apart = self.known_costs - drawing.known_costs
         apart = np.where(np.isfinite(apart), apart, np.nan)
-        apart = np.abs(apart - np.nanmedian(apart)) if np.isfinite(apart).any() else apart
+        # Of two that differ the median is one of them: not a mean, from which each would be half as far.
+        most = np.nanquantile(apart, 0.5, method="lower") if np.isfinite(apart).any() else np.nan
+        apart = np.abs(apart - most)
         wrong = np.flatnonzero(apart > _MOST_APART)
         if len(wrong):
             name = self._prepared.names[wrong[0]]
@@ -150,7 +152,7 @@ class Evidence:
     def different_encodings(self) -> int | None:
         """How many encodings the fills have, if that is fewer; known where there is a tree."""
         tree = vars(self._prepared).get("tree")
-        return tree.space_size if tree is not None and tree.collisions else None
+        return tree.space_size if tree is not None and tree.space_size < self.format.space_size else None
 
     def ranks(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
         """Exact ranks, by number among canaries and twins, of those that can be counted by so much work each.

@@ -31,7 +31,7 @@ from hf_canary.errors import CanaryError, FormatError
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.tokenization.encoding import encode
-from hf_canary.tree import token_tree
+from hf_canary.tree import building
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.sample import Plan, sample
 from tests import oracles, oracles_ladder
@@ -943,13 +943,13 @@ _WITH_BOS = {"": "bos", "bos": "bos", "eos": "both", "both": "both"}
 @contextlib.contextmanager
 def derived(is_so: bool = True) -> Iterator[None]:
     """Trees are derived from the tokenizer's parts, also of formats that are small enough to encode all fills."""
-    before = token_tree._ALL_ENCODED, token_tree._ALL_ENCODED_IN_NEED
+    before = building._ALL_ENCODED, building._ALL_ENCODED_IN_NEED
     if is_so:
-        token_tree._ALL_ENCODED = token_tree._ALL_ENCODED_IN_NEED = 0
+        building._ALL_ENCODED = building._ALL_ENCODED_IN_NEED = 0
     try:
         yield
     finally:
-        token_tree._ALL_ENCODED, token_tree._ALL_ENCODED_IN_NEED = before
+        building._ALL_ENCODED, building._ALL_ENCODED_IN_NEED = before
 
 
 def judged(case: Case, *, walks: bool = False, listed: bool = False, limit: float = ENDED_WITHIN) -> Verdict:

@@ -231,7 +231,7 @@ def test_tokenizers_in_python_are_asked_where_there_are_more_fills(context, has_
     assert all(map(large.leads, paths))
     assert [large.format.parse(text) for text in large.texts(paths)] == fills
     assert num_states(large) <= 6
-    monkeypatch.setattr("hf_canary.tree.token_tree._ALL_ENCODED_IN_NEED", 0)
+    monkeypatch.setattr("hf_canary.tree.building._ALL_ENCODED_IN_NEED", 0)
     format = CanaryFormat(" {y} {digit} pin", spaces=OWN)
     tree = TokenTree(format, tokenizer, context=context, end=end, ask_all=0)
     assert not tree.is_certain

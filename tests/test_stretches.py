@@ -22,7 +22,7 @@ from hf_canary.tokenization.letters import UNKNOWN, Letters, Seams
 from hf_canary.tokenization.rules import Rules, rules_of
 from hf_canary.tokenization.stages import CUT, Atom, Pipeline
 from hf_canary.tokenization.vocabulary import WORD_END, byte_unit, spelled
-from hf_canary.tree import token_tree
+from hf_canary.tree import building
 from hf_canary.tree.format_automaton import FormatAutomaton, is_check
 from hf_canary.tree.listing import Encoder
 from hf_canary.tree.spelling import Spelling
@@ -337,7 +337,7 @@ def test_stretches_make_no_difference(template, kind, monkeypatch):
     """A format in stretches, some listed and some spelled, has the leaves that it has as one that is spelled."""
     format = CanaryFormat(template, spaces=SPACES)
     tree = TokenTree(format, of_kind(kind), ask_all=0)
-    monkeypatch.setattr(token_tree, "stretches_of", as_one)
+    monkeypatch.setattr(building, "stretches_of", as_one)
     whole = TokenTree(format, of_kind(kind), ask_all=0)
     assert leaves(tree) == leaves(whole)
     assert tree.space_size == whole.space_size
@@ -354,7 +354,7 @@ def test_stretches_end_where_characters_are_written_late(template, kind, monkeyp
     candidates = list(format.candidates())
     given = of_kind(kind)(candidates, add_special_tokens=False)["input_ids"]
     assert leaves(tree) == sorted(set(map(tuple, given)))
-    monkeypatch.setattr(token_tree, "stretches_of", as_one)
+    monkeypatch.setattr(building, "stretches_of", as_one)
     assert leaves(TokenTree(format, of_kind(kind), ask_all=0)) == leaves(tree)
 
 

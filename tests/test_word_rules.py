@@ -19,7 +19,7 @@ from hf_canary.tokenization.letters import UNKNOWN
 from hf_canary.tokenization.rules import Rules
 from hf_canary.tokenization.stages import CUT, Atom
 from hf_canary.tokenization.vocabulary import WORD_END
-from hf_canary.tokenization.word_rules import FRESH, Entries
+from hf_canary.tokenization.word_rule import FRESH, Entries
 
 LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many vocabularies
 SEEDS = range(8 * LAWS)

@@ -1,305 +1,295 @@
-"""Byte-pair encoding: which tokens may stand side by side within a word.
+"""Byte-pair encoding: a token may follow another if the two are the encoding of their letters (see `merges`).
 
-The rule. Merges are done in the order of their ranks, the leftmost first of equal ones. Tokens t₁ … tₙ are the encoding
-of a word exactly when each tᵢ is the encoding of its own letters, and each two neighbours are that of theirs (Berglund
-and van der Merwe 2023, arXiv 2309.08715; Vieira et al., ICML 2025, arXiv 2506.07956). Of `th` + `e` both are encodings;
-the pair is none, if (`th`, `e`) is a merge. So a table of pairs says all, and it is worked out from the merges alone:
+With `ignore_merges`, a word that is an entry as a whole is that one token, whatever merges make of its letters. So a
+word may not end behind just the tokens that merges make of such an entry: with `důležité` an entry that no merges
+reach, the word is that token, while `důležitého` is `dů le ž ité ho`, which begins with its letters' encoding.
 
-- A token is made by a last merge of two, each made by one before: a tree. While a pair's two halves are being made,
-  only tokens on the left one's right spine and on the right one's left spine meet at the seam. The pair is no encoding
-  if two of them meet that merge sooner than one of them goes on in its own half.
-- All tokens with a given token on their left spine stand side by side, if the forest of left halves is numbered from
-  the top; and so do those of them that stay there for longer than a given rank. So what may not follow a token is a
-  handful of intervals.
-
-Both hold where the two halves of a merge have been made before it by rank. The few tokens of which that is not true are
-told, and their merges done one by one. This file knows no words, no pre-tokenizer and no format.
+Marks: a prefix of all pieces but a word's first, as `##`; a suffix of a word's last, as CLIP's `</w>`; `<0xC5>` for a
+byte of a letter that is no entry. This file knows no pre-tokenizer and no format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from .letters import UNKNOWN, EndOfWord, Letters, Seams
+from .matching import Unfollowed
+from .merges import Merges
+from .stages import Stage
+from .vocabulary import WORD_END, Ints, Trie, spelled
+from .word_rule import FRESH, Bools, Config, Entries, StagesFor, check_options
 
-_NEVER = np.iinfo(np.int64).max
-_NOTHING = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
-_FEW = 64  # so few are quicker asked by pairs
-_MOST_REMEMBERED = 1_000_000  # pairs
-_INITIAL = -1  # the rank of a letter, which no merge makes
+_FEW = 32  # so many pairs are quicker asked one by one
+_OPTIONS = (
+    "type",
+    "vocab",
+    "merges",
+    "dropout",  # leaves encodings to chance: refused before there is a rule
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "fuse_unk",  # only of what is unknown, of which there is no tree
+    "byte_fallback",
+    "ignore_merges",
+)
 
 
-class Merges:
-    """The merges of a vocabulary, and the tree of each entry that they reach.
+class MergedWords:
+    """Words of merges. The state is the last token, and beside it how much has been written of a forbidden ending: of
+    the tokens that merges make of an entry of `whole`.
 
     Args:
-        size: ids are below.
-        merges: (left, right, made) ids, in the order of their ranks.
-        letters: the ids that stand for one unit each, which encodings begin with.
-        lengths: (size,) how many letters each entry has.
-
-    Attributes:
-        size: ids are below.
-        reached: (size,) whether merges of its own letters end in an entry.
+        merges: of the vocabulary.
+        first: entries that begin a word, those of `whole` too.
+        further: entries that go on in one.
+        stages: to the units of the entries.
+        whole: entry → what merges make of its letters.
+        unknown: the token of letters that are none.
     """
 
-    def __init__(self, size: int, merges: Ints, letters: Ints, lengths: Ints) -> None:
-        self.size, self._lengths = size, lengths
-        ranks = np.arange(len(merges))
-        keys = merges[:, 0] * size + merges[:, 1]
-        # Of a merge that stands twice, the last counts.
-        _, last = np.unique(keys[::-1], return_index=True)
-        kept = np.sort(len(keys) - 1 - last)
-        self._l, self._r, self._made = (merges[kept, which] for which in range(3))
-        self._rank_of_merge = ranks[kept]
-        order = np.argsort(keys[kept], kind="stable")
-        self._keys, self._ranks, self._results = keys[kept][order], ranks[kept][order], self._made[order]
-        self._lookup: dict[int, int] | None = None
-        self._asked: dict[int, bool] = {}
-        self._left, self._right = np.full(size, -1), np.full(size, -1)
-        self._rank = np.full(size, _INITIAL)
-        self.reached = np.zeros(size, dtype=bool)
-        self.reached[letters] = True
-        self._in_order = self.reached.copy()
-        self._find_trees()
-        self._number_forest()
+    never = ""
+    has_plain_states = True
 
-    def may_follow(self, left: Ints, right: Ints) -> Bools:
-        """(n,) whether each two may stand side by side within a word; all are `reached`."""
-        left, right = np.broadcast_arrays(left, right)
-        in_order = self._in_order[left] & self._in_order[right]
-        if in_order.all():
-            return ~self._meets(left, right, is_made=False)
-        allowed = np.empty(len(left), dtype=bool)
-        allowed[in_order] = ~self._meets(left[in_order], right[in_order], is_made=False)
-        for at in np.flatnonzero(~in_order).tolist():
-            allowed[at] = self._is_encoding(int(left[at]), int(right[at]))
-        return allowed
+    def __init__(
+        self,
+        merges: Merges,
+        first: Trie,
+        further: Trie,
+        stages: StagesFor,
+        whole: Mapping[int, Sequence[int]],
+        unknown: int | None,
+    ) -> None:
+        self.first, self.further, self.stages, self._merges = first, further, stages, merges
+        self.unknown = unknown
+        self._behind_first = np.arange(merges.size) + 1
+        self._closed = merges.size + 1
+        self._last: list[int] = []  # of each beginning of a forbidden ending
+        self._on: list[dict[int, int]] = []
+        self.unended: set[int] = set()
+        for entry, tokens in whole.items():
+            self._forbid(tokens)
+            self._behind_first[entry] = self._closed
 
-    def may_follow_this(self, left: int, right: int) -> bool:
-        """The same of two, remembered."""
-        key = left * self.size + right
-        if key not in self._asked:
-            if len(self._asked) > _MOST_REMEMBERED:
-                self._asked.clear()
-            is_in_order = self._in_order[left] and self._in_order[right]
-            self._asked[key] = not self._meet(left, right) if is_in_order else self._is_encoding(left, right)
-        return self._asked[key]
+    def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
+        if state == FRESH:
+            return np.arange(len(entries.tokens)), self._behind_first[entries.tokens]
+        if state == self._closed:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        if self.is_plain(state):
+            which = np.flatnonzero(self.allowed(state, entries))
+            return which, entries.tokens[which] + 1
+        begun = state - self._closed - 1
+        which = np.flatnonzero(self._may_follow(self._last[begun], entries))
+        behind = entries.tokens[which] + 1
+        for token, number in self._on[begun].items():
+            behind[entries.tokens[which] == token] = number
+        return which, behind
 
-    def may_follow_one(self, left: int, candidates: Candidates) -> Bools:
-        """(n,) which of some tokens may follow one: as `may_follow`, many at once."""
-        if not self._in_order[left] or len(candidates.tokens) < _FEW:
-            return self.may_follow(np.array([left]), candidates.tokens)
-        low, high, is_sure = map(np.concatenate, zip(_NOTHING, *self._blocked_by(left), strict=True))
-        allowed = np.empty(len(candidates.tokens), dtype=bool)
-        allowed[candidates.order] = ~candidates.within(low[is_sure], high[is_sure])
-        if not is_sure.all():
-            unsure = candidates.order[candidates.within(low[~is_sure], high[~is_sure])]
-            unsure = unsure[~candidates.is_odd[unsure]]
-            allowed[unsure] = ~self._meets(np.full(len(unsure), left), candidates.tokens[unsure], is_made=False)
-        for at in candidates.odd:
-            allowed[at] = self.may_follow_this(left, int(candidates.tokens[at]))
-        return allowed
+    def step(self, state: int, token: int) -> int:
+        if state == FRESH:
+            return self._behind_first.item(token)
+        if state == self._closed:
+            return -1
+        begun = state - self._closed - 1
+        last = self._last[begun] if begun >= 0 else state - 1
+        if not self._merges.reached[token] or not self._merges.may_follow_this(last, token):
+            return -1
+        return self._on[begun].get(token, token + 1) if begun >= 0 else token + 1
 
-    def candidates(self, tokens: Ints) -> Candidates:
-        """Tokens in the order in which `may_follow_one` needs them."""
-        return Candidates(tokens, self._place[tokens], ~self._in_order[tokens])
+    def is_plain(self, state: int) -> bool:
+        return FRESH < state < self._closed
 
-    def encode(self, letters: Sequence[int]) -> list[int]:
-        """The encoding of a word of these letters: its merges, done one by one."""
-        if self._lookup is None:
-            self._lookup = dict(zip(self._keys.tolist(), range(len(self._keys)), strict=True))
-        word = list(letters)
-        while len(word) > 1:
-            found = [self._lookup.get(one * self.size + other) for one, other in pairwise(word)]
-            merges = [(self._ranks.item(merge), at) for at, merge in enumerate(found) if merge is not None]
-            if not merges:
-                break
-            _, at = min(merges)
-            merge = found[at]
-            assert merge is not None
-            word[at : at + 2] = [self._results.item(merge)]
-        return word
+    def behind_plain(self, entries: Entries) -> Ints:
+        return entries.tokens + 1
 
-    def letters(self, token: int) -> list[int]:
-        """The letters that a reached entry is made of."""
-        pending, letters = [token], []
-        while pending:
-            token = pending.pop()
-            if self._left[token] < 0:
-                letters.append(token)
-            else:
-                pending += [int(self._right[token]), int(self._left[token])]
-        return letters
+    def allowed(self, state: int, entries: Entries) -> Bools:
+        return self._may_follow(state - 1, entries)
 
-    def _is_encoding(self, left: int, right: int) -> bool:
-        return self.encode([*self.letters(left), *self.letters(right)]) == [left, right]
+    def allowed_behind(self, states: Ints, token: int) -> Bools:
+        allowed = self._merges.may_follow(states - 1, np.array([token]))
+        return allowed & bool(self._merges.reached[token])
 
-    def _ranks_of(self, left: Ints, right: Ints) -> Ints:
-        """(n,) the rank of the merge of each two, or never."""
-        if not len(self._keys):
-            return np.full(len(left), _NEVER)
-        keys = left * self.size + right
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[at] == keys, self._ranks[at], _NEVER)
+    def _may_follow(self, last: int, entries: Entries) -> Bools:
+        if len(entries.tokens) == 1:
+            return np.array([self.step(last + 1, int(entries.tokens[0])) >= 0])
+        if len(entries.tokens) <= _FEW:
+            allowed = self._merges.may_follow(np.array([last]), entries.tokens)
+        else:
+            allowed = self._merges.may_follow_one(last, entries.by_place(self._merges))
+        return allowed & self._merges.reached[entries.tokens] if self.unended else allowed
 
-    def _meets(self, left: Ints, right: Ints, *, is_made: bool) -> Bools:
-        """(n,) whether two tokens meet at the seam that merge: walked back from when both are made.
-
-        Args:
-            left: of each pair.
-            right: of each pair.
-            is_made: whether the two themselves are merged in the end, which does not count.
-        """
-        meets = np.zeros(len(left), dtype=bool)
-        pair = np.arange(len(left))
-        ends_left, ends_right = np.full(len(left), _NEVER), np.full(len(left), _NEVER)
-        is_top = is_made
-        while len(pair):
-            if not is_top:
-                rank = self._ranks_of(left, right)
-                wins = (rank < ends_left) & (rank <= ends_right) & (rank < _NEVER)  # of equal ranks the leftmost
-                meets[pair[wins]] = True
-            else:
-                wins = np.zeros(len(pair), dtype=bool)
-            is_top = False
-            rank_left, rank_right = self._rank[left], self._rank[right]
-            on = ~wins & ((rank_left >= 0) | (rank_right >= 0))
-            back_left = rank_left > rank_right  # what was made last is undone first; of equal ones the right
-            ends_left = np.where(back_left, rank_left, ends_left)[on]
-            ends_right = np.where(back_left, ends_right, rank_right)[on]
-            left, right = (
-                np.where(back_left, self._right[left], left)[on],
-                np.where(back_left, right, self._left[right])[on],
-            )
-            pair = pair[on]
-        return meets
-
-    def _meet(self, left: int, right: int) -> bool:
-        """The same of two alone, which is quicker without arrays."""
-        ends_left = ends_right = _NEVER
-        while True:
-            key = left * self.size + right
-            at = int(self._keys.searchsorted(key))
-            if at < len(self._keys) and self._keys.item(at) == key:
-                rank = self._ranks.item(at)
-                if rank < ends_left and rank <= ends_right:
-                    return True
-            rank_left, rank_right = self._rank.item(left), self._rank.item(right)
-            if rank_left < 0 and rank_right < 0:
-                return False
-            if rank_left > rank_right:
-                ends_left, left = rank_left, self._right.item(left)
-            else:
-                ends_right, right = rank_right, self._left.item(right)
-
-    def _find_trees(self) -> None:
-        """The last merge of each entry, shorter entries first: of several merges that make it, the one that comes."""
-        sizes = self._lengths[self._made]
-        order = np.argsort(sizes, kind="stable")
-        bounds = np.flatnonzero(np.diff(sizes[order], prepend=-1, append=_NEVER))
-        for low, high in pairwise(bounds.tolist()):
-            merges = order[low:high]
-            left, right, made = self._l[merges], self._r[merges], self._made[merges]
-            halves = self.reached[left] & self.reached[right] & ~self.reached[made]
-            merges, left, right, made = merges[halves], left[halves], right[halves], made[halves]
-            rank = self._rank_of_merge[merges]
-            in_order = self._in_order[left] & self._in_order[right]
-            in_order &= (rank > self._rank[left]) & (rank > self._rank[right])
-            comes = in_order.copy()
-            comes[in_order] = ~self._meets(left[in_order], right[in_order], is_made=True)
-            self._take(merges[comes], in_order=True)
-            self._take(self._done_one_by_one(merges[~in_order]), in_order=False)
-
-    def _take(self, merges: Ints, *, in_order: bool) -> None:
-        made = self._made[merges]
-        self._left[made], self._right[made] = self._l[merges], self._r[merges]
-        self._rank[made] = self._rank_of_merge[merges]
-        self.reached[made], self._in_order[made] = True, in_order
-
-    def _done_one_by_one(self, merges: Ints) -> Ints:
-        """Those of some merges whose entry is the encoding of its letters."""
-        comes = []
-        for merge in merges.tolist():
-            letters = [*self.letters(int(self._l[merge])), *self.letters(int(self._r[merge]))]
-            made = int(self._made[merge])
-            if not self.reached[made] and self.encode(letters) == [made]:
-                comes.append(merge)
-        return np.array(comes, dtype=np.int64)
-
-    def _number_forest(self) -> None:
-        """Each entry hangs below its left half; of one left half, those that are made last come first.
-
-        So what begins with `y` and keeps it until a rank is over are the numbers from that of `y` on, up to the last
-        of its entries that are made at that rank or later.
-        """
-        hanging = np.flatnonzero(self.reached & (self._left >= 0))
-        base = len(self._keys) + int(self._ranks.max(initial=0)) + 2
-        keys = self._left[hanging] * base + (base - 1 - self._rank[hanging])
-        order = np.argsort(keys, kind="stable")
-        hanging, keys = hanging[order], keys[order]
-        levels = np.argsort(self._lengths[hanging], kind="stable")
-        bounds = np.flatnonzero(np.diff(self._lengths[hanging][levels], prepend=-1, append=_NEVER)).tolist()
-        groups = [hanging[levels[low:high]] for low, high in pairwise(bounds)]
-        below = np.ones(self.size, dtype=np.int64)
-        for tokens in reversed(groups):
-            np.add.at(below, self._left[tokens], below[tokens])
-        before = np.cumsum(below[hanging]) - below[hanging]
-        begins = np.diff(self._left[hanging], prepend=-1) != 0
-        offset = np.zeros(self.size, dtype=np.int64)
-        offset[hanging] = before - np.maximum.accumulate(np.where(begins, before, 0))
-        self._place = np.zeros(self.size, dtype=np.int64)
-        roots = np.flatnonzero(self._left < 0)
-        self._place[roots] = np.cumsum(below[roots]) - below[roots]
-        for tokens in groups:
-            self._place[tokens] = self._place[self._left[tokens]] + 1 + offset[tokens]
-        self._find_intervals(hanging, keys, base, below)
-
-    def _find_intervals(self, hanging: Ints, keys: Ints, base: int, below: Ints) -> None:
-        """What each merge keeps from standing behind its left one: an interval of numbers."""
-        useful = self.reached[self._l] & self.reached[self._r]
-        left, right, rank = self._l[useful], self._r[useful], self._rank_of_merge[useful]
-        order = np.lexsort((rank, left))
-        left, right, rank = left[order], right[order], rank[order]
-        last = np.searchsorted(keys, right * base + (base - 1 - rank), side="right") - 1
-        some = (last >= 0) & (self._left[hanging[last]] == right) if len(hanging) else np.zeros(len(left), dtype=bool)
-        self._low = self._place[right]
-        self._high = self._low + 1
-        ends = hanging[last[some]]
-        self._high[some] = self._place[ends] + below[ends]
-        self._merge_rank, self._is_sure = rank, (rank > self._rank[left]) & (rank > self._rank[right])
-        self._first_merge = np.searchsorted(left, np.arange(self.size + 1))
-
-    def _blocked_by(self, left: int) -> Iterator[tuple[Ints, Ints, Bools]]:
-        """The intervals of what may not follow a token: those of each merge on its right spine that comes in time."""
-        token, ends = left, _NEVER
-        while True:
-            low, high = int(self._first_merge[token]), int(self._first_merge[token + 1])
-            high = low + int(np.searchsorted(self._merge_rank[low:high], ends))
-            if high > low:
-                yield self._low[low:high], self._high[low:high], self._is_sure[low:high]
-            if self._left[token] < 0:
-                return
-            token, ends = int(self._right[token]), int(self._rank[token])
+    def _forbid(self, tokens: Sequence[int]) -> None:
+        """A word may not be these tokens alone."""
+        state = FRESH
+        for token in tokens:
+            begun = state - self._closed - 1
+            on = int(self._behind_first[token]) if state == FRESH else self._on[begun].get(token, 0)
+            if on <= self._closed:
+                on = self._closed + 1 + len(self._last)
+                self._last.append(token)
+                self._on.append({})
+                if state == FRESH:
+                    self._behind_first[token] = on
+                else:
+                    self._on[begun][token] = on
+            state = on
+        self.unended.add(state)
 
 
-class Candidates:
-    """Tokens that may follow, sorted by where they stand in the forest of left halves."""
+def merged_words(model: Config) -> MergedWords:
+    """The rule of a BPE model.
 
-    def __init__(self, tokens: Ints, place: Ints, is_odd: Bools) -> None:
-        self.tokens, self.is_odd = tokens, is_odd
-        self.odd: list[int] = np.flatnonzero(is_odd).tolist()
-        self.order = np.argsort(place, kind="stable")
-        self._sorted = place[self.order]
+    Raises:
+        Unfollowed: names the options that are not followed together.
+    """
+    check_options(model, _OPTIONS)
+    pieces = _Pieces(model)
+    merges = Merges(pieces.size, pieces.merges(model["merges"]), pieces.letters, pieces.lengths)
+    whole = _Whole(model, pieces, merges)
+    reached = {spelling: id for spelling, id in pieces.first.items() if merges.reached[id]}
+    first = Trie(reached | whole.spelled)
+    further = first
+    if pieces.prefix:
+        further = Trie({entry: id for entry, id in pieces.further.items() if merges.reached[id]})
 
-    def within(self, low: Ints, high: Ints) -> Bools:
-        """(n,) which of them, sorted, stand in one of these intervals."""
-        size = len(self._sorted) + 1
-        bounds = np.bincount(np.searchsorted(self._sorted, low), minlength=size)
-        bounds -= np.bincount(np.searchsorted(self._sorted, high), minlength=size)
-        return np.asarray(np.cumsum(bounds)[:-1] > 0)
+    def stages(alphabet: frozenset[str]) -> tuple[list[Stage], list[Stage]]:
+        whole.check(alphabet)
+        if pieces.suffix:  # a letter within a word and the same at its end are two
+            return [], [EndOfWord(set(pieces.letter_ids), pieces.marked), pieces.spell]
+        if pieces.prefix:
+            if not all(map(pieces.spell.units, alphabet)):
+                raise Unfollowed("letters that it drops, beside its mark of a word's pieces")
+            return [], [pieces.spell]
+        if any(alphabet.issuperset(entry) for entry in whole.entries):
+            return [], [pieces.spell]  # a word that is one entry is not cut
+        units = {unit for character in alphabet for unit in pieces.spell.units(character)}
+        return [Seams(first.pairs_of(units), alphabet, pieces.spell)], [pieces.spell]
+
+    unknown = model["vocab"].get(model.get("unk_token"))
+    return MergedWords(merges, first, further, stages, whole.made, unknown)
+
+
+class _Whole:
+    """Entries that a whole word may be although merges do not make them of its letters: those of `ignore_merges`.
+
+    Attributes:
+        entries: entry → id.
+        spelled: units → id.
+        made: id → the tokens that merges make of its letters.
+    """
+
+    def __init__(self, model: Config, pieces: _Pieces, merges: Merges) -> None:
+        self._pieces = pieces
+        self.entries: dict[str, int] = {}
+        self.spelled: dict[str, int] = {}
+        self.made: dict[int, list[int]] = {}
+        self._unspelled: list[str] = []
+        if not model.get("ignore_merges"):
+            return
+        for entry, id in model["vocab"].items():
+            if not entry or (merges.reached[id] and not pieces.is_byte(id)):
+                continue
+            units = [pieces.spell.units(letter) for letter in entry]
+            if pieces.is_byte(id) or not all(units) or any(UNKNOWN in some for some in units):
+                self._unspelled.append(entry)
+                continue
+            spelling = "".join(unit for some in units for unit in some)
+            self.entries[entry], self.spelled[spelling] = id, id
+            self.made[id] = merges.encode([pieces.letter_ids[unit] for unit in spelling])
+
+    def check(self, alphabet: frozenset[str]) -> None:
+        """Refuse texts that may hold an entry of letters that leave no trace alone, or such letters within an entry."""
+        drops = not all(map(self._pieces.spell.units, alphabet))
+        if any(map(alphabet.issuperset, self._unspelled)) or (drops and any(map(alphabet.issuperset, self.entries))):
+            raise Unfollowed("entries that merges do not reach, of letters that are none by themselves")
+
+
+class _Pieces:
+    """A vocabulary of BPE, by units.
+
+    Attributes:
+        prefix: the mark of all pieces but a word's first.
+        suffix: the mark of a word's last.
+        size: ids are below.
+        first: spelling → id, of pieces that begin a word.
+        further: the same of those that bear the prefix, without it.
+        lengths: (size,) how many letters each has.
+        letters: ids of those that are one letter.
+        letter_ids: unit → id.
+        marked: letters that are known at a word's end.
+        spell: what makes units of letters.
+    """
+
+    def __init__(self, model: Config) -> None:
+        vocab: dict[str, int] = model["vocab"]
+        suffix, prefix = model.get("end_of_word_suffix") or "", model.get("continuing_subword_prefix") or ""
+        bytes_alone = bool(model.get("byte_fallback"))
+        if ((prefix or suffix) and (bytes_alone or model.get("ignore_merges"))) or (prefix and suffix):
+            raise Unfollowed("its mark of a word's pieces, beside other options")
+        if not prefix.isascii():  # the library takes off as many bytes as it has characters
+            raise Unfollowed("its mark of a word's pieces, which is not ASCII")
+        self._vocab, self.prefix, self.suffix = vocab, prefix, suffix
+        self.size = max(vocab.values(), default=0) + 1
+        self.first: dict[str, int] = {}
+        self.further: dict[str, int] = {}
+        self._byte_ids: set[int] = set()
+        if not (prefix or suffix or bytes_alone):
+            self.first = {entry: id for entry, id in vocab.items() if entry}
+        else:
+            for entry, id in vocab.items():
+                self._add(entry, id, prefix, suffix, bytes_alone)
+        self.lengths = np.zeros(self.size, dtype=np.int64)
+        self._num_units(self.first)
+        self._num_units(self.further)
+        self.letters = np.flatnonzero(self.lengths == 1)
+        self.letter_ids = {spelling: id for spelling, id in self.first.items() if len(spelling) == 1}
+        self.marked = (
+            {spelling[0] for spelling in self.first if len(spelling) == 2 and spelling[1] == WORD_END}
+            if suffix
+            else set()
+        )
+        self.spell = self._spelling(is_silent=model.get("unk_token") is None)
+
+    def _spelling(self, *, is_silent: bool) -> Letters:
+        known = {*self.letter_ids, *self.marked, WORD_END, UNKNOWN} if self.suffix else set(self.letter_ids)
+        further = {spelling for spelling in self.further if len(spelling) == 1} if self.prefix else None
+        bytes_known = {spelling for spelling, id in self.letter_ids.items() if self.is_byte(id)}
+        return Letters(known, further, bytes_known=bytes_known, is_silent=is_silent)
+
+    def _add(self, entry: str, id: int, prefix: str, suffix: str, bytes_alone: bool) -> None:
+        if prefix and entry.startswith(prefix) and len(entry) > len(prefix):
+            self.further[entry.removeprefix(prefix)] = id
+            return
+        spelling = spelled(entry, bytes_alone=bytes_alone, suffix=suffix)
+        if spelling != entry and len(spelling) == 1:
+            self._byte_ids.add(id)
+        if spelling:
+            self.first[spelling] = id
+
+    def _num_units(self, entries: Mapping[str, int]) -> None:
+        """The mark at a word's end is no letter of its own."""
+        ids = np.fromiter(entries.values(), dtype=np.int64, count=len(entries))
+        self.lengths[ids] = np.fromiter(map(len, entries), dtype=np.int64, count=len(entries))
+        marked = [id for spelling, id in entries.items() if spelling[-1] == WORD_END]
+        self.lengths[marked] -= 1
+
+    def is_byte(self, id: int) -> bool:
+        """Whether an entry stands for one byte."""
+        return id in self._byte_ids
+
+    def merges(self, merges: Sequence[Any]) -> Ints:
+        """(n_merges, 3) ids of the two, and of what they make."""
+        pairs = [merge.split(" ") for merge in merges] if merges and isinstance(merges[0], str) else merges
+        if not pairs:
+            return np.empty((0, 3), dtype=np.int64)
+        ones, others = zip(*pairs, strict=True)
+        further = [other[len(self.prefix) :] for other in others] if self.prefix else others
+        made = map(operator.add, ones, further)
+        ids = [list(map(self._vocab.__getitem__, entries)) for entries in (ones, others, made)]
+        if self._byte_ids and not self._byte_ids.isdisjoint([*ids[0], *ids[1]]):
+            raise Unfollowed("merges of its bytes")
+        return np.array(ids, dtype=np.int64).T

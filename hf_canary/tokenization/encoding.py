@@ -41,8 +41,8 @@ def encode(
         end: whether the end token follows each text and is summed.
 
     Raises:
-        ModelError: a character that the tokenizer cannot represent, a context whose last token swallows the beginning
-            of a text, no end token where one is asked for.
+        ModelError: a character that the tokenizer cannot represent, a text of which it writes nothing, a context whose
+            last token swallows the beginning of a text, no end token where one is asked for.
     """
     ahead = token_ids(tokenizer, [context], target=target)[0] if context else []
     whole = [(context or "") + text for text in texts]
@@ -55,7 +55,14 @@ def encode(
     for text, sequence in zip(whole, ids, strict=True):
         if unknown is not None and unknown in sequence[len(ahead) :]:
             raise unknown_characters(tokenizer, text, target=target)
-        if sequence[: len(ahead)] != ahead or len(sequence) == len(ahead):
+        if sequence == ahead:
+            raise ModelError(
+                "tokenizer",
+                f"one that writes a token for {shown(text[len(context or '') :])}",
+                "one that writes none",
+                "Put characters into the format that the tokenizer writes.",
+            )
+        if sequence[: len(ahead)] != ahead:
             raise ModelError(
                 "context",
                 "a context whose tokens stay the same when a canary follows",
@@ -138,14 +145,21 @@ def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) ->
     return list(full[: next(starts, 0)])
 
 
-def unknown_characters(tokenizer: Any, text: str, *, target: bool = False) -> ModelError:
-    """The error of a text that the tokenizer does not know whole; it names the characters."""
+def unknown_characters(tokenizer: Any, text: str, *, target: bool = False, unknown: int | None = None) -> ModelError:
+    """The error of a text that the tokenizer does not know whole; it names the characters.
+
+    Args:
+        tokenizer: any.
+        text: its.
+        target: whether a decoder writes it.
+        unknown: its model's unknown token, which transformers may not be told of.
+    """
     characters = sorted(set(text))
     ids = token_ids(tokenizer, characters, target=target)
     with side(tokenizer, target=target):
-        token = tokenizer.unk_token_id
-    unknown = [c for c, sequence in zip(characters, ids, strict=True) if token in sequence]
-    named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:8]) or "what it makes of them together"
+        tokens = {tokenizer.unk_token_id, unknown} - {None}
+    found = [c for c, sequence in zip(characters, ids, strict=True) if not tokens.isdisjoint(sequence)]
+    named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in found[:8]) or "what it makes of them together"
     return ModelError(
         "tokenizer",
         f"a tokenizer that can represent {shown(text)}",

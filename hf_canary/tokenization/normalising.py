@@ -49,13 +49,32 @@ def may_move_beginning(config: Config | None, alphabet: Alphabet) -> bool:
     """Whether a text over an alphabet, normalized, may begin with what was not its beginning, as where its first
     character is removed. Whitespace that goes before all else is left out: a cut says where it stood.
     """
-    for number, part in enumerate([] if config is None else _parts(config)):
-        if part.get("type") != "Strip":
-            if not all(map(real_normalizer(part), alphabet)):
-                return True
-        elif number and part["strip_left"]:
+    for number, (stage, after) in enumerate(_followed(config, alphabet)):
+        if isinstance(stage, _PerCharacter):
+            is_kept = all(stage.written(character) for character in alphabet)
+        elif isinstance(stage, _Stripping):
+            is_kept = number == 0
+        else:
+            is_kept = stage is None or isinstance(stage, _Prepending)
+        if not is_kept:
             return True
-        _, alphabet = _KINDS[str(part["type"])](part, alphabet)
+        alphabet = after
+    return False
+
+
+def may_write(config: Config | None, alphabet: Alphabet, text: str) -> bool:
+    """Whether a text may stand in what is normalized, of others over an alphabet in which it did not stand before."""
+    for stage, after in _followed(config, alphabet):
+        if isinstance(stage, _PerCharacter):
+            changed = (stage.written(character) for character in alphabet if stage.written(character) != character)
+            is_far = all(written and set(written).isdisjoint(text) for written in changed)
+        elif isinstance(stage, (_Replacing, _Prepending)):
+            is_far = bool(stage.content) and set(stage.content).isdisjoint(text)
+        else:
+            is_far = stage is None or isinstance(stage, _Stripping)
+        if not is_far:
+            return True
+        alphabet = after
     return False
 
 
@@ -114,11 +133,11 @@ class _PerCharacter:
     start: State = None
     restart: State = None
 
-    def __init__(self, write: Callable[[str], str]) -> None:
-        self._write = write
+    def __init__(self, written: Callable[[str], str]) -> None:
+        self.written = written
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
-        return [(state, tuple(self._write(symbol)))]
+        return [(state, tuple(self.written(symbol)))]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:
         return [()]
@@ -311,11 +330,11 @@ class _Replacing:
     def __init__(self, matcher: Matcher, content: str) -> None:
         self.start: State = matcher.start
         self.restart: State = matcher.start
-        self._matcher, self._content = matcher, tuple(content)
+        self._matcher, self.content = matcher, tuple(content)
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
         assert isinstance(state, int)
-        written = {Label.GAP: (symbol,), Label.FIRST: self._content, Label.MORE: ()}
+        written = {Label.GAP: (symbol,), Label.FIRST: self.content, Label.MORE: ()}
         return [(after, written[label]) for after, label in self._matcher.read(state, symbol)]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:
@@ -342,10 +361,10 @@ class _Prepending:
     restart: State = False
 
     def __init__(self, prepended: str) -> None:
-        self._prepended = tuple(prepended)
+        self.content = tuple(prepended)
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
-        return [(True, (symbol,) if state else (*self._prepended, symbol))]
+        return [(True, (symbol,) if state else (*self.content, symbol))]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:
         return [()]

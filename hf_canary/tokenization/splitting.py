@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import filterfalse
 from typing import Any, Protocol, cast
 
 from tokenizers import pre_tokenizers
@@ -143,9 +144,14 @@ class Bytes:
         """What a byte is written as."""
         return _byte_characters()[byte]
 
+    @staticmethod
+    def written(character: str) -> tuple[str, ...]:
+        """What the bytes of a character are written as."""
+        return tuple(map(Bytes.character, character.encode()))
+
     def read(self, state: State, symbol: str) -> Sequence[Way]:
         """As of a stage."""
-        return [(state, tuple(_byte_characters()[byte] for byte in symbol.encode()))]
+        return [(state, self.written(symbol))]
 
     def end(self, state: State) -> Sequence[tuple[Symbol, ...]]:
         """As of a stage."""
@@ -300,6 +306,15 @@ KINDS: Mapping[str, Callable[[Config], list[Stage]]] = {
 }
 
 
+# Which characters a kind of pre-tokenizer leaves out, whatever stands beside them.
+_REMOVED: Mapping[str, Callable[[Config], Callable[[str], bool]]] = {
+    "Whitespace": lambda config: lambda character: _word_kind(character) == 0,
+    "WhitespaceSplit": lambda config: _is_space,
+    "BertPreTokenizer": lambda config: _is_bert_space,
+    "CharDelimiterSplit": lambda config: config["delimiter"].__eq__,
+}
+
+
 def pre_tokenizer_stages(config: Config | None, *, normalized: bool = True) -> list[Stage]:
     """The stages of a tokenizer's pre-tokenizer.
 
@@ -318,6 +333,19 @@ def pre_tokenizer_stages(config: Config | None, *, normalized: bool = True) -> l
         if entry["type"] == "Metaspace" and _prepend_scheme(entry) == "first":
             _check_first(entries[:number], normalized)
     return [stage for entry in entries for stage in KINDS[entry["type"]](entry)]
+
+
+def written_alphabet(config: Config | None, alphabet: frozenset[str]) -> frozenset[str]:
+    """All characters that may stand in the pieces of texts over an alphabet, and perhaps more."""
+    for entry in _flat(config):
+        if entry["type"] == "Metaspace":
+            alphabet = alphabet - {" "} | {entry["replacement"]}
+        elif entry["type"] == "ByteLevel":
+            alphabet = alphabet | {" "} if entry["add_prefix_space"] else alphabet
+            alphabet = frozenset(unit for character in alphabet for unit in Bytes().written(character))
+        elif entry["type"] in _REMOVED:
+            alphabet = frozenset(filterfalse(_REMOVED[entry["type"]](entry), alphabet))
+    return alphabet
 
 
 def marks_beginning(config: Config | None) -> bool:

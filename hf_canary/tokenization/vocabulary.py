@@ -19,6 +19,7 @@ Ints = NDArray[np.int64]
 # Units that are no characters of a text stand where Unicode has none for ever.
 WORD_END = "\U0010ffff"
 _FIRST_BYTE = 0x10FE00
+FIRST_OWN_UNIT = chr(_FIRST_BYTE)  # characters from here on stand for other things, if they do not come as themselves
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 

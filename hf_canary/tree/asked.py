@@ -500,7 +500,7 @@ def _unlike(text: str) -> ModelError:
         "tokenizer",
         f"one that encodes {shown(text)} by what its characters are written as",
         "one that encodes it otherwise",
-        "It may normalise characters together; leave such characters out of the format.",
+        "It may write several of them together. Use another format, or one of fewer fills, which are all encoded.",
     )
 
 

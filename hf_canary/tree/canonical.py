@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from ..tokenization.letters import UNKNOWN
 from ..tokenization.stages import Atom
 from ..tokenization.vocabulary import Trie
-from ..tokenization.word_rules import FRESH, Entries, WordRule
+from ..tokenization.word_rule import FRESH, Entries, WordRule
 from .parts import Bools, Follows, Ints, merged
 from .spelling import Spelling, Unit
 
 _WORD_BITS = 31
 _WORD = (1 << _WORD_BITS) - 1
 _MIXED = 1 << 55  # from here on, a state stands for several
+_MOST_SETS = _MIXED >> _WORD_BITS
 _SHORT = 8  # entries that are tried first when it is looked for one that goes on
 _NONE = np.empty(0, dtype=np.int64)
-_SOME_WORD = 1
 _UNKNOWN, _LIVES, _DEAD = 0, 1, 2
 _FEW_ENTRIES, _MOST_ROWS = 4096, 20_000
 
@@ -117,7 +117,7 @@ class Canonical:
     def open_tokens(self) -> AbstractSet[int] | None:
         """As of a part."""
         _ = self.num_encodings  # goes through all sets
-        return None if self._sets.is_open else frozenset()
+        return None if self._sets.is_open or self._is_atom_an_entry else frozenset()
 
     @cached_property
     def depth(self) -> int:
@@ -127,7 +127,12 @@ class Canonical:
     @cached_property
     def most_copies(self) -> int:
         """How many texts have one encoding, at most."""
-        return self._spelling.most_ways
+        return self._spelling.num_texts if self._is_atom_an_entry else self._spelling.most_ways
+
+    @property
+    def _is_atom_an_entry(self) -> bool:
+        """Whether a token that stands by itself is an entry too, so that it may be written in two ways."""
+        return any(self._rule.first.node(atom) >= 0 or self._rule.further.node(atom) >= 0 for atom in self._sets.atoms)
 
     def follows(self, state: int) -> Follows:
         """As of a part."""
@@ -328,7 +333,7 @@ class Canonical:
 
     def _prepare(self, nodes: int) -> None:
         """Begin at the far end of long words, so that no search goes deep."""
-        if not self._rule.is_plain(_SOME_WORD):
+        if not self._rule.has_plain_states:
             return
         chain = []
         while nodes not in self._prepared and not self._sets.after(nodes, True) and self._sets.after(nodes, False):
@@ -422,6 +427,9 @@ class Sets:
 
     Args:
         spelling: of a stretch.
+
+    Attributes:
+        atoms: the tokens that stand by themselves, as far as sets have been made.
     """
 
     def __init__(self, spelling: Spelling) -> None:
@@ -433,11 +441,14 @@ class Sets:
         self._num_columns = 1
         self._table = np.full((16, 8), -2, dtype=np.int32)  # -2 is not known yet
         self._is_end, self._has_cut, self._has_along = (np.zeros(16, dtype=bool) for _ in range(3))
+        self.atoms: set[int] = set()
 
     def number(self, nodes: Iterable[int]) -> int:
         """The number of a set."""
         key = tuple(sorted(set(nodes)))
         if key not in self._numbers:
+            if len(self._nodes) == _MOST_SETS:
+                raise MemoryError(f"a token tree of more than {_MOST_SETS:,} sets of places")
             self._numbers[key] = len(self._nodes)
             self._nodes.append(key)
             self._after.append({})
@@ -559,6 +570,8 @@ class Sets:
             for unit in (*out.along, *out.cut):
                 if unit == UNKNOWN:
                     raise UnknownCharacters
+                if isinstance(unit, Atom):
+                    self.atoms.add(unit.id)
                 if isinstance(unit, str) and not self._columns[ord(unit)]:
                     self._columns[ord(unit)] = self._num_columns
                     self._num_columns += 1

@@ -93,6 +93,11 @@ class Spelling:
             ]
         return reached
 
+    @property
+    def num_texts(self) -> int:
+        """How many texts the stretch has."""
+        return self._stretch.num_texts
+
     def completions(self, node: int) -> int:
         """How many candidates of the format go on from here."""
         place = self._nodes[node][0]

@@ -15,6 +15,8 @@ from ..formats import Literal, entries_of
 from ..tokenization.stages import Cut, Pipeline, Symbol, Symbols
 from .format_automaton import FormatAutomaton, is_check
 
+_MOST = 64  # stretches
+
 States = frozenset[int]
 Begins = frozenset[tuple[int, Symbols]]
 
@@ -74,6 +76,7 @@ def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
         words: the tokenizer's stages, from characters to words.
     """
     seams = _chosen(list(_seams(automaton, words)), automaton)
+    seams = seams[:: 1 + len(seams) // _MOST]
     found: list[Stretch] = []
     begins: Begins = frozenset({(words.start, ())})
     lead, place, first = "", automaton.start, (0, 0)

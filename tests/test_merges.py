@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from tokenizers import models
 
-from hf_canary.tokenization import bpe
-from hf_canary.tokenization.bpe import Merges
+from hf_canary.tokenization import merges
+from hf_canary.tokenization.merges import Merges
 
 LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many vocabularies
 SEEDS = range(24 * LAWS)
@@ -129,7 +129,7 @@ def test_two_may_stand_side_by_side_if_they_are_their_encoding(case):
 @pytest.mark.parametrize("most", [0, 10**6])
 def test_two_alone_are_told_the_same(case, monkeypatch, most):
     """Asked one pair at a time, and once more when that is remembered or forgotten."""
-    monkeypatch.setattr(bpe, "_MOST_REMEMBERED", most)
+    monkeypatch.setattr(merges, "_MOST_REMEMBERED", most)
     vocabulary, ours, encode, reached = case
     expected = pairs(vocabulary, encode, reached).tolist()
     for _ in range(2):
@@ -139,7 +139,7 @@ def test_two_alone_are_told_the_same(case, monkeypatch, most):
 @pytest.mark.parametrize("few", [0, 10**6])
 def test_what_may_follow_one_of_many_is_told_the_same(case, monkeypatch, few):
     """By the intervals in which the blocked ones stand as by pairs, whatever the candidates are."""
-    monkeypatch.setattr(bpe, "_FEW", few)
+    monkeypatch.setattr(merges, "_FEW", few)
     vocabulary, ours, encode, reached = case
     expected = pairs(vocabulary, encode, reached)
     some = np.flatnonzero(np.arange(len(reached)) % 3 > 0)

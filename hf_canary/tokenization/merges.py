@@ -1,0 +1,305 @@
+"""Byte-pair encoding: which tokens may stand side by side within a word.
+
+The rule. Merges are done in the order of their ranks, the leftmost first of equal ones. Tokens t₁ … tₙ are the encoding
+of a word exactly when each tᵢ is the encoding of its own letters, and each two neighbours are that of theirs (Berglund
+and van der Merwe 2023, arXiv 2309.08715; Vieira et al., ICML 2025, arXiv 2506.07956). Of `th` + `e` both are encodings;
+the pair is none, if (`th`, `e`) is a merge. So a table of pairs says all, and it is worked out from the merges alone:
+
+- A token is made by a last merge of two, each made by one before: a tree. While a pair's two halves are being made,
+  only tokens on the left one's right spine and on the right one's left spine meet at the seam. The pair is no encoding
+  if two of them meet that merge sooner than one of them goes on in its own half.
+- All tokens with a given token on their left spine stand side by side, if the forest of left halves is numbered from
+  the top; and so do those of them that stay there for longer than a given rank. So what may not follow a token is a
+  handful of intervals.
+
+Both hold where the two halves of a merge have been made before it by rank. The few tokens of which that is not true are
+told, and their merges done one by one. This file knows no words, no pre-tokenizer and no format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_NEVER = np.iinfo(np.int64).max
+_NOTHING = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
+_FEW = 64  # so few are quicker asked by pairs
+_MOST_REMEMBERED = 1_000_000  # pairs
+_INITIAL = -1  # the rank of a letter, which no merge makes
+
+
+class Merges:
+    """The merges of a vocabulary, and the tree of each entry that they reach.
+
+    Args:
+        size: ids are below.
+        merges: (left, right, made) ids, in the order of their ranks.
+        letters: the ids that stand for one unit each, which encodings begin with.
+        lengths: (size,) how many letters each entry has.
+
+    Attributes:
+        size: ids are below.
+        reached: (size,) whether merges of its own letters end in an entry.
+    """
+
+    def __init__(self, size: int, merges: Ints, letters: Ints, lengths: Ints) -> None:
+        self.size, self._lengths = size, lengths
+        ranks = np.arange(len(merges))
+        keys = merges[:, 0] * size + merges[:, 1]
+        # Of a merge that stands twice, the last counts.
+        _, last = np.unique(keys[::-1], return_index=True)
+        kept = np.sort(len(keys) - 1 - last)
+        self._l, self._r, self._made = (merges[kept, which] for which in range(3))
+        self._rank_of_merge = ranks[kept]
+        order = np.argsort(keys[kept], kind="stable")
+        self._keys, self._ranks, self._results = keys[kept][order], ranks[kept][order], self._made[order]
+        self._lookup: dict[int, int] | None = None
+        self._asked: dict[int, bool] = {}
+        self._left, self._right = np.full(size, -1), np.full(size, -1)
+        self._rank = np.full(size, _INITIAL)
+        self.reached = np.zeros(size, dtype=bool)
+        self.reached[letters] = True
+        self._in_order = self.reached.copy()
+        self._find_trees()
+        self._number_forest()
+
+    def may_follow(self, left: Ints, right: Ints) -> Bools:
+        """(n,) whether each two may stand side by side within a word; all are `reached`."""
+        left, right = np.broadcast_arrays(left, right)
+        in_order = self._in_order[left] & self._in_order[right]
+        if in_order.all():
+            return ~self._meets(left, right, is_made=False)
+        allowed = np.empty(len(left), dtype=bool)
+        allowed[in_order] = ~self._meets(left[in_order], right[in_order], is_made=False)
+        for at in np.flatnonzero(~in_order).tolist():
+            allowed[at] = self._is_encoding(int(left[at]), int(right[at]))
+        return allowed
+
+    def may_follow_this(self, left: int, right: int) -> bool:
+        """The same of two, remembered."""
+        key = left * self.size + right
+        if key not in self._asked:
+            if len(self._asked) > _MOST_REMEMBERED:
+                self._asked.clear()
+            is_in_order = self._in_order[left] and self._in_order[right]
+            self._asked[key] = not self._meet(left, right) if is_in_order else self._is_encoding(left, right)
+        return self._asked[key]
+
+    def may_follow_one(self, left: int, candidates: Candidates) -> Bools:
+        """(n,) which of some tokens may follow one: as `may_follow`, many at once."""
+        if not self._in_order[left] or len(candidates.tokens) < _FEW:
+            return self.may_follow(np.array([left]), candidates.tokens)
+        low, high, is_sure = map(np.concatenate, zip(_NOTHING, *self._blocked_by(left), strict=True))
+        allowed = np.empty(len(candidates.tokens), dtype=bool)
+        allowed[candidates.order] = ~candidates.within(low[is_sure], high[is_sure])
+        if not is_sure.all():
+            unsure = candidates.order[candidates.within(low[~is_sure], high[~is_sure])]
+            unsure = unsure[~candidates.is_odd[unsure]]
+            allowed[unsure] = ~self._meets(np.full(len(unsure), left), candidates.tokens[unsure], is_made=False)
+        for at in candidates.odd:
+            allowed[at] = self.may_follow_this(left, int(candidates.tokens[at]))
+        return allowed
+
+    def candidates(self, tokens: Ints) -> Candidates:
+        """Tokens in the order in which `may_follow_one` needs them."""
+        return Candidates(tokens, self._place[tokens], ~self._in_order[tokens])
+
+    def encode(self, letters: Sequence[int]) -> list[int]:
+        """The encoding of a word of these letters: its merges, done one by one."""
+        if self._lookup is None:
+            self._lookup = dict(zip(self._keys.tolist(), range(len(self._keys)), strict=True))
+        word = list(letters)
+        while len(word) > 1:
+            found = [self._lookup.get(one * self.size + other) for one, other in pairwise(word)]
+            merges = [(self._ranks.item(merge), at) for at, merge in enumerate(found) if merge is not None]
+            if not merges:
+                break
+            _, at = min(merges)
+            merge = found[at]
+            assert merge is not None
+            word[at : at + 2] = [self._results.item(merge)]
+        return word
+
+    def letters(self, token: int) -> list[int]:
+        """The letters that a reached entry is made of."""
+        pending, letters = [token], []
+        while pending:
+            token = pending.pop()
+            if self._left[token] < 0:
+                letters.append(token)
+            else:
+                pending += [int(self._right[token]), int(self._left[token])]
+        return letters
+
+    def _is_encoding(self, left: int, right: int) -> bool:
+        return self.encode([*self.letters(left), *self.letters(right)]) == [left, right]
+
+    def _ranks_of(self, left: Ints, right: Ints) -> Ints:
+        """(n,) the rank of the merge of each two, or never."""
+        if not len(self._keys):
+            return np.full(len(left), _NEVER)
+        keys = left * self.size + right
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._ranks[at], _NEVER)
+
+    def _meets(self, left: Ints, right: Ints, *, is_made: bool) -> Bools:
+        """(n,) whether two tokens meet at the seam that merge: walked back from when both are made.
+
+        Args:
+            left: of each pair.
+            right: of each pair.
+            is_made: whether the two themselves are merged in the end, which does not count.
+        """
+        meets = np.zeros(len(left), dtype=bool)
+        pair = np.arange(len(left))
+        ends_left, ends_right = np.full(len(left), _NEVER), np.full(len(left), _NEVER)
+        is_top = is_made
+        while len(pair):
+            if not is_top:
+                rank = self._ranks_of(left, right)
+                wins = (rank < ends_left) & (rank <= ends_right) & (rank < _NEVER)  # of equal ranks the leftmost
+                meets[pair[wins]] = True
+            else:
+                wins = np.zeros(len(pair), dtype=bool)
+            is_top = False
+            rank_left, rank_right = self._rank[left], self._rank[right]
+            on = ~wins & ((rank_left >= 0) | (rank_right >= 0))
+            back_left = rank_left > rank_right  # what was made last is undone first; of equal ones the right
+            ends_left = np.where(back_left, rank_left, ends_left)[on]
+            ends_right = np.where(back_left, ends_right, rank_right)[on]
+            left, right = (
+                np.where(back_left, self._right[left], left)[on],
+                np.where(back_left, right, self._left[right])[on],
+            )
+            pair = pair[on]
+        return meets
+
+    def _meet(self, left: int, right: int) -> bool:
+        """The same of two alone, which is quicker without arrays."""
+        ends_left = ends_right = _NEVER
+        while True:
+            key = left * self.size + right
+            at = int(self._keys.searchsorted(key))
+            if at < len(self._keys) and self._keys.item(at) == key:
+                rank = self._ranks.item(at)
+                if rank < ends_left and rank <= ends_right:
+                    return True
+            rank_left, rank_right = self._rank.item(left), self._rank.item(right)
+            if rank_left < 0 and rank_right < 0:
+                return False
+            if rank_left > rank_right:
+                ends_left, left = rank_left, self._right.item(left)
+            else:
+                ends_right, right = rank_right, self._left.item(right)
+
+    def _find_trees(self) -> None:
+        """The last merge of each entry, shorter entries first: of several merges that make it, the one that comes."""
+        sizes = self._lengths[self._made]
+        order = np.argsort(sizes, kind="stable")
+        bounds = np.flatnonzero(np.diff(sizes[order], prepend=-1, append=_NEVER))
+        for low, high in pairwise(bounds.tolist()):
+            merges = order[low:high]
+            left, right, made = self._l[merges], self._r[merges], self._made[merges]
+            halves = self.reached[left] & self.reached[right] & ~self.reached[made]
+            merges, left, right, made = merges[halves], left[halves], right[halves], made[halves]
+            rank = self._rank_of_merge[merges]
+            in_order = self._in_order[left] & self._in_order[right]
+            in_order &= (rank > self._rank[left]) & (rank > self._rank[right])
+            comes = in_order.copy()
+            comes[in_order] = ~self._meets(left[in_order], right[in_order], is_made=True)
+            self._take(merges[comes], in_order=True)
+            self._take(self._done_one_by_one(merges[~in_order]), in_order=False)
+
+    def _take(self, merges: Ints, *, in_order: bool) -> None:
+        made = self._made[merges]
+        self._left[made], self._right[made] = self._l[merges], self._r[merges]
+        self._rank[made] = self._rank_of_merge[merges]
+        self.reached[made], self._in_order[made] = True, in_order
+
+    def _done_one_by_one(self, merges: Ints) -> Ints:
+        """Those of some merges whose entry is the encoding of its letters."""
+        comes = []
+        for merge in merges.tolist():
+            letters = [*self.letters(int(self._l[merge])), *self.letters(int(self._r[merge]))]
+            made = int(self._made[merge])
+            if not self.reached[made] and self.encode(letters) == [made]:
+                comes.append(merge)
+        return np.array(comes, dtype=np.int64)
+
+    def _number_forest(self) -> None:
+        """Each entry hangs below its left half; of one left half, those that are made last come first.
+
+        So what begins with `y` and keeps it until a rank is over are the numbers from that of `y` on, up to the last
+        of its entries that are made at that rank or later.
+        """
+        hanging = np.flatnonzero(self.reached & (self._left >= 0))
+        base = len(self._keys) + int(self._ranks.max(initial=0)) + 2
+        keys = self._left[hanging] * base + (base - 1 - self._rank[hanging])
+        order = np.argsort(keys, kind="stable")
+        hanging, keys = hanging[order], keys[order]
+        levels = np.argsort(self._lengths[hanging], kind="stable")
+        bounds = np.flatnonzero(np.diff(self._lengths[hanging][levels], prepend=-1, append=_NEVER)).tolist()
+        groups = [hanging[levels[low:high]] for low, high in pairwise(bounds)]
+        below = np.ones(self.size, dtype=np.int64)
+        for tokens in reversed(groups):
+            np.add.at(below, self._left[tokens], below[tokens])
+        before = np.cumsum(below[hanging]) - below[hanging]
+        begins = np.diff(self._left[hanging], prepend=-1) != 0
+        offset = np.zeros(self.size, dtype=np.int64)
+        offset[hanging] = before - np.maximum.accumulate(np.where(begins, before, 0))
+        self._place = np.zeros(self.size, dtype=np.int64)
+        roots = np.flatnonzero(self._left < 0)
+        self._place[roots] = np.cumsum(below[roots]) - below[roots]
+        for tokens in groups:
+            self._place[tokens] = self._place[self._left[tokens]] + 1 + offset[tokens]
+        self._find_intervals(hanging, keys, base, below)
+
+    def _find_intervals(self, hanging: Ints, keys: Ints, base: int, below: Ints) -> None:
+        """What each merge keeps from standing behind its left one: an interval of numbers."""
+        useful = self.reached[self._l] & self.reached[self._r]
+        left, right, rank = self._l[useful], self._r[useful], self._rank_of_merge[useful]
+        order = np.lexsort((rank, left))
+        left, right, rank = left[order], right[order], rank[order]
+        last = np.searchsorted(keys, right * base + (base - 1 - rank), side="right") - 1
+        some = (last >= 0) & (self._left[hanging[last]] == right) if len(hanging) else np.zeros(len(left), dtype=bool)
+        self._low = self._place[right]
+        self._high = self._low + 1
+        ends = hanging[last[some]]
+        self._high[some] = self._place[ends] + below[ends]
+        self._merge_rank, self._is_sure = rank, (rank > self._rank[left]) & (rank > self._rank[right])
+        self._first_merge = np.searchsorted(left, np.arange(self.size + 1))
+
+    def _blocked_by(self, left: int) -> Iterator[tuple[Ints, Ints, Bools]]:
+        """The intervals of what may not follow a token: those of each merge on its right spine that comes in time."""
+        token, ends = left, _NEVER
+        while True:
+            low, high = int(self._first_merge[token]), int(self._first_merge[token + 1])
+            high = low + int(np.searchsorted(self._merge_rank[low:high], ends))
+            if high > low:
+                yield self._low[low:high], self._high[low:high], self._is_sure[low:high]
+            if self._left[token] < 0:
+                return
+            token, ends = int(self._right[token]), int(self._rank[token])
+
+
+class Candidates:
+    """Tokens that may follow, sorted by where they stand in the forest of left halves."""
+
+    def __init__(self, tokens: Ints, place: Ints, is_odd: Bools) -> None:
+        self.tokens, self.is_odd = tokens, is_odd
+        self.odd: list[int] = np.flatnonzero(is_odd).tolist()
+        self.order = np.argsort(place, kind="stable")
+        self._sorted = place[self.order]
+
+    def within(self, low: Ints, high: Ints) -> Bools:
+        """(n,) which of them, sorted, stand in one of these intervals."""
+        size = len(self._sorted) + 1
+        bounds = np.bincount(np.searchsorted(self._sorted, low), minlength=size)
+        bounds -= np.bincount(np.searchsorted(self._sorted, high), minlength=size)
+        return np.asarray(np.cumsum(bounds)[:-1] > 0)

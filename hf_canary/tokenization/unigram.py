@@ -1,0 +1,130 @@
+"""Unigram: of all ways to cut a word into entries, the one with the greatest sum of scores (Kudo, ACL 2018).
+
+The best way to a boundary depends on what stands before it alone: so what an encoding begins with is the encoding of
+its own letters, and the state is the beginnings of entries that are under way, each with the best score at the boundary
+where it begins. Of equal sums the entry that begins first is taken. Sums are added up in the model's order, so that
+they round as its own do. This file knows no pre-tokenizer and no format.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .letters import Letters
+from .matching import Unfollowed
+from .stages import Stage
+from .vocabulary import Ints, Trie, byte_unit, spelled
+from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, check_options
+
+_UNKNOWN_COSTS = 10.0  # what is taken off for a character that is no entry, beside the least score
+
+# Beginnings of entries, each with the best score at the boundary where it begins.
+UnderWay = tuple[tuple[int, float], ...]
+
+
+class BestPaths(NothingPlain):
+    """Words of best paths.
+
+    Args:
+        trie: the entries.
+        scores: (n,) of each id.
+        stages: to the units of the entries.
+        unknown: the token of characters that are none.
+        never: the text of that token, which would be taken for it.
+    """
+
+    def __init__(
+        self, trie: Trie, scores: NDArray[np.float64], stages: StagesFor, unknown: int | None, never: str
+    ) -> None:
+        self.first = self.further = trie
+        self.stages, self.unknown, self.never = stages, unknown, never
+        of_entries = np.where(trie.entry >= 0, scores[trie.entry], np.nan)
+        self._score_of: list[float] = of_entries.tolist()
+        fresh: UnderWay = ((Trie.root, 0.0),)
+        self._states = [fresh]
+        self._numbers = {fresh: FRESH}
+        self._children: dict[int, dict[int, int]] = {}
+
+    def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
+        known: dict[int, tuple[UnderWay, bool]] = {Trie.root: (self._states[state], True)}
+        which, behind = [], []
+        for at, node in enumerate(entries.nodes.tolist()):
+            under_way, is_best = self._to(node, known)
+            if is_best:
+                which.append(at)
+                behind.append(self._number(under_way))
+        return np.array(which, dtype=np.int64), np.array(behind, dtype=np.int64)
+
+    def _to(self, node: int, known: dict[int, tuple[UnderWay, bool]]) -> tuple[UnderWay, bool]:
+        """What is under way behind the units of a node, and whether its entry ends the best way there."""
+        way = []
+        while node not in known:
+            way.append(node)
+            node = int(self.first.parent[node])
+        for node in reversed(way):
+            known[node] = self._step(known[int(self.first.parent[node])][0], node)
+        return known[node]
+
+    def _step(self, under_way: UnderWay, node: int) -> tuple[UnderWay, bool]:
+        unit = int(self.first.unit[node])
+        best, is_best, on = -np.inf, False, []
+        for begun, score in under_way:  # in the order in which they begin
+            child = self._children_of(begun).get(unit)
+            if child is None:
+                continue
+            on.append((child, score))
+            ends = self._score_of[child]  # no number where no entry ends, which is above nothing
+            if score + ends > best:
+                best, is_best = score + ends, child == node
+        return (*on, (Trie.root, best)), is_best
+
+    def _children_of(self, node: int) -> dict[int, int]:
+        """Unit → node."""
+        if node not in self._children:
+            children = range(int(self.first.first_child[node]), int(self.first.first_child[node + 1]))
+            self._children[node] = {int(self.first.unit[child]): child for child in children}
+        return self._children[node]
+
+    def _number(self, under_way: UnderWay) -> int:
+        if under_way not in self._numbers:
+            self._numbers[under_way] = len(self._states)
+            self._states.append(under_way)
+        return self._numbers[under_way]
+
+
+def best_paths(model: Config) -> BestPaths:
+    """The rule of a Unigram model.
+
+    Raises:
+        Unfollowed: its `stages`, of an alphabet in which bytes may be written out.
+    """
+    check_options(model, ("type", "vocab", "unk_id", "byte_fallback"))
+    entries = {entry: id for id, (entry, _) in enumerate(model["vocab"]) if entry and id != model["unk_id"]}
+    scores = np.array([score for _, score in model["vocab"]], dtype=np.float64)
+    single = {entry for entry in entries if len(entry) == 1}
+    byte_ids = {
+        spelling: id for entry, id in entries.items() if (spelling := spelled(entry, bytes_alone=True)) != entry
+    }
+    has_bytes = bool(model.get("byte_fallback")) and len(byte_ids) == 256
+    letters = Letters(single, bytes_known=byte_ids if has_bytes else ())
+    if has_bytes:
+        # A character that is no entry costs what an unknown one does, and is its bytes.
+        unknown = float(scores.min()) - _UNKNOWN_COSTS
+        scores = scores.copy()
+        for spelling, id in byte_ids.items():
+            scores[id] = 0.0 if 0x80 <= ord(spelling) - ord(byte_unit(0)) < 0xC0 else unknown
+        entries = {
+            "".join(unit for character in entry for unit in letters.units(character)): id
+            for entry, id in entries.items()
+            if spelled(entry, bytes_alone=True) == entry
+        } | byte_ids
+
+    def stages(alphabet: frozenset[str]) -> tuple[list[Stage], list[Stage]]:
+        if has_bytes and alphabet.issuperset("<0x>"):
+            raise Unfollowed("its bytes, which these texts may hold written out")
+        return [], [letters]
+
+    unknown = model["unk_id"]
+    never = "" if unknown is None else model["vocab"][unknown][0]
+    return BestPaths(Trie(entries), scores, stages, unknown, never)

@@ -1,0 +1,167 @@
+"""From a format and a tokenizer to the parts of a token tree: all fills encoded, derived, or asked.
+
+Where there are few fills, all are encoded. Where there are more, the format is cut into stretches, and each is a part
+that is derived from the tokenizer's parts. What cannot be derived is refused by its name, if there are not few enough
+fills to encode them all in need. This file knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ModelError
+from ..formats import CanaryFormat, entries_of
+from ..tokenization.encoding import encode, side, unknown_characters
+from ..tokenization.matching import Unfollowed
+from ..tokenization.rules import rules_of
+from .asked import Asked
+from .canonical import Canonical, UnknownCharacters
+from .format_automaton import FormatAutomaton
+from .listing import Encoder
+from .parts import Listed, Part, Path
+from .row import Row
+from .spelling import Spelling
+from .stretches import Stretch, stretches_of
+
+# So many fills are all encoded, and of a tree that has no rules so many more; with so many characters in all.
+_ALL_ENCODED, _ALL_ENCODED_IN_NEED = 10_000, 50_000
+_MOST_CHARACTERS = 2_000_000
+_MOST_LISTED = 50_000  # texts of a stretch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a tree is to be of.
+
+    Args:
+        format: any.
+        tokenizer: any.
+        context: text before the canary, or empty.
+        end: an id that follows every candidate.
+        target: whether a decoder writes them.
+        num_before: tokens before those of the context, which are no part of the tree.
+    """
+
+    format: CanaryFormat
+    tokenizer: Any
+    context: str
+    end: int | None
+    target: bool
+    num_before: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """The parts of a tree.
+
+    Args:
+        row: they, and the end token.
+        is_certain: whether its leaves are exactly the encodings of all fills.
+        is_listed: whether all fills have been encoded by the tokenizer.
+    """
+
+    row: Row
+    is_certain: bool
+    is_listed: bool
+
+
+def build(plan: Plan, ask_all: int | None = None) -> Built:
+    """The parts of a tree.
+
+    Args:
+        plan: of what.
+        ask_all: encode all fills, where there are so many at most; None lets their number decide.
+
+    Raises:
+        ModelError: a character that the tokenizer cannot represent, or a tokenizer that cannot be followed.
+    """
+    if _may_encode_all(plan, _ALL_ENCODED if ask_all is None else ask_all):
+        return _all_encoded(plan)
+    try:
+        parts = _derived(plan)
+        _ = [part.num_encodings for part in parts]  # goes through all that is spelled
+    except UnknownCharacters:
+        error = _unknown(plan)
+    except Unfollowed as part:
+        if getattr(plan.tokenizer, "backend_tokenizer", None) is None and not _may_encode_all_in_need(plan):
+            return _asked(plan)
+        error = _underived(part)
+    else:
+        return Built(Row(parts, plan.end), is_certain=True, is_listed=False)
+    if not _may_encode_all_in_need(plan):
+        raise error
+    return _all_encoded(plan)
+
+
+def _may_encode_all(plan: Plan, most: int) -> bool:
+    size = plan.format.space_size
+    return size <= most and size * (len(plan.context) + len(plan.format.render(0))) <= _MOST_CHARACTERS
+
+
+def _may_encode_all_in_need(plan: Plan) -> bool:
+    return _may_encode_all(plan, _ALL_ENCODED_IN_NEED)
+
+
+def _all_encoded(plan: Plan) -> Built:
+    texts = list(plan.format.candidates())
+    encoding = encode(plan.tokenizer, texts, context=plan.context, target=plan.target)
+    encodings = (tuple(ids[plan.num_before :]) for ids in encoding.sequences)
+    part = Listed(encodings, [plan.context + text for text in texts], 1)
+    return Built(Row([part], plan.end), is_certain=True, is_listed=True)
+
+
+def _asked(plan: Plan) -> Built:
+    part = Asked(plan.format, plan.tokenizer, plan.context, plan.end, plan.target, plan.num_before)
+    return Built(Row([part], None), is_certain=False, is_listed=False)
+
+
+def _derived(plan: Plan) -> list[Part]:
+    with side(plan.tokenizer, target=plan.target):
+        rules = rules_of(plan.tokenizer)
+        unknown = {plan.tokenizer.unk_token_id, rules.word.unknown} - {None}
+    automaton = FormatAutomaton(plan.format, plan.context)
+    words, units = rules.pipelines(_characters(plan.format) | set(plan.context))
+
+    def encode_word(word: str) -> Path:
+        tokens = tuple(rules.encode_word(word))
+        if not unknown.isdisjoint(tokens):
+            raise UnknownCharacters
+        return tokens
+
+    encoder = Encoder(automaton, words, encode_word)
+    listed: dict[object, Listed] = {}
+
+    def part_of(stretch: Stretch) -> Part:
+        if stretch.num_texts > 1 and not (stretch.has_lists and stretch.num_texts <= _MOST_LISTED):
+            return Canonical(Spelling(automaton, words, units, stretch), rules.word)
+        behind = 1 if stretch.stop is None else automaton.completions(stretch.stop)
+        alike = (stretch.lead, stretch.begins, stretch.behind, stretch.choices or stretch)
+        if alike not in listed:
+            texts, encodings = zip(*encoder.encodings(stretch), strict=True)
+            listed[alike] = Listed(encodings, texts, behind)
+        return listed[alike].with_behind(behind)
+
+    return [part_of(stretch) for stretch in stretches_of(automaton, words)]
+
+
+def _characters(format: CanaryFormat) -> set[str]:
+    written = {c for piece in set(format.pieces) for entry in entries_of(piece) for c in entry}
+    return written | {c for hole in format.holes if hole.is_check_digit for c in "0123456789"}
+
+
+def _unknown(plan: Plan) -> ModelError:
+    with side(plan.tokenizer, target=plan.target):
+        unknown = rules_of(plan.tokenizer).word.unknown
+    text = "".join(sorted(_characters(plan.format)))
+    return unknown_characters(plan.tokenizer, text, target=plan.target, unknown=unknown)
+
+
+def _underived(part: Unfollowed) -> ModelError:
+    return ModelError(
+        "tokenizer",
+        "one whose encodings can be derived from its parts",
+        f"one of which this is not done: {part}",
+        f"Use a format of at most {_ALL_ENCODED_IN_NEED:,} fills, which are all encoded, or "
+        "measure_exposure(..., estimators=['sampled']), which needs no tree.",
+    )
