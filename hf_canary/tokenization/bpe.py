@@ -21,7 +21,7 @@ from .matching import Unfollowed
 from .merges import Merges
 from .stages import Stage
 from .vocabulary import WORD_END, Ints, Trie, spelled
-from .word_rule import FRESH, Bools, Config, Entries, StagesFor, check_options
+from .word_rule import FRESH, Bools, Config, Entries, StagesFor, Watch, check_options
 
 _FEW = 32  # so many pairs are quicker asked one by one
 _OPTIONS = (
@@ -53,6 +53,7 @@ class MergedWords:
 
     never = ""
     has_plain_states = True
+    has_watches = False
 
     def __init__(
         self,
@@ -112,6 +113,12 @@ class MergedWords:
     def allowed_behind(self, states: Ints, token: int) -> Bools:
         allowed = self._merges.may_follow(states - 1, np.array([token]))
         return allowed & bool(self._merges.reached[token])
+
+    def watch(self, state: int) -> Watch:
+        raise NotImplementedError
+
+    def watched(self, watch: Watch, letter: str) -> Watch:
+        raise NotImplementedError
 
     def _may_follow(self, last: int, entries: Entries) -> Bools:
         if len(entries.tokens) == 1:

@@ -3,7 +3,8 @@
 The best way to a boundary depends on what stands before it alone: so what an encoding begins with is the encoding of
 its own letters, and the state is the beginnings of entries that are under way, each with the best score at the boundary
 where it begins. Of equal sums the entry that begins first is taken. Sums are added up in the model's order, so that
-they round as its own do. This file knows no pre-tokenizer and no format.
+they round as its own do. Whether an encoding goes on from such a boundary is watched letter by letter: of the best ways
+that are under way some go over it, until all do or none. This file knows no pre-tokenizer and no format.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .letters import Letters
 from .matching import Unfollowed
 from .stages import Stage
 from .vocabulary import Ints, Trie, byte_unit, spelled
-from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, check_options
+from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, Watch, check_options
 
 _UNKNOWN_COSTS = 10.0  # what is taken off for a character that is no entry, beside the least score
 
@@ -34,6 +35,8 @@ class BestPaths(NothingPlain):
         never: the text of that token, which would be taken for it.
     """
 
+    has_watches = True
+
     def __init__(
         self, trie: Trie, scores: NDArray[np.float64], stages: StagesFor, unknown: int | None, never: str
     ) -> None:
@@ -45,6 +48,8 @@ class BestPaths(NothingPlain):
         self._states = [fresh]
         self._numbers = {fresh: FRESH}
         self._children: dict[int, dict[int, int]] = {}
+        self._parent: list[int] = trie.parent.tolist()
+        self._unit: list[int] = trie.unit.tolist()
 
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
         known: dict[int, tuple[UnderWay, bool]] = {Trie.root: (self._states[state], True)}
@@ -61,13 +66,13 @@ class BestPaths(NothingPlain):
         way = []
         while node not in known:
             way.append(node)
-            node = int(self.first.parent[node])
+            node = self._parent[node]
         for node in reversed(way):
-            known[node] = self._step(known[int(self.first.parent[node])][0], node)
+            known[node] = self._step(known[self._parent[node]][0], node)
         return known[node]
 
     def _step(self, under_way: UnderWay, node: int) -> tuple[UnderWay, bool]:
-        unit = int(self.first.unit[node])
+        unit = self._unit[node]
         best, is_best, on = -np.inf, False, []
         for begun, score in under_way:  # in the order in which they begin
             child = self._children_of(begun).get(unit)
@@ -79,11 +84,33 @@ class BestPaths(NothingPlain):
                 best, is_best = score + ends, child == node
         return (*on, (Trie.root, best)), is_best
 
+    def watch(self, state: int) -> Watch:
+        *under_way, (root, best) = self._states[state]
+        ways = (*((node, score, False) for node, score in under_way), (root, best, True))
+        return Watch(ways, is_kept=True, is_sure=False, is_lost=False)
+
+    def watched(self, watch: Watch, letter: str) -> Watch:
+        unit = ord(letter)
+        best, is_kept, num_kept = -np.inf, False, 0
+        ways: list[tuple[int, float, bool]] = []
+        for begun, score, keeps in watch.ways:  # in the order in which they begin
+            child = self._children_of(begun).get(unit)
+            if child is None:
+                continue
+            ways.append((child, score, keeps))
+            num_kept += keeps
+            score += self._score_of[child]
+            if score > best:
+                best, is_kept = score, keeps
+        is_sure, is_lost = is_kept and num_kept == len(ways), not (is_kept or num_kept)
+        ways.append((Trie.root, best, is_kept))
+        return Watch(tuple(ways), is_kept, is_sure, is_lost)
+
     def _children_of(self, node: int) -> dict[int, int]:
         """Unit → node."""
         if node not in self._children:
             children = range(int(self.first.first_child[node]), int(self.first.first_child[node + 1]))
-            self._children[node] = {int(self.first.unit[child]): child for child in children}
+            self._children[node] = {self._unit[child]: child for child in children}
         return self._children[node]
 
     def _number(self, under_way: UnderWay) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,22 @@ class Entries:
         return Entries(self.tokens[which], self.nodes[which])
 
 
+class Watch(NamedTuple):
+    """What may become of a word, as it is spelled on behind its last token: whether that stays one.
+
+    Args:
+        ways: those under way: where each stands in the vocabulary, its score, and whether it keeps the tokens so far.
+        is_kept: whether these are the word's, if it ends here.
+        is_sure: whether they are, wherever it ends from here on.
+        is_lost: whether they are not, wherever it ends.
+    """
+
+    ways: tuple[tuple[int, float, bool], ...]
+    is_kept: bool
+    is_sure: bool
+    is_lost: bool
+
+
 class WordRule(Protocol):
     """Which tokens follow one another within a word.
 
@@ -56,6 +72,7 @@ class WordRule(Protocol):
         unknown: the token of what the vocabulary does not know, if there is one.
         never: what no word may hold, since the rule does not know it; empty if there is no such thing.
         has_plain_states: whether some states are plain: what follows depends on the last token alone.
+        has_watches: whether it can be watched letter by letter if a word goes on from a state.
     """
 
     first: Trie
@@ -63,6 +80,7 @@ class WordRule(Protocol):
     unknown: int | None
     never: str
     has_plain_states: bool
+    has_watches: bool
 
     @property
     def unended(self) -> AbstractSet[int]:
@@ -85,6 +103,14 @@ class WordRule(Protocol):
 
     def step(self, state: int, token: int) -> int:
         """The state behind one entry, or -1 if it may not follow."""
+        ...
+
+    def watch(self, state: int) -> Watch:
+        """What may become of a word in this state."""
+        ...
+
+    def watched(self, watch: Watch, letter: str) -> Watch:
+        """The same behind one letter more."""
         ...
 
     def is_plain(self, state: int) -> bool:
@@ -113,6 +139,7 @@ class NothingPlain:
     unknown: int | None = None
     never = ""
     has_plain_states = False
+    has_watches = False
 
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
         """As of a rule."""
@@ -122,6 +149,12 @@ class NothingPlain:
         node = (self.first if state == FRESH else self.further).node(token)
         which, states = self.after(state, Entries(np.array([token]), np.array([node])))
         return int(states[0]) if len(which) else -1
+
+    def watch(self, state: int) -> Watch:
+        raise NotImplementedError
+
+    def watched(self, watch: Watch, letter: str) -> Watch:
+        raise NotImplementedError
 
     def is_plain(self, state: int) -> bool:
         return False

@@ -248,29 +248,49 @@ class Canonical:
 
     def _go_on_from(self, nodes: int, words: list[int]) -> list[bool]:
         known = self._goes_on
-        open = [word for word in dict.fromkeys(words) if (nodes, word) not in known]
-        if open:
+        pending = [word for word in dict.fromkeys(words) if (nodes, word) not in known]
+        if pending and self._rule.has_watches:
+            for word in pending:
+                known[nodes, word] = self._keeps_on(nodes, word)
+        elif pending:
             self._prepare(nodes)
             following = self._following_of(nodes, is_cut=False, is_first=False)
-            if len(open) > 1 and all(map(self._rule.is_plain, open)):
-                open = self._without_followed(nodes, open, following)
-            for word in open:
+            if len(pending) > 1 and all(map(self._rule.is_plain, pending)):
+                pending = self._without_followed(nodes, pending, following)
+            for word in pending:
                 known[nodes, word] = self._finds_on(word, following)
         return [known[nodes, word] for word in words]
 
+    def _keeps_on(self, nodes: int, word: int) -> bool:
+        """Whether some word that goes on here keeps the tokens so far, spelled letter by letter."""
+        pending = [(nodes, self._rule.watch(word))]
+        while pending:
+            before, watch = pending.pop()
+            for unit, after in self._sets.after(before, False).items():
+                if not isinstance(unit, str):
+                    continue
+                behind = self._rule.watched(watch, unit)
+                if behind.is_sure:
+                    return True
+                if behind.is_kept and (self._sets.ends(after) or self._sets.after(after, True)):
+                    return True
+                if not behind.is_lost:
+                    pending.append((after, behind))
+        return False
+
     def _without_followed(self, nodes: int, words: list[int], following: _Following) -> list[int]:
         """Without those that one of the short entries follows, and goes on: most of many at once."""
-        open = np.array(words)
+        pending = np.array(words)
         behind = self._rule.behind_plain(following.entries)
         for at in following.short:
-            if not len(open):
+            if not len(pending):
                 break
-            allowed = self._rule.allowed_behind(open, int(following.entries.tokens[at]))
+            allowed = self._rule.allowed_behind(pending, int(following.entries.tokens[at]))
             if allowed.any() and self._is_alive(int(following.sets[at]), int(behind[at])):
-                for word in open[allowed].tolist():
+                for word in pending[allowed].tolist():
                     self._goes_on[nodes, word] = True
-                open = open[~allowed]
-        return open.tolist()  # type: ignore[no-any-return]
+                pending = pending[~allowed]
+        return pending.tolist()  # type: ignore[no-any-return]
 
     def _finds_on(self, word: int, following: _Following) -> bool:
         """Among the shortest entries first, of which one mostly does."""
