@@ -133,11 +133,12 @@ class Evidence:
         """
         if self._language_model.is_half:
             return  # costs of two batches differ by as much as errors would
-        apart = self.known_costs - drawing.known_costs
-        apart = np.where(np.isfinite(apart), apart, np.nan)
+        difference = self.known_costs - drawing.known_costs
+        difference = np.where(np.isfinite(difference), difference, np.nan)
         # Of two that differ the median is one of them: not a mean, from which each would be half as far.
-        most = np.nanquantile(apart, 0.5, method="lower") if np.isfinite(apart).any() else np.nan
-        apart = np.abs(apart - most)
+        is_known = bool(np.isfinite(difference).any())
+        median = np.nanquantile(difference, 0.5, method="lower") if is_known else np.nan
+        apart = np.abs(difference - median)
         wrong = np.flatnonzero(apart > _MOST_APART)
         if len(wrong):
             name = self._prepared.names[wrong[0]]

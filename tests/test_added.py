@@ -19,9 +19,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 
 from hf_canary.tokenization.added import added_stages
-from hf_canary.tokenization.matching import Unfollowed
 from hf_canary.tokenization.normalising import normalized_alphabet, normalizer_stages, real_normalizer
-from hf_canary.tokenization.stages import CUT, Atom, Pipeline, Symbol
+from hf_canary.tokenization.stages import CUT, Atom, Pipeline, Symbol, Unfollowed
 from tests.test_normalising import ALL, PALETTES
 
 LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many texts

@@ -148,7 +148,7 @@ def test_spaces_that_leave_no_trace_at_the_end(template, num_asked):
 
 def test_dead_ends_that_nothing_tells_are_given_up(monkeypatch, num_asked):
     """Not searched to the end, which would be all candidates; and the search of another token begins anew."""
-    monkeypatch.setattr(AskedTree, "_without_broken", lambda tree, path, open, found: dict(open))
+    monkeypatch.setattr(AskedTree, "_without_broken", lambda tree, path, unsettled, found: dict(unsettled))
     monkeypatch.setattr(asked, "_MOST_ASKED", 1_000)
     with pytest.raises(UntoldDeadEnds, match="1,000 texts"):
         AskedTree(CanaryFormat("My PIN is {digit:6}"), space_by_itself())

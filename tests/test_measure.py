@@ -423,19 +423,22 @@ def test_a_tokenizer_that_drops_the_secret_is_refused(lstm):
         measure_exposure(lstm, tokenizer, canaries, estimators=["sampled"], num_references=60)
 
 
-def test_a_canary_that_costs_otherwise_in_the_tree_is_an_error(lstm, tokenizer, monkeypatch):
-    """A bit more as a text than as a leaf: the tree's leaf would not be its encoding. It is named."""
-    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=2, seed=0)
+@pytest.mark.parametrize(("number", "name"), [(1, "the twin of f0-x1-0"), (2, "f0-x1-1")])
+def test_a_canary_that_costs_otherwise_in_the_tree_is_an_error(lstm, tokenizer, monkeypatch, number, name):
+    """A third of a bit more as a text than as a leaf: the tree's leaf would not be its encoding. It is named; also
+    where there are just a canary and its twin.
+    """
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=number, seed=0)
     options = {"estimators": ["importance"], "num_references": 20, "num_draws": 200}
     measure_exposure(lstm, tokenizer, canaries, **options)
     score = evidence.score_encoded
 
     def dearer(*given, **how):
         costs = score(*given, **how)
-        return costs + (np.arange(len(costs)) == 1)
+        return costs + 0.35 * (np.arange(len(costs)) == 1)
 
     monkeypatch.setattr(evidence, "score_encoded", dearer)
-    with pytest.raises(ModelError, match="f0-x1-1 in the tree"):
+    with pytest.raises(ModelError, match=f"{name} as its parts"):
         measure_exposure(lstm, tokenizer, canaries, **options)
 
 

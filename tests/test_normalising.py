@@ -19,14 +19,13 @@ from typing import Any
 
 import pytest
 
-from hf_canary.tokenization.matching import Unfollowed
 from hf_canary.tokenization.normalising import (
     _may_combine,
     normalized_alphabet,
     normalizer_stages,
     real_normalizer,
 )
-from hf_canary.tokenization.stages import CUT, Pipeline, Symbol
+from hf_canary.tokenization.stages import CUT, Pipeline, Symbol, Unfollowed
 
 LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many texts
 CHARSMAP = os.environ.get("HF_CANARY_CHARSMAP")  # a Precompiled normalizer as JSON, of a real model

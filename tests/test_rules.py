@@ -13,8 +13,8 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.tokenization.bpe import merged_words
-from hf_canary.tokenization.matching import Unfollowed
 from hf_canary.tokenization.rules import rules_of
+from hf_canary.tokenization.stages import Unfollowed
 from hf_canary.tree import building
 from hf_canary.tree.token_tree import TokenTree, Unlike
 from tests.test_token_tree import check, leaves
@@ -95,7 +95,7 @@ def test_a_format_of_more_stretches_than_a_row_has_places():
 def test_more_leaves_than_fills_are_found_out(monkeypatch):
     """What no tokenizer makes true."""
     tokenizer = fast(bpe("0123456789"))
-    monkeypatch.setattr("hf_canary.tree.canonical.Canonical.num_encodings", 1001)
+    monkeypatch.setattr("hf_canary.tree.row.Row.most_leaves", 1001)
     with pytest.raises(Unlike, match="each fill"):
         TokenTree(CanaryFormat("{digit:3}"), tokenizer, ask_all=0)
 

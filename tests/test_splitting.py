@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from hf_canary.tokenization.matching import Matcher, Unfollowed, matcher_of
+from hf_canary.tokenization.matching import Matcher, matcher_of
 from hf_canary.tokenization.splitting import pre_tokenizer_stages
-from hf_canary.tokenization.stages import CUT, Pipeline
+from hf_canary.tokenization.stages import CUT, Pipeline, Unfollowed
 
 LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))
 BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]

@@ -16,8 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 
-from hf_canary.tokenization.matching import Unfollowed
-from hf_canary.tokenization.stages import CUT, Atom, Stage, State, Symbol, Way
+from .stages import CUT, Atom, Stage, State, Symbol, Unfollowed, Way
 
 
 def added_stages(

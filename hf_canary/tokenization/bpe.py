@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from .letters import UNKNOWN, EndOfWord, Letters, Seams
-from .matching import Unfollowed
 from .merges import Merges
-from .stages import Stage
+from .stages import Stage, Unfollowed
 from .vocabulary import WORD_END, Ints, Trie, spelled
 from .word_rule import FRESH, Bools, Config, Entries, StagesFor, Watch, check_options
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from .matching import Unfollowed
-from .stages import CUT, Atom, State, Symbols, Way
+from .stages import CUT, Atom, State, Symbols, Unfollowed, Way
 from .vocabulary import WORD_END, Trie, byte_unit
 
 UNKNOWN = "\U0010fffe"  # the unit of a character that the vocabulary does not know

@@ -16,8 +16,8 @@ from typing import Any
 import regex  # type: ignore[import-untyped] # it comes with transformers, and without types
 from tokenizers import Tokenizer
 
-from hf_canary.tokenization.matching import Label, Matcher, Unfollowed, matcher_of
-from hf_canary.tokenization.stages import CUT, Stage, State, Way
+from .matching import Label, Matcher, matcher_of
+from .stages import CUT, Stage, State, Unfollowed, Way
 
 Config = Mapping[str, Any]
 Alphabet = frozenset[str]

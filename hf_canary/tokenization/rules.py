@@ -17,10 +17,9 @@ from transformers import ByT5Tokenizer
 
 from .added import added_stages
 from .bpe import merged_words
-from .matching import Unfollowed
 from .normalising import may_move_beginning, may_write, normalized_alphabet, normalizer_stages, real_normalizer
 from .splitting import Bytes, marks_beginning, pre_tokenizer_stages, written_alphabet
-from .stages import Pipeline, Stage
+from .stages import Pipeline, Stage, Unfollowed
 from .unigram import best_paths
 from .vocabulary import FIRST_OWN_UNIT
 from .word_level import whole_words

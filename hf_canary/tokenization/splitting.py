@@ -13,8 +13,8 @@ from typing import Any, Protocol, cast
 
 from tokenizers import pre_tokenizers
 
-from hf_canary.tokenization.matching import Label, Matcher, Unfollowed, matcher_of
-from hf_canary.tokenization.stages import CUT, Stage, State, Symbol, Way
+from .matching import Label, Matcher, matcher_of
+from .stages import CUT, Stage, State, Symbol, Unfollowed, Way
 
 Config = Mapping[str, Any]
 # As tokenizers has it, without the endings of words that stand by themselves.

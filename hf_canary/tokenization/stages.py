@@ -14,6 +14,10 @@ from typing import Protocol
 State = Hashable
 
 
+class Unfollowed(Exception):
+    """A part of a tokenizer that is not followed exactly. The argument names the part."""
+
+
 @dataclass(frozen=True)
 class Atom:
     """A token that stands by itself, whatever stands beside it: an added token, or a word that is one entry."""

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .letters import Letters
-from .matching import Unfollowed
-from .stages import Stage
+from .stages import Stage, Unfollowed
 from .vocabulary import Ints, Trie, byte_unit, spelled
 from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, Watch, check_options
 

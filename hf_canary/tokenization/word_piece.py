@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from .letters import Letters
-from .matching import Unfollowed
+from .stages import Unfollowed
 from .vocabulary import Ints, Trie
 from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, check_options
 

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .matching import Unfollowed
 from .merges import Candidates, Merges
-from .stages import Stage
+from .stages import Stage, Unfollowed
 from .vocabulary import Ints, Trie
 
 Config = Mapping[str, Any]

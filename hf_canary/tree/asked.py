@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat, Literal, entries_of
 from ..tokenization.encoding import encode, side, token_ids, unknown_characters
-from .asked_units import FormatUnits, Place, Readings
+from .asked_units import FormatUnits, Readings, UnitPlace
 from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 from .parts import Edges, Follows
 
@@ -205,7 +205,7 @@ class AskedTree:
         after = self._units.after_token(readings, token, self._trie)
         return self._settled(path, {token: after})[token]
 
-    def _settled(self, path: Path, after: Mapping[int, Mapping[Place, list[str]]]) -> dict[int, Readings]:
+    def _settled(self, path: Path, after: Mapping[int, Mapping[UnitPlace, list[str]]]) -> dict[int, Readings]:
         """One text for each place: of several, one that the tokenizer encodes by this path and token.
 
         Where characters leave no trace, a place to which no text leads that is encoded so is none: paths that do lead
@@ -223,7 +223,7 @@ class AskedTree:
             for text in texts
             if _can_be_asked(place, text)
         ]
-        fitting: dict[tuple[int, Place], str] = {}
+        fitting: dict[tuple[int, UnitPlace], str] = {}
         for (token, place, text), answer in zip(asked, self._ask([text for *_, text in asked]), strict=True):
             if answer.tokens == (*path, token):
                 fitting.setdefault((token, place), text)
@@ -345,21 +345,23 @@ class AskedTree:
         begins no other's; of what is left, the tokens that may follow are looked for in turn.
         """
         generator = random.Random(0)
-        open = {
+        unsettled = {
             token: [(place, text) for place, text in readings.items() if not self._units.ended(place)]
             for token, readings in after.items()
         }
-        open = {token: places for token, places in open.items() if places}
+        unsettled = {token: places for token, places in unsettled.items() if places}
         found: dict[int, Any] = {}
         for attempt in range(_WITNESSES):
-            asked = [(token, *places[attempt % len(places)]) for token, places in open.items() if token not in found]
+            asked = [
+                (token, *places[attempt % len(places)]) for token, places in unsettled.items() if token not in found
+            ]
             answers = self._ask_whole([text + self._units.completed(place, generator) for _, place, text in asked])
             for (token, place, _), answer in zip(asked, answers, strict=True):
                 if answer.goes_on_from((*path, token)):
                     found[token] = self._word(answer, (*path, token), place, after[token][place])
             if attempt == 0:
-                open = self._without_broken(path, open, found)
-        for token in open.keys() - found.keys():
+                unsettled = self._without_broken(path, unsettled, found)
+        for token in unsettled.keys() - found.keys():
             if self._goes_on(_Node(after[token], (*path, token))):
                 found[token] = (*path, token)
         return found
@@ -381,14 +383,14 @@ class AskedTree:
             self._is_searching = not is_outermost
 
     def _without_broken(
-        self, path: Path, open: Mapping[int, list[tuple[Place, str]]], found: Mapping[int, Any]
-    ) -> dict[int, list[tuple[Place, str]]]:
+        self, path: Path, unsettled: Mapping[int, list[tuple[UnitPlace, str]]], found: Mapping[int, Any]
+    ) -> dict[int, list[tuple[UnitPlace, str]]]:
         """Without the readings whose text is encoded otherwise than by the prefix."""
         if not self._has_prefix_rule:
-            return dict(open)
+            return dict(unsettled)
         asked = [
             (token, place, text)
-            for token, places in open.items()
+            for token, places in unsettled.items()
             if token not in found
             for place, text in places
             if _can_be_asked(place, text) and not _OPEN_END.search(text)
@@ -399,10 +401,12 @@ class AskedTree:
             for (token, place, _), answer in zip(asked, answers, strict=True)
             if answer.tokens != (*path, token)
         }
-        left = {token: [each for each in places if (token, each[0]) not in broken] for token, places in open.items()}
+        left = {
+            token: [each for each in places if (token, each[0]) not in broken] for token, places in unsettled.items()
+        }
         return {token: places for token, places in left.items() if places}
 
-    def _word(self, answer: _Answer, path: Path, place: Place, text: str) -> Any:
+    def _word(self, answer: _Answer, path: Path, place: UnitPlace, text: str) -> Any:
         """What of the tokens matters to what may follow: those of the last word, since words are encoded each alone.
 
         Of a word of merges, its last token and its length say as much as all of them; and where only a space can
@@ -465,7 +469,7 @@ def _check_told_apart(format: CanaryFormat, surfaces: Mapping[str, tuple[Units, 
             )
 
 
-def _can_be_asked(place: Place, text: str) -> bool:
+def _can_be_asked(place: UnitPlace, text: str) -> bool:
     """Whether the tokenizer can be asked how the text of a prefix is encoded: it is of whole characters, and not empty,
     as that of what stands before the first of them is.
     """

@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import ModelError
 from ..formats import CanaryFormat, entries_of
 from ..tokenization.encoding import encode, side, unknown_characters
-from ..tokenization.matching import Unfollowed
 from ..tokenization.rules import rules_of
+from ..tokenization.stages import Unfollowed
 from .asked import Asked
 from .canonical import Canonical, UnknownCharacters
 from .format_automaton import FormatAutomaton
@@ -80,7 +80,6 @@ def build(plan: Plan, ask_all: int | None = None) -> Built:
         return _all_encoded(plan)
     try:
         parts = _derived(plan)
-        _ = [part.num_encodings for part in parts]  # goes through all that is spelled
     except UnknownCharacters:
         error = _unknown(plan)
     except Unfollowed as part:

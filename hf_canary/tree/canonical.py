@@ -8,7 +8,6 @@ the spelling of a stretch to a vocabulary and its rule; knows no other stretch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -92,6 +91,9 @@ class Canonical:
     Args:
         spelling: of the stretch.
         rule: of the words.
+
+    Raises:
+        UnknownCharacters: the vocabulary lacks one.
     """
 
     def __init__(self, spelling: Spelling, rule: WordRule) -> None:
@@ -106,33 +108,19 @@ class Canonical:
         self._prepared: set[int] = set()
         self._mixed: list[tuple[int, ...]] = []
         self._mixed_numbers: dict[tuple[int, ...], int] = {}
-        self.start = self._sets.number(spelling.starts) << _WORD_BITS
-
-    @cached_property
-    def num_encodings(self) -> int:
-        """As of a part; too many where what stands between words leaves no trace, and `open_tokens` are not known."""
-        return self._sets.num_spellings(self.start >> _WORD_BITS)
-
-    @cached_property
-    def open_tokens(self) -> AbstractSet[int] | None:
-        """As of a part."""
-        _ = self.num_encodings  # goes through all sets
-        return None if self._sets.is_open or self._is_atom_an_entry else frozenset()
-
-    @cached_property
-    def depth(self) -> int:
-        """How many tokens its encodings have, at most."""
-        return self._sets.longest(self.start >> _WORD_BITS)
+        start = self._sets.number(spelling.starts)
+        self.start = start << _WORD_BITS
+        rows = self._sets.rows(start)
+        # Too many where what stands between words leaves no trace; then `open_tokens` are not known.
+        self.num_encodings, self.depth = rows.count, rows.longest
+        # A token that stands by itself and is an entry too may be written in two ways.
+        self._has_twins = any(rule.first.node(atom) >= 0 or rule.further.node(atom) >= 0 for atom in rows.atoms)
+        self.open_tokens = None if rows.is_open or self._has_twins else frozenset[int]()
 
     @cached_property
     def most_copies(self) -> int:
         """How many texts have one encoding, at most."""
-        return self._spelling.num_texts if self._is_atom_an_entry else self._spelling.most_ways
-
-    @property
-    def _is_atom_an_entry(self) -> bool:
-        """Whether a token that stands by itself is an entry too, so that it may be written in two ways."""
-        return any(self._rule.first.node(atom) >= 0 or self._rule.further.node(atom) >= 0 for atom in self._sets.atoms)
+        return self._spelling.num_texts if self._has_twins else self._spelling.most_ways
 
     def follows(self, state: int) -> Follows:
         """As of a part."""
@@ -352,7 +340,9 @@ class Canonical:
         return bool(self._sets.after(nodes, False)) and self._go_on_from(nodes, [word])[0]
 
     def _prepare(self, nodes: int) -> None:
-        """Begin at the far end of long words, so that no search goes deep."""
+        """Begin at the far end of long words, so that no search goes deep: from behind, one place at a time, each of
+        which then finds the next one known. One chain is enough, since places behind letters alike are one.
+        """
         if not self._rule.has_plain_states:
             return
         chain = []
@@ -442,14 +432,28 @@ class Canonical:
         return found
 
 
+@dataclass(frozen=True)
+class Rows:
+    """All rows of units and cuts that a stretch may be spelled as.
+
+    Args:
+        count: how many there are.
+        longest: the most units of one.
+        is_open: whether some end where others go on, or the same unit both begins a word and goes on in one.
+        atoms: the tokens that stand by themselves in some.
+    """
+
+    count: int
+    longest: int
+    is_open: bool
+    atoms: frozenset[int]
+
+
 class Sets:
     """Sets of nodes of a spelling, and what leads from one to the next; numbers stand for them.
 
     Args:
         spelling: of a stretch.
-
-    Attributes:
-        atoms: the tokens that stand by themselves, as far as sets have been made.
     """
 
     def __init__(self, spelling: Spelling) -> None:
@@ -461,7 +465,6 @@ class Sets:
         self._num_columns = 1
         self._table = np.full((16, 8), -2, dtype=np.int32)  # -2 is not known yet
         self._is_end, self._has_cut, self._has_along = (np.zeros(16, dtype=bool) for _ in range(3))
-        self.atoms: set[int] = set()
 
     def number(self, nodes: Iterable[int]) -> int:
         """The number of a set."""
@@ -547,37 +550,29 @@ class Sets:
         tokens, nodes, targets, lengths = map(np.concatenate, zip(*found, strict=True))
         return tokens, nodes, targets, lengths
 
-    def num_spellings(self, number: int) -> int:
-        """How many different rows of units and cuts lead on from here to an end."""
-        return self._folded(number, lambda ends, after: int(ends) + sum(after))
+    def rows(self, start: int) -> Rows:
+        """All that leads on from a set to an end: goes through all sets, without recursion.
 
-    @property
-    def is_open(self) -> bool:
-        """Whether texts end where others go on, or the same unit both begins a word and goes on in one."""
-        return any(
-            (self.ends(number) and (after[True] or after[False])) or not after[True].keys().isdisjoint(after[False])
-            for number, after in enumerate(self._after)
-            if len(after) == 2
-        )
-
-    def longest(self, number: int) -> int:
-        """The most units to an end."""
-        return self._folded(number, lambda ends, after: max((more + 1 for more in after), default=0))
-
-    def _folded(self, number: int, fold) -> int:  # type: ignore[no-untyped-def]
-        """A number of each set, made of those behind it; without recursion."""
-        known: dict[int, int] = {}
-        stack = [number]
+        Raises:
+            UnknownCharacters: the vocabulary lacks one.
+        """
+        counts, longest = dict[int, int](), dict[int, int]()
+        atoms = set[int]()
+        is_open, stack = False, [start]
         while stack:
-            one = stack[-1]
-            behind = [*self.after(one, True).values(), *self.after(one, False).values()]
-            waiting = [after for after in behind if after not in known]
+            number = stack[-1]
+            begin, along = self.after(number, True), self.after(number, False)
+            behind = [*begin.values(), *along.values()]
+            waiting = [after for after in behind if after not in counts]
             if waiting:
                 stack += waiting
                 continue
             stack.pop()
-            known[one] = fold(self.ends(one), [known[after] for after in behind])
-        return known[number]
+            counts[number] = self.ends(number) + sum(counts[after] for after in behind)
+            longest[number] = max((longest[after] + 1 for after in behind), default=0)
+            atoms.update(unit.id for unit in (*begin, *along) if isinstance(unit, Atom))
+            is_open |= (self.ends(number) and bool(behind)) or not begin.keys().isdisjoint(along)
+        return Rows(counts[start], longest[start], is_open, frozenset(atoms))
 
     def _know(self, number: int) -> None:
         if number >= len(self._table):
@@ -590,8 +585,6 @@ class Sets:
             for unit in (*out.along, *out.cut):
                 if unit == UNKNOWN:
                     raise UnknownCharacters
-                if isinstance(unit, Atom):
-                    self.atoms.add(unit.id)
                 if isinstance(unit, str) and not self._columns[ord(unit)]:
                     self._columns[ord(unit)] = self._num_columns
                     self._num_columns += 1

@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-from ..tokenization.matching import Unfollowed
-from ..tokenization.stages import CUT, Atom, Pipeline, Symbols
+from ..tokenization.stages import CUT, Atom, Pipeline, Symbols, Unfollowed
 from .format_automaton import FormatAutomaton
 from .parts import Path
 from .stretches import Stretch, before_last_cut, num_shared

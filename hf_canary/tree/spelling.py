@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from ..tokenization.stages import CUT, Atom, Cut, Pipeline, Symbols
 from .format_automaton import FormatAutomaton
@@ -48,6 +49,22 @@ class Out:
     along: dict[Unit, list[Step]]
     cut: dict[Unit, list[Step]]
     ends: int
+    text: str
+
+
+class _RawStep(NamedTuple):
+    """A step of which it is not known yet whether it leads somewhere.
+
+    Args:
+        is_cut: whether a word begins with it.
+        unit: None at the end of the stretch.
+        target: the node behind it.
+        text: the characters that are read for it.
+    """
+
+    is_cut: bool
+    unit: Unit | None
+    target: int
     text: str
 
 
@@ -132,13 +149,14 @@ class Spelling:
 
     def _find_out(self, first: int) -> None:
         """Depth first, without recursion: a node's steps are known once it is known which of them lead somewhere."""
-        raw: dict[int, list[tuple[bool, Unit | None, int, str]]] = {}
+        raw: dict[int, list[_RawStep]] = {}
         stack = [first]
         while stack:
             node = stack[-1]
             if node not in raw:
                 raw[node] = list(self._steps(self._nodes[node], False, ""))
-                waiting = {target for _, unit, target, _ in raw[node] if unit is not None and target not in self._out}
+                steps = (step for step in raw[node] if step.unit is not None)
+                waiting = {step.target for step in steps if step.target not in self._out}
                 stack += waiting
                 if waiting:
                     continue
@@ -146,29 +164,24 @@ class Spelling:
             if node not in self._out:
                 self._out[node] = self._alive(raw.pop(node))
 
-    def _alive(self, steps: list[tuple[bool, Unit | None, int, str]]) -> Out:
-        out = Out({}, {}, 0, "")
-        ends, last = 0, ""
+    def _alive(self, steps: Sequence[_RawStep]) -> Out:
+        """Those that lead somewhere; of several to one node the first, and how many they are."""
+        ends = [step.text for step in steps if step.unit is None]
+        alike: dict[tuple[bool, Unit, int], list[str]] = {}
         for is_cut, unit, target, text in steps:
-            if unit is None:
-                ends, last = ends + 1, text
-            elif self._leads_on(target):
-                found = (out.cut if is_cut else out.along).setdefault(unit, [])
-                same = next((at for at, step in enumerate(found) if step.target == target), None)
-                if same is None:
-                    found.append(Step(target, 1, text))
-                else:
-                    found[same] = Step(target, found[same].ways + 1, found[same].text)
-        return Out(out.along, out.cut, ends, last)
+            if unit is not None and self._leads_on(target):
+                alike.setdefault((is_cut, unit, target), []).append(text)
+        along: dict[Unit, list[Step]] = {}
+        cut: dict[Unit, list[Step]] = {}
+        for (is_cut, unit, target), texts in alike.items():
+            (cut if is_cut else along).setdefault(unit, []).append(Step(target, len(texts), texts[0]))
+        return Out(along, cut, len(ends), ends[0] if ends else "")
 
     def _leads_on(self, node: int) -> bool:
         out = self._out[node]
         return bool(out.along or out.cut or out.ends)
 
-    def _steps(
-        self, node: tuple[int, int, Symbols], is_cut: bool, text: str
-    ) -> Iterator[tuple[bool, Unit | None, int, str]]:
-        """(whether a word begins, unit, node behind it, characters read); no unit at the end of the stretch."""
+    def _steps(self, node: tuple[int, int, Symbols], is_cut: bool, text: str) -> Iterator[_RawStep]:
         pending = [(*node, is_cut, text)]
         while pending:
             place, state, written, is_cut, text = pending.pop()
@@ -177,9 +190,9 @@ class Spelling:
             if written:
                 unit = written[0]
                 assert not isinstance(unit, Cut)
-                yield is_cut, unit, self._number(place, state, written[1:]), text
+                yield _RawStep(is_cut, unit, self._number(place, state, written[1:]), text)
             elif place == _END:
-                yield is_cut, None, _END, text
+                yield _RawStep(is_cut, None, _END, text)
             else:
                 pending += [
                     (after, moved, out, is_cut, text + character)
