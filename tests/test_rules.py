@@ -16,6 +16,7 @@ from hf_canary.tokenization.bpe import merged_words
 from hf_canary.tokenization.rules import rules_of
 from hf_canary.tokenization.stages import Unfollowed
 from hf_canary.tree import building
+from hf_canary.tree.spelling import Spelling
 from hf_canary.tree.token_tree import TokenTree, Unlike
 from tests.test_token_tree import check, leaves
 
@@ -328,3 +329,22 @@ def test_a_token_that_was_special_before():
     plain.add_tokens([AddedToken("ab", special=False), AddedToken("bc", special=True)])
     plain.split_special_tokens = True
     right(plain, "{x:3}", x=["a", "b", "c"])
+
+
+def test_what_may_have_been_left_out_is_read_as_one(monkeypatch):
+    """Letters that a look ahead may still turn into no match: 52¹² ways to write nothing are few places."""
+    counts = [0]
+    step = Spelling._on
+
+    def counted(spelling, place, state):
+        counts[0] += 1
+        return step(spelling, place, state)
+
+    monkeypatch.setattr(Spelling, "_on", counted)
+    words = r"[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++|\s+(?!\S)|\s"
+    cuts = pre_tokenizers.Split(Regex(words), "removed", invert=True)
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 "
+    tree = TokenTree(CanaryFormat("{letter:12} {digit}"), fast(bpe(letters), pre_tokenizer=cuts))
+    tree.assure()
+    assert tree.space_size == 52**12 * 10
+    assert counts[0] < 1_000

@@ -11,7 +11,7 @@ byte of a letter that is no entry. This file knows no pre-tokenizer and no forma
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,9 @@ class MergedWords:
         raise NotImplementedError
 
     def watched(self, watch: Watch, letter: str) -> Watch:
+        raise NotImplementedError
+
+    def likeliest(self, watch: Watch, letters: Sequence[str]) -> Iterator[str]:
         raise NotImplementedError
 
     def _may_follow(self, last: int, entries: Entries) -> Bools:

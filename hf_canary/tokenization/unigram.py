@@ -9,6 +9,8 @@ that are under way some go over it, until all do or none. This file knows no pre
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -104,6 +106,16 @@ class BestPaths(NothingPlain):
         is_sure, is_lost = is_kept and num_kept == len(ways), not (is_kept or num_kept)
         ways.append((Trie.root, best, is_kept))
         return Watch(tuple(ways), is_kept, is_sure, is_lost)
+
+    def likeliest(self, watch: Watch, letters: Sequence[str]) -> Iterator[str]:
+        others = [self._children_of(node) for node, _, keeps in watch.ways if not keeps]
+        later = []
+        for letter in letters:
+            if any(ord(letter) in children for children in others):
+                later.append(letter)
+            else:  # behind it no other way goes on
+                yield letter
+        yield from later
 
     def _children_of(self, node: int) -> dict[int, int]:
         """Unit → node."""

@@ -5,7 +5,7 @@ Each kind has a file of its own. Knows entries and units; no words, no pre-token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, Protocol
 
@@ -112,6 +112,10 @@ class WordRule(Protocol):
         """The same behind one letter more."""
         ...
 
+    def likeliest(self, watch: Watch, letters: Sequence[str]) -> Iterator[str]:
+        """These letters, first those behind which the tokens so far are likeliest to be kept."""
+        ...
+
     def is_plain(self, state: int) -> bool:
         """Whether the state behind what follows depends on that alone."""
         ...
@@ -153,6 +157,9 @@ class NothingPlain:
         raise NotImplementedError
 
     def watched(self, watch: Watch, letter: str) -> Watch:
+        raise NotImplementedError
+
+    def likeliest(self, watch: Watch, letters: Sequence[str]) -> Iterator[str]:
         raise NotImplementedError
 
     def is_plain(self, state: int) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..tokenization.letters import UNKNOWN
 from ..tokenization.stages import Atom
 from ..tokenization.vocabulary import Trie
-from ..tokenization.word_rule import FRESH, Entries, WordRule
+from ..tokenization.word_rule import FRESH, Entries, Watch, WordRule
 from .parts import Bools, Follows, Ints, merged
 from .spelling import Spelling, Unit
 
@@ -250,21 +250,27 @@ class Canonical:
         return [known[nodes, word] for word in words]
 
     def _keeps_on(self, nodes: int, word: int) -> bool:
-        """Whether some word that goes on here keeps the tokens so far, spelled letter by letter."""
-        pending = [(nodes, self._rule.watch(word))]
+        """Whether some word that goes on here keeps the tokens so far, spelled by likely letters first."""
+        watch = self._rule.watch(word)
+        pending = [(watch, nodes, self._likeliest(watch, nodes))]
         while pending:
-            before, watch = pending.pop()
-            for unit, after in self._sets.after(before, False).items():
-                if not isinstance(unit, str):
-                    continue
-                behind = self._rule.watched(watch, unit)
-                if behind.is_sure:
-                    return True
-                if behind.is_kept and (self._sets.ends(after) or self._sets.after(after, True)):
-                    return True
-                if not behind.is_lost:
-                    pending.append((after, behind))
+            watch, nodes, letters = pending[-1]
+            letter = next(letters, None)
+            if letter is None:
+                pending.pop()
+                continue
+            behind, after = self._rule.watched(watch, letter), self._sets.after(nodes, False)[letter]
+            if behind.is_sure:
+                return True
+            if behind.is_kept and (self._sets.ends(after) or self._sets.after(after, True)):
+                return True
+            if not behind.is_lost:
+                pending.append((behind, after, self._likeliest(behind, after)))
         return False
+
+    def _likeliest(self, watch: Watch, nodes: int) -> Iterator[str]:
+        letters = [unit for unit in self._sets.after(nodes, False) if isinstance(unit, str)]
+        return self._rule.likeliest(watch, letters)
 
     def _without_followed(self, nodes: int, words: list[int], following: _Following) -> list[int]:
         """Without those that one of the short entries follows, and goes on: most of many at once."""

@@ -60,12 +60,14 @@ class _RawStep(NamedTuple):
         unit: None at the end of the stretch.
         target: the node behind it.
         text: the characters that are read for it.
+        ways: in how many ways it is reached.
     """
 
     is_cut: bool
     unit: Unit | None
     target: int
     text: str
+    ways: int
 
 
 class Spelling:
@@ -154,7 +156,7 @@ class Spelling:
         while stack:
             node = stack[-1]
             if node not in raw:
-                raw[node] = list(self._steps(self._nodes[node], False, ""))
+                raw[node] = list(self._steps(self._nodes[node]))
                 steps = (step for step in raw[node] if step.unit is not None)
                 waiting = {step.target for step in steps if step.target not in self._out}
                 stack += waiting
@@ -165,39 +167,42 @@ class Spelling:
                 self._out[node] = self._alive(raw.pop(node))
 
     def _alive(self, steps: Sequence[_RawStep]) -> Out:
-        """Those that lead somewhere; of several to one node the first, and how many they are."""
-        ends = [step.text for step in steps if step.unit is None]
-        alike: dict[tuple[bool, Unit, int], list[str]] = {}
-        for is_cut, unit, target, text in steps:
-            if unit is not None and self._leads_on(target):
-                alike.setdefault((is_cut, unit, target), []).append(text)
+        """Those that lead somewhere; of several to one node one, which stands for all."""
+        ends = [step for step in steps if step.unit is None]
+        alike: dict[tuple[bool, Unit, int], list[_RawStep]] = {}
+        for step in steps:
+            if step.unit is not None and self._leads_on(step.target):
+                alike.setdefault((step.is_cut, step.unit, step.target), []).append(step)
         along: dict[Unit, list[Step]] = {}
         cut: dict[Unit, list[Step]] = {}
-        for (is_cut, unit, target), texts in alike.items():
-            (cut if is_cut else along).setdefault(unit, []).append(Step(target, len(texts), texts[0]))
-        return Out(along, cut, len(ends), ends[0] if ends else "")
+        for (is_cut, unit, target), some in alike.items():
+            ways = sum(step.ways for step in some)
+            (cut if is_cut else along).setdefault(unit, []).append(Step(target, ways, some[0].text))
+        return Out(along, cut, sum(step.ways for step in ends), ends[0].text if ends else "")
 
     def _leads_on(self, node: int) -> bool:
         out = self._out[node]
         return bool(out.along or out.cut or out.ends)
 
-    def _steps(self, node: tuple[int, int, Symbols], is_cut: bool, text: str) -> Iterator[_RawStep]:
-        pending = [(*node, is_cut, text)]
-        while pending:
-            place, state, written, is_cut, text = pending.pop()
-            while written and isinstance(written[0], Cut):
-                is_cut, written = True, written[1:]
-            if written:
-                unit = written[0]
-                assert not isinstance(unit, Cut)
-                yield _RawStep(is_cut, unit, self._number(place, state, written[1:]), text)
-            elif place == _END:
-                yield _RawStep(is_cut, None, _END, text)
-            else:
-                pending += [
-                    (after, moved, out, is_cut, text + character)
-                    for character, after, moved, out in self._on(place, state)
-                ]
+    def _steps(self, node: tuple[int, int, Symbols]) -> Iterator[_RawStep]:
+        """Character by character up to the next unit; what was read to the same place goes on as one."""
+        reached = {(*node, False): ("", 1)}
+        while reached:
+            further: dict[tuple[int, int, Symbols, bool], tuple[str, int]] = {}
+            for (place, state, written, is_cut), (text, ways) in reached.items():
+                while written and isinstance(written[0], Cut):
+                    is_cut, written = True, written[1:]
+                if written:
+                    unit = written[0]
+                    assert not isinstance(unit, Cut)
+                    yield _RawStep(is_cut, unit, self._number(place, state, written[1:]), text, ways)
+                elif place == _END:
+                    yield _RawStep(is_cut, None, _END, text, ways)
+                else:
+                    for character, after, moved, out in self._on(place, state):
+                        before = further.get((after, moved, out, is_cut), (text + character, 0))
+                        further[after, moved, out, is_cut] = before[0], before[1] + ways
+            reached = further
 
     def _of_words(self, state: int) -> int:
         return self._words.number(self._pipeline.states(state)[: self._words.size])
