@@ -205,7 +205,7 @@ class FormatLogitsProcessor(LogitsProcessor):
         end: bool = False,
         target: bool = False,
     ) -> None:
-        end_token(tokenizer)  # or it says now that there is none
+        end_token(tokenizer, target=target)  # or it says now that there is none
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self.prompt_ids = list(self._guide.tree.prompt)
         self.prompt_lengths = self._guide.lengths

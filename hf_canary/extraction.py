@@ -159,6 +159,7 @@ def extract(
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    place.tree.assure()
     kept = place.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
     with place.entered() as (view, session), noticing() as interrupted:
         goal = Cheapest(top_k, place.tree.depth)

@@ -24,7 +24,7 @@ from hf_canary.tokenization.stages import CUT, Atom, Pipeline
 from hf_canary.tokenization.vocabulary import WORD_END, byte_unit, spelled
 from hf_canary.tree import building
 from hf_canary.tree.format_automaton import FormatAutomaton, is_check
-from hf_canary.tree.listing import Encoder
+from hf_canary.tree.listing import StretchEncoder
 from hf_canary.tree.spelling import Spelling
 from hf_canary.tree.stretches import Stretch, stretches_of
 from hf_canary.tree.token_tree import TokenTree
@@ -311,7 +311,7 @@ def encoder_of(format, tokenizer, context=""):
     """(the format's automaton, its stages, and what encodes its stretches)."""
     automaton, words = words_of(format, tokenizer, context)
     rules = rules_of(tokenizer)
-    return automaton, words, Encoder(automaton, words, lambda word: tuple(rules.encode_word(word)))
+    return automaton, words, StretchEncoder(automaton, words, lambda word: tuple(rules.encode_word(word)))
 
 
 def leaves(tree):
@@ -420,13 +420,13 @@ def test_words_are_cut_where_sentences_have_spaces():
 def test_stretches_alike_are_encoded_once(monkeypatch):
     """Holes of the same entries, between the same: the words that they write are listed once, whatever follows."""
     asked = []
-    encodings = Encoder.encodings
+    encodings = StretchEncoder.encodings
 
     def counted(encoder, stretch):
         asked.append(stretch.num_texts)
         return encodings(encoder, stretch)
 
-    monkeypatch.setattr(Encoder, "encodings", counted)
+    monkeypatch.setattr(StretchEncoder, "encodings", counted)
     format = CanaryFormat("the {n} is {n} is {n} is {n} is a", spaces=SPACES)
     tree = TokenTree(format, of_kind("gpt2"), ask_all=0)
     assert sum(size > 1 for size in asked) <= 2
@@ -453,7 +453,7 @@ def test_stretches_begin_where_the_stages_stand_alike_for_all_fills():
     """A cut is not enough: what is written behind it may depend on what stood before, which a stage remembers."""
     format = CanaryFormat("{q}. .x{q}-y{q}.-abc{q}.", spaces={"q": [*"qrs"]})
     automaton, words = FormatAutomaton(format), Pipeline([Remembers()])
-    encoder = Encoder(automaton, words, lambda word: tuple(map(ord, word)))
+    encoder = StretchEncoder(automaton, words, lambda word: tuple(map(ord, word)))
     stretches = stretches_of(automaton, words)
     assert [stretch.num_texts for stretch in stretches if stretch.num_texts > 1] == [3, 9, 3]
     parts = [list(encoder.encodings(stretch)) for stretch in stretches]

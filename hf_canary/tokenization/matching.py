@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tokenizers import Regex
 
-from .pattern import Node, Parser, Row, literal, may_be_empty
+from .pattern import Chain, Node, Parser, literal, may_be_empty
 from .program import Accept, AcceptEnd, After, Ahead, Fork, Held, Program, Read, Thread, check_folds
 from .stages import Unfollowed
 
@@ -91,7 +91,7 @@ class Matcher:
     def of_text(cls, text: str) -> Matcher:
         """The matches of a text that stands for itself."""
         matcher = cls.__new__(cls)
-        matcher._set_up(Row(tuple(map(literal, text))), text)
+        matcher._set_up(Chain(tuple(map(literal, text))), text)
         return matcher
 
     def _set_up(self, tree: Node, pattern: str) -> None:

@@ -44,7 +44,7 @@ def _engine(source: str, options: str) -> Replace:
 
 
 @dataclass(frozen=True)
-class Row:
+class Chain:
     """Parts one behind the other."""
 
     parts: tuple[Node, ...]
@@ -95,7 +95,7 @@ class TextEnd:
     """Nothing follows. Stands last in a `Look`."""
 
 
-Node = One | Row | Choice | Repeat | Atomic | Look | Behind | TextEnd
+Node = One | Chain | Choice | Repeat | Atomic | Look | Behind | TextEnd
 _NEWLINE = One(r"\n")
 _ANY = One(r"\O")
 _WORD = One(r"\w")
@@ -107,15 +107,15 @@ _CODED = r"\\x\{[0-9A-Fa-f]{1,8}\}|\\u[0-9A-Fa-f]{4}|\\x[0-7][0-9A-Fa-f]|\\x[0-9
 _ASSERTIONS: dict[str, Node] = {
     "A": Behind(None, True),
     "z": _AT_END,
-    "Z": Choice((_AT_END, Look(Row((_NEWLINE, _AT_END)), True))),
-    "b": Choice((Row((Behind(_WORD, True), Look(_WORD, False))), Row((Behind(_WORD, False), Look(_WORD, True))))),
-    "B": Choice((Row((Behind(_WORD, True), Look(_WORD, True))), Row((Behind(_WORD, False), Look(_WORD, False))))),
+    "Z": Choice((_AT_END, Look(Chain((_NEWLINE, _AT_END)), True))),
+    "b": Choice((Chain((Behind(_WORD, True), Look(_WORD, False))), Chain((Behind(_WORD, False), Look(_WORD, True))))),
+    "B": Choice((Chain((Behind(_WORD, True), Look(_WORD, True))), Chain((Behind(_WORD, False), Look(_WORD, False))))),
     # Oniguruma's ^ and $ are of lines, and no line begins behind a newline that ends the text.
-    "^": Choice((Behind(None, True), Row((Behind(_NEWLINE, True), Look(_ANY, True))))),
+    "^": Choice((Behind(None, True), Chain((Behind(_NEWLINE, True), Look(_ANY, True))))),
     "$": Look(Choice((_NEWLINE, TextEnd())), True),
     # \R is (?>\r\n|[...]): it does not come back from \r\n to \r.
     "R": Choice(
-        (Row((One(r"\r"), _NEWLINE)), Row((One(r"\r"), Look(_NEWLINE, False))), One(r"(?!\r)\R")),
+        (Chain((One(r"\r"), _NEWLINE)), Chain((One(r"\r"), Look(_NEWLINE, False))), One(r"(?!\r)\R")),
     ),
 }
 _BRACES = r"\{(\d+,?\d*|,\d+)\}"
@@ -170,7 +170,7 @@ class Parser:
                 parts.append(self._choice(self._changed(options, changed[2:-1])))
             else:
                 parts.append(self._repeated(self._part(options)))
-        return parts[0] if len(parts) == 1 else Row(tuple(parts))
+        return parts[0] if len(parts) == 1 else Chain(tuple(parts))
 
     def _changed(self, options: str, change: str) -> str:
         if not re.fullmatch(r"[im]*(-[im]*)?", change):
@@ -238,7 +238,7 @@ class Parser:
         if not all(isinstance(one, One) and not one.folds for one in ones):
             raise self._unfollowed("the look-behind")
         parts = tuple(Behind(one, holds) for one in ones if isinstance(one, One))
-        return Choice(parts) if holds else Row(parts)
+        return Choice(parts) if holds else Chain(parts)
 
     def _brackets(self) -> str:
         """A class in brackets, as it is written. What it holds is for the engine to say."""
@@ -281,7 +281,7 @@ def may_be_empty(node: Node) -> bool:
     match node:
         case One():
             return False
-        case Row(parts):
+        case Chain(parts):
             return all(map(may_be_empty, parts))
         case Choice(parts):
             return any(map(may_be_empty, parts))

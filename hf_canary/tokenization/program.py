@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from .pattern import Atomic, Behind, Choice, Look, Node, One, Repeat, Row, TextEnd, may_be_empty
+from .pattern import Atomic, Behind, Chain, Choice, Look, Node, One, Repeat, TextEnd, may_be_empty
 from .stages import Unfollowed
 
 # A repeated part is copied. Beyond this number of steps the machine is too large to be of use.
@@ -114,7 +114,7 @@ class Program:
         match node:
             case One():
                 return self._number(Read(self._kind(node), after))
-            case Row(parts):
+            case Chain(parts):
                 for part in reversed(parts):
                     after = self._write(part, after)
                 return after

@@ -21,7 +21,7 @@ Config = Mapping[str, Any]
 BYTE_LEVEL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-class Finder(Protocol):
+class MatchFinder(Protocol):
     """Finds matches in a piece, as a Matcher does."""
 
     start: int
@@ -89,7 +89,7 @@ class Split:
     The state is the finder's, and whether the character before was of a match; None at the start of a piece.
     """
 
-    def __init__(self, finder: Finder, behavior: str, invert: bool = False) -> None:
+    def __init__(self, finder: MatchFinder, behavior: str, invert: bool = False) -> None:
         if behavior not in ENDS_BETWEEN:
             raise Unfollowed(f"the behaviour {behavior} of a split")
         self._finder, self._invert = finder, invert

@@ -18,8 +18,8 @@ from ..tokenization.stages import Unfollowed
 from .asked import Asked
 from .canonical import Canonical, UnknownCharacters
 from .format_automaton import FormatAutomaton
-from .listing import Encoder
-from .parts import Listed, Part, Path
+from .listing import StretchEncoder
+from .parts import ListedPart, Part, Path
 from .row import Row
 from .spelling import Spelling
 from .stretches import Stretch, stretches_of
@@ -31,7 +31,7 @@ _MOST_LISTED = 50_000  # texts of a stretch
 
 
 @dataclass(frozen=True)
-class Plan:
+class Subject:
     """What a tree is to be of.
 
     Args:
@@ -66,61 +66,61 @@ class Built:
     is_listed: bool
 
 
-def build(plan: Plan, ask_all: int | None = None) -> Built:
+def build(subject: Subject, ask_all: int | None = None) -> Built:
     """The parts of a tree.
 
     Args:
-        plan: of what.
+        subject: of what.
         ask_all: encode all fills, where there are so many at most; None lets their number decide.
 
     Raises:
         ModelError: a character that the tokenizer cannot represent, or a tokenizer that cannot be followed.
     """
-    if _may_encode_all(plan, _ALL_ENCODED if ask_all is None else ask_all):
-        return _all_encoded(plan)
+    if _may_encode_all(subject, _ALL_ENCODED if ask_all is None else ask_all):
+        return _all_encoded(subject)
     try:
-        parts = _derived(plan)
+        parts = _derived(subject)
     except UnknownCharacters:
-        error = _unknown(plan)
+        error = _unknown(subject)
     except Unfollowed as part:
-        if getattr(plan.tokenizer, "backend_tokenizer", None) is None and not _may_encode_all_in_need(plan):
-            return _asked(plan)
+        if getattr(subject.tokenizer, "backend_tokenizer", None) is None and not _may_encode_all_in_need(subject):
+            return _asked(subject)
         error = _underived(part)
     else:
-        return Built(Row(parts, plan.end), is_certain=True, is_listed=False)
-    if not _may_encode_all_in_need(plan):
+        return Built(Row(parts, subject.end), is_certain=True, is_listed=False)
+    if not _may_encode_all_in_need(subject):
         raise error
-    return _all_encoded(plan)
+    return _all_encoded(subject)
 
 
-def _may_encode_all(plan: Plan, most: int) -> bool:
-    size = plan.format.space_size
-    return size <= most and size * (len(plan.context) + len(plan.format.render(0))) <= _MOST_CHARACTERS
+def _may_encode_all(subject: Subject, most: int) -> bool:
+    size = subject.format.space_size
+    return size <= most and size * (len(subject.context) + len(subject.format.render(0))) <= _MOST_CHARACTERS
 
 
-def _may_encode_all_in_need(plan: Plan) -> bool:
-    return _may_encode_all(plan, _ALL_ENCODED_IN_NEED)
+def _may_encode_all_in_need(subject: Subject) -> bool:
+    return _may_encode_all(subject, _ALL_ENCODED_IN_NEED)
 
 
-def _all_encoded(plan: Plan) -> Built:
-    texts = list(plan.format.candidates())
-    encoding = encode(plan.tokenizer, texts, context=plan.context, target=plan.target)
-    encodings = (tuple(ids[plan.num_before :]) for ids in encoding.sequences)
-    part = Listed(encodings, [plan.context + text for text in texts], 1)
-    return Built(Row([part], plan.end), is_certain=True, is_listed=True)
+def _all_encoded(subject: Subject) -> Built:
+    texts = list(subject.format.candidates())
+    encoding = encode(subject.tokenizer, texts, context=subject.context, target=subject.target)
+    encodings = (tuple(ids[subject.num_before :]) for ids in encoding.sequences)
+    part = ListedPart(encodings, [subject.context + text for text in texts], 1)
+    return Built(Row([part], subject.end), is_certain=True, is_listed=True)
 
 
-def _asked(plan: Plan) -> Built:
-    part = Asked(plan.format, plan.tokenizer, plan.context, plan.end, plan.target, plan.num_before)
+def _asked(subject: Subject) -> Built:
+    part = Asked(subject.format, subject.tokenizer, subject.context, subject.end, subject.target, subject.num_before)
     return Built(Row([part], None), is_certain=False, is_listed=False)
 
 
-def _derived(plan: Plan) -> list[Part]:
-    with side(plan.tokenizer, target=plan.target):
-        rules = rules_of(plan.tokenizer)
-        unknown = {plan.tokenizer.unk_token_id, rules.word.unknown} - {None}
-    automaton = FormatAutomaton(plan.format, plan.context)
-    words, units = rules.pipelines(_characters(plan.format) | set(plan.context))
+def _derived(subject: Subject) -> list[Part]:
+    with side(subject.tokenizer, target=subject.target):
+        rules = rules_of(subject.tokenizer)
+        unknown = {subject.tokenizer.unk_token_id, rules.word.unknown} - {None}
+    automaton = FormatAutomaton(subject.format, subject.context)
+    words, units = rules.pipelines(_characters(subject.format) | set(subject.context))
 
     def encode_word(word: str) -> Path:
         tokens = tuple(rules.encode_word(word))
@@ -128,8 +128,8 @@ def _derived(plan: Plan) -> list[Part]:
             raise UnknownCharacters
         return tokens
 
-    encoder = Encoder(automaton, words, encode_word)
-    listed: dict[object, Listed] = {}
+    encoder = StretchEncoder(automaton, words, encode_word)
+    listed: dict[object, ListedPart] = {}
 
     def part_of(stretch: Stretch) -> Part:
         if stretch.num_texts > 1 and not (stretch.has_lists and stretch.num_texts <= _MOST_LISTED):
@@ -138,7 +138,7 @@ def _derived(plan: Plan) -> list[Part]:
         alike = (stretch.lead, stretch.begins, stretch.behind, stretch.choices or stretch)
         if alike not in listed:
             texts, encodings = zip(*encoder.encodings(stretch), strict=True)
-            listed[alike] = Listed(encodings, texts, behind)
+            listed[alike] = ListedPart(encodings, texts, behind)
         return listed[alike].with_behind(behind)
 
     return [part_of(stretch) for stretch in stretches_of(automaton, words)]
@@ -149,11 +149,11 @@ def _characters(format: CanaryFormat) -> set[str]:
     return written | {c for hole in format.holes if hole.is_check_digit for c in "0123456789"}
 
 
-def _unknown(plan: Plan) -> ModelError:
-    with side(plan.tokenizer, target=plan.target):
-        unknown = rules_of(plan.tokenizer).word.unknown
-    text = "".join(sorted(_characters(plan.format)))
-    return unknown_characters(plan.tokenizer, text, target=plan.target, unknown=unknown)
+def _unknown(subject: Subject) -> ModelError:
+    with side(subject.tokenizer, target=subject.target):
+        unknown = rules_of(subject.tokenizer).word.unknown
+    text = "".join(sorted(_characters(subject.format)))
+    return unknown_characters(subject.tokenizer, text, target=subject.target, unknown=unknown)
 
 
 def _underived(part: Unfollowed) -> ModelError:

@@ -439,7 +439,7 @@ class Canonical:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Spellings:
     """All rows of units and cuts that a stretch may be spelled as.
 
     Args:
@@ -556,7 +556,7 @@ class Sets:
         tokens, nodes, targets, lengths = map(np.concatenate, zip(*found, strict=True))
         return tokens, nodes, targets, lengths
 
-    def rows(self, start: int) -> Rows:
+    def rows(self, start: int) -> Spellings:
         """All that leads on from a set to an end: goes through all sets, without recursion.
 
         Raises:
@@ -578,7 +578,7 @@ class Sets:
             longest[number] = max((longest[after] + 1 for after in behind), default=0)
             atoms.update(unit.id for unit in (*begin, *along) if isinstance(unit, Atom))
             is_open |= (self.ends(number) and bool(behind)) or not begin.keys().isdisjoint(along)
-        return Rows(counts[start], longest[start], is_open, frozenset(atoms))
+        return Spellings(counts[start], longest[start], is_open, frozenset(atoms))
 
     def _know(self, number: int) -> None:
         if number >= len(self._table):

@@ -15,7 +15,7 @@ from .parts import Path
 from .stretches import Stretch, before_last_cut, num_shared
 
 
-class Encoder:
+class StretchEncoder:
     """Encodes stretches text by text, and words once.
 
     Args:

@@ -126,7 +126,7 @@ def merged(found: Sequence[Follows], join: Callable[[Sequence[int]], int]) -> Fo
     return Follows(tokens[begins], joined, all_ends)
 
 
-class Listed:
+class ListedPart:
     """A part whose texts have all been encoded.
 
     Args:
@@ -167,7 +167,7 @@ class Listed:
             self._below[node] += 1
         self._texts[node].append(text)
 
-    def with_behind(self, num_behind: int) -> Listed:
+    def with_behind(self, num_behind: int) -> ListedPart:
         """The same, before another number of texts."""
         other = copy.copy(self)
         other._num_behind = num_behind

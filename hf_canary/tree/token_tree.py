@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat
 from ..tokenization.encoding import check_repeats, encode, token_ids
-from .building import Plan, build
+from .building import Subject, build
 from .parts import Edges, Path
 from .traces import check_written
 
@@ -78,12 +78,14 @@ class TokenTree:
         check_written(format, tokenizer, target=target)
         self.format = format
         self._tokenizer, self._context, self._end, self._target = tokenizer, context or "", end, target
+        self._is_assured = False
         some = format.covering_fills(_CHECKED) + format.sample(min(_CHECKED, format.space_size), "check")
-        encoding = encode(tokenizer, [format.render(fill) for fill in some], context=context, target=target)
+        texts = [format.render(fill) for fill in some]
+        encoding = encode(tokenizer, texts, context=context, target=target)
         self.conditioned = encoding.conditioned
         ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
         before = encoding.sequences[0][: encoding.conditioned - ahead]
-        built = build(Plan(format, tokenizer, self._context, end, target, len(before)), ask_all)
+        built = build(Subject(format, tokenizer, self._context, end, target, len(before)), ask_all)
         self._row, self.is_certain, self.is_listed = built.row, built.is_certain, built.is_listed
         if self._row.most_leaves > format.space_size:
             raise unlike(f"each fill of {shown(format.template)} in one way")
@@ -91,7 +93,7 @@ class TokenTree:
         self.prompt = [*before, *self._shared]
         self.depth = max(1, self._row.depth - len(self._shared))
         self._check_context()
-        self._compare(some)
+        self._compare_leaves(texts, [shown(text) for text in texts])
         if self.space_size < format.space_size:
             logger.warning(
                 "The tokenizer encodes some fills of %s alike: |R| = %s, with %s different encodings. Fills that are "
@@ -134,13 +136,14 @@ class TokenTree:
         Raises:
             ModelError: one is not so, and nothing can be proven by this tree.
         """
-        fills = list(fills)
-        if fills and not self.is_listed:
-            self._compare(fills, names)
+        texts = [self.format.render(fill) for fill in fills]
+        names = names or [shown(text) for text in texts]
+        if texts and not self.is_listed:
+            self._compare_texts(self._compare_leaves(texts, names), texts, names)
 
     def assure(self, fills: Sequence[int] = (), names: Sequence[str] = ()) -> None:
-        """What a proof asks for: as `check`, of these fills, of others that differ from them in one entry, and of some
-        at random; and of some leaves, which must be the encodings of their texts.
+        """What a proof asks for: as `check`, of these fills and of others that differ from them in one entry. Once for
+        each tree also of some at random, and of some leaves, which must be the encodings of their texts.
 
         Raises:
             ModelError: the tree differs from the tokenizer.
@@ -149,12 +152,14 @@ class TokenTree:
             return
         self.check(fills, names)
         generator = random.Random(f"neighbours of {len(fills)}")
-        neighbours = [
-            self.format.neighbour(fills[at % len(fills)], generator) for at in range(_NEIGHBOURS if fills else 0)
-        ]
-        self.check([*neighbours, *self.format.sample(min(_AT_RANDOM, self.format.space_size), "before a proof")])
-        if self.is_certain:
-            self.texts([self._descent(generator) for _ in range(_LEAVES)])
+        self.check(
+            [self.format.neighbour(fills[at % len(fills)], generator) for at in range(_NEIGHBOURS if fills else 0)]
+        )
+        if not self._is_assured:
+            self.check(self.format.sample(min(_AT_RANDOM, self.format.space_size), "before a proof"))
+            if self.is_certain:
+                self.texts([self._descent(generator) for _ in range(_LEAVES)])
+            self._is_assured = True
 
     def most_below(self, state: int) -> int:
         """How many fills begin with a prefix in this state, at most."""
@@ -214,15 +219,20 @@ class TokenTree:
         most = self._row.most_copies
         return others + 1 if most is None else min(others + 1, most)
 
-    def _compare(self, fills: Sequence[int], names: Sequence[str] = ()) -> None:
-        texts = [self.format.render(fill) for fill in fills]
-        others: dict[str, Path] = {}
-        for number, path in enumerate(self.paths(texts)):
-            name = names[number] if names else shown(texts[number])
+    def _compare_leaves(self, texts: Sequence[str], names: Sequence[str]) -> list[Path]:
+        """The encodings of candidates, which must be leaves."""
+        paths = self.paths(texts)
+        for path, name in zip(paths, names, strict=True):
             if not self.leads(path):
                 raise unlike(name)
+        return paths
+
+    def _compare_texts(self, paths: Sequence[Path], texts: Sequence[str], names: Sequence[str]) -> None:
+        """What leaves are read as: the candidates, or others that are encoded alike, if there are such."""
+        others: dict[str, Path] = {}
+        for path, text, name in zip(paths, texts, names, strict=True):
             read = self.text(path)
-            if read != texts[number]:  # another that is encoded alike, if there are such
+            if read != text:
                 if not self.collisions:
                     raise unlike(name)
                 others[read] = path
