@@ -19,7 +19,7 @@ import numpy as np
 from .letters import UNKNOWN, EndOfWord, Letters, Seams
 from .merges import Merges
 from .stages import Stage, Unfollowed
-from .vocabulary import WORD_END, Ints, Trie, spelled
+from .vocabulary import WORD_END, Ints, Trie, byte_entry, byte_unit, spelled
 from .word_rule import FRESH, Bools, Config, Entries, StagesFor, Watch, check_options
 
 _FEW = 32  # so many pairs are quicker asked one by one
@@ -122,14 +122,21 @@ class MergedWords:
     def likeliest(self, watch: Watch, letters: Sequence[str]) -> Iterator[str]:
         raise NotImplementedError
 
+    def forbidden(self, state: int, entries: Entries) -> Ints:
+        if len(entries.tokens) <= _FEW:
+            return np.flatnonzero(~self._may_follow(state - 1, entries))
+        candidates = entries.by_place(self._merges)
+        return np.concatenate([self._merges.may_not_follow(state - 1, candidates), candidates.unreached])
+
     def _may_follow(self, last: int, entries: Entries) -> Bools:
         if len(entries.tokens) == 1:
             return np.array([self.step(last + 1, int(entries.tokens[0])) >= 0])
         if len(entries.tokens) <= _FEW:
             allowed = self._merges.may_follow(np.array([last]), entries.tokens)
-        else:
-            allowed = self._merges.may_follow_one(last, entries.by_place(self._merges))
-        return allowed & self._merges.reached[entries.tokens] if self.unended else allowed
+            return allowed & self._merges.reached[entries.tokens]
+        allowed = np.ones(len(entries.tokens), dtype=bool)
+        allowed[self.forbidden(last + 1, entries)] = False
+        return allowed
 
     def _forbid(self, tokens: Sequence[int]) -> None:
         """A word may not be these tokens alone."""
@@ -243,14 +250,15 @@ class _Pieces:
             raise Unfollowed("its mark of a word's pieces, which is not ASCII")
         self._vocab, self.prefix, self.suffix = vocab, prefix, suffix
         self.size = max(vocab.values(), default=0) + 1
-        self.first: dict[str, int] = {}
+        self.first = {entry: id for entry, id in vocab.items() if entry}
         self.further: dict[str, int] = {}
         self._byte_ids: set[int] = set()
-        if not (prefix or suffix or bytes_alone):
-            self.first = {entry: id for entry, id in vocab.items() if entry}
-        else:
-            for entry, id in vocab.items():
-                self._add(entry, id, prefix, suffix, bytes_alone)
+        if bytes_alone:
+            self._spell_bytes()
+        elif prefix:
+            self._take_out_further()
+        elif suffix:
+            self.first = {spelled(entry, suffix=suffix): id for entry, id in self.first.items()}
         self.lengths = np.zeros(self.size, dtype=np.int64)
         self._num_units(self.first)
         self._num_units(self.further)
@@ -269,22 +277,24 @@ class _Pieces:
         bytes_known = {spelling for spelling, id in self.letter_ids.items() if self.is_byte(id)}
         return Letters(known, further, bytes_known=bytes_known, is_silent=is_silent)
 
-    def _add(self, entry: str, id: int, prefix: str, suffix: str, bytes_alone: bool) -> None:
-        if prefix and entry.startswith(prefix) and len(entry) > len(prefix):
-            self.further[entry.removeprefix(prefix)] = id
-            return
-        spelling = spelled(entry, bytes_alone=bytes_alone, suffix=suffix)
-        if spelling != entry and len(spelling) == 1:
-            self._byte_ids.add(id)
-        if spelling:
-            self.first[spelling] = id
+    def _spell_bytes(self) -> None:
+        for byte in range(256):
+            id = self.first.pop(byte_entry(byte), None)
+            if id is not None:
+                self.first[byte_unit(byte)] = id
+                self._byte_ids.add(id)
+
+    def _take_out_further(self) -> None:
+        marked = [entry for entry in self.first if entry.startswith(self.prefix) and entry != self.prefix]
+        self.further = {entry.removeprefix(self.prefix): self.first.pop(entry) for entry in marked}
 
     def _num_units(self, entries: Mapping[str, int]) -> None:
         """The mark at a word's end is no letter of its own."""
         ids = np.fromiter(entries.values(), dtype=np.int64, count=len(entries))
         self.lengths[ids] = np.fromiter(map(len, entries), dtype=np.int64, count=len(entries))
-        marked = [id for spelling, id in entries.items() if spelling[-1] == WORD_END]
-        self.lengths[marked] -= 1
+        if self.suffix:
+            marked = [id for spelling, id in entries.items() if spelling[-1] == WORD_END]
+            self.lengths[marked] -= 1
 
     def is_byte(self, id: int) -> bool:
         """Whether an entry stands for one byte."""
@@ -298,7 +308,11 @@ class _Pieces:
         ones, others = zip(*pairs, strict=True)
         further = [other[len(self.prefix) :] for other in others] if self.prefix else others
         made = map(operator.add, ones, further)
-        ids = [list(map(self._vocab.__getitem__, entries)) for entries in (ones, others, made)]
-        if self._byte_ids and not self._byte_ids.isdisjoint([*ids[0], *ids[1]]):
+        ids = np.array(
+            [list(map(self._vocab.__getitem__, entries)) for entries in (ones, others, made)], dtype=np.int64
+        )
+        is_byte = np.zeros(self.size, dtype=bool)
+        is_byte[list(self._byte_ids)] = True
+        if is_byte[ids[:2]].any():
             raise Unfollowed("merges of its bytes")
-        return np.array(ids, dtype=np.int64).T
+        return ids.T

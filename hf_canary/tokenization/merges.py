@@ -19,6 +19,7 @@ told, and their merges done one by one. This file knows no words, no pre-tokeniz
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -59,7 +60,7 @@ class Merges:
         self._rank_of_merge = ranks[kept]
         order = np.argsort(keys[kept], kind="stable")
         self._keys, self._ranks, self._results = keys[kept][order], ranks[kept][order], self._made[order]
-        self._lookup: dict[int, int] | None = None
+        self._histories: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._asked: dict[int, bool] = {}
         self._left, self._right = np.full(size, -1), np.full(size, -1)
         self._rank = np.full(size, _INITIAL)
@@ -78,7 +79,7 @@ class Merges:
         allowed = np.empty(len(left), dtype=bool)
         allowed[in_order] = ~self._meets(left[in_order], right[in_order], is_made=False)
         for at in np.flatnonzero(~in_order).tolist():
-            allowed[at] = self._is_encoding(int(left[at]), int(right[at]))
+            allowed[at] = not self._collide(int(left[at]), int(right[at]))
         return allowed
 
     def may_follow_this(self, left: int, right: int) -> bool:
@@ -88,43 +89,50 @@ class Merges:
             if len(self._asked) > _MOST_REMEMBERED:
                 self._asked.clear()
             is_in_order = self._in_order[left] and self._in_order[right]
-            self._asked[key] = not self._meet(left, right) if is_in_order else self._is_encoding(left, right)
+            self._asked[key] = not (self._meet(left, right) if is_in_order else self._collide(left, right))
         return self._asked[key]
 
-    def may_follow_one(self, left: int, candidates: Candidates) -> Bools:
-        """(n,) which of some tokens may follow one: as `may_follow`, many at once."""
+    def may_not_follow(self, left: int, candidates: Candidates) -> Ints:
+        """(n,) the places of those of some tokens that may not follow one, in any order; some perhaps twice."""
         if not self._in_order[left] or len(candidates.tokens) < _FEW:
-            return self.may_follow(np.array([left]), candidates.tokens)
+            return np.flatnonzero(~self.may_follow(np.array([left]), candidates.tokens))
         low, high, is_sure = map(np.concatenate, zip(_NOTHING, *self._blocked_by(left), strict=True))
-        allowed = np.empty(len(candidates.tokens), dtype=bool)
-        allowed[candidates.order] = ~candidates.within(low[is_sure], high[is_sure])
+        blocked = candidates.within(low[is_sure], high[is_sure])
+        found = [blocked[~candidates.is_odd[blocked]]]
         if not is_sure.all():
-            unsure = candidates.order[candidates.within(low[~is_sure], high[~is_sure])]
+            unsure = candidates.within(low[~is_sure], high[~is_sure])
             unsure = unsure[~candidates.is_odd[unsure]]
-            allowed[unsure] = ~self._meets(np.full(len(unsure), left), candidates.tokens[unsure], is_made=False)
-        for at in candidates.odd:
-            allowed[at] = self.may_follow_this(left, int(candidates.tokens[at]))
-        return allowed
+            meets = self._meets(np.full(len(unsure), left), candidates.tokens[unsure], is_made=False)
+            found.append(unsure[meets])
+        odd = [at for at in candidates.odd if not self.may_follow_this(left, int(candidates.tokens[at]))]
+        return np.concatenate([*found, np.array(odd, dtype=np.int64)])
 
     def candidates(self, tokens: Ints) -> Candidates:
-        """Tokens in the order in which `may_follow_one` needs them."""
-        return Candidates(tokens, self._place[tokens], ~self._in_order[tokens])
+        """Tokens in the order in which `may_not_follow` needs them."""
+        return Candidates(tokens, self._place[tokens], ~self._in_order[tokens], np.flatnonzero(~self.reached[tokens]))
 
     def encode(self, letters: Sequence[int]) -> list[int]:
         """The encoding of a word of these letters: its merges, done one by one."""
-        if self._lookup is None:
-            self._lookup = dict(zip(self._keys.tolist(), range(len(self._keys)), strict=True))
-        word = list(letters)
-        while len(word) > 1:
-            found = [self._lookup.get(one * self.size + other) for one, other in pairwise(word)]
-            merges = [(self._ranks.item(merge), at) for at, merge in enumerate(found) if merge is not None]
-            if not merges:
-                break
-            _, at = min(merges)
-            merge = found[at]
-            assert merge is not None
-            word[at : at + 2] = [self._results.item(merge)]
+        *_, (word, _) = self._steps(letters)
         return word
+
+    def _steps(self, letters: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+        """A word as it is merged: before each merge, with its rank, and in the end."""
+        word = list(letters)
+        while True:
+            found = [self._merge_of.get(one * self.size + other) for one, other in pairwise(word)]
+            merges = [(self._ranks.item(merge), at, merge) for at, merge in enumerate(found) if merge is not None]
+            if not merges:
+                yield word, _NEVER
+                return
+            rank, at, merge = min(merges)
+            yield word, rank
+            word = [*word[:at], self._results.item(merge), *word[at + 2 :]]
+
+    @cached_property
+    def _merge_of(self) -> dict[int, int]:
+        """Pair → the place of its merge among all."""
+        return dict(zip(self._keys.tolist(), range(len(self._keys)), strict=True))
 
     def letters(self, token: int) -> list[int]:
         """The letters that a reached entry is made of."""
@@ -137,8 +145,35 @@ class Merges:
                 pending += [int(self._right[token]), int(self._left[token])]
         return letters
 
-    def _is_encoding(self, left: int, right: int) -> bool:
-        return self.encode([*self.letters(left), *self.letters(right)]) == [left, right]
+    def _collide(self, left: int, right: int) -> bool:
+        """Whether two tokens meet at the seam that merge, of which one is out of order: by all that is done to each."""
+        of_left, of_right = self._history(left, -1), self._history(right, 0)
+        at = to = 0
+        while True:
+            (ends_left, left), (ends_right, right) = of_left[at], of_right[to]
+            merge = self._merge_of.get(left * self.size + right)
+            if merge is not None and ends_left > self._ranks.item(merge) <= ends_right:
+                return True
+            if ends_left == ends_right == _NEVER:
+                return False
+            at, to = (at + 1, to) if ends_left <= ends_right else (at, to + 1)
+
+    def _history(self, token: int, edge: int) -> list[tuple[int, int]]:
+        """What stands at an edge of a token, the first (0) or the last (-1) of its letters' word, while it is made: the
+        rank of the merge that is done next, and the token.
+        """
+        key = (token, edge)
+        if key in self._histories:
+            return self._histories[key]
+        if self._in_order[token]:  # then what stands there changes in the order of ranks, along its tree
+            half = self._right if edge else self._left
+            history = [(_NEVER, token)]
+            while self._left[token] >= 0:
+                rank, token = self._rank.item(token), half.item(token)
+                history.append((rank, token))
+            return history[::-1]
+        self._histories[key] = [(rank, word[edge]) for word, rank in self._steps(self.letters(token))]
+        return self._histories[key]
 
     def _ranks_of(self, left: Ints, right: Ints) -> Ints:
         """(n,) the rank of the merge of each two, or never."""
@@ -223,12 +258,11 @@ class Merges:
         self.reached[made], self._in_order[made] = True, in_order
 
     def _done_one_by_one(self, merges: Ints) -> Ints:
-        """Those of some merges whose entry is the encoding of its letters."""
+        """Those of some merges whose entry is the encoding of its letters, and is not reached yet."""
         comes = []
-        for merge in merges.tolist():
+        for merge in merges[~self.reached[self._made[merges]]].tolist():
             letters = [*self.letters(int(self._l[merge])), *self.letters(int(self._r[merge]))]
-            made = int(self._made[merge])
-            if not self.reached[made] and self.encode(letters) == [made]:
+            if self.encode(letters) == [int(self._made[merge])]:
                 comes.append(merge)
         return np.array(comes, dtype=np.int64)
 
@@ -289,17 +323,25 @@ class Merges:
 
 
 class Candidates:
-    """Tokens that may follow, sorted by where they stand in the forest of left halves."""
+    """Tokens that may follow, sorted by where they stand in the forest of left halves.
 
-    def __init__(self, tokens: Ints, place: Ints, is_odd: Bools) -> None:
-        self.tokens, self.is_odd = tokens, is_odd
+    Args:
+        tokens: (n,) ids.
+        place: (n,) where they stand.
+        is_odd: (n,) whether the forest does not say what becomes of them.
+        unreached: the places of those that no merges reach.
+    """
+
+    def __init__(self, tokens: Ints, place: Ints, is_odd: Bools, unreached: Ints) -> None:
+        self.tokens, self.is_odd, self.unreached = tokens, is_odd, unreached
         self.odd: list[int] = np.flatnonzero(is_odd).tolist()
-        self.order = np.argsort(place, kind="stable")
-        self._sorted = place[self.order]
+        self._order = np.argsort(place, kind="stable")
+        self._sorted = place[self._order]
 
-    def within(self, low: Ints, high: Ints) -> Bools:
-        """(n,) which of them, sorted, stand in one of these intervals."""
-        size = len(self._sorted) + 1
-        bounds = np.bincount(np.searchsorted(self._sorted, low), minlength=size)
-        bounds -= np.bincount(np.searchsorted(self._sorted, high), minlength=size)
-        return np.asarray(np.cumsum(bounds)[:-1] > 0)
+    def within(self, low: Ints, high: Ints) -> Ints:
+        """The places of those that stand in these intervals; in two of them, twice."""
+        begins, ends = np.searchsorted(self._sorted, low), np.searchsorted(self._sorted, high)
+        counts = ends - begins
+        skipped = np.repeat(begins - np.cumsum(counts) + counts, counts)
+        found: Ints = self._order[np.arange(len(skipped)) + skipped]
+        return found

@@ -28,6 +28,11 @@ def byte_unit(byte: int) -> str:
     return chr(_FIRST_BYTE + byte)
 
 
+def byte_entry(byte: int) -> str:
+    """The entry for it, as vocabularies write it."""
+    return f"<0x{byte:02X}>"
+
+
 def spelled(entry: str, *, bytes_alone: bool = False, suffix: str = "") -> str:
     """An entry by its units.
 

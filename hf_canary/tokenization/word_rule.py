@@ -128,6 +128,10 @@ class WordRule(Protocol):
         """(n,) which of these may follow a plain state."""
         ...
 
+    def forbidden(self, state: int, entries: Entries) -> Ints:
+        """The places of those that may not, in any order; some perhaps twice."""
+        ...
+
     def allowed_behind(self, states: Ints, token: int) -> Bools:
         """(n,) which of some plain states an entry may follow."""
         ...
@@ -169,6 +173,9 @@ class NothingPlain:
         raise NotImplementedError
 
     def allowed(self, state: int, entries: Entries) -> Bools:
+        raise NotImplementedError
+
+    def forbidden(self, state: int, entries: Entries) -> Ints:
         raise NotImplementedError
 
     def allowed_behind(self, states: Ints, token: int) -> Bools:

@@ -24,7 +24,7 @@ from ..formats import CanaryFormat, Literal, entries_of
 from ..tokenization.encoding import encode, side, token_ids, unknown_characters
 from .asked_units import FormatUnits, Readings, UnitPlace
 from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
-from .parts import Edges, Follows
+from .parts import Edges, Follows, Ints
 
 _CHECKED = 64
 _WITNESSES = 6
@@ -542,6 +542,10 @@ class Asked:
             return Follows(np.array(self._prompt[state : state + 1]), np.array([state + 1]), np.zeros(1, dtype=bool))
         edges = self._tree.edges(self._of(state))
         return Follows(edges.tokens, np.where(edges.states >= 0, edges.states + self._offset, -1), edges.is_leaf)
+
+    def shared(self, state: int) -> tuple[Follows, Ints] | None:
+        """As of a part."""
+        return None
 
     def after(self, state: int, token: int) -> tuple[int, bool] | None:
         """As of a part."""

@@ -75,11 +75,11 @@ class _Plain:
         both = merged([along, cut], lambda _: -1)
         return cls(both, np.searchsorted(both.tokens, along.tokens), entries)
 
-    def behind(self, rule: WordRule, word: int) -> Follows:
-        """What follows one state of the word."""
-        allowed = np.ones(len(self.all.tokens), dtype=bool)
-        allowed[self.along] = rule.allowed(word, self.entries)
-        return Follows(self.all.tokens[allowed], self.all.states[allowed], self.all.ends[allowed])
+    def kept(self, rule: WordRule, word: int) -> Ints:
+        """The places of what follows one state of the word."""
+        is_kept = np.ones(len(self.all.tokens), dtype=bool)
+        is_kept[self.along[rule.forbidden(word, self.entries)]] = False
+        return np.flatnonzero(is_kept)
 
 
 class Canonical:
@@ -126,14 +126,20 @@ class Canonical:
         """As of a part."""
         if state >= _MIXED:
             return merged([self.follows(one) for one in self._mixed[state - _MIXED]], self._join)
+        shared = self.shared(state)
+        if shared is not None:
+            return shared[0].take(shared[1])
         nodes, word = state >> _WORD_BITS, state & _WORD
-        plain = self._plain_of(nodes) if self._rule.is_plain(word) else None
-        if plain is not None:
-            return plain.behind(self._rule, word)
         found = [self._along(nodes, word)]
         if word not in self._rule.unended:
             found.append(self._cut(nodes))
         return merged(found, self._join)
+
+    def shared(self, state: int) -> tuple[Follows, Ints] | None:
+        """As of a part."""
+        nodes, word = state >> _WORD_BITS, state & _WORD
+        plain = self._plain_of(nodes) if state < _MIXED and self._rule.is_plain(word) else None
+        return None if plain is None else (plain.all, plain.kept(self._rule, word))
 
     def _along(self, nodes: int, word: int) -> Follows:
         """What goes on in the word."""

@@ -30,6 +30,10 @@ class Edges:
     states: Ints
     is_leaf: Bools
 
+    def take(self, which: Ints) -> Edges:
+        """Some of them."""
+        return Edges(self.tokens.take(which), self.states.take(which), self.is_leaf.take(which))
+
     @property
     def num_bytes(self) -> int:
         """What they take."""
@@ -49,6 +53,10 @@ class Follows:
     tokens: Ints
     states: Ints
     ends: Bools
+
+    def take(self, which: Ints) -> Follows:
+        """Some of it."""
+        return Follows(self.tokens.take(which), self.states.take(which), self.ends.take(which))
 
 
 class Part(Protocol):
@@ -79,6 +87,10 @@ class Part(Protocol):
 
     def follows(self, state: int) -> Follows:
         """What may follow; each of these has an end below it or is one."""
+        ...
+
+    def shared(self, state: int) -> tuple[Follows, Ints] | None:
+        """The same as a list that many states share, and which of it follows this one; None if there is no such."""
         ...
 
     def after(self, state: int, token: int) -> tuple[int, bool] | None:
@@ -183,6 +195,10 @@ class ListedPart:
                 np.array([node in self._texts for _, node in children], dtype=bool),
             )
         return self._known[state]
+
+    def shared(self, state: int) -> tuple[Follows, Ints] | None:
+        """As of a part."""
+        return None
 
     def after(self, state: int, token: int) -> tuple[int, bool] | None:
         """As of a part."""

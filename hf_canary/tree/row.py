@@ -38,6 +38,7 @@ class Row:
         self.parts, self._end = parts, end
         self._known: dict[int, Edges] = {}
         self._known_bytes = 0
+        self._shared: dict[tuple[int, int], tuple[Follows, Edges]] = {}  # holds the lists, so that they keep their ids
         self._several: list[tuple[int, ...]] = []
         self._several_numbers: dict[tuple[int, ...], int] = {}
         self.depth = sum(part.depth for part in parts) + (end is not None)
@@ -156,7 +157,16 @@ class Row:
     def _of_element(self, number: int, local: int) -> Edges:
         if number == len(self.parts):
             return Edges(np.array([self._end]), np.array([-1]), np.array([True]))
-        follows = self.parts[number].follows(local)
+        shared = self.parts[number].shared(local)
+        if shared is None:
+            return self._of_follows(number, self.parts[number].follows(local))
+        follows, which = shared
+        key = (number, id(follows))
+        if key not in self._shared:
+            self._shared[key] = follows, self._of_follows(number, follows)
+        return self._shared[key][1].take(which)
+
+    def _of_follows(self, number: int, follows: Follows) -> Edges:
         on = follows.states >= 0
         states = np.where(on, number << _PART_BITS | follows.states, -1)
         elements, is_leaf = self._behind_part(number)
