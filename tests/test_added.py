@@ -19,14 +19,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 
 from hf_canary.tokenization.added import added_stages
-from hf_canary.tokenization.normalising import normalized_alphabet, normalizer_stages, real_normalizer
+from hf_canary.tokenization.normalising import Normalizer, real_normalizer
 from hf_canary.tokenization.stages import CUT, Atom, Pipeline, Symbol, Unfollowed
 from tests.test_normalising import ALL, PALETTES
 
 LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many texts
 
 Options = dict[str, bool]
-Normalizer = dict[str, Any] | None
+Config = dict[str, Any] | None
 OPTIONS = ("single_word", "lstrip", "rstrip", "special", "normalized")
 
 
@@ -38,12 +38,12 @@ def named(character: str) -> str:
     return str(NAMING.pre_tokenize_str(character)[0][0])
 
 
-def characters_of(normalizer: Normalizer, alphabet: str) -> set[str]:
+def characters_of(normalizer: Config, alphabet: str) -> set[str]:
     """All that the text may hold before and after the normalizer."""
-    return set(alphabet) | normalized_alphabet(normalizer, frozenset(alphabet))
+    return set(alphabet) | Normalizer(normalizer, frozenset(alphabet)).alphabet
 
 
-def tokenizer_with(tokens: Iterable[tuple[str, Options]], normalizer: Normalizer, alphabet: str) -> Tokenizer:
+def tokenizer_with(tokens: Iterable[tuple[str, Options]], normalizer: Config, alphabet: str) -> Tokenizer:
     """Splits text into its characters and the added tokens."""
     tokens = list(tokens)
     characters = characters_of(normalizer, alphabet + "".join(content for content, _ in tokens))
@@ -63,10 +63,10 @@ def stages_of(tokenizer: Tokenizer, alphabet: frozenset[str]) -> list[Any]:
     special = tokenizer.encode_special_tokens
     return [
         *added_stages(facts["added_tokens"], alphabet, normalized=False, normalize=normalize, encode_special=special),
-        *normalizer_stages(normalizer, alphabet),
+        *Normalizer(normalizer, alphabet).stages,
         *added_stages(
             facts["added_tokens"],
-            normalized_alphabet(normalizer, alphabet),
+            Normalizer(normalizer, alphabet).alphabet,
             normalized=True,
             normalize=normalize,
             encode_special=special,
@@ -105,7 +105,7 @@ def drawn_tokens(rng: random.Random, alphabet: str, options: Iterable[str]) -> l
     return [(content, {name: rng.random() < 0.4 for name in options}) for content in sorted(contents)]
 
 
-NORMALIZERS: list[Normalizer] = [
+NORMALIZERS: list[Config] = [
     None,
     {"type": "Lowercase"},
     {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
@@ -150,7 +150,7 @@ def test_tokens_stand_between_sections_of_all_normalizers() -> None:
                 check(tokenizer, alphabet, rng, 8)
 
 
-KINDS: dict[str, tuple[list[tuple[str, Options]], Normalizer, str]] = {
+KINDS: dict[str, tuple[list[tuple[str, Options]], Config, str]] = {
     "GPT-2": ([("<|x|>", {"special": True}), ("ab", {}), ("abc", {}), (" b", {})], None, "abc <|x>"),
     "RoBERTa": ([("<mask>", {"lstrip": True, "special": True}), ("</s>", {"special": True})], None, "a <\n\t>"),
     "Phi-3": ([("<|user|>", {"rstrip": True, "special": True}), ("<|end|>", {"rstrip": True})], None, "a <|\n>"),

@@ -20,9 +20,8 @@ from typing import Any
 import pytest
 
 from hf_canary.tokenization.normalising import (
+    Normalizer,
     _may_combine,
-    normalized_alphabet,
-    normalizer_stages,
     real_normalizer,
 )
 from hf_canary.tokenization.stages import CUT, Pipeline, Symbol, Unfollowed
@@ -145,9 +144,9 @@ def texts(rng: random.Random, palette: str, number: int) -> list[str]:
 def check(config: dict[str, Any], palette: str, rng: random.Random, number: int) -> None:
     alphabet = frozenset(palette)
     stages, real, after = (
-        normalizer_stages(config, alphabet),
+        Normalizer(config, alphabet).stages,
         real_normalizer(config),
-        normalized_alphabet(config, alphabet),
+        Normalizer(config, alphabet).alphabet,
     )
     for text in texts(rng, palette, number):
         assert ways_through(stages, text) == [tuple(real(text))], (ascii(text), config.get("type"))
@@ -194,7 +193,7 @@ def test_each_section_is_normalized_by_itself() -> None:
     rng = random.Random(LAWS)
     for config, palette in itertools.product((*PLAIN, *STRIPS, *PREPENDS, *LITERALS), palettes(rng)):
         real = real_normalizer(config)
-        stages = [Bars(), *normalizer_stages(config, frozenset(palette))]
+        stages = [Bars(), *Normalizer(config, frozenset(palette)).stages]
         for text in texts(rng, palette.replace("|", "") + "||", 5 * LAWS):
             expected = tuple("".join(map(real, text.split("|"))))
             assert ways_through(stages, text) == [expected], (ascii(text), config)
@@ -204,7 +203,7 @@ def test_each_section_is_normalized_by_itself() -> None:
 def test_a_character_is_written_at_once_where_nothing_can_join_it(kind: str) -> None:
     config = {"type": kind} if kind != "BertNormalizer" else BERT[0]
     palette = "".join(map(chr, range(128))) + "éß中日あ가"
-    pipeline = Pipeline(normalizer_stages(config, frozenset(palette)))
+    pipeline = Pipeline(Normalizer(config, frozenset(palette)).stages)
     real = real_normalizer(config)
     for character in palette:
         assert pipeline.read(pipeline.start, character) == [(pipeline.start, tuple(real(character)))]
@@ -212,8 +211,8 @@ def test_a_character_is_written_at_once_where_nothing_can_join_it(kind: str) -> 
 
 def test_what_cannot_change_a_text_is_no_stage() -> None:
     for config in (*PLAIN[:1], *PLAIN[4:], LITERALS[0], STRIPS[0]):
-        assert normalizer_stages(config, frozenset("bc")) == []
-    assert normalizer_stages(None, frozenset("bc")) == []
+        assert Normalizer(config, frozenset("bc")).stages == []
+    assert Normalizer(None, frozenset("bc")).stages == []
 
 
 def test_every_second_character_of_a_composition_may_combine() -> None:
@@ -226,10 +225,10 @@ def test_every_second_character_of_a_composition_may_combine() -> None:
 @pytest.mark.parametrize("kind", ["Append", "Custom"])
 def test_what_is_not_known_is_named(kind: str) -> None:
     with pytest.raises(Unfollowed, match=kind):
-        normalizer_stages({"type": "Sequence", "normalizers": [{"type": kind}]}, frozenset("ab"))
+        Normalizer({"type": "Sequence", "normalizers": [{"type": kind}]}, frozenset("ab"))
 
 
 def test_nothing_cannot_be_replaced_or_prepended() -> None:
     for config in ({"type": "Prepend", "prepend": ""}, {"type": "Replace", "pattern": {"String": ""}, "content": "x"}):
         with pytest.raises(Unfollowed, match=str(config["type"])):
-            normalizer_stages(config, frozenset("ab"))
+            Normalizer(config, frozenset("ab"))

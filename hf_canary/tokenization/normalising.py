@@ -24,58 +24,62 @@ Alphabet = frozenset[str]
 # A stage, if the normalizer does anything to texts of the alphabet, and the alphabet of what it writes.
 Followed = tuple[Stage | None, Alphabet]
 
-MOST_CLUSTERS = 100_000  # of characters that a charsmap is asked for; a format of text has a handful
+_MOST_CLUSTERS = 100_000  # of characters that a charsmap is asked for; a format of text has a handful
 
 
-def normalizer_stages(config: Config | None, alphabet: Alphabet) -> list[Stage]:
-    """The stages of the `normalizer` of a tokenizer.json, for texts over an alphabet.
+class Normalizer:
+    """The `normalizer` of a tokenizer.json, for texts over an alphabet.
 
     Each section between added tokens is normalized by itself, so a stage starts anew behind a cut.
+
+    Args:
+        config: its entry in the tokenizer's file; None if there is none.
+        alphabet: all characters that may come.
+
+    Attributes:
+        stages: what it does, in order.
+        alphabet: all characters that may stand in normalized text, and perhaps more.
 
     Raises:
         Unfollowed: names a part that cannot be followed exactly.
     """
-    return [stage for stage, _ in _followed(config, alphabet) if stage is not None]
 
+    def __init__(self, config: Config | None, alphabet: Alphabet) -> None:
+        self._before, self._parts = [alphabet], list[Stage | None]()
+        for stage, after in _followed(config, alphabet):
+            self._before.append(after)
+            self._parts.append(stage)
+        self.stages = [stage for stage in self._parts if stage is not None]
+        self.alphabet = self._before[-1]
 
-def normalized_alphabet(config: Config | None, alphabet: Alphabet) -> Alphabet:
-    """All characters that may stand in normalized text, and perhaps more."""
-    for _, after in _followed(config, alphabet):
-        alphabet = after
-    return alphabet
+    def may_move_beginning(self) -> bool:
+        """Whether a text, normalized, may begin with what was not its beginning, as where its first character is
+        removed. Whitespace that goes before all else is left out: a cut says where it stood.
+        """
+        for number, (stage, alphabet) in enumerate(zip(self._parts, self._before, strict=False)):
+            if isinstance(stage, _PerCharacter):
+                is_kept = all(stage.written(character) for character in alphabet)
+            elif isinstance(stage, _Stripping):
+                is_kept = number == 0
+            else:
+                is_kept = stage is None or isinstance(stage, _Prepending)
+            if not is_kept:
+                return True
+        return False
 
-
-def may_move_beginning(config: Config | None, alphabet: Alphabet) -> bool:
-    """Whether a text over an alphabet, normalized, may begin with what was not its beginning, as where its first
-    character is removed. Whitespace that goes before all else is left out: a cut says where it stood.
-    """
-    for number, (stage, after) in enumerate(_followed(config, alphabet)):
-        if isinstance(stage, _PerCharacter):
-            is_kept = all(stage.written(character) for character in alphabet)
-        elif isinstance(stage, _Stripping):
-            is_kept = number == 0
-        else:
-            is_kept = stage is None or isinstance(stage, _Prepending)
-        if not is_kept:
-            return True
-        alphabet = after
-    return False
-
-
-def may_write(config: Config | None, alphabet: Alphabet, text: str) -> bool:
-    """Whether a text may stand in what is normalized, of others over an alphabet in which it did not stand before."""
-    for stage, after in _followed(config, alphabet):
-        if isinstance(stage, _PerCharacter):
-            changed = (stage.written(character) for character in alphabet if stage.written(character) != character)
-            is_far = all(written and set(written).isdisjoint(text) for written in changed)
-        elif isinstance(stage, (_Replacing, _Prepending)):
-            is_far = bool(stage.content) and set(stage.content).isdisjoint(text)
-        else:
-            is_far = stage is None or isinstance(stage, _Stripping)
-        if not is_far:
-            return True
-        alphabet = after
-    return False
+    def may_write(self, text: str) -> bool:
+        """Whether a text may stand in what is normalized, of others in which it did not stand before."""
+        for stage, alphabet in zip(self._parts, self._before, strict=False):
+            if isinstance(stage, _PerCharacter):
+                changed = (stage.written(character) for character in alphabet if stage.written(character) != character)
+                is_far = all(written and set(written).isdisjoint(text) for written in changed)
+            elif isinstance(stage, (_Replacing, _Prepending)):
+                is_far = bool(stage.content) and set(stage.content).isdisjoint(text)
+            else:
+                is_far = stage is None or isinstance(stage, _Stripping)
+            if not is_far:
+                return True
+        return False
 
 
 def real_normalizer(config: Config) -> Callable[[str], str]:
@@ -284,14 +288,25 @@ def _precompiled(config: Config, alphabet: Alphabet) -> Followed:
 
 def _short_clusters(alphabet: Alphabet) -> list[str]:
     """All single characters, and all that may be a grapheme cluster of fewer than six bytes."""
-    clusters = sorted(alphabet)
-    for cluster in clusters:  # which grows
-        for character in alphabet:
-            if _share_a_cluster(cluster[-1], character) and len((cluster + character).encode()) < 6:
-                clusters.append(cluster + character)
-        if len(clusters) > MOST_CLUSTERS:
+    of_side: dict[str, list[str]] = {}
+    for character in sorted(alphabet):
+        of_side.setdefault(_side(character), []).append(character)
+    joining = {
+        side: [
+            (character, len(character.encode()))
+            for characters in of_side.values()
+            if _share_a_cluster(some[0], characters[0])
+            for character in characters
+        ]
+        for side, some in of_side.items()
+    }
+    clusters = [(character, len(character.encode())) for character in sorted(alphabet)]
+    for cluster, size in clusters:  # which grows
+        room = 6 - size
+        clusters += [(cluster + c, size + more) for c, more in joining[_side(cluster[-1])] if more < room]
+        if len(clusters) > _MOST_CLUSTERS:
             raise Unfollowed("a Precompiled normalizer over that many combining characters")
-    return clusters
+    return [cluster for cluster, _ in clusters]
 
 
 # How a character may stand beside another in a grapheme cluster (Unicode Standard Annex 29, rules GB3 to GB13).

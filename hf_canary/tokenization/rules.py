@@ -17,7 +17,7 @@ from transformers import ByT5Tokenizer
 
 from .added import added_stages
 from .bpe import merged_words
-from .normalising import may_move_beginning, may_write, normalized_alphabet, normalizer_stages, real_normalizer
+from .normalising import Normalizer, real_normalizer
 from .splitting import Bytes, marks_beginning, pre_tokenizer_stages, written_alphabet
 from .stages import Pipeline, Stage, Unfollowed
 from .unigram import best_paths
@@ -86,26 +86,27 @@ class Rules:
         if any(character >= FIRST_OWN_UNIT for character in alphabet):
             raise Unfollowed("characters of Unicode's last private plane, which stand for other things here")
         self._check_added(alphabet)
-        if marks_beginning(self._pre_tokenizer) and may_move_beginning(self._normalizer, alphabet):
+        normalizer = Normalizer(self._normalizer, alphabet)
+        if marks_beginning(self._pre_tokenizer) and normalizer.may_move_beginning():
             raise Unfollowed('the scheme "first" of the pre-tokenizer Metaspace behind a normalizer that moves text')
-        written = written_alphabet(self._pre_tokenizer, normalized_alphabet(self._normalizer, alphabet))
-        if self.word.never and written.issuperset(self.word.never) and not self._is_kept_out(self.word.never, alphabet):
+        written = written_alphabet(self._pre_tokenizer, normalizer.alphabet)
+        never = self.word.never
+        if never and written.issuperset(never) and (normalizer.may_write(never) or not self._is_taken_out(never)):
             raise Unfollowed("its unknown token, which these texts may hold written out")
         cuts, letters = self.word.stages(written)
-        to_words = [*self._stages_to_words(alphabet), *cuts]
+        to_words = [*self._stages_to_words(alphabet, normalizer), *cuts]
         return Pipeline(to_words), Pipeline([*to_words, *letters])
 
     def encode_word(self, word: str) -> list[int]:
         """The tokens of one word, as the model itself gives them."""
         return [token.id for token in self._model.tokenize(word)]
 
-    def _stages_to_words(self, alphabet: frozenset[str]) -> Iterator[Stage]:
+    def _stages_to_words(self, alphabet: frozenset[str], normalizer: Normalizer) -> Iterator[Stage]:
         options: dict[str, Any] = {"encode_special": self._encodes_special}
         normalize = None if self._normalizer is None else real_normalizer(self._normalizer)
         yield from added_stages(self._added, alphabet, normalized=False, normalize=None, **options)
-        yield from normalizer_stages(self._normalizer, alphabet)
-        alphabet = normalized_alphabet(self._normalizer, alphabet)
-        yield from added_stages(self._added, alphabet, normalized=True, normalize=normalize, **options)
+        yield from normalizer.stages
+        yield from added_stages(self._added, normalizer.alphabet, normalized=True, normalize=normalize, **options)
         yield from self._pre_tokenizer_stages
 
     def _check_added(self, alphabet: frozenset[str]) -> None:
@@ -120,14 +121,14 @@ class Rules:
             if is_read and self._encode(token["content"]) != [token["id"]]:
                 raise Unfollowed("an added token that was special before")
 
-    def _is_kept_out(self, text: str, alphabet: frozenset[str]) -> bool:
-        """Whether an added token takes a text out wherever it stands, and the normalizer does not write it anew."""
+    def _is_taken_out(self, text: str) -> bool:
+        """Whether an added token takes a text out wherever it stands."""
         return any(
             token["content"] == text
             and not (token["normalized"] or token["single_word"])
             and not (token["special"] and self._encodes_special)
             for token in self._added
-        ) and not may_write(self._normalizer, alphabet, text)
+        )
 
 
 def rules_of(tokenizer: Any) -> Rules:
