@@ -187,25 +187,43 @@ def unknowing(*added):
     return fast(model, added=added)
 
 
+ELSE = "'<unk>', which stands for something else"
+
+
 def test_an_unknown_token_that_is_written_out():
-    """The model takes it for a piece like others, of its own score."""
+    """The model takes it for a piece like others, of its own score. Texts that only hold its letters are no matter."""
     assert unknowing()("a<unk>a")["input_ids"] == [6, 0, 6]
-    refused(unknowing(), "{x:5}", "unknown token, which these texts may hold", x=[*"<unk>"])
-    right(unknowing(), "{x:5}", x=[*"unka"])
+    refused(unknowing(), "{x:5}", ELSE, x=[*"<unk>"])
+    refused(unknowing(), "a{x:2}nk>", ELSE, x=[*"<u"])
+    right(unknowing(), "{x:4}", x=[*"<unk>"])
+    right(unknowing(), "<un{x}k>", x=["a", "<", ">"])
+    tokenizer = unknowing()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split("u", "isolated")
+    right(tokenizer, "{x:5}", x=[*"<unk>"])
 
 
 def test_unless_an_added_token_takes_it_out():
-    taken = AddedToken("<unk>", special=True, normalized=False)
-    right(unknowing(taken), "{x:5}", x=[*"<unk>"])
-    for late in ({"single_word": True}, {"normalized": True}):
-        refused(unknowing(AddedToken("<unk>", **({"normalized": False} | late))), "{x:5}", "unknown", x=[*"<unk>"])
-    for normalizer in (normalizers.Replace("\u200d", ""), normalizers.Replace("\u200d", "<"), normalizers.NFKC()):
-        tokenizer = unknowing(taken)
+    for how in ({"special": True, "normalized": False}, {"normalized": False}, {"normalized": True}):
+        right(unknowing(AddedToken("<unk>", **how)), "{x:5}a", x=[*"<unk>"])
+    refused(unknowing(AddedToken("<unk>", single_word=True, normalized=False)), "{x:5}a", ELSE, x=[*"<unk>"])
+    for normalizer, entries in (
+        (normalizers.Replace("\u200d", ""), ["<\u200d", "a"]),
+        (normalizers.Replace("\u200d", "<"), ["\u200d", "a"]),
+        (normalizers.NFKC(), ["＜", "a"]),
+    ):
+        tokenizer = unknowing(AddedToken("<unk>", special=True, normalized=False))
         tokenizer.backend_tokenizer.normalizer = normalizer
-        refused(tokenizer, "a{x:5}", "unknown token, which", x=[*"<unk>", "＜", "\u200d"])
-    tokenizer = unknowing(taken)
-    tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
-    right(tokenizer, "{x:4}a", x=[*"<unk> "])
+        refused(tokenizer, "a{x}unk>{x}", f"{ELSE}|its unknown token", x=entries)
+
+
+def test_bytes_that_are_written_out():
+    """As entries they have scores of their own."""
+    entries = [("<unk>", 0.0), *((letter, -3.0) for letter in "<0xAF>a"), *((byte, -4.0) for byte in BYTES)]
+    tokenizer = fast(models.Unigram(entries, 0, True))
+    assert tokenizer("<0xAF>")["input_ids"] == [8 + 0xAF]
+    refused(tokenizer, "{x:6}", "'<0xA[0AF]>', which stands", x=["<", "0", "x", "A", ">"])
+    refused(tokenizer, "<0x{x:2}>", "which stands", x=["A", "F", "a"])
+    right(tokenizer, "<0x{x:2}>", x=["aA", "é", "x"])
 
 
 def test_an_option_that_nobody_has_read_is_refused():

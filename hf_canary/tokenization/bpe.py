@@ -50,7 +50,6 @@ class MergedWords:
         unknown: the token of letters that are none.
     """
 
-    never = ""
     has_plain_states = True
     has_watches = False
 

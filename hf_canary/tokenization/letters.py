@@ -148,3 +148,29 @@ class Seams:
 
     def end(self, state: State) -> Sequence[Symbols]:
         return [()]
+
+
+class NeverSpelled:
+    """Refuses words that hold certain texts, which the rule of words does not know as the model does.
+
+    Args:
+        texts: by their units.
+    """
+
+    start: State = ""  # what has been read of such texts: the longest
+    restart: State = ""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = tuple(text for text in texts if text and UNKNOWN not in text)
+        self._begun = {text[:length] for text in self._texts for length in range(len(text) + 1)} | {""}
+
+    def read(self, state: State, symbol: str) -> Sequence[Way]:
+        after = f"{state}{symbol}"
+        while after not in self._begun:
+            after = after[1:]
+        if after.endswith(self._texts):
+            raise Unfollowed(f"the text {after!r}, which stands for something else in its vocabulary")
+        return [(after, (symbol,))]
+
+    def end(self, state: State) -> Sequence[Symbols]:
+        return [()]

@@ -67,20 +67,6 @@ class Normalizer:
                 return True
         return False
 
-    def may_write(self, text: str) -> bool:
-        """Whether a text may stand in what is normalized, of others in which it did not stand before."""
-        for stage, alphabet in zip(self._parts, self._before, strict=False):
-            if isinstance(stage, _PerCharacter):
-                changed = (stage.written(character) for character in alphabet if stage.written(character) != character)
-                is_far = all(written and set(written).isdisjoint(text) for written in changed)
-            elif isinstance(stage, (_Replacing, _Prepending)):
-                is_far = bool(stage.content) and set(stage.content).isdisjoint(text)
-            else:
-                is_far = stage is None or isinstance(stage, _Stripping)
-            if not is_far:
-                return True
-        return False
-
 
 def real_normalizer(config: Config) -> Callable[[str], str]:
     """The real component, on whole texts."""
@@ -345,11 +331,11 @@ class _Replacing:
     def __init__(self, matcher: Matcher, content: str) -> None:
         self.start: State = matcher.start
         self.restart: State = matcher.start
-        self._matcher, self.content = matcher, tuple(content)
+        self._matcher, self._content = matcher, tuple(content)
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
         assert isinstance(state, int)
-        written = {Label.GAP: (symbol,), Label.FIRST: self.content, Label.MORE: ()}
+        written = {Label.GAP: (symbol,), Label.FIRST: self._content, Label.MORE: ()}
         return [(after, written[label]) for after, label in self._matcher.read(state, symbol)]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:
@@ -376,10 +362,10 @@ class _Prepending:
     restart: State = False
 
     def __init__(self, prepended: str) -> None:
-        self.content = tuple(prepended)
+        self._prepended = tuple(prepended)
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
-        return [(True, (symbol,) if state else (*self.content, symbol))]
+        return [(True, (symbol,) if state else (*self._prepended, symbol))]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:
         return [()]

@@ -90,9 +90,6 @@ class Rules:
         if marks_beginning(self._pre_tokenizer) and normalizer.may_move_beginning():
             raise Unfollowed('the scheme "first" of the pre-tokenizer Metaspace behind a normalizer that moves text')
         written = written_alphabet(self._pre_tokenizer, normalizer.alphabet)
-        never = self.word.never
-        if never and written.issuperset(never) and (normalizer.may_write(never) or not self._is_taken_out(never)):
-            raise Unfollowed("its unknown token, which these texts may hold written out")
         cuts, letters = self.word.stages(written)
         to_words = [*self._stages_to_words(alphabet, normalizer), *cuts]
         return Pipeline(to_words), Pipeline([*to_words, *letters])
@@ -120,15 +117,6 @@ class Rules:
             is_read = self._encodes_special and not token["special"]
             if is_read and self._encode(token["content"]) != [token["id"]]:
                 raise Unfollowed("an added token that was special before")
-
-    def _is_taken_out(self, text: str) -> bool:
-        """Whether an added token takes a text out wherever it stands."""
-        return any(
-            token["content"] == text
-            and not (token["normalized"] or token["single_word"])
-            and not (token["special"] and self._encodes_special)
-            for token in self._added
-        )
 
 
 def rules_of(tokenizer: Any) -> Rules:

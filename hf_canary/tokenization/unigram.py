@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .letters import Letters
-from .stages import Stage, Unfollowed
-from .vocabulary import Ints, Trie, byte_unit, spelled
+from .letters import Letters, NeverSpelled
+from .stages import Stage
+from .vocabulary import Ints, Trie, byte_entry, byte_unit, spelled
 from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, Watch, check_options
 
 _UNKNOWN_COSTS = 10.0  # what is taken off for a character that is no entry, beside the least score
@@ -33,16 +33,13 @@ class BestPaths(NothingPlain):
         scores: (n,) of each id.
         stages: to the units of the entries.
         unknown: the token of characters that are none.
-        never: the text of that token, which would be taken for it.
     """
 
     has_watches = True
 
-    def __init__(
-        self, trie: Trie, scores: NDArray[np.float64], stages: StagesFor, unknown: int | None, never: str
-    ) -> None:
+    def __init__(self, trie: Trie, scores: NDArray[np.float64], stages: StagesFor, unknown: int | None) -> None:
         self.first = self.further = trie
-        self.stages, self.unknown, self.never = stages, unknown, never
+        self.stages, self.unknown = stages, unknown
         of_entries = np.where(trie.entry >= 0, scores[trie.entry], np.nan)
         self._score_of: list[float] = of_entries.tolist()
         fresh: UnderWay = ((Trie.root, 0.0),)
@@ -132,11 +129,7 @@ class BestPaths(NothingPlain):
 
 
 def best_paths(model: Config) -> BestPaths:
-    """The rule of a Unigram model.
-
-    Raises:
-        Unfollowed: its `stages`, of an alphabet in which bytes may be written out.
-    """
+    """The rule of a Unigram model."""
     check_options(model, ("type", "vocab", "unk_id", "byte_fallback"))
     entries = {entry: id for id, (entry, _) in enumerate(model["vocab"]) if entry and id != model["unk_id"]}
     scores = np.array([score for _, score in model["vocab"]], dtype=np.float64)
@@ -148,21 +141,20 @@ def best_paths(model: Config) -> BestPaths:
     letters = Letters(single, bytes_known=byte_ids if has_bytes else ())
     if has_bytes:
         # A character that is no entry costs what an unknown one does, and is its bytes.
-        unknown = float(scores.min()) - _UNKNOWN_COSTS
+        lowest = float(scores.min()) - _UNKNOWN_COSTS
         scores = scores.copy()
         for spelling, id in byte_ids.items():
-            scores[id] = 0.0 if 0x80 <= ord(spelling) - ord(byte_unit(0)) < 0xC0 else unknown
+            scores[id] = 0.0 if 0x80 <= ord(spelling) - ord(byte_unit(0)) < 0xC0 else lowest
         entries = {
             "".join(unit for character in entry for unit in letters.units(character)): id
             for entry, id in entries.items()
             if spelled(entry, bytes_alone=True) == entry
         } | byte_ids
 
-    def stages(alphabet: frozenset[str]) -> tuple[list[Stage], list[Stage]]:
-        if has_bytes and alphabet.issuperset("<0x>"):
-            raise Unfollowed("its bytes, which these texts may hold written out")
-        return [], [letters]
-
-    unknown = model["unk_id"]
-    never = "" if unknown is None else model["vocab"][unknown][0]
-    return BestPaths(Trie(entries), scores, stages, unknown, never)
+    unknown: int | None = model["unk_id"]
+    # Written out, these are entries to the model, of scores that are not those of what they stand for.
+    written_out = [byte_entry(byte) for byte in range(256)] if has_bytes else []
+    written_out += [] if unknown is None else [model["vocab"][unknown][0]]
+    spellings = ["".join(unit for letter in entry for unit in letters.units(letter)) for entry in written_out]
+    stages: list[Stage] = [letters, NeverSpelled(spellings)] if spellings else [letters]
+    return BestPaths(Trie(entries), scores, lambda _: ([], stages), unknown)

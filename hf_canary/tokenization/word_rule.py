@@ -69,7 +69,6 @@ class WordRule(Protocol):
         first: the entries that begin a word.
         further: those that go on in one.
         unknown: the token of what the vocabulary does not know, if there is one.
-        never: what no word may hold, since the rule does not know it; empty if there is no such thing.
         has_plain_states: whether some states are plain: what follows depends on the last token alone.
         has_watches: whether it can be watched letter by letter if a word goes on from a state.
     """
@@ -77,7 +76,6 @@ class WordRule(Protocol):
     first: Trie
     further: Trie
     unknown: int | None
-    never: str
     has_plain_states: bool
     has_watches: bool
 
@@ -144,7 +142,6 @@ class NothingPlain:
     first: Trie
     further: Trie
     unknown: int | None = None
-    never = ""
     has_plain_states = False
     has_watches = False
 
