@@ -334,8 +334,9 @@ class CanaryFormat:
             FormatError: `fill` is not an int or lies outside the space.
 
         Example:
-            >>> CanaryFormat("{digit} {b}", spaces={"b": ["yes"]}).neighbour(4, random.Random(0))
-            7
+            >>> import random
+            >>> CanaryFormat("{b} 1", spaces={"b": ["yes", "no"]}).neighbour(0, random.Random(0))
+            1
         """
         choices = list(self._choices(fill))
         holes = [hole for hole, radix in enumerate(self._radices) if radix > 1]

@@ -9,6 +9,7 @@ that are under way some go over it, until all do or none. This file knows no pre
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -23,6 +24,8 @@ _UNKNOWN_COSTS = 10.0  # what is taken off for a character that is no entry, bes
 
 # Beginnings of entries, each with the best score at the boundary where it begins.
 UnderWay = tuple[tuple[int, float], ...]
+_FRESH: UnderWay = ((Trie.root, 0.0),)
+_MOST_KNOWN = 100_000  # states of which it is remembered what they hold
 
 
 class BestPaths(NothingPlain):
@@ -42,22 +45,64 @@ class BestPaths(NothingPlain):
         self.stages, self.unknown = stages, unknown
         of_entries = np.where(trie.entry >= 0, scores[trie.entry], np.nan)
         self._score_of: list[float] = of_entries.tolist()
-        fresh: UnderWay = ((Trie.root, 0.0),)
-        self._states = [fresh]
-        self._numbers = {fresh: FRESH}
         self._children: dict[int, dict[int, int]] = {}
         self._parent: list[int] = trie.parent.tolist()
         self._unit: list[int] = trie.unit.tolist()
+        # States are numbered by where they come from: those behind one state side by side, whether they come or not.
+        # What they hold is found anew when it is asked for, since most are never gone to.
+        self._first = [FRESH]
+        self._origins: list[tuple[int, Entries]] = []
+        self._begun: dict[tuple[int, int], int] = {}
+        self._steps: dict[tuple[int, int], int] = {}
+        self._known: dict[int, UnderWay] = {}
+        self._num_states = 1
 
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
-        known: dict[int, tuple[UnderWay, bool]] = {Trie.root: (self._states[state], True)}
-        which, behind = [], []
+        known: dict[int, tuple[UnderWay, bool]] = {Trie.root: (self._under_way(state), True)}
+        key = (state, id(entries))
+        if key not in self._begun:
+            self._begun[key] = self._numbered(state, entries)
+        first, which = self._begun[key], []
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
         for at, node in enumerate(entries.nodes.tolist()):
             under_way, is_best = self._to(node, known)
             if is_best:
                 which.append(at)
-                behind.append(self._number(under_way))
-        return np.array(which, dtype=np.int64), np.array(behind, dtype=np.int64)
+                self._known[first + at] = under_way
+        places = np.array(which, dtype=np.int64)
+        return places, first + places
+
+    def step(self, state: int, token: int) -> int:
+        node = self.first.node(token)
+        if node < 0 or not self._to(node, {Trie.root: (self._under_way(state), True)})[1]:
+            return -1
+        key = (state, node)
+        if key not in self._steps:
+            self._steps[key] = self._numbered(state, Entries(np.array([token]), np.array([node])))
+        return self._steps[key]
+
+    def _numbered(self, state: int, entries: Entries) -> int:
+        """The first of the numbers of the states behind a state and some entries."""
+        first = self._num_states
+        self._first.append(first)
+        self._origins.append((state, entries))
+        self._num_states += len(entries.tokens)
+        return first
+
+    def _under_way(self, state: int) -> UnderWay:
+        """What a state holds: by the entries that lead to it, from the last known one on."""
+        way = []
+        while state != FRESH and state not in self._known:
+            block = bisect.bisect_right(self._first, state) - 1
+            before, entries = self._origins[block - 1]
+            way.append((state, entries.nodes.item(state - self._first[block])))
+            state = before
+        under_way = _FRESH if state == FRESH else self._known[state]
+        for state, node in reversed(way):
+            under_way, _ = self._to(node, {Trie.root: (under_way, True)})
+            self._known[state] = under_way
+        return under_way
 
     def _to(self, node: int, known: dict[int, tuple[UnderWay, bool]]) -> tuple[UnderWay, bool]:
         """What is under way behind the units of a node, and whether its entry ends the best way there."""
@@ -83,7 +128,7 @@ class BestPaths(NothingPlain):
         return (*on, (Trie.root, best)), is_best
 
     def watch(self, state: int) -> Watch:
-        *under_way, (root, best) = self._states[state]
+        *under_way, (root, best) = self._under_way(state)
         ways = (*((node, score, False) for node, score in under_way), (root, best, True))
         return Watch(ways, is_kept=True, is_sure=False, is_lost=False)
 
@@ -120,12 +165,6 @@ class BestPaths(NothingPlain):
             children = range(int(self.first.first_child[node]), int(self.first.first_child[node + 1]))
             self._children[node] = {self._unit[child]: child for child in children}
         return self._children[node]
-
-    def _number(self, under_way: UnderWay) -> int:
-        if under_way not in self._numbers:
-            self._numbers[under_way] = len(self._states)
-            self._states.append(under_way)
-        return self._numbers[under_way]
 
 
 def best_paths(model: Config) -> BestPaths:

@@ -21,7 +21,7 @@ from ..tokenization.word_rule import FRESH, Entries, Watch, WordRule
 from .parts import Bools, Follows, Ints, merged
 from .spelling import Spelling, Unit
 
-_WORD_BITS = 31
+_WORD_BITS = 35
 _WORD = (1 << _WORD_BITS) - 1
 _MIXED = 1 << 55  # from here on, a state stands for several
 _MOST_SETS = _MIXED >> _WORD_BITS
@@ -241,12 +241,11 @@ class Canonical:
         return on
 
     def _go_on_from(self, nodes: int, words: list[int]) -> list[bool]:
+        if self._rule.has_watches:
+            return [self._keeps_on(nodes, word) for word in words]
         known = self._goes_on
         pending = [word for word in dict.fromkeys(words) if (nodes, word) not in known]
-        if pending and self._rule.has_watches:
-            for word in pending:
-                known[nodes, word] = self._keeps_on(nodes, word)
-        elif pending:
+        if pending:
             self._prepare(nodes)
             following = self._following_of(nodes, is_cut=False, is_first=False)
             if len(pending) > 1 and all(map(self._rule.is_plain, pending)):
