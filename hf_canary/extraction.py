@@ -158,8 +158,11 @@ def extract(
     check_strategy(strategy)
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
+    began = Clock()
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     place.tree.assure()
+    if max_seconds is not None:  # the tree takes some of it, and leaves half at least
+        max_seconds = max(max_seconds / 2, max_seconds - began.passed)
     kept = place.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
     with place.entered() as (view, session), noticing() as interrupted:
         goal = Cheapest(top_k, place.tree.depth)
