@@ -147,15 +147,28 @@ class _Runs:
     """Characters are held as long as the next may join them; the real normalizer says what becomes of such a run.
 
     The state is the run.
+
+    Args:
+        normalize: the real one.
+        joins: whether the second of two characters may join the first.
+        joiners: some of those that may come, of which one joins whatever any may join.
+        alphabet: all that may come.
+        after: all that may be written.
     """
 
     start: State = ""
     restart: State = ""
 
     def __init__(
-        self, normalize: Callable[[str], str], joins: Callable[[str, str], bool], alphabet: Alphabet, after: Alphabet
+        self,
+        normalize: Callable[[str], str],
+        joins: Callable[[str, str], bool],
+        joiners: Sequence[str],
+        alphabet: Alphabet,
+        after: Alphabet,
     ) -> None:
-        self._normalize, self._joins, self._alphabet, self._after = normalize, joins, alphabet, after
+        self._normalize, self._joins, self._joiners = normalize, joins, joiners
+        self._alphabet, self._after = alphabet, after
         self._goes_on: dict[str, bool] = {}
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
@@ -174,7 +187,7 @@ class _Runs:
 
     def _may_go_on(self, last: str) -> bool:
         if last not in self._goes_on:
-            self._goes_on[last] = any(self._joins(last, character) for character in self._alphabet)
+            self._goes_on[last] = any(self._joins(last, character) for character in self._joiners)
         return self._goes_on[last]
 
     def _written(self, run: str) -> str:
@@ -192,7 +205,11 @@ def _unicode_form(config: Config, alphabet: Alphabet) -> Followed:
     after = frozenset("".join(map(normalize, alphabet)))
     if config["type"] in ("NFC", "NFKC"):
         after = _composed(after)
-    return _Runs(normalize, _joining(normalize, alphabet), alphabet, after), after
+    return _Runs(normalize, _joining(normalize, alphabet), _marks(alphabet), alphabet, after), after
+
+
+def _marks(alphabet: Alphabet) -> list[str]:
+    return [character for character in sorted(alphabet) if _may_combine(character)]
 
 
 def _joining(normalize: Callable[[str], str], alphabet: Alphabet) -> Callable[[str, str], bool]:
@@ -201,7 +218,7 @@ def _joining(normalize: Callable[[str], str], alphabet: Alphabet) -> Callable[[s
     A mark joins what stands before it, but for characters, such as the space, that no mark of the alphabet joins: these
     are no marks, so that none is put in order before them, and none is composed with them, also not over others.
     """
-    marks = [character for character in sorted(alphabet) if _may_combine(character)]
+    marks = _marks(alphabet)
     is_sure = all(unicodedata.category(mark) != "Cn" for mark in marks)
 
     @cache
@@ -223,7 +240,7 @@ def _bert(config: Config, alphabet: Alphabet) -> Followed:
     normalize = real_normalizer(config)
     after = frozenset("".join(map(normalize, alphabet)))
     if config["strip_accents"] and any(_may_combine(character) and normalize(character) for character in alphabet):
-        return _Runs(normalize, _joining(normalize, alphabet), alphabet, after), after
+        return _Runs(normalize, _joining(normalize, alphabet), _marks(alphabet), alphabet, after), after
     return _per_character(normalize, alphabet)
 
 
@@ -269,7 +286,7 @@ def _precompiled(config: Config, alphabet: Alphabet) -> Followed:
     if not any(_share_a_cluster(left, right) for left in of_each_side for right in of_each_side):
         return _per_character(normalize, alphabet)
     after = frozenset("".join(map(normalize, _short_clusters(alphabet))))
-    return _Runs(normalize, _share_a_cluster, alphabet, after), after
+    return _Runs(normalize, _share_a_cluster, list(of_each_side), alphabet, after), after
 
 
 def _short_clusters(alphabet: Alphabet) -> list[str]:

@@ -27,6 +27,7 @@ class StretchEncoder:
     def __init__(self, automaton: FormatAutomaton, words: Pipeline, encode_word: Callable[[str], Path]) -> None:
         self._automaton, self._words, self._encode_word = automaton, words, encode_word
         self._known: dict[str, Path] = {}
+        self._seams: dict[tuple[int, str], list[Symbols]] = {}
 
     def encodings(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
         """Each text of a stretch, and its encoding."""
@@ -82,14 +83,15 @@ class StretchEncoder:
     def _ended(self, runs: list[tuple[int, Symbols]], stretch: Stretch) -> Symbols:
         if stretch.stop is None:
             return _one([(*written, *more) for state, written in runs for more in self._words.end(state)])
-        read = self._words.read
-        return _one(
-            [
-                (*written, *before_last_cut(more)[0])
-                for state, written in runs
-                for _, more in read(state, stretch.behind)
-            ]
-        )
+        return _one([(*written, *mine) for state, written in runs for mine in self._before_seam(state, stretch.behind)])
+
+    def _before_seam(self, state: int, behind: str) -> list[Symbols]:
+        """What a stretch has still to write before the character behind it."""
+        key = (state, behind)
+        if key not in self._seams:
+            ways = self._words.read(state, behind)
+            self._seams[key] = list(dict.fromkeys(before_last_cut(more)[0] for _, more in ways))
+        return self._seams[key]
 
 
 def _one(found: list[Symbols]) -> Symbols:

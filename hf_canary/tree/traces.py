@@ -50,9 +50,10 @@ def _without_trace(tokenizer: Any, characters: list[str], *, target: bool) -> se
 
     nothing, *alone = encoded(["", *characters])
     suspect = [c for c, ids in zip(characters, alone, strict=True) if len(ids) <= len(nothing) + 1]
-    anchors = [c for c in (*characters, "a", "0") if c not in suspect or len(encoded([c * 9])[0]) > 1]
-    if not suspect or not anchors:
+    of_several = set(characters) - set(suspect)
+    anchors = (c for c in (*characters, "a", "0") if c in of_several or len(encoded([c * 9])[0]) > 1)
+    anchor = next(anchors, None)
+    if not suspect or anchor is None:
         return set()
-    anchor = anchors[0]
     pair, *within = encoded([anchor * 2, *(anchor + c + anchor for c in suspect)])
     return {c for c, ids in zip(suspect, within, strict=True) if ids == pair}
