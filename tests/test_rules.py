@@ -366,3 +366,12 @@ def test_what_may_have_been_left_out_is_read_as_one(monkeypatch):
     tree.assure()
     assert tree.space_size == 52**12 * 10
     assert counts[0] < 1_000
+
+
+def test_a_billion_fills_that_are_written_alike():
+    """A normaliser writes one mark for any number: the tree has one leaf, of all fills."""
+    tokenizer = fast(bpe("My PINs#"), normalizer=normalizers.Replace(Regex(r"\d+"), "#"))
+    tree = TokenTree(CanaryFormat("My PIN is {digit:9}"), tokenizer)
+    tree.assure([5])
+    assert tree.space_size == 1
+    assert tree.most_copies == tree.copies(123) == 10**9
