@@ -50,8 +50,8 @@ def _without_trace(tokenizer: Any, characters: list[str], *, target: bool) -> se
 
     nothing, *alone = encoded(["", *characters])
     suspect = [c for c, ids in zip(characters, alone, strict=True) if len(ids) <= len(nothing) + 1]
-    of_several = set(characters) - set(suspect)
-    anchors = (c for c in (*characters, "a", "0") if c in of_several or len(encoded([c * 9])[0]) > 1)
+    suspects = frozenset(suspect)
+    anchors = (c for c in (*characters, "a", "0") if c not in suspects or len(encoded([c * 9])[0]) > 1)
     anchor = next(anchors, None)
     if not suspect or anchor is None:
         return set()
