@@ -129,7 +129,7 @@ def rules_of(tokenizer: Any) -> Rules:
     seen, rules = _known.get(tokenizer, (None, None))
     if rules is None or seen != mark:
         try:
-            with _no_collection():
+            with without_collection():
                 rules = Rules(tokenizer)
         except Unfollowed as error:
             rules = error
@@ -197,8 +197,8 @@ def _mark(tokenizer: Any) -> object:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Reading hundreds of thousands of merges makes no garbage, and looking for it takes longer than reading."""
+def without_collection() -> Iterator[None]:
+    """For work that makes hundreds of thousands of things, and no garbage: to look for that would take longer."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -147,7 +147,8 @@ class Bytes:
     @staticmethod
     def written(character: str) -> tuple[str, ...]:
         """What the bytes of a character are written as."""
-        return tuple(map(Bytes.character, character.encode()))
+        characters = _byte_characters()
+        return tuple([characters[byte] for byte in character.encode()])
 
     def read(self, state: State, symbol: str) -> Sequence[Way]:
         """As of a stage."""

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ModelError
 from ..formats import CanaryFormat, entries_of
 from ..tokenization.encoding import encode, side, unknown_characters
-from ..tokenization.rules import rules_of
+from ..tokenization.rules import rules_of, without_collection
 from ..tokenization.stages import Unfollowed
 from .asked import Asked
 from .canonical import Canonical, UnknownCharacters
@@ -79,7 +79,8 @@ def build(subject: Subject, ask_all: int | None = None) -> Built:
     if _may_encode_all(subject, _ALL_ENCODED if ask_all is None else ask_all):
         return _all_encoded(subject)
     try:
-        parts = _derived(subject)
+        with without_collection():
+            parts = _derived(subject)
     except UnknownCharacters:
         error = _unknown(subject)
     except Unfollowed as part:

@@ -64,8 +64,12 @@ def before_last_cut(written: Sequence[Symbol]) -> tuple[Symbols, Symbols | None]
 
 def num_shared(one: str, other: str) -> int:
     """How many first characters two texts share."""
-    pairs = zip(one, other, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    at = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        at += 1
+    return at
 
 
 def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
