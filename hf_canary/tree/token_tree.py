@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 # Fills that each tree is compared on: when it is built; before a proof, at random and beside what is proven; and
 # leaves, to which one comes by chance.
 _CHECKED, _AT_RANDOM, _NEIGHBOURS, _LEAVES = 24, 256, 128, 64
+_SECONDS = 1.0  # that are spent on the way to leaves
 
 
 class Unlike(ModelError):
@@ -158,7 +160,7 @@ class TokenTree:
         if not self._is_assured:
             self.check(self.format.sample(min(_AT_RANDOM, self.format.space_size), "before a proof"))
             if self.is_certain:
-                self.texts([self._descent(generator) for _ in range(_LEAVES)])
+                self.texts(self._some_leaves(generator))
             self._is_assured = True
 
     def most_below(self, state: int) -> int:
@@ -239,17 +241,21 @@ class TokenTree:
         if others and self.paths(list(others)) != list(others.values()):
             raise unlike(shown(next(iter(others))))
 
-    def _descent(self, generator: random.Random) -> Path:
-        """A leaf, at each of its tokens chosen by chance among what may follow."""
-        path: list[int] = []
-        state = self.root
-        while True:
-            edges = self.edges(state)
-            at = generator.randrange(len(edges.tokens))
-            path.append(int(edges.tokens[at]))
-            state = int(edges.states[at])
-            if edges.is_leaf[at] and (state < 0 or generator.random() < 0.5):
-                return tuple(path)
+    def _some_leaves(self, generator: random.Random) -> list[Path]:
+        """Leaves, at each of their tokens chosen by chance among what may follow; fewer where that takes long."""
+        leaves: list[Path] = []
+        until = time.monotonic() + _SECONDS
+        while len(leaves) < _LEAVES and time.monotonic() < until:
+            path: list[int] = []
+            state, is_end = self.root, False
+            while not is_end:
+                edges = self.edges(state)
+                at = generator.randrange(len(edges.tokens))
+                path.append(int(edges.tokens[at]))
+                state = int(edges.states[at])
+                is_end = bool(edges.is_leaf[at]) and (state < 0 or generator.random() < 0.5)
+            leaves.append(tuple(path))
+        return leaves
 
     def _check_context(self) -> None:
         """Refuse a context whose last token goes on in some candidate."""
