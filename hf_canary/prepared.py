@@ -99,7 +99,8 @@ class Prepared:
     def shared(self) -> int:
         """How many first tokens all candidates share, the last one's aside."""
         known = [self.format.render(fill) for fill in self.known]
-        encoding = self._encoded(self.format.covering_candidates()[:_TO_COMPARE] + known)
+        covering = [self.format.render(fill) for fill in self.format.covering_fills(_TO_COMPARE)]
+        encoding = self._encoded(covering + known)
         # Where all is shared, the last token must still be read from something.
         return min(encoding.shared, min(map(len, encoding.sequences)) - 1)
 

@@ -720,6 +720,13 @@ def test_encodings_that_are_left_to_chance_are_refused(chance, option, digits):
         TokenTree(CanaryFormat(f"the pin is {{digit:{digits}}}"), chance())
 
 
+@pytest.mark.parametrize("chance", [dropping, sampling, sampling_in_python])
+def test_nor_is_anything_else_measured_by_them(chance):
+    """A perplexity would be another one at each call."""
+    with pytest.raises(ModelError, match="leaves it to chance"):
+        encode(chance(), ["the pin is 12"])
+
+
 class Whimsical(PerceiverTokenizer):
     """Writes letters twice by chance, and says nowhere that it does."""
 

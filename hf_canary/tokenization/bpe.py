@@ -11,7 +11,7 @@ byte of a letter that is no entry. This file knows no pre-tokenizer and no forma
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from .letters import UNKNOWN, EndOfWord, Letters, Seams
 from .merges import Merges
 from .stages import Stage, Unfollowed
 from .vocabulary import WORD_END, Ints, Trie, byte_entry, byte_unit, spelled
-from .word_rule import FRESH, Bools, Config, Entries, StagesFor, Watch, check_options
+from .word_rule import FRESH, Bools, Config, Entries, NothingWatched, StagesFor, check_options
 
 _FEW = 32  # so many pairs are quicker asked one by one
 _OPTIONS = (
@@ -37,7 +37,7 @@ _OPTIONS = (
 )
 
 
-class MergedWords:
+class MergedWords(NothingWatched):
     """Words of merges. The state is the last token, and beside it how much has been written of a forbidden ending: of
     the tokens that merges make of an entry of `whole`.
 
@@ -51,7 +51,6 @@ class MergedWords:
     """
 
     has_plain_states = True
-    has_watches = False
 
     def __init__(
         self,
@@ -111,15 +110,6 @@ class MergedWords:
     def allowed_behind(self, states: Ints, token: int) -> Bools:
         allowed = self._merges.may_follow(states - 1, np.array([token]))
         return allowed & bool(self._merges.reached[token])
-
-    def watch(self, state: int) -> Watch:
-        raise NotImplementedError
-
-    def watched(self, watch: Watch, letter: str) -> Watch:
-        raise NotImplementedError
-
-    def likeliest(self, watch: Watch, letters: Sequence[str]) -> Iterator[str]:
-        raise NotImplementedError
 
     def forbidden(self, state: int, entries: Entries) -> Ints:
         if len(entries.tokens) <= _FEW:

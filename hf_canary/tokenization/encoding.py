@@ -41,9 +41,11 @@ def encode(
         end: whether the end token follows each text and is summed.
 
     Raises:
-        ModelError: a character that the tokenizer cannot represent, a text of which it writes nothing, a context whose
-            last token swallows the beginning of a text, no end token where one is asked for.
+        ModelError: encodings that are left to chance, a character that the tokenizer cannot represent, a text of which
+            it writes nothing, a context whose last token swallows the beginning of a text, no end token where one is
+            asked for.
     """
+    check_repeats(tokenizer)
     ahead = token_ids(tokenizer, [context], target=target)[0] if context else []
     whole = [(context or "") + text for text in texts]
     ids = token_ids(tokenizer, whole, target=target) if whole else []
@@ -84,19 +86,22 @@ def check_repeats(tokenizer: Any) -> None:
     """
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     dropout, alpha = getattr(model, "dropout", None), getattr(model, "alpha", None)
-    blamed = ""
+    blamed, off = "", ""
     if dropout:  # of BPE
-        blamed = f"the dropout {dropout} of its merges"
+        blamed = f"the dropout of its merges, {dropout:.3g}"
+        off = "tokenizer.backend_tokenizer.model.dropout = None"
     elif alpha is not None:  # of Unigram; it does not stand in tokenizer.json
-        blamed = f"the sampling of its encodings, alpha = {alpha}"
+        blamed = f"the sampling of its encodings, alpha = {alpha:.3g}"
+        off = "tokenizer.backend_tokenizer.model.alpha = None"
     elif (getattr(tokenizer, "sp_model_kwargs", None) or {}).get("enable_sampling"):
         blamed = "the sampling of its encodings, enable_sampling in sp_model_kwargs"
+        off = "load it without enable_sampling"
     if blamed:
         raise ModelError(
             "tokenizer",
             "one that encodes a text alike each time",
             f"one that leaves it to chance: {blamed}",
-            "Measure with the option off, as the model is used; for training it may be on.",
+            f"Measure as the model is used: {off}; for training it may be on.",
         )
 
 

@@ -135,24 +135,10 @@ class WordRule(Protocol):
         ...
 
 
-class NothingPlain:
-    """What rules have in common whose states all say more than what came last."""
+class NothingWatched:
+    """What rules have in common that are not watched letter by letter."""
 
-    unended: frozenset[int] = frozenset()
-    first: Trie
-    further: Trie
-    unknown: int | None = None
-    has_plain_states = False
     has_watches = False
-
-    def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
-        """As of a rule."""
-        raise NotImplementedError
-
-    def step(self, state: int, token: int) -> int:
-        node = (self.first if state == FRESH else self.further).node(token)
-        which, states = self.after(state, Entries(np.array([token]), np.array([node])))
-        return int(states[0]) if len(which) else -1
 
     def watch(self, state: int) -> Watch:
         raise NotImplementedError
@@ -162,6 +148,25 @@ class NothingPlain:
 
     def likeliest(self, watch: Watch, letters: Sequence[str]) -> Iterator[str]:
         raise NotImplementedError
+
+
+class NothingPlain(NothingWatched):
+    """What rules have in common whose states all say more than what came last."""
+
+    unended: frozenset[int] = frozenset()
+    first: Trie
+    further: Trie
+    unknown: int | None = None
+    has_plain_states = False
+
+    def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
+        """As of a rule."""
+        raise NotImplementedError
+
+    def step(self, state: int, token: int) -> int:
+        node = (self.first if state == FRESH else self.further).node(token)
+        which, states = self.after(state, Entries(np.array([token]), np.array([node])))
+        return int(states[0]) if len(which) else -1
 
     def is_plain(self, state: int) -> bool:
         return False

@@ -245,8 +245,8 @@ class AskedTree:
             What stands before the canary, and how many tokens that is.
         """
         format = self.format
-        texts = format.covering_candidates()[: 4 * _CHECKED]
-        texts += [format.render(fill) for fill in format.sample(min(_CHECKED, format.space_size), "check")]
+        fills = format.covering_fills(4 * _CHECKED) + format.sample(min(_CHECKED, format.space_size), "check")
+        texts = [format.render(fill) for fill in fills]
         encoding = encode(self._tokenizer, texts, context=self._context, target=self._target)
         prefixes: dict[Path, str] = {}
         for text, sequence in zip(texts, encoding.sequences, strict=True):

@@ -204,6 +204,8 @@ class Canonical:
 
     def _living(self, following: _Following, which: Ints, words: Ints) -> Follows:
         """Some of what may be spelled, with the states of words behind it, but for what goes nowhere."""
+        if len(words) and words.max() > _WORD:  # or two states would have one number
+            raise MemoryError(f"a token tree of more than {_WORD:,} states of words")
         sets = following.sets[which]
         may_end = self._may_end(words)
         ends, on = self._sets.are_ends(sets) & may_end, self._sets.have_cuts(sets) & may_end

@@ -76,7 +76,7 @@ class TokenTree:
     ) -> None:
         if end is None:
             format.check_prefix_free()
-        check_repeats(tokenizer)
+        check_repeats(tokenizer)  # before what would take chance for something else
         check_written(format, tokenizer, target=target)
         self.format = format
         self._tokenizer, self._context, self._end, self._target = tokenizer, context or "", end, target
