@@ -9,7 +9,7 @@ import random
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers import models as token_models
 from transformers import PerceiverTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
@@ -77,6 +77,24 @@ def test_leaves_of_random_vocabularies(lines, words, template, model):
     except CanaryError:  # characters that it does not know, or that it writes together
         assume(False)
     assert sorted((*tree.prompt, *path) for path in leaves(tree)) == sorted(set(map(tuple, encodings)))
+
+
+def test_a_prefix_is_not_taken_for_a_word_of_the_same_tokens():
+    """Behind a space all tokens count, behind a digit the last and its length: (2, 1) may be either."""
+    vocabulary = {"<unk>": 0, " ": 1, "1": 2, "a": 3, "b": 4, "11": 5}
+    tokenizer = Tokenizer(token_models.BPE(vocabulary, [("1", "1")], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[a-z]+|\p{N}{1,2}|\s+(?!\S)|."), "isolated")
+    format = CanaryFormat("{u}{v} ", spaces={"u": ["1 ", "b1"], "v": ["1", "a"]})
+    check(AskedTree(format, PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")))
+
+
+def test_a_space_is_not_taken_for_the_mark_before_a_text():
+    """Metaspace puts a mark before a text that begins with none: what two marks write is two spaces, never one."""
+    vocabulary = [("<unk>", 0.0), *((piece, -2.0) for piece in "▁1al")]
+    tokenizer = Tokenizer(token_models.Unigram(vocabulary, 0, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    format = CanaryFormat("{u}{v} ", spaces={"u": [" ", "  ", "11"], "v": ["1", "a"]})
+    check(AskedTree(format, PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")))
 
 
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram", "wordpiece", "bytes"])

@@ -121,7 +121,7 @@ class AskedTree:
         self._below: dict[int, int] = {}
         start = self._units.start(lead)
         first, self.conditioned = self._check_candidates(start)
-        self.root = self._number(_Node(start, ()), ())
+        self.root = self._number(_Node(start, ()))
         shared = self._go_to_branch()
         self.prompt = [*first, *shared]
         self._become_plain()
@@ -208,10 +208,11 @@ class AskedTree:
     def _settled(self, path: Path, after: Mapping[int, Mapping[UnitPlace, list[str]]]) -> dict[int, Readings]:
         """One text for each place: of several, one that the tokenizer encodes by this path and token.
 
-        Where characters leave no trace, a place to which no text leads that is encoded so is none: paths that do lead
-        there would be taken for this one.
+        There are several where characters leave no trace, and where the mark that is put before a text is written as
+        a space is. A place to which no text leads that is encoded so is none: paths that do lead there would be taken
+        for this one.
         """
-        if not self._drops:
+        if not self._drops and all(len(texts) == 1 for places in after.values() for texts in places.values()):
             return {
                 token: self._units.closed({place: texts[0] for place, texts in places.items()})
                 for token, places in after.items()
@@ -296,9 +297,9 @@ class AskedTree:
         self._nodes, self._numbers, self._edges, self._below = [], {}, {}, {}
         self.root = self._number(root, ())
 
-    def _number(self, node: _Node, word: Any) -> int:
-        """The number of a state; `word` is what of the tokens before matters to what may follow."""
-        key = (frozenset(node.readings), word)
+    def _number(self, node: _Node, word: Any = None) -> int:
+        """The number of a state; `word` is what of the tokens before matters to what may follow: all, if None."""
+        key = (frozenset(node.readings), _all_of(node.path) if word is None else word)
         if key not in self._numbers:
             self._numbers[key] = len(self._nodes)
             self._nodes.append(node)
@@ -325,7 +326,7 @@ class AskedTree:
             if token in words:
                 yield token, self._number(child, words[token]), is_leaf
             elif token in ends:
-                yield token, -1 if is_leaf else self._number(child, child.path), is_leaf
+                yield token, -1 if is_leaf else self._number(child), is_leaf
 
     def _find_ends(self, path: Path, after: Mapping[int, Readings]) -> set[int]:
         """The tokens at which a candidate ends whose encoding is this."""
@@ -363,7 +364,7 @@ class AskedTree:
                 unsettled = self._without_broken(path, unsettled, found)
         for token in unsettled.keys() - found.keys():
             if self._goes_on(_Node(after[token], (*path, token))):
-                found[token] = (*path, token)
+                found[token] = _all_of((*path, token))
         return found
 
     def _goes_on(self, node: _Node) -> bool:
@@ -378,7 +379,7 @@ class AskedTree:
         if is_outermost:
             self._is_searching, self._asked = True, 0
         try:
-            return len(self.edges(self._number(node, node.path)).tokens) > 0
+            return len(self.edges(self._number(node)).tokens) > 0
         finally:
             self._is_searching = not is_outermost
 
@@ -413,15 +414,15 @@ class AskedTree:
         follow, with which a word begins, nothing does.
         """
         if answer.words is None or _OPEN_END.search(text):
-            return path
+            return _all_of(path)
         end, word = len(path), answer.words[len(path) - 1]
         begin = next(at for at, other in enumerate(answer.words) if other == word)
         if len(answer.words) > end and answer.words[end] != word and self._units.is_space_next(place):
             return ()
         if self._vocabulary.is_pairwise:
             length = sum(len(self._vocabulary.units(t)) for t in self._tokenizer.convert_ids_to_tokens(path[begin:]))
-            return path[-1], length
-        return path[begin:]
+            return "last", path[-1], length
+        return "word", path[begin:]
 
     def _ask_whole(self, candidates: Sequence[str]) -> list[_Answer]:
         """The same of whole candidates, which must be representable, as their beginnings need not be."""
@@ -447,6 +448,10 @@ class AskedTree:
             _Answer(tuple(ids[self._ahead :]), None if fast is None else fast[row].word_ids[self._ahead :])
             for row, ids in enumerate(encoded["input_ids"])
         ]
+
+
+def _all_of(path: Path) -> tuple[str, Path]:
+    return "all", path  # no word of the same tokens, behind which something else may follow
 
 
 def _characters(format: CanaryFormat) -> set[str]:
