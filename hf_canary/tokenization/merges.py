@@ -12,13 +12,14 @@ the pair is none, if (`th`, `e`) is a merge. So a table of pairs says all, and i
   the top; and so do those of them that stay there for longer than a given rank. So what may not follow a token is a
   handful of intervals.
 
-Both hold where the two halves of a merge have been made before it by rank. The few tokens of which that is not true are
-told, and their merges done one by one. This file knows no words, no pre-tokenizer and no format.
+The first holds of tokens whose merges rank higher than those of their halves. Of the few others, the merges are done
+one by one. This file knows no words, no pre-tokenizer and no format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -29,7 +30,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _NEVER = np.iinfo(np.int64).max
-_NOTHING = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
+_NOTHING = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 _FEW = 64  # so few are quicker asked by pairs
 _MOST_REMEMBERED = 1_000_000  # pairs
 _INITIAL = -1  # the rank of a letter, which no merge makes
@@ -96,20 +97,35 @@ class Merges:
         """(n,) the places of those of some tokens that may not follow one, in any order; some perhaps twice."""
         if not self._in_order[left] or len(candidates.tokens) < _FEW:
             return np.flatnonzero(~self.may_follow(np.array([left]), candidates.tokens))
-        low, high, is_sure = map(np.concatenate, zip(_NOTHING, *self._blocked_by(left), strict=True))
-        blocked = candidates.within(low[is_sure], high[is_sure])
-        found = [blocked[~candidates.is_odd[blocked]]]
-        if not is_sure.all():
-            unsure = candidates.within(low[~is_sure], high[~is_sure])
-            unsure = unsure[~candidates.is_odd[unsure]]
-            meets = self._meets(np.full(len(unsure), left), candidates.tokens[unsure], is_made=False)
-            found.append(unsure[meets])
-        odd = [at for at in candidates.odd if not self.may_follow_this(left, int(candidates.tokens[at]))]
-        return np.concatenate([*found, np.array(odd, dtype=np.int64)])
+        low, high = map(np.concatenate, zip(_NOTHING, *self._blocked_by(left), strict=True))
+        blocked = candidates.within(low, high)
+        if not candidates.odd:
+            return blocked
+        odd = {at for spine in self._right_spine(left) for at in candidates.odd.get(spine, ())}
+        met = [at for at in odd if not self.may_follow_this(left, int(candidates.tokens[at]))]
+        return np.concatenate([blocked[~candidates.is_odd[blocked]], np.array(met, dtype=np.int64)])
 
     def candidates(self, tokens: Ints) -> Candidates:
         """Tokens in the order in which `may_not_follow` needs them."""
-        return Candidates(tokens, self._place[tokens], ~self._in_order[tokens], np.flatnonzero(~self.reached[tokens]))
+        is_odd = self.reached[tokens] & ~self._in_order[tokens]
+        odd: dict[int, list[int]] = defaultdict(list)
+        for at in np.flatnonzero(is_odd).tolist():
+            begins = {token for _, token in self._history(int(tokens[at]), 0)}
+            for left in {left for token in begins for left in self._merged_before(token)}:
+                odd[left].append(at)
+        return Candidates(tokens, self._place[tokens], is_odd, np.flatnonzero(~self.reached[tokens]), odd)
+
+    def _merged_before(self, right: int) -> list[int]:
+        """Tokens that some merge joins with one behind them."""
+        of_right, lefts = self._lefts
+        low, high = np.searchsorted(of_right, [right, right + 1])
+        return lefts[low:high].tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def _lefts(self) -> tuple[Ints, Ints]:
+        """The right and the left halves of all merges, ascending by right."""
+        order = np.argsort(self._r, kind="stable")
+        return self._r[order], self._l[order]
 
     def encode(self, letters: Sequence[int]) -> list[int]:
         """The encoding of a word of these letters: its merges, done one by one."""
@@ -298,6 +314,8 @@ class Merges:
         """What each merge keeps from standing behind its left one: an interval of numbers."""
         useful = self.reached[self._l] & self.reached[self._r]
         left, right, rank = self._l[useful], self._r[useful], self._rank_of_merge[useful]
+        # A merge that comes before its halves by rank is done as soon as both are made.
+        rank = np.maximum(rank, np.maximum(self._rank[left], self._rank[right]))
         order = np.lexsort((rank, left))
         left, right, rank = left[order], right[order], rank[order]
         last = np.searchsorted(keys, right * base + (base - 1 - rank), side="right") - 1
@@ -306,20 +324,25 @@ class Merges:
         self._high = self._low + 1
         ends = hanging[last[some]]
         self._high[some] = self._place[ends] + below[ends]
-        self._merge_rank, self._is_sure = rank, (rank > self._rank[left]) & (rank > self._rank[right])
+        self._merge_rank = rank
         self._first_merge = np.searchsorted(left, np.arange(self.size + 1))
 
-    def _blocked_by(self, left: int) -> Iterator[tuple[Ints, Ints, Bools]]:
+    def _blocked_by(self, left: int) -> Iterator[tuple[Ints, Ints]]:
         """The intervals of what may not follow a token: those of each merge on its right spine that comes in time."""
-        token, ends = left, _NEVER
-        while True:
-            low, high = int(self._first_merge[token]), int(self._first_merge[token + 1])
-            high = low + int(np.searchsorted(self._merge_rank[low:high], ends))
+        ends = _NEVER
+        for token in self._right_spine(left):
+            low, high = self._first_merge.item(token), self._first_merge.item(token + 1)
+            high = low + int(self._merge_rank[low:high].searchsorted(ends))
             if high > low:
-                yield self._low[low:high], self._high[low:high], self._is_sure[low:high]
-            if self._left[token] < 0:
-                return
-            token, ends = int(self._right[token]), int(self._rank[token])
+                yield self._low[low:high], self._high[low:high]
+            ends = self._rank.item(token)
+
+    def _right_spine(self, token: int) -> Iterator[int]:
+        """A token, its right half, the right half of that, and so on."""
+        yield token
+        while self._left.item(token) >= 0:
+            token = self._right.item(token)
+            yield token
 
 
 class Candidates:
@@ -330,17 +353,19 @@ class Candidates:
         place: (n,) where they stand.
         is_odd: (n,) whether the forest does not say what becomes of them.
         unreached: the places of those that no merges reach.
+        odd: token → the places of the odd ones that some merge joins with it while they are made.
     """
 
-    def __init__(self, tokens: Ints, place: Ints, is_odd: Bools, unreached: Ints) -> None:
-        self.tokens, self.is_odd, self.unreached = tokens, is_odd, unreached
-        self.odd: list[int] = np.flatnonzero(is_odd).tolist()
+    def __init__(
+        self, tokens: Ints, place: Ints, is_odd: Bools, unreached: Ints, odd: Mapping[int, Sequence[int]]
+    ) -> None:
+        self.tokens, self.is_odd, self.unreached, self.odd = tokens, is_odd, unreached, odd
         self._order = np.argsort(place, kind="stable")
         self._sorted = place[self._order]
 
     def within(self, low: Ints, high: Ints) -> Ints:
         """The places of those that stand in these intervals; in two of them, twice."""
-        begins, ends = np.searchsorted(self._sorted, low), np.searchsorted(self._sorted, high)
+        begins, ends = self._sorted.searchsorted(low), self._sorted.searchsorted(high)
         counts = ends - begins
         skipped = np.repeat(begins - np.cumsum(counts) + counts, counts)
         found: Ints = self._order[np.arange(len(skipped)) + skipped]
