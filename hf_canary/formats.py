@@ -589,8 +589,14 @@ class _Entries:
 
     def leads(self) -> set[str]:
         """What one entry has written beyond another that it begins with."""
-        cuts = ((entry, cut) for entry in self._sorted for cut in self._lengths if cut < len(entry))
-        return {entry[cut:] for entry, cut in cuts if entry[:cut] in self._set}
+        found: set[str] = set()
+        begun: list[str] = []  # those that an entry begins with: sorted, they stand before it
+        for entry in self._sorted:
+            while begun and not entry.startswith(begun[-1]):
+                begun.pop()
+            found.update(entry[len(other) :] for other in begun)
+            begun.append(entry)
+        return found
 
     def compatible(self, text: str) -> Iterator[str]:
         """The entries that begin `text` or begin with it."""
@@ -608,7 +614,8 @@ def _overlap(pieces: Sequence[Piece], *, whole: bool) -> bool:
     that a template is refused rather than wrongly accepted.
     """
     end = len(pieces)
-    entries = [_Entries(piece) for piece in pieces]
+    of_piece = {piece: _Entries(piece) for piece in set(pieces)}
+    entries = [of_piece[piece] for piece in pieces]
     pending = [(at + 1, at + 1, lead) for at, written in enumerate(entries) for lead in written.leads()]
     seen = set(pending)
     while pending:

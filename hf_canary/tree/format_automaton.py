@@ -9,6 +9,7 @@ import bisect
 import math
 import random
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from ..formats import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
@@ -114,7 +115,8 @@ class FormatAutomaton:
         """Of the sums what matters to a check digit that comes."""
         wanted = self._wanted[piece]
         if written and piece >= self._num_before:
-            wanted = _before_digits(self._wanted[piece + 1], self._entries[piece].digits, written)
+            wanted = self._wanted[piece + 1]
+            wanted = wanted and _before_digits(wanted, self._entries[piece].digits, written)
         return (sums[0] * (0 in wanted), sums[1] * (1 in wanted)) if wanted else None
 
 
@@ -128,7 +130,7 @@ def _wanted_sums(pieces: Sequence[Piece]) -> list[frozenset[int]]:
         if is_check(piece):
             wanted.append(frozenset({0}) | _before_digits(wanted[-1], 1, ""))
         else:
-            wanted.append(_before_digits(wanted[-1], _digits_in(piece), ""))
+            wanted.append(wanted[-1] and _before_digits(wanted[-1], _digits_in(piece), ""))
     return wanted[::-1]
 
 
@@ -155,12 +157,16 @@ class PieceEntries:
     """What one piece can write, by prefix."""
 
     def __init__(self, piece: Piece) -> None:
-        self._is_check = is_check(piece)
-        self.digits = 1 if self._is_check else _digits_in(piece)
+        self._piece, self._is_check = piece, is_check(piece)
         self._is_single = not self._is_check and all(len(entry) == 1 for entry in entries_of(piece))
         self._sorted = sorted(entries_of(piece))
         self._set = frozenset(self._sorted)
         self._next: dict[str, list[str]] = {}
+
+    @cached_property
+    def digits(self) -> int | None:
+        """How many digits each entry has, or that each ends the run; None where entries differ."""
+        return 1 if self._is_check else _digits_in(self._piece)
 
     def next_characters(self, written: str, check_digit: str) -> str | list[str]:
         """What may come next in an entry that begins so."""

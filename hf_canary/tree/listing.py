@@ -7,12 +7,15 @@ how a word is encoded it asks the tokenizer's own model.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ..tokenization.stages import CUT, Atom, Pipeline, Symbols, Unfollowed
 from .format_automaton import FormatAutomaton
 from .parts import Path
 from .stretches import Stretch, before_last_cut, num_shared
+
+# The tokens of the words so far, the word under way, and where the stages stand.
+_Spelled = tuple[Path, str, int]
 
 
 class StretchEncoder:
@@ -25,36 +28,17 @@ class StretchEncoder:
     """
 
     def __init__(self, automaton: FormatAutomaton, words: Pipeline, encode_word: Callable[[str], Path]) -> None:
-        self._automaton, self._words, self._encode_word = automaton, words, encode_word
-        self._known: dict[str, Path] = {}
-        self._seams: dict[tuple[int, str], list[Symbols]] = {}
+        self._automaton, self._stages, self._encode_word = automaton, _Stages(words), encode_word
+        self._known: dict[str, Path] = {"": ()}
 
     def encodings(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
         """Each text of a stretch, and its encoding."""
-        spelled = self._through_places(stretch) if stretch.choices is None else self._through_texts(stretch)
-        for text, symbols in spelled:
-            yield text, self._encoded(symbols)
+        return self._through_places(stretch) if stretch.choices is None else self._through_texts(stretch)
 
-    def _encoded(self, symbols: Symbols) -> Path:
-        tokens: list[int] = []
-        word = ""
-        for symbol in (*symbols, CUT):
-            if isinstance(symbol, str):
-                word += symbol
-                continue
-            if word:
-                if word not in self._known:
-                    self._known[word] = self._encode_word(word)
-                tokens += self._known[word]
-            word = ""
-            if isinstance(symbol, Atom):
-                tokens.append(symbol.id)
-        return tuple(tokens)
-
-    def _through_texts(self, stretch: Stretch) -> Iterator[tuple[str, Symbols]]:
+    def _through_texts(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
         """Sorted, so that what neighbours begin with is read once."""
         assert stretch.choices is not None
-        path, before = [sorted(stretch.begins, key=repr)], stretch.lead
+        path, before = [self._begun(stretch)], stretch.lead
         for text in sorted({"".join(parts) for parts in itertools.product(*stretch.choices)}):
             shared = num_shared(text, before)
             del path[shared - len(stretch.lead) + 1 :]
@@ -63,40 +47,108 @@ class StretchEncoder:
             yield text, self._ended(path[-1], stretch)
             before = text
 
-    def _through_places(self, stretch: Stretch) -> Iterator[tuple[str, Symbols]]:
+    def _through_places(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
         """Depth first through the format's places, where check digits depend on what stands before."""
-        pending = [(stretch.place, stretch.lead, sorted(stretch.begins, key=repr))]
+        pending = [(stretch.place, stretch.lead, self._begun(stretch))]
         while pending:
-            place, text, runs = pending.pop()
+            place, text, spelled = pending.pop()
             is_end = place == stretch.stop if stretch.stop is not None else self._automaton.is_end(place)
             if is_end:
-                yield text, self._ended(runs, stretch)
+                yield text, self._ended(spelled, stretch)
             if place != stretch.stop:
                 moves = self._automaton.moves(place)
-                pending += [(after, text + character, self._on(runs, character)) for character, after in moves]
+                pending += [(after, text + character, self._on(spelled, character)) for character, after in moves]
 
-    def _on(self, runs: list[tuple[int, Symbols]], character: str) -> list[tuple[int, Symbols]]:
-        """What the stages may have written behind one character more: state and symbols."""
-        read = self._words.read
-        return [(after, (*written, *more)) for state, written in runs for after, more in read(state, character)]
+    def _begun(self, stretch: Stretch) -> _Spelled:
+        written, at = self._stages.begin(stretch.begins)
+        return *self._with((), "", written), at
 
-    def _ended(self, runs: list[tuple[int, Symbols]], stretch: Stretch) -> Symbols:
-        if stretch.stop is None:
-            return _one([(*written, *more) for state, written in runs for more in self._words.end(state)])
-        return _one([(*written, *mine) for state, written in runs for mine in self._before_seam(state, stretch.behind)])
+    def _on(self, spelled: _Spelled, character: str) -> _Spelled:
+        tokens, word, at = spelled
+        written, after = self._stages.read(at, character)
+        return *self._with(tokens, word, written), after
 
-    def _before_seam(self, state: int, behind: str) -> list[Symbols]:
-        """What a stretch has still to write before the character behind it."""
-        key = (state, behind)
-        if key not in self._seams:
-            ways = self._words.read(state, behind)
-            self._seams[key] = list(dict.fromkeys(before_last_cut(more)[0] for _, more in ways))
-        return self._seams[key]
+    def _ended(self, spelled: _Spelled, stretch: Stretch) -> Path:
+        tokens, word, at = spelled
+        written = self._stages.end(at) if stretch.stop is None else self._stages.before_seam(at, stretch.behind)
+        return self._with(tokens, word, (*written, CUT))[0]
+
+    def _with(self, tokens: Path, word: str, written: Symbols) -> tuple[Path, str]:
+        for symbol in written:
+            if isinstance(symbol, str):
+                word += symbol
+                continue
+            if word not in self._known:
+                self._known[word] = self._encode_word(word)
+            tokens, word = tokens + self._known[word], ""
+            if isinstance(symbol, Atom):
+                tokens += (symbol.id,)
+        return tokens, word
 
 
-def _one(found: list[Symbols]) -> Symbols:
+class _Stages:
+    """Stages as they read texts, all their guesses at once: what all of these have written is written out.
+
+    Of what only some have written, each keeps its own, until the others are refuted (Mohri 1997, the determinisation of
+    string transducers). States are numbers.
+
+    Args:
+        words: the stages, from characters to words.
+    """
+
+    def __init__(self, words: Pipeline) -> None:
+        self._words = words
+        self._numbers: dict[frozenset[tuple[int, Symbols]], int] = {}
+        self._runs: list[frozenset[tuple[int, Symbols]]] = []
+        self._read: list[dict[str, tuple[Symbols, int]]] = []
+        self._end: dict[tuple[int, str | None], Symbols] = {}
+
+    def begin(self, runs: Iterable[tuple[int, Symbols]]) -> tuple[Symbols, int]:
+        """What guesses have written alike, and the state in which they stand: of each its own and what it has written.
+        """
+        runs = set(runs)
+        num_alike = 0
+        for symbols in zip(*(written for _, written in runs), strict=False):
+            if len(set(symbols)) > 1:
+                break
+            num_alike += 1
+        alike = next((written[:num_alike] for _, written in runs), ())
+        rest = frozenset((state, written[num_alike:]) for state, written in runs)
+        if rest not in self._numbers:
+            self._numbers[rest] = len(self._runs)
+            self._runs.append(rest)
+            self._read.append({})
+        return alike, self._numbers[rest]
+
+    def read(self, number: int, character: str) -> tuple[Symbols, int]:
+        """What is written behind one character more, and the state."""
+        known = self._read[number]
+        if character not in known:
+            read, runs = self._words.read, self._runs[number]
+            known[character] = self.begin(
+                (after, (*written, *more)) for state, written in runs for after, more in read(state, character)
+            )
+        return known[character]
+
+    def end(self, number: int) -> Symbols:
+        """What is still written where the text ends."""
+        if (number, None) not in self._end:
+            runs = self._runs[number]
+            found = {(*written, *more) for state, written in runs for more in self._words.end(state)}
+            self._end[number, None] = _one(found)
+        return self._end[number, None]
+
+    def before_seam(self, number: int, behind: str) -> Symbols:
+        """What is still written before the cut that stands before a character."""
+        if (number, behind) not in self._end:
+            runs = ((state, written, self._words.read(state, behind)) for state, written in self._runs[number])
+            found = {(*written, *before_last_cut(more)[0]) for _, written, ways in runs for _, more in ways}
+            self._end[number, behind] = _one(found)
+        return self._end[number, behind]
+
+
+def _one(found: set[Symbols]) -> Symbols:
     """What is written of a text: one guess has come true, and the stretch behind may have several ways to begin."""
-    different = set(found)
-    if len(different) != 1:  # a stage says two things of one text, or none: nothing may rest on it
-        raise Unfollowed(f"{len(different)} ways in which its parts cut one text into words")
-    return different.pop()
+    if len(found) != 1:  # a stage says two things of one text, or none: nothing may rest on it
+        raise Unfollowed(f"{len(found)} ways in which its parts cut one text into words")
+    return next(iter(found))

@@ -151,26 +151,40 @@ class _Walk:
 
     def __init__(self, words: Pipeline) -> None:
         self._words = words
-        self._steps: dict[tuple[States, str], States] = {}
+        self._numbers: dict[States, int] = {}
+        self._states: list[States] = []
+        self._steps: list[dict[str, int]] = []
 
     def step(self, states: States, character: str) -> States:
-        key = (states, character)
-        if key not in self._steps:
-            self._steps[key] = frozenset(after for state in states for after, _ in self._words.read(state, character))
-        return self._steps[key]
+        return self._states[self._step(self._number(states), character)]
 
     def through_hole(self, states: States, entries: Sequence[str]) -> States:
-        """Behind any of these entries; what sorted neighbours share is gone through once."""
-        found: set[int] = set()
-        path, before = [states], ""
-        for entry in sorted(entries):
-            shared = num_shared(entry, before)
-            del path[shared + 1 :]
-            for character in entry[shared:]:
-                path.append(self.step(path[-1], character))
-            found |= path[-1]
-            before = entry
-        return frozenset(found)
+        """Behind any of these entries."""
+        start, steps = self._number(states), self._steps
+        ends: set[int] = set()
+        for entry in entries:
+            at = start
+            for character in entry:
+                after = steps[at].get(character)
+                at = self._step(at, character) if after is None else after
+            ends.add(at)
+        return States().union(*(self._states[end] for end in ends))
+
+    def _number(self, states: States) -> int:
+        if states not in self._numbers:
+            self._numbers[states] = len(self._states)
+            self._states.append(states)
+            self._steps.append({})
+        return self._numbers[states]
+
+    def _step(self, number: int, character: str) -> int:
+        steps = self._steps[number]
+        if character not in steps:
+            read = self._words.read
+            steps[character] = self._number(
+                frozenset(after for state in self._states[number] for after, _ in read(state, character))
+            )
+        return steps[character]
 
     def common(self, states: States, character: str) -> Begins | None:
         """How the stages stand behind a character, if it is alike for all fills and all are cut before it; and if what

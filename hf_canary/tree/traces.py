@@ -24,7 +24,7 @@ def check_written(format: CanaryFormat, tokenizer: Any, *, target: bool) -> None
         ModelError: it does.
     """
     holes = [hole for hole in dict.fromkeys(format.holes) if not hole.is_check_digit]
-    wanted = sorted({c for hole in holes for entry in entries_of(hole) for c in entry if _is_seen(c)})
+    wanted = sorted(filter(_is_seen, set[str]().union(*(entry for hole in holes for entry in entries_of(hole)))))
     dropped = _without_trace(tokenizer, wanted, target=target)
     for hole in holes if dropped else ():
         kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
