@@ -161,16 +161,17 @@ class Merges:
                 pending += [int(self._right[token]), int(self._left[token])]
         return letters
 
-    def _collide(self, left: int, right: int) -> bool:
-        """Whether two tokens meet at the seam that merge, of which one is out of order: by all that is done to each."""
+    def _collide(self, left: int, right: int, *, is_made: bool = False) -> bool:
+        """As `_meets`, of two alone of which one is out of order: by all that is done to each."""
         of_left, of_right = self._history(left, -1), self._history(right, 0)
         at = to = 0
         while True:
             (ends_left, left), (ends_right, right) = of_left[at], of_right[to]
-            merge = self._merge_of.get(left * self.size + right)
+            is_top = ends_left == ends_right == _NEVER
+            merge = self._merge_of.get(left * self.size + right) if not (is_top and is_made) else None
             if merge is not None and ends_left > self._ranks.item(merge) <= ends_right:
                 return True
-            if ends_left == ends_right == _NEVER:
+            if is_top:
                 return False
             at, to = (at + 1, to) if ends_left <= ends_right else (at, to + 1)
 
@@ -259,28 +260,19 @@ class Merges:
             left, right, made = self._l[merges], self._r[merges], self._made[merges]
             halves = self.reached[left] & self.reached[right] & ~self.reached[made]
             merges, left, right, made = merges[halves], left[halves], right[halves], made[halves]
-            rank = self._rank_of_merge[merges]
             in_order = self._in_order[left] & self._in_order[right]
-            in_order &= (rank > self._rank[left]) & (rank > self._rank[right])
             comes = in_order.copy()
             comes[in_order] = ~self._meets(left[in_order], right[in_order], is_made=True)
-            self._take(merges[comes], in_order=True)
-            self._take(self._done_one_by_one(merges[~in_order]), in_order=False)
+            self._take(merges[comes], halves_in_order=True)
+            both = zip(left[~in_order].tolist(), right[~in_order].tolist(), strict=True)
+            odd = np.array([not self._collide(*two, is_made=True) for two in both], dtype=bool)
+            self._take(merges[~in_order][odd], halves_in_order=False)
 
-    def _take(self, merges: Ints, *, in_order: bool) -> None:
-        made = self._made[merges]
-        self._left[made], self._right[made] = self._l[merges], self._r[merges]
-        self._rank[made] = self._rank_of_merge[merges]
-        self.reached[made], self._in_order[made] = True, in_order
-
-    def _done_one_by_one(self, merges: Ints) -> Ints:
-        """Those of some merges whose entry is the encoding of its letters, and is not reached yet."""
-        comes = []
-        for merge in merges[~self.reached[self._made[merges]]].tolist():
-            letters = [*self.letters(int(self._l[merge])), *self.letters(int(self._r[merge]))]
-            if self.encode(letters) == [int(self._made[merge])]:
-                comes.append(merge)
-        return np.array(comes, dtype=np.int64)
+    def _take(self, merges: Ints, *, halves_in_order: bool) -> None:
+        left, right, made, rank = self._l[merges], self._r[merges], self._made[merges], self._rank_of_merge[merges]
+        self._left[made], self._right[made], self._rank[made] = left, right, rank
+        self.reached[made] = True
+        self._in_order[made] = halves_in_order & (rank > self._rank[left]) & (rank > self._rank[right])
 
     def _number_forest(self) -> None:
         """Each entry hangs below its left half; of one left half, those that are made last come first.
