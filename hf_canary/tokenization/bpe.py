@@ -155,7 +155,8 @@ def merged_words(model: Config) -> MergedWords:
     pieces = _Pieces(model)
     merges = Merges(pieces.size, pieces.merges(model["merges"]), pieces.letters, pieces.lengths)
     whole = _Whole(model, pieces, merges)
-    reached = {spelling: id for spelling, id in pieces.first.items() if merges.reached[id]}
+    is_reached = merges.reached.tolist()
+    reached = {spelling: id for spelling, id in pieces.first.items() if is_reached[id]}
     first = Trie(reached | whole.spelled)
     further = first
     if pieces.prefix:
@@ -239,7 +240,8 @@ class _Pieces:
             raise Unfollowed("its mark of a word's pieces, which is not ASCII")
         self._vocab, self.prefix, self.suffix = vocab, prefix, suffix
         self.size = max(vocab.values(), default=0) + 1
-        self.first = {entry: id for entry, id in vocab.items() if entry}
+        self.first = dict(vocab)
+        self.first.pop("", None)
         self.further: dict[str, int] = {}
         self._byte_ids: set[int] = set()
         if bytes_alone:

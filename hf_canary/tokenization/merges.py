@@ -52,15 +52,14 @@ class Merges:
 
     def __init__(self, size: int, merges: Ints, letters: Ints, lengths: Ints) -> None:
         self.size, self._lengths = size, lengths
-        ranks = np.arange(len(merges))
         keys = merges[:, 0] * size + merges[:, 1]
-        # Of a merge that stands twice, the last counts.
-        _, last = np.unique(keys[::-1], return_index=True)
-        kept = np.sort(len(keys) - 1 - last)
-        self._l, self._r, self._made = (merges[kept, which] for which in range(3))
-        self._rank_of_merge = ranks[kept]
-        order = np.argsort(keys[kept], kind="stable")
-        self._keys, self._ranks, self._results = keys[kept][order], ranks[kept][order], self._made[order]
+        self._ranks = _sorted_by(keys)
+        self._keys = keys[self._ranks]
+        last = np.diff(self._keys, append=-1) != 0  # of a merge that stands twice, the last counts
+        self._keys, self._ranks = self._keys[last], self._ranks[last]
+        self._results = merges[self._ranks, 2]
+        self._rank_of_merge = np.sort(self._ranks)
+        self._l, self._r, self._made = (merges[self._rank_of_merge, which] for which in range(3))
         self._histories: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._asked: dict[int, bool] = {}
         self._left, self._right = np.full(size, -1), np.full(size, -1)
@@ -124,7 +123,7 @@ class Merges:
     @cached_property
     def _lefts(self) -> tuple[Ints, Ints]:
         """The right and the left halves of all merges, ascending by right."""
-        order = np.argsort(self._r, kind="stable")
+        order = _sorted_by(self._r)
         return self._r[order], self._l[order]
 
     def encode(self, letters: Sequence[int]) -> list[int]:
@@ -135,20 +134,23 @@ class Merges:
     def _steps(self, letters: Sequence[int]) -> Iterator[tuple[list[int], int]]:
         """A word as it is merged: before each merge, with its rank, and in the end."""
         word = list(letters)
+        merges = [self._merge_of(one, other) for one, other in pairwise(word)]
         while True:
-            found = [self._merge_of.get(one * self.size + other) for one, other in pairwise(word)]
-            merges = [(self._ranks.item(merge), at, merge) for at, merge in enumerate(found) if merge is not None]
-            if not merges:
-                yield word, _NEVER
-                return
-            rank, at, merge = min(merges)
+            rank, at = min(((rank, at) for at, (rank, _) in enumerate(merges)), default=(_NEVER, 0))
             yield word, rank
-            word = [*word[:at], self._results.item(merge), *word[at + 2 :]]
+            if rank == _NEVER:
+                return
+            word = [*word[:at], merges[at][1], *word[at + 2 :]]
+            beside = range(max(at - 1, 0), min(at + 1, len(word) - 1))
+            merges[max(at - 1, 0) : at + 2] = [self._merge_of(word[one], word[one + 1]) for one in beside]
 
-    @cached_property
-    def _merge_of(self) -> dict[int, int]:
-        """Pair → the place of its merge among all."""
-        return dict(zip(self._keys.tolist(), range(len(self._keys)), strict=True))
+    def _merge_of(self, left: int, right: int) -> tuple[int, int]:
+        """The rank of the merge of two, and what it makes; or never."""
+        key = left * self.size + right
+        at = int(self._keys.searchsorted(key))
+        if at < len(self._keys) and self._keys.item(at) == key:
+            return self._ranks.item(at), self._results.item(at)
+        return _NEVER, -1
 
     def letters(self, token: int) -> list[int]:
         """The letters that a reached entry is made of."""
@@ -168,8 +170,8 @@ class Merges:
         while True:
             (ends_left, left), (ends_right, right) = of_left[at], of_right[to]
             is_top = ends_left == ends_right == _NEVER
-            merge = self._merge_of.get(left * self.size + right) if not (is_top and is_made) else None
-            if merge is not None and ends_left > self._ranks.item(merge) <= ends_right:
+            rank = _NEVER if is_top and is_made else self._merge_of(left, right)[0]
+            if rank < ends_left and rank <= ends_right:
                 return True
             if is_top:
                 return False
@@ -236,12 +238,9 @@ class Merges:
         """The same of two alone, which is quicker without arrays."""
         ends_left = ends_right = _NEVER
         while True:
-            key = left * self.size + right
-            at = int(self._keys.searchsorted(key))
-            if at < len(self._keys) and self._keys.item(at) == key:
-                rank = self._ranks.item(at)
-                if rank < ends_left and rank <= ends_right:
-                    return True
+            rank, _ = self._merge_of(left, right)
+            if rank < ends_left and rank <= ends_right:
+                return True
             rank_left, rank_right = self._rank.item(left), self._rank.item(right)
             if rank_left < 0 and rank_right < 0:
                 return False
@@ -253,7 +252,7 @@ class Merges:
     def _find_trees(self) -> None:
         """The last merge of each entry, shorter entries first: of several merges that make it, the one that comes."""
         sizes = self._lengths[self._made]
-        order = np.argsort(sizes, kind="stable")
+        order = _sorted_by(sizes)
         bounds = np.flatnonzero(np.diff(sizes[order], prepend=-1, append=_NEVER))
         for low, high in pairwise(bounds.tolist()):
             merges = order[low:high]
@@ -283,9 +282,9 @@ class Merges:
         hanging = np.flatnonzero(self.reached & (self._left >= 0))
         base = len(self._keys) + int(self._ranks.max(initial=0)) + 2
         keys = self._left[hanging] * base + (base - 1 - self._rank[hanging])
-        order = np.argsort(keys, kind="stable")
+        order = _sorted_by(keys)
         hanging, keys = hanging[order], keys[order]
-        levels = np.argsort(self._lengths[hanging], kind="stable")
+        levels = _sorted_by(self._lengths[hanging])
         bounds = np.flatnonzero(np.diff(self._lengths[hanging][levels], prepend=-1, append=_NEVER)).tolist()
         groups = [hanging[levels[low:high]] for low, high in pairwise(bounds)]
         below = np.ones(self.size, dtype=np.int64)
@@ -308,7 +307,7 @@ class Merges:
         left, right, rank = self._l[useful], self._r[useful], self._rank_of_merge[useful]
         # A merge that comes before its halves by rank is done as soon as both are made.
         rank = np.maximum(rank, np.maximum(self._rank[left], self._rank[right]))
-        order = np.lexsort((rank, left))
+        order = _sorted_by(left * base + rank)
         left, right, rank = left[order], right[order], rank[order]
         last = np.searchsorted(keys, right * base + (base - 1 - rank), side="right") - 1
         some = (last >= 0) & (self._left[hanging[last]] == right) if len(hanging) else np.zeros(len(left), dtype=bool)
@@ -337,6 +336,14 @@ class Merges:
             yield token
 
 
+def _sorted_by(keys: Ints) -> Ints:
+    """The places of keys, ascending, of equal ones in order: sorted together with them, which is the quickest."""
+    bits = max(len(keys), 1).bit_length()
+    if keys.max(initial=0) >> (62 - bits):
+        return np.argsort(keys, kind="stable")
+    return np.sort(keys << bits | np.arange(len(keys))) & ((1 << bits) - 1)
+
+
 class Candidates:
     """Tokens that may follow, sorted by where they stand in the forest of left halves.
 
@@ -352,7 +359,7 @@ class Candidates:
         self, tokens: Ints, place: Ints, is_odd: Bools, unreached: Ints, odd: Mapping[int, Sequence[int]]
     ) -> None:
         self.tokens, self.is_odd, self.unreached, self.odd = tokens, is_odd, unreached, odd
-        self._order = np.argsort(place, kind="stable")
+        self._order = _sorted_by(place)
         self._sorted = place[self._order]
 
     def within(self, low: Ints, high: Ints) -> Ints:
