@@ -19,12 +19,15 @@ from .drawing import Drawing, draw
 from .ladder import Floats
 from .language_model import LanguageModel, Session
 from .prepared import Prepared
-from .ranking import Rank, count_ranks
+from .ranking import Rank, Ranking
 from .scoring import score_encoded
 from .tree.token_tree import TokenTree, unlike
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256
+
+# Prefixes after which counting the likeliest ends, beside their own.
+_FIRST_LOOK = 256
 
 # Bits by which costs of the same tokens differ at most between two walks in float32.
 _MOST_APART = 0.25
@@ -61,6 +64,7 @@ class Evidence:
         self._fills = prepared.known
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
+        self._has_looked = False
         began = time.monotonic()
         self.known_costs, self.references = self._metered("scored", self._score)
         self._seconds_a_row = agreed(time.monotonic() - began) / max(1, self.token_rows["scored"])
@@ -122,10 +126,10 @@ class Evidence:
 
         drawing = self._metered("drawn", drawn)
         if drawing is not None:
-            self._check_costs(drawing)
+            self._check_costs(range(len(self._fills)), drawing.known_costs)
         return drawing
 
-    def _check_costs(self, drawing: Drawing) -> None:
+    def _check_costs(self, numbers: Sequence[int], walked: Floats) -> None:
         """Scored as texts and walked in the tree, canaries and twins must cost the same, but for what all share.
 
         Raises:
@@ -133,7 +137,7 @@ class Evidence:
         """
         if self._language_model.is_half:
             return  # costs of two batches differ by as much as errors would
-        difference = self.known_costs - drawing.known_costs
+        difference = self.known_costs[numbers] - walked
         difference = np.where(np.isfinite(difference), difference, np.nan)
         # Of two that differ the median is one of them: not a mean, from which each would be half as far.
         is_known = bool(np.isfinite(difference).any())
@@ -141,7 +145,7 @@ class Evidence:
         apart = np.abs(difference - median)
         wrong = np.flatnonzero(apart > _MOST_APART)
         if len(wrong):
-            name = self._prepared.names[wrong[0]]
+            name = self._prepared.names[numbers[wrong[0]]]
             raise unlike(name, f"one whose encoding of it costs {apart[wrong[0]]:.2f} bits more or less")
 
     @property
@@ -166,27 +170,48 @@ class Evidence:
         """
         drawing = self.drawing
         if drawing is None:
-            return {}
+            return self._ranks_of(max_expanded)
         most = np.minimum(np.asarray(max_expanded, dtype=np.float64), self._clock.fits(self._seconds_a_row))
         costs = drawing.known_costs
         open_numbers = (n for n in np.argsort(costs).tolist() if n not in self._ranks and math.isfinite(costs[n]))
         # What is foreseen may be too little by a fifth.
         within = [n for n in open_numbers if 1.25 * drawing.expected_expansions(float(costs[n])) <= most[n]]
         while within:
-            found = self._counted(within, float(most[within].max()))
-            self._ranks |= {n: rank for n, rank in zip(within, found, strict=True) if rank is not None}
-            within = within[: len(within) // 2] if not any(found) else []
-        return {n: rank for n, rank in self._ranks.items() if max_expanded[n] > 0}
+            is_any = self._count(within, max_expanded=float(most[within].max()))
+            within = within[: len(within) // 2] if not is_any else []
+        return self._ranks_of(max_expanded)
 
-    def _counted(self, numbers: list[int], max_expanded: float) -> list[Rank | None]:
+    def first_ranks(self) -> dict[int, Rank]:
+        """The same, of those that are likelier than every reference, as far as a few hundred prefixes tell: that needs
+        no draws, and of what is memorised it tells all.
+        """
+        if not self._has_looked:
+            self._has_looked = True
+            likely = np.flatnonzero(self.known_costs < self.references.min(initial=np.inf)).tolist()
+            if likely:
+                self._count(likely, more=_FIRST_LOOK)
+        return dict(self._ranks)
+
+    def _ranks_of(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
+        return {number: rank for number, rank in self._ranks.items() if max_expanded[number] > 0}
+
+    def _count(self, numbers: list[int], *, more: float = math.inf, max_expanded: float = math.inf) -> bool:
+        """By one walk; whether it has found any."""
         fills = [self._fills[number] for number in numbers]
 
-        def counted() -> list[Rank]:
+        def counted() -> Ranking:
             session = self._new_session(mixed=True)
-            return count_ranks(self._language_model, session, self.tree, fills, max_expanded=max_expanded)
+            max_memory = self._language_model.max_memory
+            ranking = Ranking(self._language_model, session, self.tree, fills, max_memory=max_memory)
+            ranking.look(more, max_expanded=max_expanded, clock=self._clock)
+            return ranking
 
-        ranks = self._metered("counted", counted)
-        return [None if rank.rank is None else rank for rank in ranks]
+        ranking = self._metered("counted", counted)
+        self._check_costs(numbers, ranking.goal.own)
+        ranks = zip(numbers, ranking.ranks(), strict=True)
+        found = {number: rank for number, rank in ranks if rank.rank is not None}
+        self._ranks |= found
+        return bool(found)
 
     def _score(self) -> tuple[Floats, Floats]:
         """Canaries and twins with the first of the references, then as many of the others as there is time for."""

@@ -28,7 +28,8 @@ from .tree.token_tree import TokenTree
 from .walks.goals import Ascending, Cheapest
 from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
 
-_DRAWS = 1000  # from which the work of a count is foreseen
+# Prefixes after which a count foresees its work, if that was not enough already; and the draws from which it does.
+_FIRST_LOOK, _DRAWS = 256, 1000
 _STOPPED = {
     "max_expanded": "max_expanded was reached",
     "max_seconds": "max_seconds were over",
@@ -161,8 +162,7 @@ def extract(
     began = Clock()
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     place.tree.assure()
-    if max_seconds is not None:  # the tree takes some of it, and leaves half at least
-        max_seconds = max(max_seconds / 2, max_seconds - began.passed)
+    max_seconds = _after_the_tree(max_seconds, began)
     kept = place.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
     with place.entered() as (view, session), noticing() as interrupted:
         goal = Cheapest(top_k, place.tree.depth)
@@ -285,8 +285,9 @@ def exact_rank(
 ) -> list[Rank]:
     """The rank of each fill among all of R (Definition 2), by one walk over what is as likely as the least likely one.
 
-    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need no look. How many
-    prefixes that leaves is foreseen from a thousand random fills (Knuth 1975), and said before the walk begins, as
+    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need no look. A fill that
+    is memorised is counted by its own prefixes and a few hundred others. If that is not enough, how many prefixes it
+    takes is foreseen from a thousand random fills (Knuth 1975), and said before the walk goes on, as
     `progress(...).expected`. Costs are compared as this walk has them.
 
     Args:
@@ -331,10 +332,12 @@ def exact_rank(
     fills = [operator.index(fill) for fill in fills]
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
+    began = Clock()
     place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
     if not fills:
         return []
     place.tree.assure(fills)
+    max_seconds = _after_the_tree(max_seconds, began)
     kept = place.checkpoint(checkpoint, f"ranks of {fills}")
     most = math.inf if max_expanded is None else max_expanded
     with place.entered() as (view, session):
@@ -362,21 +365,29 @@ def exact_rank(
         ranking = begun()
         is_old = kept.load(ranking.search, ranking)
         clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
-        if not is_old:
+        stopped = "" if is_old else ranking.look(_FIRST_LOOK, max_expanded=most, clock=clock)
+        if not ranking.goal.is_settled:
+            return ranking.ranks(stopped)
+        if not ranking.search.is_over and not ranking.is_foreseen:
+            # The likeliest are counted by now, and of the others it is worth knowing how much work they are.
             start, first = (lambda: place.of_one_age(view)), clock.part(0.5)
             drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
-            stopped = "max_seconds" if drawing is None else ranking.seek(max_expanded=most, clock=clock)
-            if drawing is None or stopped:
-                return ranking.ranks(stopped)
-            ranking.foresee(drawing)
-            ranking.settle()
+            if drawing is not None:
+                ranking.foresee(drawing)
+        if stopped or ranking.search.is_over:
+            kept.save(ranking.search, ranking)
+            return ranking.ranks(stopped)
         stopped, anew = counted(ranking), begun()
         if is_old and not stopped and anew.begin_anew(ranking, most):  # an earlier run had less time for them
-            ranking, stopped = anew, anew.seek(max_expanded=most, clock=clock)
+            ranking, stopped = anew, anew.look(max_expanded=most, clock=clock)
             if not stopped:
-                ranking.settle()
                 stopped = counted(ranking)
         return ranking.ranks(stopped)
+
+
+def _after_the_tree(max_seconds: float | None, began: Clock) -> float | None:
+    """What is left of the time for a search: half of it at least, whatever the tree took."""
+    return None if max_seconds is None else max(max_seconds / 2, max_seconds - began.passed)
 
 
 class _Pace:

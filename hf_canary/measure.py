@@ -113,13 +113,13 @@ class _Estimators:
                 f"num_references={self._space} scores all candidates" if self._space <= _MOST_SCORED else "try auto"
             )
             return self._none("exact", f"{evidence.why_no_tree}; {remedy}")
-        if evidence.drawing is None:
-            return self._none("exact", evidence.why_no_tree or _NO_TIME)
-        ranks = evidence.ranks([_MOST_EXPANDED] * len(evidence.known_costs))
-        too_many = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
-        reason = evidence.why_no_tree or too_many
+        costs = evidence.known_costs
+        ranks = evidence.first_ranks()
+        if not all(number in ranks or cost == math.inf for number, cost in enumerate(costs.tolist())):
+            ranks = evidence.ranks([_MOST_EXPANDED] * len(costs))
+        reason = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
         choices = self._none("exact", reason)
-        for number, cost in enumerate(evidence.known_costs.tolist()):
+        for number, cost in enumerate(costs.tolist()):
             if number in ranks:
                 choices[number] = self._of_rank(ranks[number])
             elif cost == math.inf:
@@ -136,9 +136,16 @@ class _Estimators:
             return [_Choice(choice.estimate, "exact", "every candidate scored") for choice in by_references]
         if all(exposures.enough(choice.estimate) for choice in by_references):
             return by_references
-        if evidence.why_no_tree or evidence.drawing is None:
-            reason = evidence.why_no_tree or _NO_TIME
-            return [replace(choice, reason=f"{choice.reason}; {reason}") for choice in by_references]
+        if evidence.why_no_tree:
+            return [replace(choice, reason=f"{choice.reason}; {evidence.why_no_tree}") for choice in by_references]
+        ranks = evidence.first_ranks()
+        if all(number in ranks or exposures.enough(choice.estimate) for number, choice in enumerate(by_references)):
+            return [self._of_rank(ranks[n]) if n in ranks else choice for n, choice in enumerate(by_references)]
+        if evidence.drawing is None:
+            return [
+                self._of_rank(ranks[n]) if n in ranks else replace(choice, reason=f"{choice.reason}; {_NO_TIME}")
+                for n, choice in enumerate(by_references)
+            ]
         by_draws = self.importance()
         pairs = list(zip(by_references, by_draws, strict=True))
         worth = self._counting * len(evidence.references)

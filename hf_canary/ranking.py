@@ -26,6 +26,8 @@ from .walks.search import Search, Strategy, go_on
 _SLACK = 1e-2
 # What is foreseen from so many draws may be too little by a fifth.
 _FORESEEN = 1.25
+# What part of the time may go into it before the work is foreseen.
+_FIRST_LOOK = 0.25
 # The cheapest first: so cheap fills have their ranks early, and dear ones the best bounds that a cap leaves.
 _COUNTING = Strategy(dives=False, by_cost=True, goes_deep=True)
 
@@ -40,7 +42,8 @@ class Rank:
         high: what it is at most.
         ties: others that cost the same, but for rounding; not counted for a fill of probability 0.
         expanded: prefixes that the walk has read for all the fills together, without the draws that foresee its work.
-        expected: prefixes that it was foreseen to take to count up to this fill; 0 where nothing was foreseen.
+        expected: prefixes that it was foreseen to take to count up to this fill; None where nothing was foreseen, since
+            a few hundred were enough, or there was no time.
         stopped: what ended the walk before its end, as in `Extraction`; empty if nothing did.
     """
 
@@ -49,15 +52,15 @@ class Rank:
     high: int
     ties: int
     expanded: int
-    expected: float = 0.0
+    expected: float | None = None
     stopped: str = ""
 
 
 class Ranking:
     """The ranks of some fills, before, while and after they are counted.
 
-    First `seek`, which reads the way to each fill; then `settle`, once it is known what they cost; then the search goes
-    on by itself, and `narrow` says after each batch what is not worth its while.
+    First `look`, which reads the way to each fill, and is enough where a fill is memorised; then the search goes on by
+    itself, and `narrow` says after each batch what is not worth its while.
 
     Args:
         language_model: the model, in evaluation.
@@ -69,7 +72,7 @@ class Ranking:
     Attributes:
         search: the walk.
         goal: what it has counted.
-        expected: (n_fills,) prefixes that counting up to each is foreseen to take.
+        expected: (n_fills,) prefixes that counting up to each is foreseen to take; 0 before it is foreseen.
     """
 
     def __init__(
@@ -98,18 +101,37 @@ class Ranking:
         # Rank and ties of what an earlier walk has counted; 0 for the others.
         self._earlier = np.zeros((len(fills), 2), dtype=np.int64)
 
-    def seek(self, *, max_expanded: float | None = None, clock: Clock | None = None) -> str:
-        """Find the fills, whatever they cost; what ended it before."""
-        return go_on(self.search, max_expanded=max_expanded, clock=clock, until=lambda: not self.search.is_on_the_way)
+    def look(self, more: float = 0, *, max_expanded: float = math.inf, clock: Clock | None = None) -> str:
+        """Find the fills, whatever they cost; then count up to the costliest that is possible at all.
+
+        Args:
+            more: so many prefixes behind the fills.
+            max_expanded: in all.
+            clock: how long it may take.
+
+        Returns:
+            What ended it before all were found, or counting at `max_expanded`; nothing if it may go on.
+        """
+        stopped = go_on(
+            self.search, max_expanded=max_expanded, clock=clock, until=lambda: not self.search.is_on_the_way
+        )
+        if stopped:
+            return stopped
+        possible = self.goal.own[np.isfinite(self.goal.own)]
+        self.goal.settle(float(possible.max(initial=0.0)))
+        end = min(max_expanded, self.search.expanded + more)
+        stopped = go_on(self.search, max_expanded=end, clock=clock and clock.part(_FIRST_LOOK))
+        is_end = stopped == "max_memory" or (stopped == "max_expanded" and end == max_expanded)
+        return stopped if is_end else ""
 
     def foresee(self, drawing: Drawing) -> None:
         """How much work each will be, as far as draws foresee it (Knuth 1975)."""
         self.expected = np.array([drawing.expected_expansions(cost + _SLACK) for cost in self.goal.own])
 
-    def settle(self) -> None:
-        """Count from now on, up to the costliest fill that is possible at all."""
-        possible = self.goal.own[np.isfinite(self.goal.own)]
-        self.goal.settle(float(possible.max(initial=0.0)))
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether `foresee` was called, in this run or an earlier one."""
+        return bool(self.expected.any())
 
     def narrow(self, max_expanded: float) -> None:
         """Once the deepest prefixes come first, ranks are known at the end alone: leave out fills that need more."""
@@ -166,7 +188,7 @@ class Ranking:
         ties, (rank, low, high) = 0, self._bounds(number, own)
         if rank is not None and own != math.inf:
             ties = self.goal.ties(number) if self._are_counted[number] else int(self._earlier[number, 1])
-        return Rank(rank, low, high, ties, self.search.expanded, float(self.expected[number]), stopped)
+        return Rank(rank, low, high, ties, self.search.expanded, float(self.expected[number]) or None, stopped)
 
     def _bounds(self, number: int, own: float) -> tuple[int | None, int, int]:
         """The rank, if it is known, and what it is at least and at most."""
@@ -231,8 +253,4 @@ def count_ranks(
         max_expanded: prefixes that may be read; the ranks are bounds if that is too few.
     """
     ranking = Ranking(language_model, session, tree, fills, max_memory=language_model.max_memory)
-    stopped = ranking.seek(max_expanded=max_expanded)
-    if not stopped:
-        ranking.settle()
-        stopped = go_on(ranking.search, max_expanded=max_expanded)
-    return ranking.ranks(stopped)
+    return ranking.ranks(ranking.look(math.inf, max_expanded=max_expanded))

@@ -144,16 +144,16 @@ def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
     """Both say what exact_rank() says, by the fill's number or its text; the work is said beforehand; a cap leaves
     bounds and ends with 3.
     """
-    format = CanaryFormat("the pin is {digit:3}")
+    format = CanaryFormat("the pin is {digit:4}")
     expected = exact_rank(lstm, tokenizer, format, [7, 421])
-    options = ["rank", str(folder), "--format", format.template, "--fill", "7", "--text", "the pin is 421"]
+    options = ["rank", str(folder), "--format", format.template, "--fill", "7", "--text", "the pin is 0421"]
     plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
     assert plain.exit_code == machine.exit_code == 0
     assert "prefixes are to be expanded for all ranks" in plain.stderr
     found = json.loads(machine.stdout)
     for row, rank in zip(found["ranks"], expected, strict=True):
         assert row["rank"] == rank.rank
-        assert row["exposure_low"] == row["exposure_high"] == pytest.approx(math.log2(1000 / rank.rank))
+        assert row["exposure_low"] == row["exposure_high"] == pytest.approx(math.log2(10_000 / rank.rank))
         assert f"{row['text']}: rank {rank.rank:,}" in plain.stdout
         assert f"exposure {row['exposure_low']:.2f} bits" in plain.stdout
     assert found["expanded"] == expected[0].expanded
@@ -162,7 +162,7 @@ def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
     for row, rank in zip(json.loads(capped.stdout)["ranks"], expected, strict=True):
         assert row["rank"] is None
         assert row["low"] <= rank.rank <= row["high"]
-        assert row["exposure_low"] <= math.log2(1000 / rank.rank) <= row["exposure_high"]
+        assert row["exposure_low"] <= math.log2(10_000 / rank.rank) <= row["exposure_high"]
     said = RUNNER.invoke(app, [*options, "--max-expanded", "20"]).stdout
     assert "not counted to the end; about" in said
     assert "max_expanded was reached; raise --max-expanded" in said

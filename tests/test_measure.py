@@ -412,7 +412,7 @@ def test_without_time_the_canaries_are_scored_all_the_same(lstm, tokenizer):
     assert not any(math.isnan(each.value) for each in measured)
     assert {each.method for each in measured} == {"sampled"}
     none = measure_exposure(lstm, tokenizer, canaries, max_seconds=1e-3, estimators=["importance", "exact"])
-    assert all(math.isnan(each.value) and each.flags == ("no time for draws",) for each in none)
+    assert all(math.isnan(each.value) and each.flags[0].startswith("no time") for each in none)
 
 
 def test_a_tokenizer_that_drops_the_secret_is_refused(lstm):

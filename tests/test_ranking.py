@@ -6,8 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure, measure_exposure
+from hf_canary import (
+    Canary,
+    CanaryFormat,
+    CanarySet,
+    evidence,
+    exact_rank,
+    extract,
+    extraction,
+    log_perplexity,
+    measure,
+    measure_exposure,
+    ranking,
+)
 from hf_canary.drawing import Drawing
+from hf_canary.errors import ModelError
 from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.ranking import count_ranks
@@ -164,3 +177,59 @@ def test_exposure_of_a_million_by_counting(lstm, tokenizer):
         assert view.token_rows - before < 30_000
     assert rank.rank == pytest.approx(100, abs=rank.ties)
     assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)
+
+
+@pytest.fixture
+def sure(tokenizer):
+    """A model that prefers few candidates by far."""
+    return oracles.TableModel(len(tokenizer), spread=6.0).eval()
+
+
+@pytest.fixture
+def memorised(sure, tokenizer):
+    """Its likeliest candidate of 10^6 as a canary, and one of the others as its twin."""
+    format = CanaryFormat("the pin is {digit:6}")
+    fill = extract(sure, tokenizer, format).candidates[0].fill
+    return CanarySet([Canary("one", format, fill, (fill + 777_777) % 10**6, 1)], seed=0)
+
+
+def test_what_is_memorised_is_counted_without_draws(sure, tokenizer, memorised, monkeypatch):
+    """However little time there is for them: its own prefixes and a few others tell all, of a rank and an exposure."""
+    refused = []
+    monkeypatch.setattr(extraction, "draw", lambda *_, **__: refused.append("rank"))
+    (rank,) = exact_rank(sure, tokenizer, memorised[0].format, [memorised[0].fill])
+    assert (rank.rank, rank.low, rank.high, rank.expected, refused) == (1, 1, 1, None, [])
+    monkeypatch.setattr(evidence, "draw", lambda *_, **__: refused.append("exposure"))
+    exact_one, auto = measure_exposure(sure, tokenizer, memorised, estimators=["exact", "auto"], num_references=1000)
+    assert exact_one.value == exact_one.low == auto.value == auto.low == pytest.approx(math.log2(10**6))
+    assert auto.method == "exact"
+
+
+def test_where_no_time_is_left_to_foresee_it_is_counted_on(lstm, tokenizer, monkeypatch):
+    """The rank of a fill that takes thousands of prefixes, without a forecast."""
+    monkeypatch.setattr(extraction, "draw", lambda *_, **__: None)
+    format = CanaryFormat("the pin is {digit:4}")
+    (rank,) = exact_rank(lstm, tokenizer, format, [4711])
+    monkeypatch.undo()
+    (foreseen,) = exact_rank(lstm, tokenizer, format, [4711])
+    assert rank.rank == foreseen.rank
+    assert rank.expanded == foreseen.expanded > 256
+    assert rank.expected is None
+    assert foreseen.expected > 256
+
+
+def test_what_a_count_reads_is_held_against_what_was_scored(sure, tokenizer, memorised, monkeypatch):
+    """Two canaries whose walks cost otherwise than their texts are no rank, but an error."""
+    format, fill = memorised[0].format, memorised[0].fill
+    others = [each.fill for each in extract(sure, tokenizer, format, top_k=3).candidates if each.fill != fill]
+    canaries = CanarySet([*memorised, *(Canary(str(n), format, n, (n + 777_777) % 10**6, 1) for n in others)], seed=0)
+    look = ranking.Ranking.look
+
+    def wrong(self, *arguments, **options):
+        stopped = look(self, *arguments, **options)
+        self.goal.own[0] += 1.0
+        return stopped
+
+    monkeypatch.setattr(ranking.Ranking, "look", wrong)
+    with pytest.raises(ModelError, match="bits more or less"):
+        measure_exposure(sure, tokenizer, canaries, estimators=["exact"], num_references=1000)
