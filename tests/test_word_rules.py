@@ -130,6 +130,51 @@ def test_best_paths(seed, kind):
     check(models.Unigram(vocab, unknown, False), letters, 8 if len(letters) == 2 else 6)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_surely_goes_on_keeps_its_tokens(seed):
+    """Unigram: behind some letter the tokens so far are kept, whatever is spelled then; and for most it is told so."""
+    rng = random.Random(f"sure {seed}")
+    letters = "abc"
+    entries = [*letters, *drawn_entries(rng, letters, rng.choice([6, 12]), rng.randint(2, 5))]
+    vocab = [("<unk>", 0.0), *((entry, rng.uniform(-12, -1)) for entry in entries)]
+    model = models.Unigram(vocab, 0, False)
+    rule = rules_of(model).word
+    listed = entries_of(rule.first, letters)
+    spellings = [entry for entry, _ in vocab]
+    pending = [(FRESH, [])]
+    while pending:
+        state, tokens = pending.pop()
+        which, states = rule.after(state, listed)
+        longer = [[*tokens, int(listed.tokens[at])] for at in which.tolist()]
+        for some in (letters, letters[:2]):
+            sure = rule.surely_on(states, some)
+            for path in itertools.compress(longer, sure.tolist()):
+                text = "".join(spellings[token] for token in path)
+                assert any(
+                    all(
+                        [token.id for token in model.tokenize(text + letter + rest)][: len(path)] == path
+                        for rest in ["", *words(some, 4)]
+                    )
+                    for letter in some
+                ), (path, some)
+        pending += [(after, path) for after, path in zip(states.tolist(), longer, strict=True) if len(path) < 3]
+
+
+def test_one_letter_tells_that_a_word_goes_on():
+    """Behind `a` no other way goes on with `c`, and one does with `b`; behind `ca` none that began before it does."""
+    vocab = [("<unk>", 0.0), ("a", -1.0), ("b", -1.0), ("c", -1.0), ("ab", -9.0), ("cab", -9.0)]
+    rule = rules_of(models.Unigram(vocab, 0, False)).word
+    listed = entries_of(rule.first, "abc")
+    which, states = rule.after(FRESH, listed)
+    assert listed.tokens[which].tolist() == [1, 2, 3]
+    assert rule.surely_on(states, "abc").tolist() == [True, True, True]
+    assert rule.surely_on(states, "b").tolist() == [False, True, True]
+    assert rule.surely_on(states[2:3], "a").tolist() == [False]
+    which, behind_c = rule.after(int(states[2]), listed)
+    assert rule.surely_on(behind_c[:1], "bc").tolist() == [True]
+    assert rule.surely_on(behind_c[:1], "b").tolist() == [False]
+
+
 # -------------------------------------------------------------------------------------------------------------- merges
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .best_paths import Beginnings, Bools, LetterMasks, Spelled, UnderWay
 from .letters import Letters, NeverSpelled
 from .stages import Stage
 from .vocabulary import Ints, Trie, byte_entry, byte_unit, spelled
@@ -22,8 +23,6 @@ from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, Watch, c
 
 _UNKNOWN_COSTS = 10.0  # what is taken off for a character that is no entry, beside the least score
 
-# Beginnings of entries, each with the best score at the boundary where it begins.
-UnderWay = tuple[tuple[int, float], ...]
 _FRESH: UnderWay = ((Trie.root, 0.0),)
 _MOST_KNOWN = 100_000  # states of which it is remembered what they hold
 
@@ -43,7 +42,8 @@ class BestPaths(NothingPlain):
     def __init__(self, trie: Trie, scores: NDArray[np.float64], stages: StagesFor, unknown: int | None) -> None:
         self.first = self.further = trie
         self.stages, self.unknown = stages, unknown
-        of_entries = np.where(trie.entry >= 0, scores[trie.entry], np.nan)
+        of_entries = np.where(trie.entry >= 0, scores[trie.entry], -np.inf)
+        self._scores = np.append(of_entries, -np.inf)
         self._score_of: list[float] = of_entries.tolist()
         self._children: dict[int, dict[int, int]] = {}
         self._parent: list[int] = trie.parent.tolist()
@@ -56,22 +56,42 @@ class BestPaths(NothingPlain):
         self._steps: dict[tuple[int, int], int] = {}
         self._known: dict[int, UnderWay] = {}
         self._num_states = 1
+        self._beginnings: dict[int, Beginnings] = {}
+        self._letters: dict[tuple[str, ...], LetterMasks] = {}
+        self._last: tuple[tuple[int, int], Spelled] | None = None
 
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
-        known: dict[int, tuple[UnderWay, bool]] = {Trie.root: (self._under_way(state), True)}
         key = (state, id(entries))
         if key not in self._begun:
             self._begun[key] = self._numbered(state, entries)
-        first, which = self._begun[key], []
-        if len(self._known) > _MOST_KNOWN:
-            self._known.clear()
-        for at, node in enumerate(entries.nodes.tolist()):
-            under_way, is_best = self._to(node, known)
-            if is_best:
-                which.append(at)
-                self._known[first + at] = under_way
-        places = np.array(which, dtype=np.int64)
-        return places, first + places
+        places = np.flatnonzero(self._spelled(state, entries).is_best)
+        return places, self._begun[key] + places
+
+    def _spelled(self, state: int, entries: Entries) -> Spelled:
+        """What becomes of entries behind a state; of what was asked last, it is remembered."""
+        key = (state, id(entries))
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._beginnings_of(entries).behind(self._under_way(state))
+        return self._last[1]
+
+    def _beginnings_of(self, entries: Entries) -> Beginnings:
+        if id(entries) not in self._beginnings:  # which stay, since they are kept with the states behind them
+            self._beginnings[id(entries)] = Beginnings(self.first, self._scores, entries.nodes)
+        return self._beginnings[id(entries)]
+
+    def surely_on(self, states: Ints, letters: Sequence[str]) -> Bools:
+        block = bisect.bisect_right(self._first, int(states[0])) - 1
+        first, (before, entries) = self._first[block], self._origins[block - 1]
+        key = tuple(letters)
+        if key not in self._letters:
+            self._letters[key] = LetterMasks(self.first, letters)
+        those = self._letters[key]
+        going_on = self._beginnings_of(entries).going_on(those)[states - first]
+        places, nodes = self._spelled(before, entries).others
+        at = np.minimum(np.searchsorted(states, first + places), len(states) - 1)
+        asked = states[at] == first + places
+        np.bitwise_or.at(going_on, at[asked], those.behind[nodes[asked]])
+        return np.asarray(going_on != those.all)
 
     def step(self, state: int, token: int) -> int:
         node = self.first.node(token)
@@ -98,6 +118,8 @@ class BestPaths(NothingPlain):
             before, entries = self._origins[block - 1]
             way.append((state, entries.nodes.item(state - self._first[block])))
             state = before
+        if len(self._known) > _MOST_KNOWN:
+            self._known = {state: self._known[state]} if state != FRESH else {}
         under_way = _FRESH if state == FRESH else self._known[state]
         for state, node in reversed(way):
             under_way, _ = self._to(node, {Trie.root: (under_way, True)})
@@ -122,7 +144,7 @@ class BestPaths(NothingPlain):
             if child is None:
                 continue
             on.append((child, score))
-            ends = self._score_of[child]  # no number where no entry ends, which is above nothing
+            ends = self._score_of[child]
             if score + ends > best:
                 best, is_best = score + ends, child == node
         return (*on, (Trie.root, best)), is_best

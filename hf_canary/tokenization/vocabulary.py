@@ -20,6 +20,7 @@ Ints = NDArray[np.int64]
 WORD_END = "\U0010ffff"
 _FIRST_BYTE = 0x10FE00
 FIRST_OWN_UNIT = chr(_FIRST_BYTE)  # characters from here on stand for other things, if they do not come as themselves
+_UNIT_BITS = 21  # of a code point
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -132,6 +133,19 @@ class Trie:
         low, high = int(self.first_child[node]), int(self.first_child[node + 1])
         at = low + int(np.searchsorted(self.unit[low:high], ord(unit)))
         return at if at < high and self.unit[at] == ord(unit) else -1
+
+    def behind(self, nodes: Ints, units: Ints) -> Ints:
+        """The nodes behind one unit more of each, or -1; shapes as of a sum."""
+        wanted = nodes << _UNIT_BITS | units
+        at = np.minimum(np.searchsorted(self._by_parent, wanted), len(self._by_parent) - 1)
+        found: Ints = np.where((self._by_parent[at] == wanted) & (nodes >= 0), at, -1)
+        return found
+
+    @cached_property
+    def _by_parent(self) -> Ints:
+        """(n_nodes,) a node's parent and unit as one number: ascending, as nodes are numbered."""
+        keys: Ints = self.parent << _UNIT_BITS | np.maximum(self.unit, 0)
+        return keys
 
     def spelling(self, node: int) -> str:
         """The units that lead to a node."""

@@ -102,6 +102,12 @@ class WordRule(Protocol):
         """The state behind one entry, or -1 if it may not follow."""
         ...
 
+    def surely_on(self, states: Ints, letters: Sequence[str]) -> Bools:
+        """(n,) behind which of these states, ascending and all behind one, some of the letters keeps the tokens so far,
+        whatever comes then; there may be others behind which that is so.
+        """
+        ...
+
     def watch(self, state: int) -> Watch:
         """What may become of a word in this state."""
         ...
@@ -139,6 +145,9 @@ class NothingWatched:
     """What rules have in common that are not watched letter by letter."""
 
     has_watches = False
+
+    def surely_on(self, states: Ints, letters: Sequence[str]) -> Bools:
+        raise NotImplementedError
 
     def watch(self, state: int) -> Watch:
         raise NotImplementedError

@@ -237,14 +237,18 @@ class Canonical:
     def _go_on(self, sets: Ints, words: Ints) -> Bools:
         """(n,) whether some encoding goes on in the word."""
         on = np.zeros(len(sets), dtype=bool)
-        for nodes in np.unique(sets).tolist():
+        for nodes in np.flatnonzero(np.bincount(sets)).tolist():
             of_set = np.flatnonzero(sets == nodes)
-            on[of_set] = self._go_on_from(nodes, words[of_set].tolist())
+            on[of_set] = self._go_on_from(nodes, words[of_set])
         return on
 
-    def _go_on_from(self, nodes: int, words: list[int]) -> list[bool]:
+    def _go_on_from(self, nodes: int, words: Ints) -> Sequence[bool] | Bools:
         if self._rule.has_watches:
-            return [self._keeps_on(nodes, word) for word in words]
+            return self._keep_on(nodes, words)
+        return self._followed(nodes, words.tolist())
+
+    def _followed(self, nodes: int, words: list[int]) -> list[bool]:
+        """Of words that are not watched: whether some entry follows from which an encoding goes on."""
         known = self._goes_on
         pending = [word for word in dict.fromkeys(words) if (nodes, word) not in known]
         if pending:
@@ -255,6 +259,14 @@ class Canonical:
             for word in pending:
                 known[nodes, word] = self._finds_on(word, following)
         return [known[nodes, word] for word in words]
+
+    def _keep_on(self, nodes: int, words: Ints) -> Bools:
+        """Of words that are watched: for most one letter tells."""
+        letters = sorted(unit for unit in self._sets.after(nodes, False) if isinstance(unit, str))
+        on = self._rule.surely_on(words, letters) if letters else np.zeros(len(words), dtype=bool)
+        for at in np.flatnonzero(~on).tolist():
+            on[at] = self._keeps_on(nodes, int(words[at]))
+        return on
 
     def _keeps_on(self, nodes: int, word: int) -> bool:
         """Whether some word that goes on here keeps the tokens so far, spelled by likely letters first."""
@@ -350,7 +362,7 @@ class Canonical:
         may_end = word not in self._rule.unended
         if may_end and (self._sets.ends(nodes) or self._sets.after(nodes, True)):
             return True
-        return bool(self._sets.after(nodes, False)) and self._go_on_from(nodes, [word])[0]
+        return bool(self._sets.after(nodes, False)) and bool(self._go_on_from(nodes, np.array([word]))[0])
 
     def _prepare(self, nodes: int) -> None:
         """Begin at the far end of long words, so that no search goes deep: from behind, one place at a time, each of
@@ -367,7 +379,7 @@ class Canonical:
             following = self._following_of(before, is_cut=False, is_first=False)
             for at in following.short:
                 if following.sets[at] == nodes:
-                    self._go_on_from(nodes, [int(self._rule.behind_plain(following.entries)[at])])
+                    self._followed(nodes, [int(self._rule.behind_plain(following.entries)[at])])
 
     def _following_of(self, nodes: int, *, is_cut: bool, is_first: bool) -> _Following:
         key = (nodes, is_cut, is_first)

@@ -104,7 +104,7 @@ class _Stages:
         self._end: dict[tuple[int, str | None], Symbols] = {}
 
     def begin(self, runs: Iterable[tuple[int, Symbols]]) -> tuple[Symbols, int]:
-        """What guesses have written alike, and the state in which they stand: of each its own and what it has written."""
+        """What guesses have written alike, and the state in which they stand: each, and what it alone has written."""
         runs = set(runs)
         num_alike = 0
         for symbols in zip(*(written for _, written in runs), strict=False):
