@@ -227,6 +227,7 @@ _NAMES: Mapping[str, Callable[[_Estimators], list[_Choice]]] = {
     "importance": _Estimators.importance,
     "exact": _Estimators.exact,
 }
+_NEEDING_A_TREE = {"exact", "importance"}
 _NO_TIME = "no time for draws"
 _TOO_MANY = f"more prefixes than {_MOST_EXPANDED:,} are as likely: not counted"
 _MOST_SCORED = 1_000_000
@@ -328,7 +329,8 @@ class Measurement:
 
     Raises:
         DataError, FormatError: what cannot be measured on any model.
-        ModelError: a tokenizer that writes nothing for what tells candidates apart.
+        ModelError: a tokenizer that writes nothing for what tells candidates apart, or that has no token tree, where all
+            estimators need one.
 
     Example:
         >>> from hf_canary import CanaryFormat, CanarySet
@@ -370,6 +372,10 @@ class Measurement:
             format: [canary for canary in canaries if canary.format == format] for format in canaries.formats
         }
         self._prepared = {format: Prepared(tokenizer, group, request) for format, group in self._groups.items()}
+        for format, prepared in self._prepared.items():
+            scores_all = "exact" in estimators and format.space_size <= num_references + len(prepared.known)
+            if set(estimators) <= _NEEDING_A_TREE and not scores_all and not format.source_varies:
+                _ = prepared.tree  # nothing could be said without it, and so not after minutes either
 
     def of(
         self,

@@ -115,12 +115,8 @@ class Prepared:
             except Unlike:  # a tree that differs from the tokenizer is an error, and not none
                 raise
             except ModelError as error:
-                self.give_up(error)
+                self._why_no_tree = f"no token tree: {error.got}"
         return self._why_no_tree
-
-    def give_up(self, error: ModelError) -> None:
-        """The tree cannot be built, or not be walked on."""
-        self._why_no_tree = f"the tokenizer's encodings cannot be followed ({error})"
 
     @cached_property
     def tree(self) -> TokenTree:

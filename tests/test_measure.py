@@ -589,3 +589,21 @@ def test_what_was_never_inserted_has_the_null_law(lstm, tokenizer):
     assert stats.kstest(np.array(exposures), "expon", args=(0, 1 / math.log(2))).statistic < 1.95 * math.sqrt(
         2 / 10_000
     )
+
+
+def test_without_a_tree_what_needs_one_is_refused_before_any_work(lstm, monkeypatch):
+    """Not scored for a minute and then without an estimate; other estimators go without it, and say so in few words."""
+    tokenizer = letters_alone()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"(\d)\1"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    model = oracles.small_model("lstm", len(tokenizer), seed=1).eval()
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=2, seed=2)
+    both = measure_exposure(model, tokenizer, canaries, num_references=50, estimators=["auto", "exact"])
+    reason = next(each.reason for each in both if each.estimator == "exact")
+    assert "no token tree: a part that is not followed: the escape \\1" in reason
+    assert len(reason) < 150
+    monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("the model was asked"))
+    for estimators in (["exact"], ["importance", "exact"]):
+        with pytest.raises(ModelError, match="a part that is not followed"):
+            measure_exposure(model, tokenizer, canaries, num_references=50, estimators=estimators)

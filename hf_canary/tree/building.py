@@ -161,7 +161,7 @@ def _underived(part: Unfollowed) -> ModelError:
     return ModelError(
         "tokenizer",
         "one whose encodings can be derived from its parts",
-        f"one of which this is not done: {part}",
+        f"a part that is not followed: {part}",
         f"Use a format of at most {_ALL_ENCODED_IN_NEED:,} fills, which are all encoded, or "
         "measure_exposure(..., estimators=['sampled']), which needs no tree.",
     )
