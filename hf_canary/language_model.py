@@ -24,6 +24,11 @@ from .ways import Encoded, Packing, Reader, Recurrent, Way
 
 Floats = NDArray[np.float64]
 
+# What to do where nothing stands before the first token.
+GIVE_CONTEXT = (
+    "Give context=: what stands before it in the training data, a line end, or tokenizer.bos_token if there is one"
+)
+
 _LN2 = math.log(2.0)
 _FLOAT_BYTES = 4
 # What one forward pass and the states of a walk may take, and the rows beyond which a batch brings nothing.
@@ -156,7 +161,7 @@ class LanguageModel:
                 "something before texts that begin differently: the tokenizer puts no BOS there, and the model says "
                 "nothing of a first token",
                 "no context",
-                "Give context=, for instance tokenizer.bos_token, or begin the format with fixed text.",
+                GIVE_CONTEXT + ", or begin the format with fixed text.",
             )
         return 1
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from . import exposures
 from .canaries import Canary, CanarySet
 from .clock import Clock, check_seconds
 from .drawing import Drawing
-from .errors import DataError, FormatError, is_int, shown
+from .errors import DataError, FormatError, ModelError, is_int, shown
 from .evidence import Evidence
 from .exposures import Estimate
 from .formats import CanaryFormat
@@ -329,8 +330,8 @@ class Measurement:
 
     Raises:
         DataError, FormatError: what cannot be measured on any model.
-        ModelError: a tokenizer that writes nothing for what tells candidates apart, or that has no token tree, where all
-            estimators need one.
+        ModelError: a tokenizer that writes nothing for what tells candidates apart; one without a token tree, where all
+            estimators need it.
 
     Example:
         >>> from hf_canary import CanaryFormat, CanarySet
@@ -434,11 +435,22 @@ def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context
         language_model = LanguageModel(bare)
         _check_sources(language_model, canaries)
     for format in canaries.formats:
-        encode(tokenizer, format.covering_candidates(), context=context, target=format.source is not None)
-        fills = [fill for canary in canaries if canary.format == format for fill in (canary.fill, canary.twin)]
-        fills += format.sample(min(16, format.space_size), "check")
-        sources = [format.render_source(fill) or "" for fill in fills] if format.source is not None else None
-        log_perplexity(model, tokenizer, [format.render(fill) for fill in fills], sources=sources, context=context)
+        with _naming(format):
+            encode(tokenizer, format.covering_candidates(), context=context, target=format.source is not None)
+            fills = [fill for canary in canaries if canary.format == format for fill in (canary.fill, canary.twin)]
+            fills += format.sample(min(16, format.space_size), "check")
+            sources = [format.render_source(fill) or "" for fill in fills] if format.source is not None else None
+            log_perplexity(model, tokenizer, [format.render(fill) for fill in fills], sources=sources, context=context)
+
+
+@contextmanager
+def _naming(format: CanaryFormat) -> Iterator[None]:
+    """Says of an error which format it is of."""
+    try:
+        yield
+    except ModelError as error:
+        got = f"{error.got}, in the format {shown(format.template)}"
+        raise ModelError(error.argument, error.expected, got, error.remedy) from error
 
 
 def check_request(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError, ModelError, shown
-from .language_model import Floats, LanguageModel, NotNumbers, evaluating
+from .language_model import GIVE_CONTEXT, Floats, LanguageModel, NotNumbers, evaluating
 from .processes import num_processes
 from .states import Ints
 from .tokenization.encoding import Encoding, encode, token_ids
@@ -143,7 +143,7 @@ def _check_lengths(language_model: LanguageModel, sequences: Sequence[Sequence[i
             f"texts[{lengths.index(min(lengths))}]",
             "a token more than the first, on which the others are conditioned: the tokenizer puts no BOS before it",
             "one token",
-            "Give context=, for instance tokenizer.bos_token.",
+            GIVE_CONTEXT + ".",
         )
 
 

@@ -591,6 +591,16 @@ def test_what_was_never_inserted_has_the_null_law(lstm, tokenizer):
     )
 
 
+def test_what_cannot_be_measured_is_said_of_its_format():
+    """Of two formats one is a single token, before which a tokenizer without a BOS puts nothing."""
+    tokenizer = letters_alone()
+    model = oracles.small_model("gpt2", len(tokenizer), seed=1).eval()
+    formats = [CanaryFormat("the pin is {digit:3}"), CanaryFormat("{digit}")]
+    canaries = CanarySet.draw(formats, repetitions=(1,), per_repetition=1, seed=2)
+    with pytest.raises(ModelError, match="one token, in the format '{digit}'. Give context=: what stands before it"):
+        check_measurable(model, tokenizer, canaries)
+
+
 def test_without_a_tree_what_needs_one_is_refused_before_any_work(lstm, monkeypatch):
     """Not scored for a minute and then without an estimate; other estimators go without it, and say so in few words."""
     tokenizer = letters_alone()

@@ -132,7 +132,7 @@ def end_token(tokenizer: Any, *, target: bool = False) -> int:
         token = tokenizer.eos_token_id
     if token is None:
         raise ModelError(
-            "tokenizer", "an end token, since end=True", "none", "Set tokenizer.eos_token, or leave out end."
+            "tokenizer", "an end token", "none", "Set tokenizer.eos_token. Only generate and end=True need one."
         )
     return int(token)
 
