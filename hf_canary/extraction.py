@@ -374,7 +374,7 @@ def exact_rank(
             drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
             if drawing is not None:
                 ranking.foresee(drawing)
-        if stopped or ranking.search.is_over:
+        if stopped or (ranking.search.is_over and not is_old):
             kept.save(ranking.search, ranking)
             return ranking.ranks(stopped)
         stopped, anew = counted(ranking), begun()

@@ -381,12 +381,12 @@ class Session:
             tokens: (n_rows, n_tokens) ids, padded with any.
             depths: (n_rows, n_tokens) how many tokens stand between the prompt and each; -1 where padded.
             ancestors: (n_rows, n_tokens, n_tokens) whether the last axis' token is an ancestor, or the token itself.
-            rows: (n_picks,) in which row,
-            columns: (n_picks,) after which token,
-            picks: (n_picks,) and of which token the bits are wanted.
+            rows: (n,) in which row,
+            columns: (n,) after which token,
+            picks: (n,) or (n, n_picks) and of which tokens the bits are wanted.
 
         Returns:
-            (n_picks,) bits.
+            Bits, of the shape of the picks.
         """
         assert self._packing is not None
         language_model = self._language_model
@@ -396,10 +396,15 @@ class Session:
         mask = torch.from_numpy(ancestors).to(ids.device)
         logits = self._packing.read(ids, language_model.tensor(np.maximum(depths, 0)), mask).float()
         language_model.token_rows += int((depths >= 0).sum())
-        most, total = _normalisers(logits, depths >= 0)
-        row, column, pick = (torch.from_numpy(numbers).to(logits.device) for numbers in (rows, columns, picks))
-        nats = total[row, column, 0] + (most[row, column, 0] - logits[row, column, pick])
-        return _bits_of(nats)
+        # Of the places behind which nothing is wanted, what all tokens cost would be as much work.
+        places, which = np.unique(rows * tokens.shape[1] + columns, return_inverse=True)
+        wanted = logits.flatten(0, 1)[torch.from_numpy(places).to(logits.device)]
+        most, total = _normalisers(wanted)
+        place, pick = (
+            torch.from_numpy(numbers).to(logits.device) for numbers in (which, picks.reshape(len(which), -1))
+        )
+        nats = total[place] + (most[place] - wanted[place[:, None], pick])
+        return _bits_of(nats).reshape(picks.shape)
 
     def packed_at_once(self, tokens: int) -> int:
         """How many rows of so many packed tokens go into one forward pass."""

@@ -597,7 +597,9 @@ def test_what_cannot_be_measured_is_said_of_its_format():
     model = oracles.small_model("gpt2", len(tokenizer), seed=1).eval()
     formats = [CanaryFormat("the pin is {digit:3}"), CanaryFormat("{digit}")]
     canaries = CanarySet.draw(formats, repetitions=(1,), per_repetition=1, seed=2)
-    with pytest.raises(ModelError, match=r"got no context, in the format '\{digit\}'\. Give context=: what stands before it"):
+    with pytest.raises(
+        ModelError, match=r"got no context, in the format '\{digit\}'\. Give context=: what stands before it"
+    ):
         check_measurable(model, tokenizer, canaries)
 
 

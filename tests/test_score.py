@@ -203,7 +203,7 @@ def test_packed_rows_hold_what_fits(tokenizer):
     rng = np.random.default_rng(0)
     tokens = np.unique(rng.integers(0, 4, size=(500, 7)), axis=0)
     paths = packed.Paths.of(tokens)
-    starts = packed._rows(paths)
+    starts = packed._starts(paths, paths.fed)
     assert starts[0] == 0
     assert starts[-1] == len(tokens)
     for begin, end in itertools.pairwise(starts.tolist()):

@@ -16,7 +16,7 @@ from ..language_model import Floats, LanguageModel, Session
 from ..processes import everywhere, num_processes
 from ..states import Ints, Rows
 from .branches import Children, sort_keys
-from .packed import LONGEST, Paths, score_packed
+from .packed import LONGEST, Paths, read_behind
 
 
 class Expander(Protocol):
@@ -106,25 +106,17 @@ class _Packed(_AfterPrompt):
     ) -> tuple[Floats, Rows]:
         count, parents = len(paths), children.parents
         column, width = _columns(parents)
-        longer = paths[parents]
-        longer[np.arange(len(parents)), lengths[parents]] = children.tokens
+        picks = np.zeros((count, width), dtype=np.int64)
+        picks[parents, column] = children.tokens
         number = np.argsort(sort_keys(paths), kind="stable")  # neighbours share most, also in the share of a process
-        starts = np.searchsorted(parents, np.arange(count))
-        stops = np.searchsorted(parents, np.arange(count), side="right")
 
         def read(mine: Ints) -> Floats:
-            chosen = np.concatenate([np.arange(starts[n], stops[n]) for n in number[mine].tolist()])
-            order = chosen[np.argsort(sort_keys(longer[chosen]), kind="stable")]
-            found = np.empty((count, width))
-            for block, bits in score_packed(self._session, Paths.of(longer[order])):
-                some = order[block]
-                found[parents[some], column[some]] = bits
-            return found[number[mine]]
+            found = read_behind(self._session, Paths.of(paths[number[mine]]), picks[number[mine]])
+            return np.concatenate([bits for _, bits in found])
 
         bits = np.empty((count, width))
         bits[number] = self._language_model.shared(count, read, width=(width,))
-        # A path is never cheaper than its beginning, whatever two batches make of it.
-        return np.maximum(bits[parents, column], costs[parents]), Rows((), count)
+        return costs[parents] + bits[parents, column], Rows((), count)
 
 
 def _columns(parents: Ints) -> tuple[Ints, int]:

@@ -1,4 +1,4 @@
-"""The score walk for models that read many branches in one row, each apart from the others by a mask (tree attention).
+"""Many branches read in one row, each apart from the others by a mask (tree attention), by models that can do so.
 
 Neighbours in lexicographic order stand in one row, so that what they share is read once; where a row ends, the next one
 reads again the few tokens that its first path shares with the row before. Knows tokens and costs; knows no text.
@@ -6,10 +6,11 @@ reads again the few tokens that its first path shares with the row before. Knows
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..language_model import Floats, Session
 from ..states import Ints
@@ -57,26 +58,53 @@ def score_packed(session: Session, paths: Paths) -> Iterator[tuple[slice, Floats
     Yields:
         Which paths, and their (n,) summed bits.
     """
-    starts = _rows(paths)
-    width = max(ROW, int(paths.fed.max()))
+    fed = paths.fed
+    return _batches(session, paths, fed, lambda chosen, firsts: _score(session, paths[chosen], fed[chosen], firsts))
+
+
+def read_behind(session: Session, paths: Paths, picks: Ints) -> Iterator[tuple[slice, Floats]]:
+    """The bits of tokens that may follow each path, none of which is empty, batch by batch.
+
+    Args:
+        session: after the prompt.
+        paths: after it.
+        picks: (n_paths, n) the tokens.
+
+    Yields:
+        Which paths, and (n_paths, n) bits of the tokens behind them.
+    """
+
+    def read(chosen: slice, firsts: Ints) -> Floats:
+        row = _Rows.of(paths[chosen], paths.lengths[chosen], firsts)
+        last = row.edge[np.arange(len(row.edge)), paths.lengths[chosen] - 1]
+        return session.read_packed(*row.packed(paths[chosen]), row.number[last], row.slot[last], picks[chosen])
+
+    return _batches(session, paths, paths.lengths, read)
+
+
+def _batches(
+    session: Session, paths: Paths, fed: Ints, read: Callable[[slice, Ints], Floats]
+) -> Iterator[tuple[slice, Floats]]:
+    """As many rows at once as there is memory for; `read` is told which paths, and with which of them rows begin."""
+    starts = _starts(paths, fed)
+    width = max(ROW, int(fed.max()))
     at = 0
     while at < len(starts) - 1:
         size = session.packed_at_once(width)
         rows = starts[at : at + size + 1]
         chosen = slice(int(rows[0]), int(rows[-1]))
         try:
-            costs = _read(session, paths[chosen], rows[:-1] - rows[0])
+            found = read(chosen, rows[:-1] - rows[0])
         except Exception as error:
             if not session.halve(len(rows) - 1, error):
                 raise
             continue
-        yield chosen, costs
+        yield chosen, found
         at += size
 
 
-def _rows(paths: Paths) -> Ints:
+def _starts(paths: Paths, fed: Ints) -> Ints:
     """Where each row begins, and the end: as many paths as fit, each with what the one before has not read."""
-    fed = paths.fed
     read = np.cumsum(np.maximum(fed - paths.shared, 0))  # after each path, if all stood in one row
     starts = [0]
     while starts[-1] < len(fed):
@@ -86,53 +114,77 @@ def _rows(paths: Paths) -> Ints:
     return np.array(starts)
 
 
-def _read(session: Session, paths: Paths, firsts: Ints) -> Floats:
-    """One forward pass; `firsts` are the paths with which rows begin, and these share nothing with the row before."""
-    count, longest = paths.tokens.shape
-    columns = np.arange(longest)
-    shared = paths.shared.copy()
-    shared[firsts] = 0
-    # Edges, numbered as they stand: each token of a path that the one before does not have.
-    new = (columns >= shared[:, None]) & (columns < paths.lengths[:, None])
-    number = np.full(new.shape, -1)
-    number[new] = np.arange(new.sum())
-    edge = np.maximum.accumulate(number, axis=0)  # of each path's tokens, its own and those before
-    path, column = np.nonzero(new)
-    parent = np.where(column > 0, edge[path, column - 1], -1)
-    row = np.searchsorted(firsts, path, side="right") - 1
-    is_fed = column < paths.fed[path]
-    slot = np.cumsum(is_fed) - 1
-    slot -= np.searchsorted(row[is_fed], np.arange(len(firsts)))[row]
+def _score(session: Session, paths: Paths, fed: Ints, firsts: Ints) -> Floats:
+    """One forward pass for the sums of whole paths."""
+    rows = _Rows.of(paths, fed, firsts)
+    path, column = rows.path, rows.column
+    parent = np.where(column > 0, rows.edge[path, column - 1], -1)
     bits = np.empty(len(path))
     first = column == 0
     bits[first] = session.bits(paths.tokens[path[first], 0])
     if not first.all():
-        packed = _pack(paths, edge, path[is_fed], column[is_fed], row, slot, len(firsts))
         after = parent[~first]
         picks = paths.tokens[path[~first], column[~first]]
-        bits[~first] = session.read_packed(*packed, row[~first], slot[after], picks)
+        bits[~first] = session.read_packed(*rows.packed(paths), rows.number[~first], rows.slot[after], picks)
     costs = np.zeros(len(path))
-    for place in range(longest):
+    for place in range(paths.tokens.shape[1]):
         here = np.flatnonzero(column == place)
         costs[here] = bits[here] + (costs[parent[here]] if place else 0.0)
-    last = edge[np.arange(count), np.maximum(paths.lengths, 1) - 1]
+    last = rows.edge[np.arange(len(paths.tokens)), np.maximum(paths.lengths, 1) - 1]
     return np.where(paths.lengths > 0, costs[last] if len(costs) else 0.0, 0.0)
 
 
-def _pack(
-    paths: Paths, edge: Ints, path: Ints, column: Ints, row: Ints, slot: Ints, num_rows: int
-) -> tuple[Ints, Ints, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
-    """(rows, width) tokens and depths, and who is whose ancestor, of the tokens that are read."""
-    own = edge[path, column]
-    width = int(slot[own].max()) + 1
-    tokens = np.zeros((num_rows, width), dtype=np.int64)
-    depths = np.full((num_rows, width), -1)
-    tokens[row[own], slot[own]] = paths.tokens[path, column]
-    depths[row[own], slot[own]] = column
-    ancestors = np.zeros((num_rows, width, width), dtype=bool)
-    ancestors[:, np.arange(width), np.arange(width)] = True  # also of padding, which must see something
-    for place in range(int(column.max())):
-        deeper = np.flatnonzero(column > place)
-        above = edge[path[deeper], place]
-        ancestors[row[own[deeper]], slot[own[deeper]], slot[above]] = True
-    return tokens, depths, ancestors
+@dataclass(frozen=True)
+class _Rows:
+    """Where the tokens of some paths stand in rows: an edge is a token that the path before does not share.
+
+    Args:
+        edge: (n_paths, longest) the number of the edge of each path's tokens, its own or of those before.
+        path: (n_edges,) whose own each is,
+        column: (n_edges,) and after how many others it comes.
+        number: (n_edges,) the row of each.
+        slot: (n_edges,) its place there, if it is read.
+        is_read: (n_edges,) whether it is.
+    """
+
+    edge: Ints
+    path: Ints
+    column: Ints
+    number: Ints
+    slot: Ints
+    is_read: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, paths: Paths, fed: Ints, firsts: Ints) -> _Rows:
+        """Of paths that each have so many tokens read; `firsts` begin rows, and share nothing with the row before."""
+        columns = np.arange(paths.tokens.shape[1])
+        shared = paths.shared.copy()
+        shared[firsts] = 0
+        new = (columns >= shared[:, None]) & (columns < paths.lengths[:, None])
+        number = np.full(new.shape, -1)
+        number[new] = np.arange(new.sum())
+        edge = np.maximum.accumulate(number, axis=0)
+        path, column = np.nonzero(new)
+        row = np.searchsorted(firsts, path, side="right") - 1
+        is_read = column < fed[path]
+        slot = np.cumsum(is_read) - 1
+        slot -= np.searchsorted(row[is_read], np.arange(len(firsts)))[row]
+        return cls(edge, path, column, row, slot, is_read)
+
+    def packed(self, paths: Paths) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+        """(rows, width) tokens and depths, and who is whose ancestor, of the tokens that are read."""
+        path, column = self.path[self.is_read], self.column[self.is_read]
+        row, slot = self.number, self.slot
+        own = self.edge[path, column]
+        count, width = int(row.max()) + 1, int(slot[own].max()) + 1
+        tokens = np.zeros((count, width), dtype=np.int64)
+        depths = np.full((count, width), -1)
+        tokens[row[own], slot[own]] = paths.tokens[path, column]
+        depths[row[own], slot[own]] = column
+        ancestors = np.zeros((count, width, width), dtype=bool)
+        ancestors[:, np.arange(width), np.arange(width)] = True  # also of padding, which must see something
+        for place in range(int(column.max())):
+            deeper = np.flatnonzero(column > place)
+            above = self.edge[path[deeper], place]
+            ancestors[row[own[deeper]], slot[own[deeper]], slot[above]] = True
+        return tokens, depths, ancestors
