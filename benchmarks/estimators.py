@@ -28,7 +28,7 @@ from hf_canary import CanaryFormat, exposures, log_perplexity
 from hf_canary.clock import Clock
 from hf_canary.drawing import Drawing, draw
 from hf_canary.language_model import LanguageModel, Session, evaluating
-from hf_canary.ranking import count_ranks
+from hf_canary.ranking import Ranking
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search import STRATEGIES, Search, go_on
 
@@ -114,13 +114,9 @@ def counted(world: World, bound: float, rank: int) -> tuple[int, float, int, int
     place = int(np.argsort(costs, kind="stable")[rank - 1])
     fill, cost = world.tree.format.parse(world.tree.text(paths[place].tolist())), float(costs[place])
     before = world.view.token_rows
-    ranks = count_ranks(
-        world.view,
-        world.view.session(world.tree.prompt, world.tree.depth, mixed=True),
-        world.tree,
-        [fill],
-    )
-    return fill, cost, ranks[0].rank, world.view.token_rows - before
+    session = world.view.session(world.tree.prompt, world.tree.depth, mixed=True)
+    (rank,) = Ranking(world.view, session, world.tree, [fill], max_memory=world.view.max_memory).count()
+    return fill, cost, rank.rank, world.view.token_rows - before
 
 
 def below(world: World, bound: float) -> tuple[Floats, Any]:

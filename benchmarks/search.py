@@ -173,14 +173,13 @@ def ranks(checkpoint: Checkpoint, canaries: CanarySet) -> None:
 
     def rows() -> Iterable[list[str]]:
         for canary in sorted(canaries, key=lambda canary: -canary.repetitions):
-            seen: list[Progress] = []
-            options: dict[str, Any] = {"max_expanded": RANK_LIMIT, "progress": seen.append}
+            options: dict[str, Any] = {"max_expanded": RANK_LIMIT}
             model, tokenizer = checkpoint.model, checkpoint.tokenizer
             seconds, (rank,) = timed(
                 lambda c=canary, o=options: exact_rank(model, tokenizer, c.format, [c.fill], **o)  # noqa: B023
             )
             known = f"{rank.rank:,}" if rank.rank else f"{rank.low:,} to {rank.high:,}"
-            foreseen = f"{seen[0].expected:,.0f}"
+            foreseen = f"{rank.expected:,.0f}" if rank.expected else "–"
             yield [canary.id, str(canary.repetitions), known, f"{rank.expanded:,}", foreseen, f"{seconds:.2f}"]
 
     print_table(["canary", "repetitions", "rank", "expanded", "foreseen", "seconds"], rows())

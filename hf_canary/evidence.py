@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from operator import methodcaller
 from typing import TypeVar
 
 import numpy as np
@@ -25,9 +26,6 @@ from .tree.token_tree import TokenTree, unlike
 
 # With a limit of time, so many references show how long one takes.
 _FIRST_BLOCK = 256
-
-# Prefixes after which counting the likeliest ends, beside their own.
-_FIRST_LOOK = 256
 
 # Bits by which costs of the same tokens differ at most between two walks in float32.
 _MOST_APART = 0.25
@@ -126,24 +124,28 @@ class Evidence:
 
         drawing = self._metered("drawn", drawn)
         if drawing is not None:
-            self._check_costs(range(len(self._fills)), drawing.known_costs)
+            self._check_costs(self._session, range(len(self._fills)), drawing.known_costs)
         return drawing
 
-    def _check_costs(self, numbers: Sequence[int], walked: Floats) -> None:
-        """Scored as texts and walked in the tree, canaries and twins must cost the same, but for what all share.
+    def _check_costs(self, session: Session, numbers: Sequence[int], walked: Floats) -> None:
+        """Scored as texts and walked in the tree behind what all share, canaries and twins must cost the same.
+
+        Args:
+            session: of the walk.
+            numbers: among canaries and twins.
+            walked: bits behind the tree's prompt; NaN where a walk ended before.
 
         Raises:
             ModelError: one does not, so that the tree's leaf is not its encoding.
         """
-        if self._language_model.is_half:
-            return  # costs of two batches differ by as much as errors would
-        difference = self.known_costs[numbers] - walked
-        difference = np.where(np.isfinite(difference), difference, np.nan)
-        # Of two that differ the median is one of them: not a mean, from which each would be half as far.
-        is_known = bool(np.isfinite(difference).any())
-        median = np.nanquantile(difference, 0.5, method="lower") if is_known else np.nan
-        apart = np.abs(difference - median)
-        wrong = np.flatnonzero(apart > _MOST_APART)
+        first = self._language_model.first_summed(self.tree.conditioned, len(self.tree.prompt))
+        scored = self.known_costs[numbers] - float(session.prompt_bits[first:].sum())
+        is_read = ~np.isnan(walked)
+        with np.errstate(invalid="ignore"):
+            apart = np.where(np.isfinite(scored) == np.isfinite(walked), np.nan_to_num(np.abs(scored - walked)), np.inf)
+        # In half precision costs of two batches differ by as much as errors would, but none is impossible in one alone.
+        most = np.finfo(np.float64).max if self._language_model.is_half else _MOST_APART
+        wrong = np.flatnonzero(is_read & (apart > most))
         if len(wrong):
             name = self._prepared.names[numbers[wrong[0]]]
             raise unlike(name, f"one whose encoding of it costs {apart[wrong[0]]:.2f} bits more or less")
@@ -177,37 +179,33 @@ class Evidence:
         # What is foreseen may be too little by a fifth.
         within = [n for n in open_numbers if 1.25 * drawing.expected_expansions(float(costs[n])) <= most[n]]
         while within:
-            is_any = self._count(within, max_expanded=float(most[within].max()))
+            cap = float(most[within].max())
+            is_any = self._count(within, methodcaller("count", max_expanded=cap, clock=self._clock))
             within = within[: len(within) // 2] if not is_any else []
         return self._ranks_of(max_expanded)
 
     def first_ranks(self) -> dict[int, Rank]:
-        """The same, of those that are likelier than every reference, as far as a few hundred prefixes tell: that needs
-        no draws, and of what is memorised it tells all.
+        """The same, of those that are likelier than every reference, as far as a few hundred prefixes tell. That needs
+        no draws, and half of the time at most.
         """
-        if not self._has_looked:
+        if not self._has_looked and self._clock.left:
             self._has_looked = True
             likely = np.flatnonzero(self.known_costs < self.references.min(initial=np.inf)).tolist()
             if likely:
-                self._count(likely, more=_FIRST_LOOK)
+                self._count(likely, methodcaller("look", clock=self._clock.part(0.5)))
         return dict(self._ranks)
 
     def _ranks_of(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
         return {number: rank for number, rank in self._ranks.items() if max_expanded[number] > 0}
 
-    def _count(self, numbers: list[int], *, more: float = math.inf, max_expanded: float = math.inf) -> bool:
+    def _count(self, numbers: list[int], go: Callable[[Ranking], object]) -> bool:
         """By one walk; whether it has found any."""
         fills = [self._fills[number] for number in numbers]
-
-        def counted() -> Ranking:
-            session = self._new_session(mixed=True)
-            max_memory = self._language_model.max_memory
-            ranking = Ranking(self._language_model, session, self.tree, fills, max_memory=max_memory)
-            ranking.look(more, max_expanded=max_expanded, clock=self._clock)
-            return ranking
-
-        ranking = self._metered("counted", counted)
-        self._check_costs(numbers, ranking.goal.own)
+        session = self._metered("counted", partial(self._new_session, mixed=True))
+        max_memory = self._language_model.max_memory
+        ranking = Ranking(self._language_model, session, self.tree, fills, max_memory=max_memory)
+        self._metered("counted", lambda: go(ranking))
+        self._check_costs(session, numbers, ranking.goal.own)
         ranks = zip(numbers, ranking.ranks(), strict=True)
         found = {number: rank for number, rank in ranks if rank.rank is not None}
         self._ranks |= found

@@ -28,8 +28,7 @@ from .tree.token_tree import TokenTree
 from .walks.goals import Ascending, Cheapest
 from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
 
-# Prefixes after which a count foresees its work, if that was not enough already; and the draws from which it does.
-_FIRST_LOOK, _DRAWS = 256, 1000
+_DRAWS = 1000  # from which the work of a count is foreseen
 _STOPPED = {
     "max_expanded": "max_expanded was reached",
     "max_seconds": "max_seconds were over",
@@ -302,8 +301,8 @@ def exact_rank(
         max_expanded: likewise, beside the draws. Likelier fills have their ranks first.
         max_seconds: likewise.
         max_memory: likewise.
-        checkpoint: likewise, once it is foreseen how much work there is. What a run with lower caps has left out is
-            counted in a walk of its own, after the one in the file.
+        checkpoint: likewise, once it is known what the fills cost. What a run with lower caps has left out is counted
+            in a walk of its own, after the one in the file.
         progress: likewise; `best` is the cost up to which candidates are counted.
 
     Returns:
@@ -365,9 +364,11 @@ def exact_rank(
         ranking = begun()
         is_old = kept.load(ranking.search, ranking)
         clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
-        stopped = "" if is_old else ranking.look(_FIRST_LOOK, max_expanded=most, clock=clock)
+        stopped = "" if is_old else ranking.look(max_expanded=most, clock=clock)
         if not ranking.goal.is_settled:
             return ranking.ranks(stopped)
+        if progress is not None:
+            progress(place.progress(ranking.search, ranking.goal.best, _Pace(ranking.search, clock), ranking.work))
         if not ranking.search.is_over and not ranking.is_foreseen:
             # The likeliest are counted by now, and of the others it is worth knowing how much work they are.
             start, first = (lambda: place.of_one_age(view)), clock.part(0.5)
@@ -379,7 +380,7 @@ def exact_rank(
             return ranking.ranks(stopped)
         stopped, anew = counted(ranking), begun()
         if is_old and not stopped and anew.begin_anew(ranking, most):  # an earlier run had less time for them
-            ranking, stopped = anew, anew.look(max_expanded=most, clock=clock)
+            ranking, stopped = anew, anew.seek(max_expanded=most, clock=clock)
             if not stopped:
                 stopped = counted(ranking)
         return ranking.ranks(stopped)

@@ -398,11 +398,11 @@ class Session:
         language_model.token_rows += int((depths >= 0).sum())
         # Of the places behind which nothing is wanted, what all tokens cost would be as much work.
         places, which = np.unique(rows * tokens.shape[1] + columns, return_inverse=True)
-        wanted = logits.flatten(0, 1)[torch.from_numpy(places).to(logits.device)]
+        wanted = logits.flatten(0, 1)[torch.from_numpy(places).to(ids.device)]
+        del logits  # or there would be three of its size
         most, total = _normalisers(wanted)
-        place, pick = (
-            torch.from_numpy(numbers).to(logits.device) for numbers in (which, picks.reshape(len(which), -1))
-        )
+        place = torch.from_numpy(which).to(ids.device)
+        pick = torch.from_numpy(picks.reshape(len(which), -1)).to(ids.device)
         nats = total[place] + (most[place] - wanted[place[:, None], pick])
         return _bits_of(nats).reshape(picks.shape)
 

@@ -373,10 +373,19 @@ class Measurement:
             format: [canary for canary in canaries if canary.format == format] for format in canaries.formats
         }
         self._prepared = {format: Prepared(tokenizer, group, request) for format, group in self._groups.items()}
+        if set(estimators) <= _NEEDING_A_TREE:
+            self._check_trees(num_references)
+
+    def _check_trees(self, num_references: int) -> None:
+        """Refuse what could say nothing of any format, and would only after all is scored."""
         for format, prepared in self._prepared.items():
-            scores_all = "exact" in estimators and format.space_size <= num_references + len(prepared.known)
-            if set(estimators) <= _NEEDING_A_TREE and not scores_all and not format.source_varies:
-                _ = prepared.tree  # nothing could be said without it, and so not after minutes either
+            if "exact" in self._estimators and format.space_size <= num_references + len(prepared.known):
+                return
+            if format.source_varies or not prepared.why_no_tree:
+                return
+        for format, prepared in self._prepared.items():
+            with _naming(format):
+                _ = prepared.tree
 
     def of(
         self,
@@ -450,7 +459,7 @@ def _naming(format: CanaryFormat) -> Iterator[None]:
         yield
     except ModelError as error:
         got = f"{error.got}, in the format {shown(format.template)}"
-        raise ModelError(error.argument, error.expected, got, error.remedy) from error
+        raise type(error)(error.argument, error.expected, got, error.remedy) from error
 
 
 def check_request(

@@ -26,8 +26,8 @@ from .walks.search import Search, Strategy, go_on
 _SLACK = 1e-2
 # What is foreseen from so many draws may be too little by a fifth.
 _FORESEEN = 1.25
-# What part of the time may go into it before the work is foreseen.
-_FIRST_LOOK = 0.25
+# Prefixes beside those of the fills, and a part of the time, after which what is memorised is counted.
+_FIRST, _FIRST_SHARE = 256, 0.25
 # The cheapest first: so cheap fills have their ranks early, and dear ones the best bounds that a cap leaves.
 _COUNTING = Strategy(dives=False, by_cost=True, goes_deep=True)
 
@@ -59,8 +59,8 @@ class Rank:
 class Ranking:
     """The ranks of some fills, before, while and after they are counted.
 
-    First `look`, which reads the way to each fill, and is enough where a fill is memorised; then the search goes on by
-    itself, and `narrow` says after each batch what is not worth its while.
+    `count` does it at once. Step by step: first `look`, which is enough where a fill is memorised; then the search goes
+    on by itself, and `narrow` says after each batch what is not worth its while.
 
     Args:
         language_model: the model, in evaluation.
@@ -101,28 +101,37 @@ class Ranking:
         # Rank and ties of what an earlier walk has counted; 0 for the others.
         self._earlier = np.zeros((len(fills), 2), dtype=np.int64)
 
-    def look(self, more: float = 0, *, max_expanded: float = math.inf, clock: Clock | None = None) -> str:
-        """Find the fills, whatever they cost; then count up to the costliest that is possible at all.
+    def seek(self, *, max_expanded: float = math.inf, clock: Clock | None = None) -> str:
+        """Find the fills, whatever they cost, to count up to the costliest that is possible at all.
 
         Args:
-            more: so many prefixes behind the fills.
-            max_expanded: in all.
+            max_expanded: prefixes in all.
             clock: how long it may take.
 
         Returns:
-            What ended it before all were found, or counting at `max_expanded`; nothing if it may go on.
+            What ended it before; nothing where all are found.
         """
-        stopped = go_on(
-            self.search, max_expanded=max_expanded, clock=clock, until=lambda: not self.search.is_on_the_way
-        )
+        search = self.search
+        stopped = go_on(search, max_expanded=max_expanded, clock=clock, until=lambda: not search.is_on_the_way)
+        if not stopped:
+            possible = self.goal.own[np.isfinite(self.goal.own)]
+            self.goal.settle(float(possible.max(initial=0.0)))
+        return stopped
+
+    def look(self, *, max_expanded: float = math.inf, clock: Clock | None = None) -> str:
+        """As `seek`, and then a few hundred prefixes; what ended it, if it may not go on."""
+        stopped = self.seek(max_expanded=max_expanded, clock=clock)
         if stopped:
             return stopped
-        possible = self.goal.own[np.isfinite(self.goal.own)]
-        self.goal.settle(float(possible.max(initial=0.0)))
-        end = min(max_expanded, self.search.expanded + more)
-        stopped = go_on(self.search, max_expanded=end, clock=clock and clock.part(_FIRST_LOOK))
+        end = min(max_expanded, self.search.expanded + _FIRST)
+        stopped = go_on(self.search, max_expanded=end, clock=clock and clock.part(_FIRST_SHARE))
         is_end = stopped == "max_memory" or (stopped == "max_expanded" and end == max_expanded)
         return stopped if is_end else ""
+
+    def count(self, *, max_expanded: float = math.inf, clock: Clock | None = None) -> list[Rank]:
+        """As `seek`, and then to the end, or as far as it may go."""
+        stopped = self.seek(max_expanded=max_expanded, clock=clock)
+        return self.ranks(stopped or go_on(self.search, max_expanded=max_expanded, clock=clock))
 
     def foresee(self, drawing: Drawing) -> None:
         """How much work each will be, as far as draws foresee it (Knuth 1975)."""
@@ -231,26 +240,3 @@ class Ranking:
         if bits > math.log2(fills) + 1:
             return fills
         return min(fills, int(2.0 ** (bits + 1e-6)) * int(self._tree.most_copies))
-
-
-def count_ranks(
-    language_model: LanguageModel,
-    session: Session,
-    tree: TokenTree,
-    fills: Sequence[int],
-    *,
-    max_expanded: float = math.inf,
-) -> list[Rank]:
-    """The rank of each fill, by one walk over all candidates up to the costliest of them.
-
-    Costs are compared as this walk has them, those of the fills too. All processes do a share.
-
-    Args:
-        language_model: the model, in evaluation.
-        session: after the tree's prompt, for rows of mixed age.
-        tree: of the format.
-        fills: whose ranks are asked for.
-        max_expanded: prefixes that may be read; the ranks are bounds if that is too few.
-    """
-    ranking = Ranking(language_model, session, tree, fills, max_memory=language_model.max_memory)
-    return ranking.ranks(ranking.look(math.inf, max_expanded=max_expanded))

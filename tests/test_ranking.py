@@ -23,7 +23,6 @@ from hf_canary.drawing import Drawing
 from hf_canary.errors import ModelError
 from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.ranking import count_ranks
 from tests import oracles, oracles_ladder
 from tests.test_ladder import TREES
 from tests.test_sample import SPACES, world
@@ -34,7 +33,8 @@ def counted(here, fills, max_expanded=10**6, **options):
     with evaluating(here.model) as bare:
         view = LanguageModel(bare, **options)
         session = view.session(here.tree.prompt, here.tree.depth, mixed=True)
-        return count_ranks(view, session, here.tree, fills, max_expanded=max_expanded)
+        walk = ranking.Ranking(view, session, here.tree, fills, max_memory=view.max_memory)
+        return walk.count(max_expanded=max_expanded)
 
 
 @pytest.mark.parametrize("batch", range(8))
@@ -173,7 +173,7 @@ def test_exposure_of_a_million_by_counting(lstm, tokenizer):
         order = np.argsort(costs)
         fill = format.parse(tree.text([token for token in paths[order[99]] if token >= 0]))
         before = view.token_rows
-        (rank,) = count_ranks(view, mixed, tree, [fill], max_expanded=10**6)
+        (rank,) = ranking.Ranking(view, mixed, tree, [fill], max_memory=view.max_memory).count(max_expanded=10**6)
         assert view.token_rows - before < 30_000
     assert rank.rank == pytest.approx(100, abs=rank.ties)
     assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)

@@ -350,7 +350,7 @@ class Candidates:
     Args:
         tokens: (n,) ids.
         place: (n,) where they stand.
-        is_odd: (n,) whether the forest does not say what becomes of them.
+        is_odd: (n,) whether merges reach them of which the forest does not say what becomes.
         unreached: the places of those that no merges reach.
         odd: token → the places of the odd ones that some merge joins with it while they are made.
     """

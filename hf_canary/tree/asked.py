@@ -233,7 +233,10 @@ class AskedTree:
                 {
                     place: fitting.get((token, place), texts[0])
                     for place, texts in places.items()
-                    if (token, place) in fitting or not _can_be_asked(place, texts[0]) or not self._has_it_at_open_ends
+                    if (token, place) in fitting
+                    or not (self._drops or len(texts) > 1)
+                    or not _can_be_asked(place, texts[0])
+                    or not self._has_it_at_open_ends
                 }
             )
             for token, places in after.items()
