@@ -432,7 +432,7 @@ def test_runs_in_a_hurry_add_up(lstm, tokenizer, tmp_path):
     (found,) = exact_rank(lstm, tokenizer, format, [99_999], max_memory=memory, max_expanded=6000, checkpoint=kept)
     done = found.expanded
     for _ in range(100):
-        (found,) = exact_rank(lstm, tokenizer, format, [99_999], max_memory=memory, max_seconds=0.05, checkpoint=kept)
+        (found,) = exact_rank(lstm, tokenizer, format, [99_999], max_memory=memory, max_seconds=0.2, checkpoint=kept)
         assert found.expanded >= done
         done = found.expanded
         if found.rank is not None:

@@ -615,6 +615,10 @@ def test_without_a_tree_what_needs_one_is_refused_before_any_work(lstm, monkeypa
     reason = next(each.reason for each in both if each.estimator == "exact")
     assert "no token tree: a part that is not followed: the escape \\1" in reason
     assert len(reason) < 150
+    formats = [CanaryFormat("the pin is {digit:3}"), CanaryFormat("the pin is {digit:5}")]
+    mixed = CanarySet.draw(formats, repetitions=(1,), per_repetition=1, seed=2)
+    values = [each.value for each in measure_exposure(model, tokenizer, mixed, num_references=50, estimators=["exact"])]
+    assert [math.isnan(value) for value in values] == [False, True]
     monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("the model was asked"))
     for estimators in (["exact"], ["importance", "exact"]):
         with pytest.raises(ModelError, match="a part that is not followed"):

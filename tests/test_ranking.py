@@ -19,6 +19,7 @@ from hf_canary import (
     measure_exposure,
     ranking,
 )
+from hf_canary.clock import Clock
 from hf_canary.drawing import Drawing
 from hf_canary.errors import ModelError
 from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
@@ -218,18 +219,44 @@ def test_where_no_time_is_left_to_foresee_it_is_counted_on(lstm, tokenizer, monk
     assert foreseen.expected > 256
 
 
-def test_what_a_count_reads_is_held_against_what_was_scored(sure, tokenizer, memorised, monkeypatch):
-    """Two canaries whose walks cost otherwise than their texts are no rank, but an error."""
-    format, fill = memorised[0].format, memorised[0].fill
-    others = [each.fill for each in extract(sure, tokenizer, format, top_k=3).candidates if each.fill != fill]
-    canaries = CanarySet([*memorised, *(Canary(str(n), format, n, (n + 777_777) % 10**6, 1) for n in others)], seed=0)
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("wrong", "estimators"), [(1.0, ["exact"]), (math.inf, ["auto"])])
+def test_what_a_count_reads_is_held_against_what_was_scored(
+    sure, tokenizer, memorised, monkeypatch, wrong, half, estimators
+):
+    """A single canary whose walk costs otherwise than its text, or calls it impossible, is no rank but an error; in half
+    precision costs differ, but not by that much.
+    """
     look = ranking.Ranking.look
 
-    def wrong(self, *arguments, **options):
+    def dearer(self, *arguments, **options):
         stopped = look(self, *arguments, **options)
-        self.goal.own[0] += 1.0
+        self.goal.own = self.goal.own + wrong
         return stopped
 
-    monkeypatch.setattr(ranking.Ranking, "look", wrong)
+    monkeypatch.setattr(ranking.Ranking, "look", dearer)
+    monkeypatch.setattr(LanguageModel, "is_half", half)
+    if half and math.isfinite(wrong):
+        measure_exposure(sure, tokenizer, memorised, estimators=estimators, num_references=1000)
+        return
     with pytest.raises(ModelError, match="bits more or less"):
-        measure_exposure(sure, tokenizer, canaries, estimators=["exact"], num_references=1000)
+        measure_exposure(sure, tokenizer, memorised, estimators=estimators, num_references=1000)
+
+
+def test_a_count_has_all_the_time_that_is_left(monkeypatch):
+    """And a first look a part of it."""
+    here = world("characters", "lstm", "the pin is {digit:3}", seed=1)
+    fill = here.fill(sorted(here.candidates, key=lambda each: each.bits)[-1].path)
+    monkeypatch.setattr(Clock, "part", lambda clock, share: Clock(1e-9))
+    with evaluating(here.model) as bare:
+        view = LanguageModel(bare, batch_size=4)
+
+        def walk():
+            session = view.session(here.tree.prompt, here.tree.depth, mixed=True)
+            return ranking.Ranking(view, session, here.tree, [fill], max_memory=view.max_memory)
+
+        first = walk()
+        assert first.look(clock=Clock(600)) == ""
+        assert not first.search.is_over
+        (rank,) = walk().count(clock=Clock(600))
+    assert rank.rank == 1000
