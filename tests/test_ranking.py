@@ -224,7 +224,7 @@ def test_where_no_time_is_left_to_foresee_it_is_counted_on(lstm, tokenizer, monk
 def test_what_a_count_reads_is_held_against_what_was_scored(
     sure, tokenizer, memorised, monkeypatch, wrong, half, estimators
 ):
-    """A single canary whose walk costs otherwise than its text, or calls it impossible, is an error and no rank. In half
+    """A lone canary whose walk costs otherwise than its text, or calls it impossible, is an error and no rank. In half
     precision costs differ, but none is impossible.
     """
     look = ranking.Ranking.look
