@@ -246,7 +246,7 @@ def rank(
         texts = [wanted.render(number) for number in fills]
         memory = _bytes(max_memory)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
-        with _searching() as show:
+        with _searching(counts=True) as show:
             ranks = exact_rank(
                 loaded,
                 tokenizer,
@@ -480,7 +480,7 @@ def _in_options(error: CanaryError) -> str:
 
 
 @contextmanager
-def _searching() -> Iterator[Callable[[Any], None]]:
+def _searching(*, counts: bool = False) -> Iterator[Callable[[Any], None]]:
     """What a search says while it runs; on a terminal alone, but for the work that is foreseen, which is said once."""
     said: list[float] = []
     with _err.status("Searching") if _err.is_terminal else nullcontext() as status:
@@ -490,15 +490,15 @@ def _searching() -> Iterator[Callable[[Any], None]]:
                 _err.print(f"About {now.expected:,.0f} prefixes are to be expanded for all ranks.", highlight=False)
                 said.append(now.expected)
             if status is not None:
-                status.update(_progress_in_words(now))
+                status.update(_progress_in_words(now, counts=counts))
 
         yield show
 
 
-def _progress_in_words(now: Any) -> str:
+def _progress_in_words(now: Any, *, counts: bool) -> str:
     best = "none yet" if now.best == float("inf") else f"{now.best:.2f} bits"
     done = f" of about {now.expected:,.0f}" if now.expected else ""
-    found = f"counting up to {best}" if now.expected else f"best {best}, bound {now.bound:.2f} bits"
+    found = f"counting up to {best}" if counts else f"best {best}, bound {now.bound:.2f} bits"
     return f"{now.expanded:,}{done} expanded, {now.open:,} open, {found}, {now.rate:,.0f} a second"
 
 

@@ -272,7 +272,9 @@ def _composed(characters: Alphabet) -> Alphabet:
 @cache
 def _compositions() -> dict[str, str]:
     """Every character that has canonical parts, and these."""
-    parts = ((chr(code), unicodedata.normalize("NFD", chr(code))) for code in range(0x110000))
+    rows = ("".join(map(chr, range(first, first + 256))) for first in range(0, 0x110000, 256))
+    some = (character for row in rows if not unicodedata.is_normalized("NFD", row) for character in row)
+    parts = ((character, unicodedata.normalize("NFD", character)) for character in some)
     return {whole: made_of for whole, made_of in parts if whole != made_of}
 
 
