@@ -52,6 +52,10 @@ class Clock:
         """Whether there is an end."""
         return self._end < math.inf
 
+    def least(self, share: float, of_all: float) -> Clock:
+        """A clock for a share of what is left, and for a part of the whole time at least, though it be over."""
+        return Clock(max(self.left * share, (self._end - self._began) * of_all)) if self.is_limited else self
+
     @property
     def left(self) -> float:
         """Seconds, the same in every process; 0 when it is over."""

@@ -24,8 +24,11 @@ from .ranking import Rank, Ranking
 from .scoring import score_encoded
 from .tree.token_tree import TokenTree, unlike
 
-# With a limit of time, so many references show how long one takes.
-_FIRST_BLOCK = 256
+# With a limit of time, so many references show which canaries are likelier, and so many how long one takes.
+_TO_COMPARE, _FIRST_BLOCK = 32, 256
+
+# A part of the time that the likeliest get to be counted, also where the tree has taken it all.
+_LEAST = 0.1
 
 # Bits by which costs of the same tokens differ at most between two walks in float32.
 _MOST_APART = 0.25
@@ -45,7 +48,6 @@ class Evidence:
     Attributes:
         format: the format.
         known_costs: (2 n_canaries,) bits of the canaries, then of their twins.
-        references: (n_references,) bits of random other candidates, all different.
         token_rows: how many tokens were fed to the model, by what for: `scored`, `drawn`, `counted`.
     """
 
@@ -64,13 +66,32 @@ class Evidence:
         self._ranks: dict[int, Rank] = {}
         self._has_looked = False
         began = time.monotonic()
-        self.known_costs, self.references = self._metered("scored", self._score)
-        self._seconds_a_row = agreed(time.monotonic() - began) / max(1, self.token_rows["scored"])
+        # Without a limit all at once; else what is memorised can be counted before more references take the time.
+        size = len(self._fills) + _TO_COMPARE if clock.is_limited else len(prepared.fills)
+        costs = self._metered("scored", lambda: self._score(slice(0, size)))
+        self.known_costs, self._first_references = costs[: len(self._fills)], costs[len(self._fills) :]
+        seconds = agreed(time.monotonic() - began)
+        self._seconds_a_row = seconds / max(1, self.token_rows["scored"])
 
     @property
     def is_limited(self) -> bool:
         """Whether there is a limit of time."""
         return self._clock.is_limited
+
+    @cached_property
+    def references(self) -> Floats:
+        """(n_references,) bits of random other candidates, all different: as many as there is time for, a few hundred in
+        any case.
+        """
+        at = len(self._fills) + len(self._first_references)
+        rest = len(self._prepared.fills) - at
+        if not rest:
+            return self._first_references
+        blocks = self._clock.part(0.5).blocks(rest, _FIRST_BLOCK - len(self._first_references))
+        costs = [
+            self._metered("scored", partial(self._score, slice(at + block.start, at + block.stop))) for block in blocks
+        ]
+        return np.concatenate([self._first_references, *costs])
 
     @property
     def is_complete(self) -> bool:
@@ -185,14 +206,14 @@ class Evidence:
         return self._ranks_of(max_expanded)
 
     def first_ranks(self) -> dict[int, Rank]:
-        """The same, of those that are likelier than every reference, as far as a few hundred prefixes tell. That needs
-        no draws, and half of the time at most.
+        """The same, of those that are likelier than the first references, as far as a few hundred prefixes tell. That
+        needs no draws.
         """
         if not self._has_looked and self._clock.left:
             self._has_looked = True
-            likely = np.flatnonzero(self.known_costs < self.references.min(initial=np.inf)).tolist()
-            if likely:
-                self._count(likely, methodcaller("look", clock=self._clock.part(0.5)))
+            likely = np.flatnonzero(self.known_costs < self._first_references.min(initial=np.inf)).tolist()
+            if likely and not self.why_no_tree:  # which may have taken the time
+                self._count(likely, lambda ranking: ranking.look(clock=self._clock.least(0.5, of_all=_LEAST)))
         return dict(self._ranks)
 
     def _ranks_of(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
@@ -211,16 +232,8 @@ class Evidence:
         self._ranks |= found
         return bool(found)
 
-    def _score(self) -> tuple[Floats, Floats]:
-        """Canaries and twins with the first of the references, then as many of the others as there is time for."""
-        known = len(self._fills)
-        blocks = self._clock.part(0.5).blocks(len(self._prepared.fills), known + _FIRST_BLOCK)
-        costs = [
-            score_encoded(self._language_model, *self._prepared.encoded(block), progress=self._progress)
-            for block in blocks
-        ]
-        all_costs = np.concatenate(costs)
-        return all_costs[:known], all_costs[known:]
+    def _score(self, block: slice) -> Floats:
+        return score_encoded(self._language_model, *self._prepared.encoded(block), progress=self._progress)
 
     @cached_property
     def _session(self) -> Session:

@@ -387,8 +387,8 @@ def exact_rank(
 
 
 def _after_the_tree(max_seconds: float | None, began: Clock) -> float | None:
-    """What is left of the time for a search: half of it at least, whatever the tree took."""
-    return None if max_seconds is None else max(max_seconds / 2, max_seconds - began.passed)
+    """What is left of the time for a search: a quarter of it at least, whatever the tree took."""
+    return None if max_seconds is None else max(max_seconds / 4, max_seconds - began.passed)
 
 
 class _Pace:

@@ -414,6 +414,8 @@ class Measurement:
             for number, (format, group) in enumerate(self._groups.items()):
                 share = clock.part(1.0 / (len(self._groups) - number))
                 evidence = Evidence(language_model, self._prepared[format], share, progress)
+                if evidence.is_limited and not {"auto", "exact"}.isdisjoint(self._estimators):
+                    evidence.first_ranks()  # before more references take the time
                 references[format] = evidence.references
                 fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
                 # Two hundred fits look at no clock.

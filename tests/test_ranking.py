@@ -1,6 +1,7 @@
 """Ranks counted by a bounded walk, against every candidate read by itself; and every exact route to one number."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from hf_canary.drawing import Drawing
 from hf_canary.errors import ModelError
 from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.tree.token_tree import TokenTree
 from tests import oracles, oracles_ladder
 from tests.test_ladder import TREES
 from tests.test_sample import SPACES, world
@@ -159,7 +161,6 @@ def test_every_exact_route_gives_one_number(name, seed):
 
 def test_exposure_of_a_million_by_counting(lstm, tokenizer):
     """A fill whose rank in 10^6 is known by reading all of them: counted from a fraction of the prefixes."""
-    from hf_canary.tree.token_tree import TokenTree
     from hf_canary.walks.score import score_leaves
 
     format = CanaryFormat("the pin is {digit:6}")
@@ -204,6 +205,20 @@ def test_what_is_memorised_is_counted_without_draws(sure, tokenizer, memorised, 
     exact_one, auto = measure_exposure(sure, tokenizer, memorised, estimators=["exact", "auto"], num_references=1000)
     assert exact_one.value == exact_one.low == auto.value == auto.low == pytest.approx(math.log2(10**6))
     assert auto.method == "exact"
+
+
+def test_what_is_memorised_is_counted_though_the_tree_takes_the_time(sure, tokenizer, memorised, monkeypatch):
+    """Before more references are scored; it is no leak that looks safe because a vocabulary is large."""
+    assure = TokenTree.assure
+
+    def slowly(tree, *arguments):
+        time.sleep(2.0)
+        assure(tree, *arguments)
+
+    monkeypatch.setattr(TokenTree, "assure", slowly)
+    (auto,) = measure_exposure(sure, tokenizer, memorised, estimators=["auto"], max_seconds=2.0)
+    assert auto.method == "exact"
+    assert auto.value == auto.low == pytest.approx(math.log2(10**6))
 
 
 def test_where_no_time_is_left_to_foresee_it_is_counted_on(lstm, tokenizer, monkeypatch):
