@@ -80,7 +80,7 @@ class Evidence:
 
     @cached_property
     def references(self) -> Floats:
-        """(n_references,) bits of random other candidates, all different: as many as there is time for, at least some."""
+        """(n_references,) bits of random other candidates, all different: as many as there is time for; 256 anyway."""
         at = len(self._fills) + len(self._first_references)
         rest = len(self._prepared.fills) - at
         if not rest:
