@@ -61,6 +61,8 @@ class Extraction:
         stopped: what ended the search before its end: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`;
             `tokenizer` where it came to its end and proves nothing, since the tokenizer is written in Python and the
             format has too many fills to encode them all; empty if nothing did.
+        collisions: whether the tokenizer may encode some fills alike, as capitals and small letters where it lowers
+            both. They cost the same, and one of them is listed for all.
     """
 
     candidates: tuple[Candidate, ...]
@@ -68,6 +70,7 @@ class Extraction:
     expanded: int
     lower_bound: float
     stopped: str = ""
+    collisions: bool = False
 
     @property
     def proof(self) -> str:
@@ -76,7 +79,8 @@ class Extraction:
             return "proven: no candidate is possible at all"
         if self.certified:
             these = "" if len(self.candidates) == 1 else " than these"
-            return f"proven: no other candidate is likelier{these}"
+            alike = "; of candidates that are encoded alike one is listed" if self.collisions else ""
+            return f"proven: no other candidate is likelier{these}{alike}"
         surely = sum(candidate.log_perplexity <= self.lower_bound for candidate in self.candidates)
         first = {0: "", 1: "the first is the likeliest of all; "}.get(
             surely, f"the first {surely} are the likeliest of all; "
@@ -187,6 +191,7 @@ def extract(
             expanded=search.expanded,
             lower_bound=place.shared + search.lower_bound if place.tree.is_certain else 0.0,
             stopped=stopped,
+            collisions=place.tree.collisions,
         )
 
 

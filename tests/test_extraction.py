@@ -476,3 +476,15 @@ def test_no_candidate_is_possible(tokenizer):
         for digit in "0123456789":
             model.lm_head.bias[tokenizer.convert_tokens_to_ids(digit)] = float("-inf")
     assert "no candidate is possible" in extract(model, tokenizer, CanaryFormat("pin {digit:2}")).proof
+
+
+def test_candidates_that_are_encoded_alike_are_listed_as_one():
+    """And a program that reads the result is told so: of An and an, which this tokenizer lowers."""
+    tokenizer = KINDS["wordpiece"]()
+    model = oracles.small_model("lstm", len(tokenizer), seed=1).eval()
+    for words, alike in ((["An", "an", "the"], True), (["an", "the"], False)):
+        found = extract(model, tokenizer, CanaryFormat("{w} pin", spaces={"w": words}), top_k=2)
+        assert found.certified
+        assert len(found.candidates) == 2
+        assert found.collisions == alike
+        assert ("encoded alike" in found.proof) == alike
