@@ -396,14 +396,17 @@ class Session:
         mask = torch.from_numpy(ancestors).to(ids.device)
         logits = self._packing.read(ids, language_model.tensor(np.maximum(depths, 0)), mask).float()
         language_model.token_rows += int((depths >= 0).sum())
-        # Of the places behind which nothing is wanted, what all tokens cost would be as much work.
-        places, which = np.unique(rows * tokens.shape[1] + columns, return_inverse=True)
-        wanted = logits.flatten(0, 1)[torch.from_numpy(places).to(ids.device)]
+        flat = logits.flatten(0, 1)
         del logits  # or there would be three of its size
-        most, total = _normalisers(wanted)
-        place = torch.from_numpy(which).to(ids.device)
-        pick = torch.from_numpy(picks.reshape(len(which), -1)).to(ids.device)
-        nats = total[place] + (most[place] - wanted[place[:, None], pick])
+        places, is_used = rows * tokens.shape[1] + columns, np.zeros(tokens.size, dtype=bool)
+        is_used[places] = True
+        if 2 * is_used.sum() < tokens.size:  # then it is less work to take out those behind which something is wanted
+            flat = flat[torch.from_numpy(np.flatnonzero(is_used)).to(ids.device)]
+            places, is_used = (np.cumsum(is_used) - 1)[places], np.ones(len(flat), dtype=bool)
+        most, total = _normalisers(flat, is_used)
+        place = torch.from_numpy(places).to(ids.device)
+        pick = torch.from_numpy(picks.reshape(len(places), -1)).to(ids.device)
+        nats = total[place] + (most[place] - flat[place[:, None], pick])
         return _bits_of(nats).reshape(picks.shape)
 
     def packed_at_once(self, tokens: int) -> int:
