@@ -20,7 +20,7 @@ from .drawing import Drawing, draw
 from .ladder import Floats
 from .language_model import LanguageModel, Session
 from .prepared import Prepared
-from .ranking import Rank, Ranking
+from .ranking import FORESEEN, Rank, Ranking
 from .scoring import score_encoded
 from .tree.token_tree import TokenTree, unlike
 
@@ -195,8 +195,7 @@ class Evidence:
         most = np.minimum(np.asarray(max_expanded, dtype=np.float64), self._clock.fits(self._seconds_a_row))
         costs = drawing.known_costs
         open_numbers = (n for n in np.argsort(costs).tolist() if n not in self._ranks and math.isfinite(costs[n]))
-        # What is foreseen may be too little by a fifth.
-        within = [n for n in open_numbers if 1.25 * drawing.expected_expansions(float(costs[n])) <= most[n]]
+        within = [n for n in open_numbers if FORESEEN * drawing.expected_expansions(float(costs[n])) <= most[n]]
         while within:
             cap = float(most[within].max())
             is_any = self._count(within, methodcaller("count", max_expanded=cap, clock=self._clock))

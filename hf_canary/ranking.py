@@ -25,7 +25,7 @@ from .walks.search import Search, Strategy, go_on
 # Costs of one candidate in two walks differ by less than this, in bits, but in half precision.
 _SLACK = 1e-2
 # What is foreseen from so many draws may be too little by a fifth.
-_FORESEEN = 1.25
+FORESEEN = 1.25
 # Prefixes beside those of the fills, and a part of the time, after which what is memorised is counted.
 _FIRST, _FIRST_SHARE = 256, 0.25
 # The cheapest first: so cheap fills have their ranks early, and dear ones the best bounds that a cap leaves.
@@ -172,7 +172,7 @@ class Ranking:
 
     def _within(self, max_expanded: float) -> NDArray[np.bool_]:
         """(n_fills,) which of the open ones so many prefixes will do for, as far as is foreseen."""
-        return np.asarray(self._are_open & (_FORESEEN * self.expected <= max_expanded))
+        return np.asarray(self._are_open & (FORESEEN * self.expected <= max_expanded))
 
     @property
     def work(self) -> float:

@@ -603,7 +603,7 @@ def test_what_cannot_be_measured_is_said_of_its_format():
         check_measurable(model, tokenizer, canaries)
 
 
-def test_without_a_tree_what_needs_one_is_refused_before_any_work(lstm, monkeypatch):
+def test_without_a_tree_what_needs_one_is_refused_before_any_work(monkeypatch):
     """Not scored for a minute and then without an estimate; other estimators go without it, and say so in few words."""
     tokenizer = letters_alone()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

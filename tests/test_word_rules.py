@@ -132,7 +132,7 @@ def test_best_paths(seed, kind):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_surely_goes_on_keeps_its_tokens(seed):
-    """Unigram: behind some letter the tokens so far are kept, whatever is spelled then; and for most it is told so."""
+    """Unigram: behind some letter the tokens so far are kept, whatever is spelled then."""
     rng = random.Random(f"sure {seed}")
     letters = "abc"
     entries = [*letters, *drawn_entries(rng, letters, rng.choice([6, 12]), rng.randint(2, 5))]
