@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -32,7 +33,12 @@ class Edges:
 
     def take(self, which: Ints) -> Edges:
         """Some of them."""
-        return Edges(self.tokens.take(which), self.states.take(which), self.is_leaf.take(which))
+        is_leaf = self.is_leaf.take(which) if self._has_leaf else np.zeros(len(which), dtype=np.bool_)
+        return Edges(self.tokens.take(which), self.states.take(which), is_leaf)
+
+    @cached_property
+    def _has_leaf(self) -> bool:
+        return bool(self.is_leaf.any())
 
     @property
     def num_bytes(self) -> int:
