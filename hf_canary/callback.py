@@ -657,9 +657,8 @@ def one_line(report: ExposureReport, num_references: int | None = None) -> str:
     skewed = "  ".join(f"×{level.repetitions} {level.values['skewnorm']:.1f}" for level in levels)
     twins = report.summary()["exposure_twin_mean"]
     line = f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins:.1f}"
-    fewest = min(map(len, report.references.values()), default=0)
+    fewest = min((len(group.references) for group in report.groups), default=0)
     is_short = num_references is not None and any(
-        len(references) < min(num_references, format.space_size - 2 * len(report.canaries))
-        for format, references in report.references.items()
+        len(group.references) < min(num_references, group.format.space_size - group.known) for group in report.groups
     )
     return f"{line} · in time for {fewest:,} references" if is_short else line

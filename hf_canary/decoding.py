@@ -22,6 +22,7 @@ from .extraction import check_caps, check_format, check_top_k
 from .formats import CanaryFormat
 from .language_model import check_batch_size, check_memory
 from .states import Ints
+from .tokenization.contexts import Before
 from .tokenization.encoding import end_token
 from .tree.token_tree import TokenTree
 from .walks.goals import Cheapest
@@ -47,7 +48,7 @@ class _Guide:
     """
 
     def __init__(
-        self, format: CanaryFormat, tokenizer: Any, context: str | None, end: bool, target: bool, lengths: Any
+        self, format: CanaryFormat, tokenizer: Any, context: Before, end: bool, target: bool, lengths: Any
     ) -> None:
         check_format(format)
         behind = end_token(tokenizer, target=target) if end else None
@@ -201,7 +202,7 @@ class FormatLogitsProcessor(LogitsProcessor):
         tokenizer: Any,
         prompt_length: int | Sequence[int] | None = None,
         *,
-        context: str | None = None,
+        context: Before = None,
         end: bool = False,
         target: bool = False,
     ) -> None:
@@ -301,7 +302,7 @@ class CheapestFills:
         prompt_length: int | Sequence[int] | None = None,
         *,
         top_k: int = 1,
-        context: str | None = None,
+        context: Before = None,
         end: bool = False,
         target: bool = False,
         batch_size: int | None = None,

@@ -48,6 +48,7 @@ class Evidence:
     Attributes:
         format: the format.
         known_costs: (2 n_canaries,) bits of the canaries, then of their twins.
+        measured: numbers among these, of which exposures are asked for.
         token_rows: how many tokens were fed to the model, by what for: `scored`, `drawn`, `counted`.
     """
 
@@ -61,7 +62,7 @@ class Evidence:
         self._language_model, self._prepared, self._clock = language_model, prepared, clock
         self._progress = progress
         self.format = prepared.format
-        self._fills = prepared.known
+        self._fills, self.measured = prepared.known, prepared.measured
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
         self._has_looked = False
@@ -208,7 +209,8 @@ class Evidence:
         """
         if not self._has_looked and self._clock.left:
             self._has_looked = True
-            likely = np.flatnonzero(self.known_costs < self._first_references.min(initial=np.inf)).tolist()
+            least = self._first_references.min(initial=np.inf)
+            likely = [number for number in self.measured if self.known_costs[number] < least]
             if likely and not self.why_no_tree:  # which may have taken the time
                 self._count(likely, lambda ranking: ranking.look(clock=self._clock.least(0.5, of_all=_LEAST)))
         return dict(self._ranks)

@@ -23,7 +23,8 @@ from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
 from .ranking import Rank, Ranking
-from .tokenization.encoding import end_token, token_ids
+from .tokenization.contexts import Before
+from .tokenization.encoding import end_token, source_ids
 from .tree.token_tree import TokenTree
 from .walks.goals import Ascending, Cheapest
 from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
@@ -101,7 +102,8 @@ def extract(
     format: CanaryFormat,
     *,
     source: str | None = None,
-    context: str | None = None,
+    source_prefix: Before = None,
+    context: Before = None,
     end: bool = False,
     top_k: int = 1,
     strategy: str = "auto",
@@ -123,7 +125,9 @@ def extract(
         tokenizer: its tokenizer, of any kind.
         format: candidates must not be prefixes of one another, unless `end` tells them apart.
         source: what an encoder-decoder reads; the format's own, if that is fixed text.
-        context: text before the canary; conditioned on, not summed.
+        source_prefix: what stands before it: a text or a `Context` of tokens.
+        context: what stands before the canary where it is trained on: a text, or a `Context` of tokens; conditioned on,
+            not summed.
         end: whether the end token follows each candidate and is summed.
         top_k: how many candidates.
         strategy: `auto`: a narrow dive finds a bound, then the cheapest prefixes first; once memory is scarce, the
@@ -163,7 +167,7 @@ def extract(
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
     began = Clock()
-    place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    place = _Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     place.tree.assure()
     max_seconds = _after_the_tree(max_seconds, began)
     kept = place.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
@@ -201,7 +205,8 @@ def iter_extract(
     format: CanaryFormat,
     *,
     source: str | None = None,
-    context: str | None = None,
+    source_prefix: Before = None,
+    context: Before = None,
     end: bool = False,
     batch_size: int | None = None,
     max_expanded: int | None = None,
@@ -218,6 +223,7 @@ def iter_extract(
         tokenizer: likewise.
         format: likewise.
         source: likewise.
+        source_prefix: likewise.
         context: likewise.
         end: likewise.
         batch_size: likewise.
@@ -242,7 +248,7 @@ def iter_extract(
     """
     _check_model_and_format(model, format)
     check_caps(max_expanded, max_seconds)
-    place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    place = _Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not place.tree.is_certain:
         raise ModelError(
             "tokenizer",
@@ -278,7 +284,8 @@ def exact_rank(
     fills: Sequence[int],
     *,
     source: str | None = None,
-    context: str | None = None,
+    source_prefix: Before = None,
+    context: Before = None,
     end: bool = False,
     batch_size: int | None = None,
     max_expanded: int | None = None,
@@ -300,6 +307,7 @@ def exact_rank(
         format: likewise.
         fills: whose ranks are asked for; ints of [0, |R|).
         source: likewise.
+        source_prefix: likewise.
         context: likewise.
         end: likewise.
         batch_size: likewise.
@@ -337,7 +345,7 @@ def exact_rank(
     check_caps(max_expanded, max_seconds)
     check_writable(checkpoint)
     began = Clock()
-    place = _Place(model, tokenizer, format, source, context, end, batch_size, max_memory)
+    place = _Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not fills:
         return []
     place.tree.assure(fills)
@@ -481,7 +489,8 @@ class _Place:
         tokenizer: Any,
         format: CanaryFormat,
         source: str | None,
-        context: str | None,
+        source_prefix: Before,
+        context: Before,
         end: bool,
         batch_size: int | None,
         max_memory: int | None,
@@ -489,6 +498,7 @@ class _Place:
         check_batch_size(batch_size)
         self._model, self._tokenizer, self._format = model, tokenizer, format
         self._context, self._end, self._batch_size = context, end, batch_size
+        self._source_prefix = source_prefix
         self.max_memory = check_memory(max_memory)
         self.shared = 0.0
         with evaluating(model) as bare:
@@ -546,7 +556,7 @@ class _Place:
                 "model": model,
                 "tokenizer": digest_of_tokenizer(self._tokenizer),
                 "format": digest_of_text(repr((format.template, sorted((format.spaces or {}).items()), self._end))),
-                "source or context": digest_of_text(repr((self._source_text, self._context))),
+                "source or context": digest_of_text(repr((self._source_text, self._source_prefix, self._context))),
                 "request": digest_of_text(request),
             }
 
@@ -556,7 +566,7 @@ class _Place:
     def _source(self) -> list[int] | None:
         if self._source_text is None:
             return None
-        return token_ids(self._tokenizer, [self._source_text], special=True)[0]
+        return source_ids(self._tokenizer, [self._source_text], self._source_prefix)[0]
 
     def _fixed_source(self, source: str | None) -> str | None:
         if source is not None or self._format.source is None:

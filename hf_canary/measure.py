@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import exposures
-from .canaries import Canary, CanarySet
+from .canaries import CanarySet
 from .clock import Clock, check_seconds
 from .drawing import Drawing
 from .errors import DataError, FormatError, ModelError, is_int, shown
@@ -23,9 +23,10 @@ from .formats import CanaryFormat
 from .language_model import Floats, LanguageModel, evaluating
 from .prepared import Prepared, Request
 from .ranking import Rank
-from .results import Exposure, ExposureReport
-from .scoring import log_perplexity
-from .tokenization.encoding import encode
+from .results import Exposure, ExposureReport, Group
+from .scoring import score_encoded
+from .tokenization.contexts import Before, one_for_each
+from .tokenization.encoding import encode, source_ids
 from .tree.traces import check_written
 
 # `auto` counts a rank exactly where that takes so many prefixes at most for each reference that was scored: about as
@@ -56,19 +57,19 @@ class _Estimators:
         self._error = error
         self._space = evidence.format.space_size
 
-    def exposures(self, estimator: str, canaries: Sequence[Canary]) -> list[Exposure]:
-        """Of the canaries, then of their twins."""
+    def exposures(self, estimator: str, ids: Sequence[str]) -> list[Exposure]:
+        """Of the canaries that are measured, by id, then of their twins."""
         # `auto` takes one of two after seeing both: each gets half of the error.
         choices = self._surely(_NAMES[estimator](self), share=0.5 if estimator == "auto" else 1.0)
-        costs = self._evidence.known_costs.tolist()
+        costs = self._evidence.known_costs
         return [
             Exposure(
-                canary_id=canary.id,
+                canary_id=canary_id,
                 estimator=estimator,
                 value=choice.estimate.value,
                 low=choice.estimate.low,
                 high=choice.estimate.high,
-                log_perplexity=cost,
+                log_perplexity=float(costs[number]),
                 num_references=self._compared_with(choice),
                 flags=choice.estimate.flags,
                 status=choice.estimate.status,
@@ -78,7 +79,8 @@ class _Estimators:
                 details=choice.estimate.details,
                 at_least=choice.at_least,
             )
-            for canary, cost, choice in zip([*canaries, *canaries], costs, choices, strict=True)
+            for canary_id, number in zip([*ids, *ids], self._evidence.measured, strict=True)
+            for choice in [choices[number]]
         ]
 
     def sampled(self) -> list[_Choice]:
@@ -116,8 +118,8 @@ class _Estimators:
             return self._none("exact", f"{evidence.why_no_tree}; {remedy}")
         costs = evidence.known_costs
         ranks = evidence.first_ranks()
-        if not all(number in ranks or cost == math.inf for number, cost in enumerate(costs.tolist())):
-            ranks = evidence.ranks([_MOST_EXPANDED] * len(costs))
+        if not all(number in ranks or costs[number] == math.inf for number in evidence.measured):
+            ranks = evidence.ranks(self._for_measured([_MOST_EXPANDED] * len(costs)))
         reason = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
         choices = self._none("exact", reason)
         for number, cost in enumerate(costs.tolist()):
@@ -135,12 +137,12 @@ class _Estimators:
         by_references = self.sampled()
         if evidence.is_complete:
             return [_Choice(choice.estimate, "exact", "every candidate scored") for choice in by_references]
-        if all(exposures.enough(choice.estimate) for choice in by_references):
+        if all(exposures.enough(by_references[number].estimate) for number in evidence.measured):
             return by_references
         if evidence.why_no_tree:
             return [replace(choice, reason=f"{choice.reason}; {evidence.why_no_tree}") for choice in by_references]
         ranks = evidence.first_ranks()
-        if all(number in ranks or exposures.enough(choice.estimate) for number, choice in enumerate(by_references)):
+        if all(number in ranks or exposures.enough(by_references[number].estimate) for number in evidence.measured):
             return [self._of_rank(ranks[n]) if n in ranks else choice for n, choice in enumerate(by_references)]
         if evidence.drawing is None:
             return [
@@ -150,10 +152,15 @@ class _Estimators:
         by_draws = self.importance()
         pairs = list(zip(by_references, by_draws, strict=True))
         worth = self._counting * len(evidence.references)
-        ranks = evidence.ranks([_worth_expanding(*pair) * worth for pair in pairs])
+        ranks = evidence.ranks(self._for_measured([_worth_expanding(*pair) * worth for pair in pairs]))
         return [
             self._of_rank(ranks[number]) if number in ranks else _preferred(*pair) for number, pair in enumerate(pairs)
         ]
+
+    def _for_measured(self, max_expanded: list[float]) -> list[float]:
+        """Nothing is counted of those that are known and not measured."""
+        measured = set(self._evidence.measured)
+        return [most if number in measured else 0 for number, most in enumerate(max_expanded)]
 
     def _by_references(self, confidence: float) -> list[Estimate]:
         costs = self._evidence.known_costs
@@ -244,7 +251,8 @@ def measure_exposure(
     num_draws: int = 4_000,
     bootstrap: int = 200,
     seed: int = 0,
-    context: str | None = None,
+    context: Before | Sequence[Before] = None,
+    source_prefix: Before | Sequence[Before] = None,
     end: bool = False,
     batch_size: int | None = None,
     max_memory: int | None = None,
@@ -272,7 +280,10 @@ def measure_exposure(
         bootstrap: how many samples the skew-normal is fitted to for its interval and the test of its fit; 0 takes the
             delta method and a table, which is quicker, and is done within a limit of time.
         seed: draws the references and the fills; the same seed gives the same ones.
-        context: text before each canary; conditioned on, not summed.
+        context: what stands before the canaries where they are trained on: a text, a `Context` of tokens, or a list
+            with one for each canary, as `check_presence` finds it; conditioned on, not summed. Without it a leak may
+            look safe. Canaries of one context share their references; each context more costs as much again.
+        source_prefix: what stands before the source, of an encoder-decoder, likewise.
         end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
         batch_size: rows of one forward pass; None lets the memory decide.
         max_memory: bytes that logits and states may take, as in `log_perplexity`.
@@ -313,6 +324,7 @@ def measure_exposure(
         bootstrap=bootstrap,
         seed=seed,
         context=context,
+        source_prefix=source_prefix,
         end=end,
         batch_size=batch_size,
         max_memory=max_memory,
@@ -354,7 +366,8 @@ class Measurement:
         num_draws: int = 4_000,
         bootstrap: int = 200,
         seed: int = 0,
-        context: str | None = None,
+        context: Before | Sequence[Before] = None,
+        source_prefix: Before | Sequence[Before] = None,
         end: bool = False,
         batch_size: int | None = None,
         max_memory: int | None = None,
@@ -366,25 +379,32 @@ class Measurement:
         self._canaries, self._estimators = canaries, estimators
         self._bootstrap, self._seed, self._counting = bootstrap, seed, counting
         self._batch_size, self._max_memory = batch_size, max_memory
-        request = Request(num_references, num_draws, seed, context, end)
         for format in canaries.formats:
             check_written(format, tokenizer, target=format.source is not None)
-        self._groups = {
-            format: [canary for canary in canaries if canary.format == format] for format in canaries.formats
-        }
-        self._prepared = {format: Prepared(tokenizer, group, request) for format, group in self._groups.items()}
+        request = Request(num_references, num_draws, seed, end)
+        self._groups = grouped(canaries, context, source_prefix)
+        self._prepared = [
+            Prepared(
+                tokenizer,
+                [canary for canary in canaries if canary.format == group.format],
+                group.members,
+                replace(request, context=group.context, source_prefix=group.source_prefix),
+            )
+            for group in self._groups
+        ]
         if set(estimators) <= _NEEDING_A_TREE:
             self._check_trees(num_references)
 
     def _check_trees(self, num_references: int) -> None:
         """Refuse what could say nothing of any format, and would only after all is scored."""
-        for format, prepared in self._prepared.items():
+        for prepared in self._prepared:
+            format = prepared.format
             if "exact" in self._estimators and format.space_size <= num_references + len(prepared.known):
                 return
             if format.source_varies or not prepared.why_no_tree:
                 return
-        for format, prepared in self._prepared.items():
-            with _naming(format):
+        for prepared in self._prepared:
+            with _naming(prepared.format):
                 _ = prepared.tree
 
     def of(
@@ -404,39 +424,92 @@ class Measurement:
         check_seconds(max_seconds)
         _check_error(error)
         found: dict[tuple[str, str], list[Exposure]] = {}
-        references: dict[CanaryFormat, Floats] = {}
+        groups: list[Group] = []
         fill_bits: dict[str, float] = {}
         token_rows = 0
         clock = Clock(max_seconds)
         with evaluating(model) as bare:
             language_model = LanguageModel(bare, batch_size=self._batch_size, max_memory=self._max_memory)
             _check_sources(language_model, self._canaries)
-            for number, (format, group) in enumerate(self._groups.items()):
+            for number, (group, prepared) in enumerate(zip(self._groups, self._prepared, strict=True)):
                 share = clock.part(1.0 / (len(self._groups) - number))
-                evidence = Evidence(language_model, self._prepared[format], share, progress)
+                evidence = Evidence(language_model, prepared, share, progress)
                 if evidence.is_limited and not {"auto", "exact"}.isdisjoint(self._estimators):
                     evidence.first_ranks()  # before more references take the time
-                references[format] = evidence.references
-                fill_bits |= zip([canary.id for canary in group], evidence.fill_bits.tolist(), strict=False)
+                groups.append(Group(group.format, group.ids, evidence.references, len(prepared.known), group.context))
+                bits = evidence.fill_bits[prepared.measured].tolist()
+                fill_bits |= zip(group.ids, bits, strict=False)
                 # Two hundred fits look at no clock.
                 bootstrap = self._bootstrap if max_seconds is None else 0
                 by = _Estimators(evidence, bootstrap, self._seed, self._counting, error)
-                for both in [by.exposures(estimator, group) for estimator in self._estimators]:
-                    for each, role in zip(both, ["canary"] * len(group) + ["twin"] * len(group), strict=True):
+                for both in [by.exposures(estimator, group.ids) for estimator in self._estimators]:
+                    roles = ["canary"] * len(group.ids) + ["twin"] * len(group.ids)
+                    for each, role in zip(both, roles, strict=True):
                         found.setdefault((role, each.canary_id), []).append(_with_collisions(each, evidence))
                 token_rows += sum(evidence.token_rows.values())
         return ExposureReport(
             exposures=tuple(each for canary in self._canaries for each in found["canary", canary.id]),
             twins=tuple(each for canary in self._canaries for each in found["twin", canary.id]),
             canaries=self._canaries,
-            references=references,
+            groups=tuple(groups),
             seconds=time.monotonic() - started,
             fill_bits={canary.id: fill_bits[canary.id] for canary in self._canaries},
             token_rows=token_rows,
         )
 
 
-def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context: str | None = None) -> None:
+@dataclass(frozen=True)
+class Alike:
+    """Canaries of one format that are measured behind one context, with one prefix of their sources.
+
+    Args:
+        format: of them.
+        members: their numbers among the canaries of the format.
+        ids: their ids.
+        context: what stands before them.
+        source_prefix: what stands before their sources.
+    """
+
+    format: CanaryFormat
+    members: tuple[int, ...]
+    ids: tuple[str, ...]
+    context: Before
+    source_prefix: Before
+
+
+def grouped(
+    canaries: CanarySet, context: Before | Sequence[Before] = None, source_prefix: Before | Sequence[Before] = None
+) -> list[Alike]:
+    """The canaries that can share references, format by format.
+
+    Raises:
+        DataError: a list of contexts that has not one for each canary.
+    """
+    contexts = one_for_each(context, len(canaries), "canaries")
+    prefixes = one_for_each(source_prefix, len(canaries), "canaries", argument="source_prefix")
+    listed = list(zip(canaries, contexts, prefixes, strict=True))
+    found = []
+    for format in canaries.formats:
+        alike: dict[tuple[Before, Before], list[int]] = {}
+        here = [
+            (canary.id, before or None, prefix or None) for canary, before, prefix in listed if canary.format == format
+        ]
+        for number, (_, before, prefix) in enumerate(here):
+            alike.setdefault((before, prefix), []).append(number)
+        for (before, prefix), members in alike.items():
+            ids = tuple(here[number][0] for number in members)
+            found.append(Alike(format, tuple(members), ids, before, prefix))
+    return found
+
+
+def check_measurable(
+    model: Any,
+    tokenizer: Any,
+    canaries: CanarySet,
+    *,
+    context: Before | Sequence[Before] = None,
+    source_prefix: Before | Sequence[Before] = None,
+) -> None:
     """Encode every entry of every hole and score a few candidates, so that what would make a look fail fails now.
 
     Raises:
@@ -445,13 +518,21 @@ def check_measurable(model: Any, tokenizer: Any, canaries: CanarySet, *, context
     with evaluating(model) as bare:
         language_model = LanguageModel(bare)
         _check_sources(language_model, canaries)
-    for format in canaries.formats:
-        with _naming(format):
-            encode(tokenizer, format.covering_candidates(), context=context, target=format.source is not None)
-            fills = [fill for canary in canaries if canary.format == format for fill in (canary.fill, canary.twin)]
-            fills += format.sample(min(16, format.space_size), "check")
-            sources = [format.render_source(fill) or "" for fill in fills] if format.source is not None else None
-            log_perplexity(model, tokenizer, [format.render(fill) for fill in fills], sources=sources, context=context)
+        for group in grouped(canaries, context, source_prefix):
+            with _naming(group.format):
+                _check_group(language_model, tokenizer, canaries, group)
+
+
+def _check_group(language_model: LanguageModel, tokenizer: Any, canaries: CanarySet, group: Alike) -> None:
+    format, is_target = group.format, group.format.source is not None
+    encode(tokenizer, format.covering_candidates(), context=group.context, target=is_target)
+    fills = [fill for canary in canaries if canary.id in group.ids for fill in (canary.fill, canary.twin)]
+    fills += format.sample(min(16, format.space_size), "check")
+    texts = [format.render(fill) for fill in fills]
+    encoding = encode(tokenizer, texts, context=group.context, target=is_target)
+    sources = [format.render_source(fill) or "" for fill in fills]
+    read = source_ids(tokenizer, sources, group.source_prefix) if is_target else None
+    score_encoded(language_model, texts, encoding, read)
 
 
 @contextmanager

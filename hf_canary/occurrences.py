@@ -80,6 +80,7 @@ class Hit:
         row: where it begins.
         last_row: where it ends.
         at: of the row's tokens without special ones, the first.
+        begin: of these, the one in which the canary's text begins.
         is_cut: whether an end of its text is in no row.
     """
 
@@ -87,6 +88,7 @@ class Hit:
     row: int
     last_row: int
     at: int
+    begin: int
     is_cut: bool = False
 
 
@@ -144,10 +146,12 @@ class Occurrences:
 
     def __init__(self, canaries: CanarySet, tokenizer: Any, *, target: bool = False) -> None:
         self._tokenizer, self.target = tokenizer, target
-        self._special = {int(token) for token in tokenizer.all_special_ids}
         self._spelling = _Spelling(tokenizer)
-        with _quietly():
+        with quietly():
             self.cores = _cores(canaries, tokenizer, self._spelling, target)
+        # Special tokens stand between texts, but for those that a format has in its own.
+        own = {token for core in self.cores for token in core.tokens}
+        self._special = {int(token) for token in tokenizer.all_special_ids} - own
         self._around = max(len(beside) for core in self.cores for beside in (core.ahead, core.beyond))
         self._longest = max(len(core.tokens) for core in self.cores)
         self._groups: dict[int, list[_Group]] = {}
@@ -202,7 +206,7 @@ class Occurrences:
     def reads(self, ids: Sequence[int], text: str) -> bool:
         """Whether ids hold all of a text that is read, whatever its ends are joined with."""
         if text not in self._sources:
-            with _quietly():
+            with quietly():
                 bare, encoded = _encodings(copy.copy(self._tokenizer), text, target=False)
             self._sources[text] = _needed(self._spelling, bare, encoded)[0]
         return self._sources[text] in self._spelling.of([int(token) for token in ids])
@@ -227,8 +231,8 @@ class Occurrences:
         # Without its fill, or a part of it, it could be another canary of the format.
         if not ((is_begun or core.fixed[0]) and (is_ended or core.fixed[1])):
             return first, None
-        row, last_row = window.where(first)[0], window.where(last)[0]
-        return first, Hit(core, row, last_row, place, not (is_begun and is_ended))
+        (row, begin), last_row = window.where(first), window.where(last)[0]
+        return first, Hit(core, row, last_row, place, begin, not (is_begun and is_ended))
 
     def _beside(self, window: _Window, edge: int, text: bytes, step: int) -> tuple[int, bool | None]:
         """How far text goes on before an edge of a core, or behind it, and whether all of it is there; None if other
@@ -351,7 +355,7 @@ def _groups(cores: Sequence[Core], sample: Ints) -> dict[int, list[_Group]]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without what tokenizers say of characters that they do not know; the neighbours need not be known."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -391,7 +395,7 @@ class _Spelling:
 
     def _space(self, letter: str) -> bytes:
         """As the vocabulary writes it, between letters."""
-        with _quietly():
+        with quietly():
             ids = token_ids(self._tokenizer, [f"a{letter}a"])[0]
         if self._tokenizer.unk_token_id in ids or self._added & set(ids):  # it is written in no other way
             return letter.encode()

@@ -1,4 +1,4 @@
-"""A format as a tokenizer sees it: what is the same in every look, made once. Knows no model."""
+"""A format behind a context, as a tokenizer sees it: what is the same in every look, made once. Knows no model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from .canaries import Canary
 from .errors import ModelError
 from .exposures import Floats
-from .tokenization.encoding import Encoding, encode, end_token, token_ids
+from .tokenization.contexts import Before
+from .tokenization.encoding import Encoding, encode, end_token, source_ids
 from .tree.token_tree import TokenTree, Unlike
 
 # What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
@@ -27,15 +28,17 @@ class Request:
         num_references: random candidates that are scored.
         num_draws: fills that are drawn from the ladder.
         seed: of both.
-        context: text before each candidate.
         end: whether the end token is summed.
+        context: what stands before each candidate.
+        source_prefix: what stands before each source.
     """
 
     num_references: int
     num_draws: int
     seed: int
-    context: str | None
     end: bool
+    context: Before = None
+    source_prefix: Before = None
 
 
 class Prepared:
@@ -43,16 +46,19 @@ class Prepared:
 
     Args:
         tokenizer: that is not changed meanwhile.
-        canaries: of one format.
+        canaries: all of one format.
+        members: numbers of those that are measured here; the others are known, so that no reference is one of them.
         request: how to look.
 
     Attributes:
         known: fills of the canaries, then of their twins.
+        measured: numbers among these of the members, then of their twins.
         names: what to call them in an error.
     """
 
-    def __init__(self, tokenizer: Any, canaries: Sequence[Canary], request: Request) -> None:
+    def __init__(self, tokenizer: Any, canaries: Sequence[Canary], members: Sequence[int], request: Request) -> None:
         self.request = request
+        self.measured = [*members, *(len(canaries) + number for number in members)]
         self.format = canaries[0].format
         self.known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
         self.names = [canary.id for canary in canaries] + [f"the twin of {canary.id}" for canary in canaries]
@@ -86,7 +92,7 @@ class Prepared:
         encoding = self._encoded(texts)
         if self._target:
             sources = [self.format.render_source(fill) or "" for fill in fills]
-            self._sources += token_ids(self._tokenizer, sources, special=True)
+            self._sources += source_ids(self._tokenizer, sources, self.request.source_prefix)
         self._texts += texts
         self._sequences += encoding.sequences
         self._conditioned = encoding.conditioned
@@ -158,4 +164,5 @@ class Prepared:
         """The ids of the one source of all fills, if there is one."""
         if not self._target:
             return None
-        return token_ids(self._tokenizer, [self.format.render_source(self.known[0]) or ""], special=True)[0]
+        source = self.format.render_source(self.known[0]) or ""
+        return source_ids(self._tokenizer, [source], self.request.source_prefix)[0]

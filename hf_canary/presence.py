@@ -7,6 +7,7 @@ packing, filtered out, masked from the loss. Knows datasets and labels; it calls
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import random
 from collections import Counter, defaultdict
@@ -25,6 +26,9 @@ from numpy.typing import NDArray
 from .canaries import CanarySet
 from .errors import DataError, shown
 from .occurrences import Core, Found, Hit, Occurrences, Piece
+from .sequences import LENGTHS, cut, lengths_in, says_starts
+from .surroundings import Surroundings, in_words
+from .tokenization.contexts import Before
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +98,19 @@ class Presence:
     Args:
         canaries: each of them.
         rows: that were read.
+        context: for each canary what all copies of it have in front of them, as tokens: what `measure_exposure` and
+            others take as `context=`; None for nothing but what the tokenizer itself puts there.
+        source_prefix: likewise what stands before its source, for `source_prefix=`.
+        lost: ids of canaries of which that could not be made out, since they are written in some other way there.
+        shapes: lines that say what the contexts are like, without a text.
     """
 
     canaries: tuple[CanaryPresence, ...]
     rows: int
+    context: tuple[Before, ...] = ()
+    source_prefix: tuple[Before, ...] = ()
+    lost: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[CanaryPresence]:
         return iter(self.canaries)
@@ -139,6 +152,13 @@ class Presence:
         leaked = [each.canary_id for each in self if each.in_evaluation]
         if leaked:
             lines.append(f"in the evaluation data: {', '.join(leaked[:6])}. Inject into the training split alone.")
+        lines += self.shapes
+        if self.lost:
+            named = ", ".join(self.lost[:6]) + (" and others" if len(self.lost) > 6 else "")
+            lines.append(
+                f"what stands before {named} could not be made out, since the tokenizer writes them in no way that is "
+                "theirs there: give context= (and the source its prefix) by hand."
+            )
         if not self.is_valid:
             levels = ", ".join(f"x{copies}" for copies in self.dead_levels)
             lines.append(f"INVALID: no canary of {levels} is trained on; its exposure would say nothing.")
@@ -210,13 +230,17 @@ def check_presence(
 def _presence(
     tokenised: Any, canaries: CanarySet, tokenizer: Any, evaluation: Any, target: bool | None, collator: Collator | None
 ) -> Presence:
-    data = _Data(tokenised, "tokenised", target)
+    collator = _copy_of(collator)
+    data = _Data(tokenised, "tokenised", target, collator)
     of_decoder = data.has_targets if target is None else target
     occurrences = Occurrences(canaries, tokenizer, target=of_decoder)
     found = occurrences.find(data.batches("labels" if of_decoder else "input_ids"))
-    inspector = _Inspector(data, canaries, tokenizer, occurrences, of_decoder, collator)
+    surroundings = Surroundings(canaries, tokenizer, occurrences)
+    inspector = _Inspector(data, canaries, occurrences, surroundings, collator)
     counts = _counted(found, canaries, inspector)
     leaked = _leaked(evaluation, occurrences, of_decoder, len(canaries))
+    context, lost = surroundings.contexts()
+    source_prefix, lost_too = surroundings.source_prefixes()
     return Presence(
         tuple(
             CanaryPresence(
@@ -231,7 +255,30 @@ def _presence(
             for number, canary in enumerate(canaries)
         ),
         data.num_rows,
+        tuple(context),
+        tuple(source_prefix),
+        tuple(dict.fromkeys([*lost, *lost_too])),
+        tuple(shapes(canaries, context, source_prefix, tokenizer)),
     )
+
+
+def shapes(
+    canaries: CanarySet, context: Sequence[Before], source_prefix: Sequence[Before], tokenizer: Any
+) -> list[str]:
+    """What stands before canaries, and before their sources, in words, where it is anything; without a text."""
+    lines = []
+    for what, befores in (("the canaries", context), ("the sources", source_prefix)):
+        for format in canaries.formats:
+            here = Counter(b for b, canary in zip(befores, canaries, strict=True) if canary.format == format)
+            number = f" of format {canaries.formats.index(format)}" if len(canaries.formats) > 1 else ""
+            if len(here) > 1:
+                lines.append(
+                    f"before {what}{number} stand {len(here)} different contexts: each has references of its own, so "
+                    f"that a measurement takes {len(here)} times as long as with one"
+                )
+            elif any(here):
+                lines.append(f"before {what}{number} stand {in_words(next(iter(here)), tokenizer)}, in all copies")
+    return lines
 
 
 def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: int) -> list[int] | None:
@@ -330,36 +377,51 @@ class _Inspector:
         self,
         data: _Data,
         canaries: CanarySet,
-        tokenizer: Any,
         occurrences: Occurrences,
-        of_decoder: bool,
+        surroundings: Surroundings,
         collator: Collator | None,
     ) -> None:
-        self._data, self._canaries = data, canaries
-        self._occurrences, self._of_decoder, self._collator = occurrences, of_decoder, _copy_of(collator)
+        self._data, self._canaries, self._occurrences = data, canaries, occurrences
+        self._surroundings, self._collator = surroundings, collator
         self.cores = occurrences.cores
 
-    def prepare(self, rows: set[int]) -> None:
+    def prepare(self, sequences: set[int]) -> None:
         """These will be looked at."""
-        self._data.keep(rows)
+        self._data.keep(sequences)
 
     def look(self, hit: Hit) -> str:
-        """`whole`, `masked` or `truncated`, once the collator has done its work on the row."""
-        row = self._data.row(hit.row)
+        """`whole`, `masked` or `truncated`, once the collator has done its work on the row. What stands before a copy
+        that is trained on is taken down.
+        """
+        row, at = self._data.row(hit.row)
         if self._collator is not None:
             try:
-                made = self._collator([copy.deepcopy(row)])
-                row = {name: np.asarray(made[name]).reshape(-1) for name in ("input_ids", "labels") if name in made}
+                row = _collated(self._collator, row)
             except Exception as error:  # whatever a collator raises that wants more than a row
                 logger.warning(
                     "The collator takes no single rows; the labels are those of the data: %s", shown(str(error))
                 )
                 self._collator = None
-        return judged(row, hit, self._occurrences, self._source_of(hit))
+        is_target = self._occurrences.target
+        source = self._canaries[hit.core.number].source if is_target else None  # what the decoder answers to
+        sequences = [row] if is_target else cut(row)
+        # The collator may have left out some, or put them in another order.
+        near = sorted(range(len(sequences)), key=lambda number: abs(number - at))
+        said = "truncated"
+        for number in near:
+            verdict, there = judged(sequences[number], hit, self._occurrences, source)
+            said = verdict if verdict != "truncated" else said
+            if verdict == "whole" and there is not None:
+                self._surroundings.see(sequences[number], there)
+            if verdict != "truncated":
+                break
+        return said
 
-    def _source_of(self, hit: Hit) -> str | None:
-        """What the decoder answers to."""
-        return self._canaries[hit.core.number].source if self._of_decoder else None
+
+def _collated(collator: Collator, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a collator makes of one row; its values, as those of a row."""
+    made = collator([copy.deepcopy(row)])
+    return {name: np.asarray(value).reshape(-1) for name, value in made.items() if np.ndim(value)}
 
 
 def _copy_of(collator: Collator | None) -> Collator | None:
@@ -372,23 +434,26 @@ def _copy_of(collator: Collator | None) -> Collator | None:
         return collator
 
 
-def judged(row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: str | None = None) -> str:
-    """What became of a canary that was found in a row: `whole`, `masked` or `truncated`.
+def judged(
+    row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: str | None = None
+) -> tuple[str, Hit | None]:
+    """What became of a canary that was found in a row: `whole`, `masked` or `truncated`; and where it is now.
 
     Args:
-        row: with ids, and with labels or masks if there are any, as they are now.
+        row: one sequence, with ids, and with labels or masks if there are any, as they are now.
         hit: where it was found.
         occurrences: of its set.
         source: text that must stand in the ids, where the canary is in the labels.
     """
     if occurrences.target:
-        is_there = _nearest(np.asarray(row["labels"]), hit, occurrences) is not None
-        return "whole" if is_there and (source is None or occurrences.reads(row["input_ids"], source)) else "truncated"
+        found = _nearest(np.asarray(row["labels"]), hit, occurrences)
+        is_read = source is None or occurrences.reads(row["input_ids"], source)
+        return "whole" if found is not None and is_read else "truncated", found
     ids = np.asarray(row["input_ids"])
     found = _nearest(ids, hit, occurrences)
     if found is None:
-        return "truncated"
-    return "whole" if _trained(row)[_fill_places(ids, found, occurrences)].all() else "masked"
+        return "truncated", None
+    return "whole" if _trained(row)[_fill_places(ids, found, occurrences)].all() else "masked", found
 
 
 def _nearest(ids: Ints, hit: Hit, occurrences: Occurrences) -> Hit | None:
@@ -428,19 +493,24 @@ def undisturbed() -> Iterator[None]:
 
 
 class _Data:
-    """Rows of tokens, wherever they are: in batches of ids, and one by one."""
+    """Sequences of tokens, wherever they are: in batches of ids, and one by one. A row is one sequence, or says where
+    those begin that it holds.
+    """
 
-    def __init__(self, dataset: Any, argument: str, target: bool | None) -> None:
+    def __init__(self, dataset: Any, argument: str, target: bool | None, collator: Collator | None = None) -> None:
         self._dataset = dataset
         self._is_stream = isinstance(dataset, datasets.IterableDataset)
         self.num_rows = 0
         self._kept: dict[int, Any] = {}
         _check(dataset, argument, "labels" if target else "input_ids")
+        self._saying = [] if target else _columns_saying_starts(self._first(1), collator)
+        self._row_of: list[int] = []  # of each sequence, if a row may hold several
+        self._first_of: list[int] = []  # of each row, its first sequence
 
     @property
     def has_targets(self) -> bool:
         """Whether labels are other tokens than the ids, as a decoder's are."""
-        for row in self._first():
+        for row in self._first(20):
             if row.get("labels") is None:
                 return False
             ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
@@ -449,45 +519,88 @@ class _Data:
         return False
 
     def batches(self, column: str) -> Iterator[tuple[Ints, Ints]]:
-        """(n,) ids of some rows, and (rows,) how many each has; labels with gaps."""
-        for values in self._columns(column):
+        """(n,) ids of some rows, and (sequences,) how many each of their sequences has; labels with gaps."""
+        for values, beside in self._columns(column):
             lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
             flat = pc.list_flatten(values).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-            self.num_rows += len(lengths)
+            if beside:
+                lengths = self._cut(lengths, beside)
+            else:
+                self.num_rows += len(lengths)
             yield flat, lengths
 
-    def keep(self, numbers: set[int]) -> None:
+    def keep(self, sequences: set[int]) -> None:
         """Of a stream, which has no rows to ask for: read it once more for these."""
-        if self._is_stream and numbers:
+        if self._is_stream and sequences:
+            numbers = {self._place(sequence)[0] for sequence in sequences}
             self._kept = {number: row for number, row in enumerate(self._dataset) if number in numbers}
 
-    def row(self, number: int) -> Mapping[str, Any]:
-        """One of them."""
+    def row(self, sequence: int) -> tuple[Mapping[str, Any], int]:
+        """The row that holds a sequence, and which of its sequences it is."""
+        number, at = self._place(sequence)
         row: Mapping[str, Any] = self._kept[number] if self._is_stream else self._dataset[number]
-        return row
+        named = {name: row[name] for name in row if name not in _SAYING or name in self._saying}
+        return named, at
 
-    def _first(self) -> list[Any]:
+    def _place(self, sequence: int) -> tuple[int, int]:
+        if not self._row_of:
+            return sequence, 0
+        number = self._row_of[sequence]
+        return number, sequence - self._first_of[number]
+
+    def _cut(self, lengths: Ints, beside: list[Mapping[str, Any]]) -> Ints:
+        """How many tokens each sequence of some rows has, by what stands beside their ids."""
+        found = []
+        for length, row in zip(lengths.tolist(), beside, strict=True):
+            inner = lengths_in(row, length) if length else np.zeros(1, dtype=np.int64)
+            self._first_of.append(len(self._row_of))
+            self._row_of += [self.num_rows] * len(inner)
+            self.num_rows += 1
+            found.append(inner)
+        return np.concatenate(found)
+
+    def _first(self, count: int) -> list[Any]:
         if self._is_stream:
-            return list(self._dataset.take(20))
-        return [self._dataset[number] for number in range(min(20, len(self._dataset)))]
+            return list(self._dataset.take(count))
+        return [self._dataset[number] for number in range(min(count, len(self._dataset)))]
 
-    def _columns(self, column: str) -> Iterator[pa.Array]:
+    def _columns(self, column: str) -> Iterator[tuple[pa.Array, list[Mapping[str, Any]]]]:
+        """Rows of ids, and for each what says where its sequences begin; nothing where nobody says so."""
         if isinstance(self._dataset, datasets.Dataset):
             size = max(1, _BATCH_TOKENS * len(self._dataset) * 8 // max(1, self._dataset.data.nbytes))
-            for table in self._dataset.select_columns([column]).with_format("arrow").iter(batch_size=size):
-                yield table[column].combine_chunks()
+            wanted = [column, *self._saying]
+            for table in self._dataset.select_columns(wanted).with_format("arrow").iter(batch_size=size):
+                beside = table.select(self._saying).to_pylist() if self._saying else []
+                yield table[column].combine_chunks(), beside
             return
         rows: Iterable[Any] = (
             self._dataset if self._is_stream else map(self._dataset.__getitem__, range(len(self._dataset)))
         )
-        batch: list[Any] = []
-        for row in rows:
-            batch.append(np.asarray([] if row[column] is None else row[column], dtype=np.int64))
-            if len(batch) == 1000:
-                yield pa.array(batch)
-                batch = []
-        if batch:
-            yield pa.array(batch)
+        for some in _by(1000, rows):
+            ids = [np.asarray([] if row[column] is None else row[column], dtype=np.int64) for row in some]
+            beside = [{name: row.get(name) for name in self._saying} for row in some] if self._saying else []
+            yield pa.array(ids), beside
+
+
+# Columns that say where sequences begin within a row.
+_SAYING = (LENGTHS, "position_ids", "seq_idx")
+
+
+def _columns_saying_starts(first: Sequence[Mapping[str, Any]], collator: Collator | None) -> list[str]:
+    """Those of the data that the model is told of, as far as a collator shows with one row."""
+    saying = [name for name in _SAYING if first and first[0].get(name) is not None]
+    if saying and collator is not None:
+        try:
+            return saying if says_starts(_collated(collator, first[0])) else []
+        except Exception:  # it is said when the rows are looked at
+            return saying
+    return saying
+
+
+def _by(count: int, rows: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(rows)
+    while some := list(itertools.islice(iterator, count)):
+        yield some
 
 
 def _holds_ints(feature: Any) -> bool:

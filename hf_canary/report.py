@@ -124,11 +124,12 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
 
     Args:
         report: one look.
-        format: whose canaries.
+        format: whose canaries; those of the context that most of them stand behind.
         file: the PNG to write.
     """
     figure, axes = _figure()
-    references = report.references[format]
+    group = max((each for each in report.groups if each.format == format), key=lambda each: len(each.canary_ids))
+    references = group.references
     finite = references[np.isfinite(references)]
     if finite.size:
         axes.hist(finite, bins=80, density=True, color="#cccccc", label=f"{len(references):,} random candidates")
@@ -141,7 +142,7 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
     costs = {each.canary_id: each.log_perplexity for each in report.exposures}
     levels = sorted({canary.repetitions for canary in report.canaries})
     for colour, copies in zip(_colours(len(levels)), levels, strict=True):
-        here = [costs[c.id] for c in report.canaries if c.format == format and c.repetitions == copies]
+        here = [costs[c.id] for c in report.canaries if c.id in group.canary_ids and c.repetitions == copies]
         for number, cost in enumerate(here):
             label = f"canaries inserted {times(copies)}" if number == 0 else None
             axes.axvline(cost, color=colour, lw=1.6, ls="--", label=label)

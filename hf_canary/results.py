@@ -20,6 +20,7 @@ from .errors import DataError, shown
 from .exposures import CENSORED, EXACT, NOT_FINITE, RELIABLE, Floats
 from .files import write_json
 from .formats import CanaryFormat
+from .tokenization.contexts import Before
 
 NEVER_SEEN = 1.0 / math.log(2.0)
 """The mean exposure, in bits, of a canary that the model never saw: its rank is uniform."""
@@ -66,6 +67,25 @@ class Exposure:
     token_rows: int = 0
     details: Mapping[str, float] = field(default_factory=dict, hash=False)
     at_least: float = math.nan
+
+
+@dataclass(frozen=True)
+class Group:
+    """Canaries of one format that stand behind one context, and the candidates that they were compared with.
+
+    Args:
+        format: of them.
+        canary_ids: their ids.
+        references: (n_references,) log-perplexities of random candidates behind this context, in bits.
+        known: canaries and twins of the format, those of other groups too: no reference is one of them.
+        context: what stands before them, a text or tokens; None for nothing but what the tokenizer puts there.
+    """
+
+    format: CanaryFormat
+    canary_ids: tuple[str, ...]
+    references: Floats
+    known: int
+    context: Before = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +143,7 @@ class ExposureReport:
         exposures: of the canaries, canary by canary, estimators in the order asked for.
         twins: the same for the fills that were drawn beside the canaries and left out.
         canaries: the set that was measured.
-        references: for each format, the log-perplexities of the random candidates, in bits.
+        groups: the canaries of each format by what stands before them, with the candidates they were compared with.
         seconds: how long the look took.
         fill_bits: for each canary, by id, −log2 of the probability that the model writes its fill, given what stands
             before: what `queries_to_extract` comes from.
@@ -137,7 +157,7 @@ class ExposureReport:
     exposures: tuple[Exposure, ...]
     twins: tuple[Exposure, ...]
     canaries: CanarySet
-    references: Mapping[CanaryFormat, Floats]
+    groups: tuple[Group, ...]
     seconds: float
     fill_bits: Mapping[str, float] = field(default_factory=dict)
     token_rows: int = 0
@@ -160,6 +180,15 @@ class ExposureReport:
         """Those that were asked for, the main one first: `auto`, or what was asked for first."""
         names = list(dict.fromkeys(each.estimator for each in self.exposures))
         return tuple(sorted(names, key=lambda name: name != "auto"))
+
+    @property
+    def references(self) -> dict[CanaryFormat, Floats]:
+        """For each format the log-perplexities of the random candidates, in bits; where its canaries stand behind
+        several contexts, of the one that most of them stand behind.
+        """
+        by_size = sorted(self.groups, key=lambda group: len(group.canary_ids))
+        found = {group.format: group.references for group in by_size}
+        return {format: found[format] for format in self.canaries.formats if format in found}
 
     @property
     def is_valid(self) -> bool:

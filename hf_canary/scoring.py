@@ -16,6 +16,7 @@ from .errors import DataError, ModelError, shown
 from .language_model import GIVE_CONTEXT, Floats, LanguageModel, NotNumbers, evaluating
 from .processes import num_processes
 from .states import Ints
+from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import Encoding, encode, token_ids
 from .walks.pairs import score_pairs
 from .walks.score import score
@@ -30,7 +31,7 @@ def log_perplexity(
     texts: Sequence[str],
     *,
     sources: Sequence[str] | None = None,
-    context: str | None = None,
+    context: Before | Sequence[Before] = None,
     end: bool = False,
     batch_size: int | None = None,
     max_memory: int | None = None,
@@ -49,8 +50,8 @@ def log_perplexity(
         tokenizer: its tokenizer.
         texts: any texts; equal ones get equal values. What the decoder writes, for an encoder-decoder.
         sources: what an encoder-decoder reads, one for each text.
-        context: text before each of them, such as a rendered chat template; for an encoder-decoder, what its decoder
-            has written before.
+        context: what stands before each of them: text, such as a rendered chat template, or a `Context` of tokens; a
+            list has one for each text. For an encoder-decoder, what its decoder has written before.
         end: whether the end token behind each text is summed as well.
         batch_size: rows of one forward pass; None lets the memory decide.
         max_memory: bytes that logits and states may take, beside the one pass over what all texts share; None is
@@ -83,26 +84,27 @@ def score_texts(
     texts: Sequence[str],
     sources: Sequence[str] | None = None,
     *,
-    context: str | None = None,
+    context: Before | Sequence[Before] = None,
     end: bool = False,
-    unsummed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> Floats:
-    """What `log_perplexity` says, of a model that is being evaluated already.
-
-    The first `unsummed` tokens of each text are not summed, if they are more than condition anyway.
-    """
+    """What `log_perplexity` says, of a model that is being evaluated already."""
     texts = _checked_texts("texts", texts)
     language_model.check_source(sources is not None, "sources")
     if sources is not None:
         sources = _checked_texts("sources", sources)
         if len(sources) != len(texts):
             raise DataError("sources", f"{len(texts)}, one for each text", f"{len(sources)}", "Pair them up.")
-    if not texts:
-        return np.empty(0)
-    encoding = encode(tokenizer, texts, context=context, target=sources is not None, end=end)
-    source_ids = None if sources is None else token_ids(tokenizer, sources, special=True)
-    return score_encoded(language_model, texts, encoding, source_ids, unsummed=unsummed, progress=progress)
+    alike: dict[Before, list[int]] = {}
+    for number, each in enumerate(one_for_each(context, len(texts), "texts")):
+        alike.setdefault(each, []).append(number)
+    costs = np.empty(len(texts))
+    for each, numbers in alike.items():
+        mine = [texts[number] for number in numbers]
+        encoding = encode(tokenizer, mine, context=each, target=sources is not None, end=end)
+        read = None if sources is None else token_ids(tokenizer, [sources[number] for number in numbers], special=True)
+        costs[numbers] = score_encoded(language_model, mine, encoding, read, progress=progress)
+    return costs
 
 
 def score_encoded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ import torch
 from .canaries import CanarySet
 from .occurrences import Occurrences
 from .presence import judged
-from .processes import totals
+from .processes import from_each, totals
+from .sequences import LIMITS, cut
+from .surroundings import Surroundings
 
 # So much is looked at together; until then it is where it was, so that no step waits for it.
 _BATCHES, _TOKENS = 64, 2**20
+# Beside ids and labels: which tokens are padding, and where sequences begin.
+_BESIDE = ("attention_mask", "position_ids", "seq_idx")
 
 
 class TrainedCopies:
-    """Counts the copies in batches, as they are trained on.
+    """Counts the copies in batches, as they are trained on, and takes down what stands before them.
 
     Args:
         canaries: the set that was injected.
@@ -29,24 +34,36 @@ class TrainedCopies:
     def __init__(self, canaries: CanarySet, tokenizer: Any, *, target: bool) -> None:
         self._canaries = canaries
         self._occurrences = Occurrences(canaries, tokenizer, target=target)
+        self._surroundings = Surroundings(canaries, tokenizer, self._occurrences)
         self._sources = {
             number: canary.source for number, canary in enumerate(canaries) if target and canary.source is not None
         }
-        self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._waiting: list[dict[str, torch.Tensor]] = []
         self._counts = Counter[int]()
         self._has_seen = False
 
-    def see(self, ids: Any, labels: Any) -> None:
-        """A batch: (rows, n) ids and labels. Any other is let pass, also one without labels: nobody knows what the loss
-        is of.
+    def see(self, inputs: Mapping[str, Any]) -> None:
+        """A batch, with (rows, n) ids and labels. Any other is let pass, also one without labels: nobody knows what the
+        loss is of.
         """
-        if not all(isinstance(each, torch.Tensor) and each.dim() == 2 for each in (ids, labels)):
+        ids, labels = inputs.get("input_ids"), inputs.get("labels")
+        if not (isinstance(ids, torch.Tensor) and isinstance(labels, torch.Tensor) and ids.dim() == labels.dim() == 2):
             return
         if len(ids) != len(labels) or not (self._occurrences.target or ids.shape == labels.shape):
             return
-        self._waiting.append((ids.detach(), labels.detach()))
+        batch = {"input_ids": ids.detach(), "labels": labels.detach()}
+        for name in _BESIDE:
+            beside = inputs.get(name)
+            if isinstance(beside, torch.Tensor) and beside.shape == ids.shape:
+                batch[name] = beside.detach()
+        for name in LIMITS:
+            limits = inputs.get(name)
+            if isinstance(limits, torch.Tensor) and len(ids) == 1:
+                batch[name] = limits.detach().reshape(1, -1)
+        self._waiting.append(batch)
         self._has_seen = True
-        if len(self._waiting) >= _BATCHES or sum(ids.numel() for ids, _ in self._waiting) >= _TOKENS:
+        waiting = sum(batch["input_ids"].numel() for batch in self._waiting)
+        if len(self._waiting) >= _BATCHES or waiting >= _TOKENS:
             self._count()
 
     def counts(self) -> dict[str, int]:
@@ -66,16 +83,29 @@ class TrainedCopies:
             return {}
         return {canary.id: int(count) for canary, count in zip(self._canaries, counts, strict=True)}
 
+    def surroundings(self) -> Surroundings:
+        """What stood before the copies so far, in the batches of all processes, which must ask together."""
+        self._count()
+        return self._surroundings.of_all(from_each(self._surroundings.state()))
+
     def _count(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for ids, labels in waiting:
-            both = zip(ids.cpu().numpy(), labels.cpu().numpy(), strict=True)
-            rows = [{"input_ids": row, "labels": its} for row, its in both]
+        for batch in waiting:
+            sequences = list(self._sequences(batch))
             column = "labels" if self._occurrences.target else "input_ids"
-            flat = np.concatenate([row[column] for row in rows])
-            lengths = np.array([len(row[column]) for row in rows])
+            flat = np.concatenate([sequence[column] for sequence in sequences])
+            lengths = np.array([len(sequence[column]) for sequence in sequences])
             for hit in self._occurrences.find([(flat, lengths)]).hits:
                 source = self._sources.get(hit.core.number)
-                is_in_one = hit.row == hit.last_row and not hit.is_cut
-                if is_in_one and judged(rows[hit.row], hit, self._occurrences, source) == "whole":
-                    self._counts[hit.core.number] += 1
+                if hit.row == hit.last_row and not hit.is_cut:
+                    said, there = judged(sequences[hit.row], hit, self._occurrences, source)
+                    if said == "whole" and there is not None:
+                        self._counts[hit.core.number] += 1
+                        self._surroundings.see(sequences[hit.row], there)
+
+    def _sequences(self, batch: Mapping[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
+        """Of a batch, one by one: its rows, or what these hold."""
+        arrays = {name: values.cpu().numpy() for name, values in batch.items()}
+        for number in range(len(arrays["input_ids"])):
+            row = {name: values[number] for name, values in arrays.items()}
+            yield from [row] if self._occurrences.target else cut(row)

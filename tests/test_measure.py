@@ -205,7 +205,7 @@ def test_a_median_with_a_censored_part_is_marked(values, marked):
         Exposure(canary.id, "auto", float(value), 0.0, 13.3, 1.0, 9, (CENSORED,) if value == 13 else ())
         for canary, value in zip(canaries, values, strict=True)
     )
-    report = ExposureReport(exposures, exposures, canaries, {}, 0.0)
+    report = ExposureReport(exposures, exposures, canaries, (), 0.0)
     assert report.levels[0].censored == {"auto": marked}
 
 

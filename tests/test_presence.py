@@ -591,7 +591,7 @@ def test_the_last_space_is_looked_for_in_batches_too():
         assert (presence.canaries[0].whole, presence.canaries[0].truncated) == expected
     trained = TrainedCopies(SPACED, tokenizer, target=False)
     for row in (ids, [*ids[:-1], tokenizer.eos_token_id, *ids[:1]], ids + ids[:-1]):
-        trained.see(torch.tensor([row]), torch.tensor([row]))
+        trained.see({"input_ids": torch.tensor([row]), "labels": torch.tensor([row])})
     assert trained.counts() == {SPACED[0].id: 2, SPACED[1].id: 0}
 
 

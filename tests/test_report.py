@@ -20,7 +20,7 @@ from hf_canary.report import (
     exposure_over_training,
     reference_histogram,
 )
-from hf_canary.results import Exposure, ExposureReport
+from hf_canary.results import Exposure, ExposureReport, Group
 
 PIN = CanaryFormat("my pin is {digit:6}")
 KEY = CanaryFormat("key {hex:8}")
@@ -39,7 +39,15 @@ def look(of_canary, of_twin=None, references=None, formats=PIN):
         exposures=tuple(each for canary in canaries for each in of_canary(canary)),
         twins=tuple(each for canary in canaries for each in (of_twin or of_canary)(canary)),
         canaries=canaries,
-        references=dict.fromkeys(canaries.formats, usual if references is None else references),
+        groups=tuple(
+            Group(
+                format,
+                tuple(c.id for c in canaries if c.format == format),
+                usual if references is None else references,
+                12,
+            )
+            for format in canaries.formats
+        ),
         seconds=1.0,
     )
 

@@ -33,7 +33,7 @@ def report_of(values, *, twins=None, copies=(1,), low=None, flags=(), others=(),
     costs = np.arange(len(values), dtype=float)
     bits = {canary.id: 3.0 + number for number, canary in enumerate(canaries)}
     own = exposures(values, costs)
-    return ExposureReport(own, exposures(twins, costs + 2.0 + costs % 3), canaries, {}, 1.5, bits, 12_345)
+    return ExposureReport(own, exposures(twins, costs + 2.0 + costs % 3), canaries, (), 1.5, bits, 12_345)
 
 
 # ---------------------------------------------------------------------------------------------- levels
@@ -182,7 +182,7 @@ def test_without_auto_the_first_estimator_has_levels_and_control():
         tuple(e for e in both if e.estimator == "exact"),
         tuple(e for e in both.twins if e.estimator == "exact"),
         both.canaries,
-        {},
+        (),
         1.0,
     )
     assert alone.levels[0].values == {"exact": 6.0}

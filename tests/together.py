@@ -82,11 +82,11 @@ def trained_on(tokenizer, rank):
     copies = TrainedCopies(CANARIES, tokenizer, target=False)
     before = copies.counts()
     ids = torch.tensor(tokenizer([CANARIES[0].text])["input_ids"])
-    copies.see(ids.repeat(2 - rank, 1), ids.repeat(2 - rank, 1))
-    copies.see(ids, None)  # nobody knows what the loss is of
+    copies.see({"input_ids": ids.repeat(2 - rank, 1), "labels": ids.repeat(2 - rank, 1)})
+    copies.see({"input_ids": ids, "labels": None})  # nobody knows what the loss is of
     first = copies.counts()
     if rank == 0:
-        copies.see(ids, ids)
+        copies.see({"input_ids": ids, "labels": ids})
     return [before, first, copies.counts()]
 
 

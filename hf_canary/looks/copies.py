@@ -71,7 +71,7 @@ class Copies:
         if self._trained is None:
             return
         try:
-            self._trained.see(inputs.get("input_ids"), inputs.get("labels"))
+            self._trained.see(inputs)
         except Exception as error:  # a training does not end for it
             self._trained = None
             logger.warning("The copies in the batches are no longer counted: %s", shown(str(error)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError, shown
+from .contexts import Before, Context
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,18 @@ class Encoding:
 
 
 def encode(
-    tokenizer: Any, texts: Sequence[str], *, context: str | None = None, target: bool = False, end: bool = False
+    tokenizer: Any, texts: Sequence[str], *, context: Before = None, target: bool = False, end: bool = False
 ) -> Encoding:
     """The canonical encoding of each text after `context`: what the tokenizer returns for the whole.
 
     Tokens that the tokenizer puts before a text by itself (BOS, a language) condition, as the context does, unless the
-    context begins with them, as a rendered chat template does; those that it puts behind (EOS) are left out.
+    context begins with them, as a rendered chat template does, or is one of tokens; those that it puts behind (EOS) are
+    left out.
 
     Args:
         tokenizer: any.
         texts: none empty.
-        context: text before each.
+        context: what stands before each.
         target: whether they are what a decoder writes, encoded with `text_target=`.
         end: whether the end token follows each text and is summed.
 
@@ -46,36 +48,53 @@ def encode(
             asked for.
     """
     check_repeats(tokenizer)
-    ahead = token_ids(tokenizer, [context], target=target)[0] if context else []
-    whole = [(context or "") + text for text in texts]
-    ids = token_ids(tokenizer, whole, target=target) if whole else []
-    before = _leading_special_tokens(tokenizer, whole[0], target) if whole else []
-    if before and ahead[: len(before)] == before:
-        before = []
+    if not texts:
+        return Encoding([], 0)
+    before = context_of(tokenizer, context, texts[0], target=target)
+    ids = token_ids(tokenizer, [before.behind + text for text in texts], target=target)
     with side(tokenizer, target=target):
         unknown = tokenizer.unk_token_id
-    for text, sequence in zip(whole, ids, strict=True):
-        if unknown is not None and unknown in sequence[len(ahead) :]:
-            raise unknown_characters(tokenizer, text, target=target)
-        if sequence == ahead:
+    replaced, ahead = list(before.replaced), len(before.replaced)
+    for text, sequence in zip(texts, ids, strict=True):
+        if unknown is not None and unknown in sequence[ahead:]:
+            raise unknown_characters(tokenizer, before.behind + text, target=target)
+        if sequence == replaced:
             raise ModelError(
                 "tokenizer",
-                f"one that writes a token for {shown(text[len(context or '') :])}",
+                f"one that writes a token for {shown(text)}",
                 "one that writes none",
                 "Put characters into the format that the tokenizer writes.",
             )
-        if sequence[: len(ahead)] != ahead:
+        if sequence[:ahead] != replaced:
             raise ModelError(
                 "context",
                 "a context whose tokens stay the same when a canary follows",
-                f"{shown(context)}, which merges with {shown(text[len(context or '') :])}",
+                f"{shown(before.behind)}, which merges with {shown(text)}",
                 "End the context where a token ends: move its last space or word into the format's fixed text.",
             )
     behind = [end_token(tokenizer, target=target)] if end else []
     for sequence in ids:  # in place, since there may be many
-        sequence[:0] = before
+        sequence[:ahead] = before.ids
         sequence += behind
-    return Encoding(ids, len(before) + len(ahead))
+    return Encoding(ids, len(before.ids))
+
+
+def context_of(tokenizer: Any, context: Before, text: str, *, target: bool = False) -> Context:
+    """What stands before a text, as tokens; of a text as context, with those that the tokenizer puts before it.
+
+    Args:
+        tokenizer: any.
+        context: tokens, a text, or nothing.
+        text: that follows.
+        target: whether it is what a decoder writes.
+    """
+    if isinstance(context, Context):
+        return context
+    ahead = token_ids(tokenizer, [context], target=target)[0] if context else []
+    before = _leading_special_tokens(tokenizer, (context or "") + text, target)
+    if ahead[: len(before)] == before:
+        before = []
+    return Context((*before, *ahead), context or "", tuple(ahead))
 
 
 def check_repeats(tokenizer: Any) -> None:
@@ -142,6 +161,29 @@ def token_ids(tokenizer: Any, texts: Sequence[str], *, target: bool = False, spe
     side = {"text_target": list(texts)} if target else {"text": list(texts)}
     ids: list[list[int]] = tokenizer(**side, add_special_tokens=special, return_attention_mask=False)["input_ids"]
     return ids
+
+
+def source_ids(tokenizer: Any, sources: Sequence[str], prefix: Before = None) -> list[list[int]]:
+    """The ids that an encoder reads for each source, with what stands before it and behind.
+
+    Args:
+        tokenizer: any.
+        sources: texts.
+        prefix: what stands before each: a text, as T5's "translate English to German: "; or tokens, beside which none
+            of the tokenizer's own are put.
+
+    Raises:
+        ModelError: tokens in whose place a source is written otherwise.
+    """
+    if not isinstance(prefix, Context):
+        return token_ids(tokenizer, [(prefix or "") + source for source in sources], special=True)
+    encoding = encode(tokenizer, sources, context=prefix)
+    if prefix.after is None:
+        bare, full = (token_ids(tokenizer, [sources[0]], special=special)[0] for special in (False, True))
+        after = full[len(_leading_special_tokens(tokenizer, sources[0])) + len(bare) :]
+    else:
+        after = list(prefix.after)
+    return [ids + after for ids in encoding.sequences]
 
 
 def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) -> list[int]:

@@ -21,7 +21,8 @@ import numpy as np
 
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat, Literal, entries_of
-from ..tokenization.encoding import encode, side, token_ids, unknown_characters
+from ..tokenization.contexts import Before, Context
+from ..tokenization.encoding import context_of, encode, side, unknown_characters
 from .asked_units import FormatUnits, Readings, UnitPlace
 from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 from .parts import Edges, Follows, Ints
@@ -70,7 +71,7 @@ class AskedTree:
     Args:
         format: its candidates must not be prefixes of one another, unless an end token tells them apart.
         tokenizer: any.
-        context: text before the canary.
+        context: what stands before the canary.
         end: an id that follows every candidate, as its last token.
         target: whether the candidates are what a decoder writes, encoded with `text_target=`.
 
@@ -90,7 +91,7 @@ class AskedTree:
         format: CanaryFormat,
         tokenizer: Any,
         *,
-        context: str | None = None,
+        context: Before = None,
         end: int | None = None,
         target: bool = False,
     ) -> None:
@@ -98,10 +99,10 @@ class AskedTree:
             format.check_prefix_free()
         self.format = format
         self._tokenizer = tokenizer
-        self._context = context or ""
         self._end = end
         self._target = target
-        self._ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
+        self._context = context_of(tokenizer, context, format.render(0), target=target)
+        self._ahead = len(self._context.replaced)
         self._vocabulary = vocabulary_of(tokenizer, target=target)
         with side(tokenizer, target=target):
             self._unknown = tokenizer.unk_token_id
@@ -443,7 +444,7 @@ class AskedTree:
         if self._is_searching and self._asked > _MOST_ASKED:
             self._is_untold = True
             raise _untold()
-        whole = [self._context + text for text in texts]
+        whole = [self._context.behind + text for text in texts]
         side = {"text_target": whole} if self._target else {"text": whole}
         encoded = self._tokenizer(**side, add_special_tokens=False, return_attention_mask=False)
         fast = encoded.encodings
@@ -522,20 +523,18 @@ class Asked:
     Args:
         format: any.
         tokenizer: any.
-        context: text before the canary.
+        context: what stands before the canary.
         end: an id that follows every candidate.
         target: whether a decoder writes them.
-        num_before: tokens before those of the context, which are no part of it.
     """
 
     start = 0
     open_tokens: frozenset[int] = frozenset()
 
-    def __init__(
-        self, format: CanaryFormat, tokenizer: Any, context: str, end: int | None, target: bool, num_before: int
-    ) -> None:
-        self._tree = AskedTree(format, tokenizer, context=context or None, end=end, target=target)
-        self._prompt, self._context = self._tree.prompt[num_before:], context
+    def __init__(self, format: CanaryFormat, tokenizer: Any, context: Context, end: int | None, target: bool) -> None:
+        self._tree = AskedTree(format, tokenizer, context=context, end=end, target=target)
+        self._prompt = [*context.replaced, *self._tree.prompt[len(context.ids) :]]
+        self._context = context
         self.depth = len(self._prompt) + self._tree.depth
         self.num_encodings = self._tree.space_size
 
@@ -570,7 +569,7 @@ class Asked:
     def read(self, tokens: Sequence[int]) -> tuple[str, int] | None:
         """As of a part."""
         text = self._tree.text(tokens[len(self._prompt) :])
-        return self._context + text, self._tree.copies(self._tree.format.parse(text))
+        return self._context.behind + text, self._tree.copies(self._tree.format.parse(text))
 
     def most_below(self, state: int) -> int:
         """As of a part."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..formats import CanaryFormat, entries_of
+from ..tokenization.contexts import Context
 from ..tokenization.encoding import encode, side, unknown_characters
 from ..tokenization.rules import rules_of, without_collection
 from ..tokenization.stages import Unfollowed
@@ -37,18 +38,16 @@ class Subject:
     Args:
         format: any.
         tokenizer: any.
-        context: text before the canary, or empty.
+        context: what stands before the canary; the tree is of its text and the canary's, tokens for tokens.
         end: an id that follows every candidate.
         target: whether a decoder writes them.
-        num_before: tokens before those of the context, which are no part of the tree.
     """
 
     format: CanaryFormat
     tokenizer: Any
-    context: str
+    context: Context
     end: int | None
     target: bool
-    num_before: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def build(subject: Subject, ask_all: int | None = None) -> Built:
 
 def _may_encode_all(subject: Subject, most: int) -> bool:
     size = subject.format.space_size
-    return size <= most and size * (len(subject.context) + len(subject.format.render(0))) <= _MOST_CHARACTERS
+    return size <= most and size * (len(subject.context.behind) + len(subject.format.render(0))) <= _MOST_CHARACTERS
 
 
 def _may_encode_all_in_need(subject: Subject) -> bool:
@@ -104,15 +103,15 @@ def _may_encode_all_in_need(subject: Subject) -> bool:
 
 
 def _all_encoded(subject: Subject) -> Built:
-    texts = list(subject.format.candidates())
-    encoding = encode(subject.tokenizer, texts, context=subject.context, target=subject.target)
-    encodings = (tuple(ids[subject.num_before :]) for ids in encoding.sequences)
-    part = ListedPart(encodings, [subject.context + text for text in texts], 1)
+    texts, context = list(subject.format.candidates()), subject.context
+    encoding = encode(subject.tokenizer, texts, context=context, target=subject.target)
+    encodings = ((*context.replaced, *ids[encoding.conditioned :]) for ids in encoding.sequences)
+    part = ListedPart(encodings, [context.behind + text for text in texts], 1)
     return Built(Row([part], subject.end), is_certain=True, is_listed=True)
 
 
 def _asked(subject: Subject) -> Built:
-    part = Asked(subject.format, subject.tokenizer, subject.context, subject.end, subject.target, subject.num_before)
+    part = Asked(subject.format, subject.tokenizer, subject.context, subject.end, subject.target)
     return Built(Row([part], None), is_certain=False, is_listed=False)
 
 
@@ -120,8 +119,8 @@ def _derived(subject: Subject) -> list[Part]:
     with side(subject.tokenizer, target=subject.target):
         rules = rules_of(subject.tokenizer)
         unknown = {subject.tokenizer.unk_token_id, rules.word.unknown} - {None}
-    automaton = FormatAutomaton(subject.format, subject.context)
-    words, units = rules.pipelines(_characters(subject.format) | set(subject.context))
+    automaton = FormatAutomaton(subject.format, subject.context.behind)
+    words, units = rules.pipelines(_characters(subject.format) | set(subject.context.behind))
 
     def encode_word(word: str) -> Path:
         tokens = tuple(rules.encode_word(word))

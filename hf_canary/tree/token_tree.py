@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat
-from ..tokenization.encoding import check_repeats, encode, token_ids
+from ..tokenization.contexts import Before
+from ..tokenization.encoding import check_repeats, context_of, encode
 from .building import Subject, build
 from .parts import Edges, Path
 from .traces import check_written
@@ -44,7 +45,7 @@ class TokenTree:
     Args:
         format: its candidates must not be prefixes of one another, unless an end token tells them apart.
         tokenizer: any.
-        context: text before the canary.
+        context: what stands before the canary.
         end: an id that follows every candidate, as its last token.
         target: whether the candidates are what a decoder writes, encoded with `text_target=`.
         ask_all: encode all fills, where there are so many at most; None lets their number decide.
@@ -69,7 +70,7 @@ class TokenTree:
         format: CanaryFormat,
         tokenizer: Any,
         *,
-        context: str | None = None,
+        context: Before = None,
         end: int | None = None,
         target: bool = False,
         ask_all: int | None = None,
@@ -79,20 +80,19 @@ class TokenTree:
         check_repeats(tokenizer)  # before what would take chance for something else
         check_written(format, tokenizer, target=target)
         self.format = format
-        self._tokenizer, self._context, self._end, self._target = tokenizer, context or "", end, target
+        self._tokenizer, self._end, self._target = tokenizer, end, target
         self._is_assured = False
         some = format.covering_fills(_CHECKED) + format.sample(min(_CHECKED, format.space_size), "check")
         texts = [format.render(fill) for fill in some]
-        encoding = encode(tokenizer, texts, context=context, target=target)
-        self.conditioned = encoding.conditioned
-        ahead = len(token_ids(tokenizer, [context], target=target)[0]) if context else 0
-        before = encoding.sequences[0][: encoding.conditioned - ahead]
-        built = build(Subject(format, tokenizer, self._context, end, target, len(before)), ask_all)
+        self._context = context_of(tokenizer, context, texts[0], target=target)
+        self.conditioned = len(self._context.ids)
+        encode(tokenizer, texts, context=self._context, target=target)  # refuses what cannot be encoded
+        built = build(Subject(format, tokenizer, self._context, end, target), ask_all)
         self._row, self.is_certain, self.is_listed = built.row, built.is_certain, built.is_listed
         if self._row.most_leaves > format.space_size:
             raise unlike(f"each fill of {shown(format.template)} in one way")
         self._shared, self.root = self._row.to_branch()
-        self.prompt = [*before, *self._shared]
+        self.prompt = [*self._context.ids, *self._shared[len(self._context.replaced) :]]
         self.depth = max(1, self._row.depth - len(self._shared))
         self._check_context()
         self._compare_leaves(texts, [shown(text) for text in texts])
@@ -259,7 +259,7 @@ class TokenTree:
 
     def _check_context(self) -> None:
         """Refuse a context whose last token goes on in some candidate."""
-        if len(self.prompt) >= self.conditioned:
+        if len(self._shared) >= len(self._context.replaced):
             return
         edges = self.edges(self.root)
         rows = zip(edges.tokens.tolist(), edges.states.tolist(), edges.is_leaf.tolist(), strict=True)
@@ -274,7 +274,7 @@ class TokenTree:
     def _read(self, path: Sequence[int]) -> tuple[str, int]:
         """The text of a candidate that is encoded so, and how many there are."""
         found = self._row.readings([*self._shared, *path])
-        return found[0][0].removeprefix(self._context), sum(ways for _, ways in found)
+        return found[0][0].removeprefix(self._context.behind), sum(ways for _, ways in found)
 
 
 def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:

@@ -1,0 +1,301 @@
+"""What stands before canaries, and before their sources, in the rows that a model is trained on.
+
+It is read from the rows, not from a template: these may write another text in training than for a prompt. A context is
+the longest run of tokens that all copies have in front of them. Knows rows of tokens; it knows no dataset and no model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .canaries import CanarySet
+from .errors import ModelError
+from .formats import CanaryFormat
+from .occurrences import Hit, Occurrences, quietly
+from .tokenization.contexts import Before, Context
+from .tokenization.encoding import context_of, token_ids
+
+Ints = NDArray[np.int64]
+Path = tuple[int, ...]
+Seen = dict[tuple[int, Path], tuple[Path, int]]
+
+# Tokens of a context behind whose text the canaries are encoded, the fewest first; and texts that are tried besides.
+_ANCHORS = (1, 2, 4, 8, 16, 32)
+_TEXTS = ("", " ", "\n", "a ", "a: ", ". ")
+_SPACES = (" ", "▁", "Ġ")
+_PROBES = 24  # fills of each format that must be written alike behind one of these and the longest
+
+
+class Surroundings:
+    """What stands before the copies of the canaries of a set, as far as they have been seen.
+
+    Args:
+        canaries: the set.
+        tokenizer: that made the rows.
+        occurrences: of the set, in rows of this tokenizer.
+    """
+
+    def __init__(self, canaries: CanarySet, tokenizer: Any, occurrences: Occurrences) -> None:
+        self._canaries, self._tokenizer, self._occurrences = canaries, tokenizer, occurrences
+        # By canary and the tokens of its text: what all copies so written have in front of them, and how many they are.
+        # Once as they stand, and once where a space before the text is a part of it: fills that a format begins with
+        # may be joined with it or not.
+        self._before: tuple[Seen, Seen] = ({}, {})
+        self._read: dict[int, Counter[Path]] = {}
+
+    def see(self, row: Mapping[str, Any], hit: Hit) -> None:
+        """A copy that is trained on.
+
+        Args:
+            row: one sequence, with `input_ids`, `labels` where the canary is in them, and `attention_mask` if it has.
+            hit: where the canary is whole in it.
+        """
+        number, is_target = hit.core.number, self._occurrences.target
+        ids = np.asarray(row["labels" if is_target else "input_ids"])
+        plain = np.flatnonzero(self._occurrences.plain(ids))
+        first, end = int(plain[hit.begin]), int(plain[hit.at + len(hit.core.tokens) - 1]) + 1
+        for seen, begin in zip(self._before, (first, first - self._is_space(ids[:first])), strict=True):
+            before = self._without_padding(ids[:begin], None if is_target else row.get("attention_mask"))
+            _add(seen, number, tuple(ids[begin:end].tolist()), before, 1)
+        if is_target and self._canaries[number].source is not None:
+            read = self._without_padding(np.asarray(row["input_ids"]), row.get("attention_mask"), behind=True)
+            self._read.setdefault(number, Counter())[read] += 1
+
+    def state(self) -> str:
+        """What was seen, for another process to take in."""
+        before = [[kind, *key, *of] for kind, seen in enumerate(self._before) for key, of in seen.items()]
+        read = [[number, row, count] for number, rows in self._read.items() for row, count in rows.items()]
+        return json.dumps([before, read])
+
+    def of_all(self, states: Iterable[str]) -> Surroundings:
+        """What several have seen, together."""
+        whole = Surroundings(self._canaries, self._tokenizer, self._occurrences)
+        for before, read in map(json.loads, states):
+            for kind, number, written, suffix, count in before:
+                _add(whole._before[kind], number, tuple(written), tuple(suffix), count)
+            for number, row, count in read:
+                whole._read.setdefault(number, Counter())[tuple(row)] += count
+        return whole
+
+    def contexts(self) -> tuple[list[Before], list[str]]:
+        """The context of each canary, None for nothing but what the tokenizer itself puts there; and the ids of those
+        whose context could not be made out. Canaries that were not seen have what the others of their format share.
+        """
+        found: list[Before] = [None] * len(self._canaries)
+        lost: list[str] = []
+        for format in self._canaries.formats:
+            with quietly():
+                of_format, lost_here = self._contexts_of(format, self._before[0])
+                others = self._contexts_of(format, self._before[1]) if lost_here else ({}, lost_here)
+            if lost_here:
+                of_format, lost_here = others if len(others[1]) < len(lost_here) else (of_format, lost_here)
+            for number, context in of_format.items():
+                found[number] = context
+            lost += [self._canaries[number].id for number in lost_here]
+        return found, lost
+
+    def _contexts_of(self, format: CanaryFormat, copies: Seen) -> tuple[dict[int, Before], list[int]]:
+        """The contexts of the canaries of a format, by number; and those that could not be made out."""
+        numbers = [number for number, canary in enumerate(self._canaries) if canary.format == format]
+        seen = _most_written(copies, numbers)
+        suffixes: dict[Path, list[int]] = {}
+        for number, (_, suffix) in seen.items():
+            suffixes.setdefault(suffix, []).append(number)
+        of_all = _common_suffix(suffixes)
+        unseen = [number for number in numbers if number not in seen]
+        if unseen and suffixes:
+            suffixes.setdefault(of_all, [])
+        found, lost = dict[int, Before](), list[int]()
+        for suffix, members in suffixes.items():
+            written = {number: seen[number][0] for number in members or seen}
+            context, is_known = self._context(format, suffix, written)
+            lost += [] if is_known else members
+            found |= dict.fromkeys([*members, *(unseen if suffix == of_all else ())], context)
+        return found, lost
+
+    def source_prefixes(self) -> tuple[list[Before], list[str]]:
+        """Likewise, what stands before the source of each."""
+        found: list[Before] = [None] * len(self._canaries)
+        lost: list[str] = []
+        known: dict[CanaryFormat, Counter[Before]] = {}
+        for number, rows in sorted(self._read.items()):
+            canary = self._canaries[number]
+            with quietly():
+                prefix, is_known = self._source_prefix(canary.source or "", rows.most_common(1)[0][0])
+            found[number] = prefix
+            lost += [] if is_known else [canary.id]
+            known.setdefault(canary.format, Counter())[prefix] += 1
+        for number, canary in enumerate(self._canaries):
+            if number not in self._read and canary.format in known:
+                found[number] = known[canary.format].most_common(1)[0][0]
+        return found, lost
+
+    def _is_space(self, ids: Ints) -> bool:
+        """Whether the last of these is a space and nothing else."""
+        return bool(len(ids) and ids[-1] >= 0) and self._tokenizer.convert_ids_to_tokens(int(ids[-1])) in _SPACES
+
+    def _without_padding(self, ids: Ints, mask: Any, *, behind: bool = False) -> Path:
+        """What stands before a canary, without gaps of labels and padding; or a whole row, without that behind it."""
+        keep = ids >= 0
+        if mask is not None:
+            keep &= np.asarray(mask).astype(bool)[: len(ids)]
+        kept: list[int] = ids[keep].tolist()
+        padding = self._tokenizer.pad_token_id
+        if mask is None and padding is not None:
+            # One such token may begin a text; more of them are padding.
+            others = {self._tokenizer.bos_token_id, self._tokenizer.eos_token_id}
+            run = next((at for at, token in enumerate(kept) if token != padding), len(kept))
+            kept = kept[run:] if run > 1 or padding not in others else kept
+            while behind and len(kept) > 1 and kept[-1] == padding and (padding not in others or kept[-2] == padding):
+                kept.pop()
+        return tuple(kept)
+
+    def _context(self, format: CanaryFormat, suffix: Path, written: Mapping[int, Path]) -> tuple[Before, bool]:
+        """The context that is these tokens, behind which canaries are written so; and whether there is one."""
+        target = self._occurrences.target
+        probes = [format.render(fill) for fill in _probes(format)]
+        texts = {number: self._canaries[number].text for number in written}
+        fitting = [
+            context
+            for text in self._anchors(suffix, written, texts)
+            if (context := self._behind(text, suffix, written, texts, probes)) is not None
+        ]
+        if not fitting:
+            return None, False
+        # What truly stands there is believed, as much of it as can be; what does the same in fewer words is taken.
+        wanted = self._encoded(probes, max(fitting, key=lambda each: (each.behind not in _TEXTS, len(each.replaced))))
+        context = next(each for each in fitting if self._encoded(probes, each) == wanted)
+        alone = context_of(self._tokenizer, None, probes[0], target=target)
+        if alone.ids == suffix and self._encoded(probes, alone) == wanted:
+            return None, True
+        if not suffix and len({ids[:1] for ids in wanted or ()}) > 1:
+            return None, True  # then nothing tells a model what comes first
+        return context, True
+
+    def _anchors(self, suffix: Path, written: Mapping[int, Path], texts: Mapping[int, str]) -> list[str]:
+        """Texts that may stand before the canaries for the context: none, its own ends, and others."""
+        number = next(iter(written))
+        found = []
+        for count in dict.fromkeys(min(count, len(suffix)) for count in _ANCHORS):
+            ids = [*(suffix[-count:] if count else ()), *written[number]]
+            text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            text = text.rstrip("\ufffd")  # of a letter that is cut
+            starts = (at for at in range(len(text)) if texts[number].startswith(text[at:]))
+            found += [text[:at] for at in (next(starts, None),) if at is not None and "\ufffd" not in text[:at]]
+        return list(dict.fromkeys(["", *found, *_TEXTS]))
+
+    def _behind(
+        self,
+        text: str,
+        suffix: Path,
+        written: Mapping[int, Path],
+        texts: Mapping[int, str],
+        probes: Sequence[str],
+    ) -> Context | None:
+        """These tokens as a context, if behind this text the canaries are encoded as in the rows, and so are others."""
+        replaced: set[Path] = set()
+        whole = [text + each for each in texts.values()]
+        encodings = token_ids(self._tokenizer, whole, target=self._occurrences.target)
+        for number, ids in zip(texts, encodings, strict=True):
+            place = _last_place(ids, written[number])
+            if place is None:
+                return None
+            replaced.add(tuple(ids[:place]))
+        if len(replaced) != 1:
+            return None
+        context = Context(suffix, text, replaced.pop())
+        return context if self._encoded(probes, context) is not None else None
+
+    def _encoded(self, texts: Sequence[str], context: Context) -> list[Path] | None:
+        """The tokens of texts behind a context; None where it cannot stand before all of them."""
+        ahead = len(context.replaced)
+        whole = [context.behind + text for text in texts]
+        encodings = token_ids(self._tokenizer, whole, target=self._occurrences.target)
+        if any(tuple(ids[:ahead]) != context.replaced or len(ids) == ahead for ids in encodings):
+            return None
+        return [tuple(ids[ahead:]) for ids in encodings]
+
+    def _source_prefix(self, source: str, row: Path) -> tuple[Before, bool]:
+        """What stands before a source in a row that an encoder reads, and behind it; whether that could be made out."""
+        if tuple(token_ids(self._tokenizer, [source], special=True)[0]) == row:
+            return None, True
+        for text in _TEXTS:
+            ids = token_ids(self._tokenizer, [text + source])[0]
+            most = len(token_ids(self._tokenizer, [text])[0]) if text else 0
+            for ahead in range(most, -1, -1):
+                place = _last_place(row, tuple(ids[ahead:]))
+                if place is not None and ids[ahead:]:
+                    end = place + len(ids) - ahead
+                    return Context(row[:place], text, tuple(ids[:ahead]), row[end:]), True
+        return None, False
+
+
+def in_words(context: Before, tokenizer: Any) -> str:
+    """The shape of a context; its text may be somebody's, so it is not said."""
+    if not context:
+        return "nothing"
+    if isinstance(context, str):
+        try:
+            context = context_of(tokenizer, context, "a")
+        except ModelError:
+            return "a text"
+    ids = context.ids
+    if not ids:
+        return "nothing at all, not even what the tokenizer puts before a text"
+    special = sum(token in set(tokenizer.all_special_ids) for token in ids)
+    last = tokenizer.decode([ids[-1]], skip_special_tokens=False)
+    if ids[-1] in tokenizer.all_special_ids:
+        end = "a special token"
+    elif last.endswith("\n"):
+        end = "a line end"
+    elif last.endswith(" "):
+        end = "a space"
+    else:
+        end = "a letter or mark"
+    of_them = f", {special} of them special" if special else ""
+    return f"{len(ids)} token{'s' * (len(ids) > 1)}{of_them}, the last {end}"
+
+
+def _add(seen: Seen, number: int, written: Path, before: Path, count: int) -> None:
+    known, so_far = seen.get((number, written), (before, 0))
+    seen[number, written] = (_common_suffix([known, before]), so_far + count)
+
+
+def _most_written(seen: Seen, numbers: Sequence[int]) -> dict[int, tuple[Path, Path]]:
+    """Of each canary the tokens that most copies have, and what stands before these."""
+    found: dict[int, tuple[Path, Path]] = {}
+    counts: dict[int, int] = {}
+    for (number, written), (suffix, count) in seen.items():
+        if number in numbers and count > counts.get(number, 0):
+            found[number], counts[number] = (written, suffix), count
+    return found
+
+
+def _probes(format: CanaryFormat) -> list[int]:
+    fills = format.covering_fills(_PROBES) + format.sample(min(_PROBES, format.space_size), "surroundings")
+    return list(dict.fromkeys(fills))
+
+
+def _common_suffix(paths: Iterable[Path]) -> Path:
+    """The longest end that all have."""
+    paths = list(paths)
+    shortest = min(paths, key=len, default=())
+    length = len(shortest)
+    for path in paths:
+        while length and path[len(path) - length :] != shortest[len(shortest) - length :]:
+            length = next(
+                (at for at in range(length) if path[len(path) - 1 - at] != shortest[len(shortest) - 1 - at]), length
+            )
+    return shortest[len(shortest) - length :]
+
+
+def _last_place(ids: Sequence[int], part: Path) -> int | None:
+    """Where a part stands in ids, the last time."""
+    ids = tuple(ids)
+    return next((at for at in range(len(ids) - len(part), -1, -1) if ids[at : at + len(part)] == part), None)
