@@ -28,7 +28,8 @@ from .errors import DataError, shown
 from .occurrences import Core, Found, Hit, Occurrences, Piece
 from .sequences import LENGTHS, cut, lengths_in, says_starts
 from .surroundings import Surroundings, in_words
-from .tokenization.contexts import Before
+from .tokenization.contexts import Before, one_for_each
+from .tokenization.encoding import context_of
 
 logger = logging.getLogger(__name__)
 
@@ -101,16 +102,16 @@ class Presence:
         context: for each canary what all copies of it have in front of them, as tokens: what `measure_exposure` and
             others take as `context=`; None for nothing but what the tokenizer itself puts there.
         source_prefix: likewise what stands before its source, for `source_prefix=`.
-        lost: ids of canaries of which that could not be made out, since they are written in some other way there.
         shapes: lines that say what the contexts are like, without a text.
+        doubts: lines that say where a measurement behind them, or behind what was given, would mislead.
     """
 
     canaries: tuple[CanaryPresence, ...]
     rows: int
     context: tuple[Before, ...] = ()
     source_prefix: tuple[Before, ...] = ()
-    lost: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[CanaryPresence]:
         return iter(self.canaries)
@@ -152,13 +153,7 @@ class Presence:
         leaked = [each.canary_id for each in self if each.in_evaluation]
         if leaked:
             lines.append(f"in the evaluation data: {', '.join(leaked[:6])}. Inject into the training split alone.")
-        lines += self.shapes
-        if self.lost:
-            named = ", ".join(self.lost[:6]) + (" and others" if len(self.lost) > 6 else "")
-            lines.append(
-                f"what stands before {named} could not be made out, since the tokenizer writes them in no way that is "
-                "theirs there: give context= (and the source its prefix) by hand."
-            )
+        lines += [*self.shapes, *self.doubts]
         if not self.is_valid:
             levels = ", ".join(f"x{copies}" for copies in self.dead_levels)
             lines.append(f"INVALID: no canary of {levels} is trained on; its exposure would say nothing.")
@@ -182,6 +177,7 @@ def check_presence(
     evaluation: Any = None,
     target: bool | None = None,
     collator: Collator | None = None,
+    context: Before | Sequence[Before] = None,
 ) -> Presence:
     """What became of the copies of each canary in rows of tokens, as a trainer will see them.
 
@@ -199,6 +195,8 @@ def check_presence(
         evaluation: the same for the evaluation data, or a dict of several; streams are let pass.
         target: whether canaries are what a decoder writes, in `labels`; None looks whether labels are the same as ids.
         collator: the trainer's; then the labels are those that it makes of the rows that hold a canary, one by one.
+        context: what the canaries will be measured behind, if that is given by hand: what the rows say otherwise is
+            among the `doubts`. "" for nothing.
 
     Raises:
         DataError: no rows, or none with `input_ids`; no set of canaries; no tokenizer.
@@ -224,11 +222,17 @@ def check_presence(
     if not hasattr(tokenizer, "all_special_ids"):
         raise DataError("tokenizer", "the tokenizer that made the tokens", shown(tokenizer), "Give it.")
     with undisturbed():  # rows may be made as they are asked for, and with chance
-        return _presence(tokenised, canaries, tokenizer, evaluation, target, collator)
+        return _presence(tokenised, canaries, tokenizer, evaluation, target, collator, context)
 
 
 def _presence(
-    tokenised: Any, canaries: CanarySet, tokenizer: Any, evaluation: Any, target: bool | None, collator: Collator | None
+    tokenised: Any,
+    canaries: CanarySet,
+    tokenizer: Any,
+    evaluation: Any,
+    target: bool | None,
+    collator: Collator | None,
+    given: Before | Sequence[Before],
 ) -> Presence:
     collator = _copy_of(collator)
     data = _Data(tokenised, "tokenised", target, collator)
@@ -257,12 +261,53 @@ def _presence(
         data.num_rows,
         tuple(context),
         tuple(source_prefix),
-        tuple(dict.fromkeys([*lost, *lost_too])),
-        tuple(shapes(canaries, context, source_prefix, tokenizer)),
+        tuple(_shapes(canaries, context, source_prefix, tokenizer)),
+        (*_lost_in_words([*lost, *lost_too]), *_strange(surroundings, canaries, context, given, tokenizer, of_decoder)),
     )
 
 
-def shapes(
+def _lost_in_words(lost: Sequence[str]) -> list[str]:
+    if not lost:
+        return []
+    return [
+        f"what stands before {_named(list(dict.fromkeys(lost)))} could not be made out, as the tokenizer writes them "
+        "otherwise there: they are measured behind nothing, which may make a leak look safe. Give context= by hand."
+    ]
+
+
+def _strange(
+    surroundings: Surroundings,
+    canaries: CanarySet,
+    context: Sequence[Before],
+    given: Before | Sequence[Before],
+    tokenizer: Any,
+    of_decoder: bool,
+) -> list[str]:
+    """Where contexts that were given by hand are not what stands before the canaries."""
+    if given is None:
+        return []
+    never: dict[tuple[str, str], list[str]] = {}
+    for number, (canary, mine, theirs) in enumerate(
+        zip(canaries, one_for_each(given, len(canaries), "canaries"), context, strict=True)
+    ):
+        asked = context_of(tokenizer, mine, canary.text, target=of_decoder)
+        alone = context_of(tokenizer, None, canary.text, target=of_decoder)
+        is_without = asked.ids == alone.ids and theirs is not None
+        if is_without or not surroundings.stands(number, asked):
+            shape = "nothing" if is_without else in_words(asked, tokenizer)
+            never.setdefault((shape, in_words(theirs, tokenizer)), []).append(canary.id)
+    return [
+        f"context= is {mine}, but before {_named(names)} stand in the data {theirs}: measured so, a leak may look "
+        "safe. Leave context= out, and what the rows say is taken."
+        for (mine, theirs), names in never.items()
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
+
+
+def _shapes(
     canaries: CanarySet, context: Sequence[Before], source_prefix: Sequence[Before], tokenizer: Any
 ) -> list[str]:
     """What stands before canaries, and before their sources, in words, where it is anything; without a text."""

@@ -29,6 +29,7 @@ Seen = dict[tuple[int, Path], tuple[Path, int]]
 _ANCHORS = (1, 2, 4, 8, 16, 32)
 _TEXTS = ("", " ", "\n", "a ", "a: ", ". ")
 _SPACES = (" ", "▁", "Ġ")
+_OF_END, _MOST_ENDS = 64, 64  # tokens that a context is told by, and copies of one canary
 _PROBES = 24  # fills of each format that must be written alike behind one of these and the longest
 
 
@@ -47,6 +48,7 @@ class Surroundings:
         # Once as they stand, and once where a space before the text is a part of it: fills that a format begins with
         # may be joined with it or not.
         self._before: tuple[Seen, Seen] = ({}, {})
+        self._ends: dict[int, set[Path]] = {}  # the last tokens before a copy, in all the ways that they are
         self._read: dict[int, Counter[Path]] = {}
 
     def see(self, row: Mapping[str, Any], hit: Hit) -> None:
@@ -63,6 +65,8 @@ class Surroundings:
         for seen, begin in zip(self._before, (first, first - self._is_space(ids[:first])), strict=True):
             before = self._without_padding(ids[:begin], None if is_target else row.get("attention_mask"))
             _add(seen, number, tuple(ids[begin:end].tolist()), before, 1)
+            if len(ends := self._ends.setdefault(number, set())) < _MOST_ENDS:
+                ends.add(before[-_OF_END:])
         if is_target and self._canaries[number].source is not None:
             read = self._without_padding(np.asarray(row["input_ids"]), row.get("attention_mask"), behind=True)
             self._read.setdefault(number, Counter())[read] += 1
@@ -118,6 +122,13 @@ class Surroundings:
             lost += [] if is_known else members
             found |= dict.fromkeys([*members, *(unseen if suffix == of_all else ())], context)
         return found, lost
+
+    def stands(self, number: int, context: Context) -> bool:
+        """Whether it stands before a copy of a canary, as far as its last tokens tell; True where no copy was seen."""
+        ends = self._ends.get(number, set())
+        return not ends or any(
+            end[len(end) - len(wanted) :] == wanted for end in ends for wanted in [context.ids[-_OF_END:]]
+        )
 
     def source_prefixes(self) -> tuple[list[Before], list[str]]:
         """Likewise, what stands before the source of each."""
