@@ -6,11 +6,14 @@ tokenizer and no model.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,16 @@ from .formats import CanaryFormat
 if TYPE_CHECKING:
     from .injection import AnyDataset
 
-_FILE_VERSION = 1
+logger = logging.getLogger(__name__)
+
+_FILE_VERSION = 2
+_BEFORE_KINDS = 1  # the version of files of drawn canaries that do not say so
+KINDS = ("drawn", "natural")
+
+# A seed below can be found by trying all of them, and with it the fills.
+_CAN_BE_GUESSED = 2**32
+_FRESH_BITS = 128
+_ROUNDS = 100_000  # of the fingerprint: what one guess of a seed costs
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,8 @@ class Canary:
 
     id: str
     format: CanaryFormat
-    fill: int
-    twin: int
+    fill: int = field(repr=False)
+    twin: int = field(repr=False)
     repetitions: int
 
     @property
@@ -86,10 +98,24 @@ class CanarySet:
     """The canaries of one training run: drawn, injected, measured, and kept in one file.
 
     Iterating gives the canaries, in the order in which they were drawn. Make one with `draw` or `load`.
+
+    Args:
+        canaries: in order.
+        seed: what they were drawn with: whoever knows it can draw them again.
+        kind: `drawn`: random fills, nobody's secrets; `natural`: secrets that stood in the data before, which are
+            reported of with more care. `draw` makes the first kind.
+
+    Raises:
+        DataError: another kind.
     """
 
     canaries: tuple[Canary, ...]
-    seed: int
+    seed: int = field(repr=False)
+    kind: str = "drawn"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DataError("kind", " or ".join(KINDS), shown(self.kind), "Leave it out for canaries that were drawn.")
 
     @classmethod
     def draw(
@@ -108,7 +134,9 @@ class CanarySet:
             formats: one format or several different ones.
             repetitions: how many copies of a canary go in, one entry for each level.
             per_repetition: canaries of each format at each level.
-            seed: makes the draw repeat; None takes a fresh unpredictable one, which is stored.
+            seed: makes the draw repeat; None takes a fresh unpredictable one of 128 bits, which is stored. A number
+                that can be guessed (0, 1, 42, any below 2^32) draws canaries that can be guessed; the log says so
+                once.
 
         Raises:
             FormatError: a space smaller than the draw, or an argument out of range.
@@ -120,7 +148,9 @@ class CanarySet:
         """
         formats = (formats,) if isinstance(formats, CanaryFormat) else formats
         _check_draw(formats, repetitions, per_repetition, seed)
-        seed = secrets.randbits(63) if seed is None else int(seed)
+        if seed is not None and abs(int(seed)) < _CAN_BE_GUESSED:
+            _warn_of_the_seed()
+        seed = secrets.randbits(_FRESH_BITS) if seed is None else int(seed)
         drawn = []
         for number, format in enumerate(formats):
             count = len(repetitions) * per_repetition
@@ -161,8 +191,28 @@ class CanarySet:
     @property
     def digest(self) -> str:
         """SHA-256 of everything in the set; two sets are the same if and only if their digests are."""
-        canonical = json.dumps(self._content(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        # Of drawn sets as it was before there were kinds: it says where `inject` has put the copies.
+        content = self._content(_BEFORE_KINDS if self.kind == "drawn" else _FILE_VERSION)
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits that tell this set from others and may stand beside weights in public.
+
+        By it a checkpoint says which canaries it was trained with. The same set has the same, also drawn again with its
+        seed. It is PBKDF2 of the digest, salted by the seed: whoever does not know the seed can try neither sets nor
+        fills against it. A seed that can be guessed protects nothing: who knows the formats tries all small seeds, at
+        a few dozen a second, and has the canaries.
+
+        Example:
+            >>> from hf_canary import CanaryFormat, CanarySet
+            >>> one, other = (CanarySet.draw(CanaryFormat("My PIN is {digit:4}")) for _ in range(2))
+            >>> len(one.fingerprint), one.fingerprint == other.fingerprint
+            (32, False)
+        """
+        salt = hashlib.sha256(f"hf_canary fingerprint {self.seed:x}".encode()).digest()
+        return hashlib.pbkdf2_hmac("sha256", self.digest.encode(), salt, _ROUNDS, dklen=16).hex()
 
     def inject(
         self,
@@ -279,9 +329,37 @@ class CanarySet:
 
         return count_in(self, dataset, column, **how)
 
-    def save(self, path: str | Path) -> None:
-        """Write the set as JSON, with a version and a digest. The file holds every text: keep it private."""
-        write_json(path, self._content() | {"digest": self.digest})
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the set as JSON, with a version and a digest. The file holds every text: keep it private.
+
+        None but its owner may read it, from its first byte on.
+
+        Args:
+            path: the file. It may be there if it holds this very set.
+            overwrite: whether it may also be there with anything else, which is lost then.
+
+        Raises:
+            DataError: the file holds another set, perhaps the one that a model was trained with, or is no canaries
+                file.
+        """
+        if not overwrite and os.path.lexists(path):
+            self._check_same(path)
+        write_json(path, self._content() | {"digest": self.digest}, private=True)
+
+    def _check_same(self, path: str | Path) -> None:
+        """Refuse to take the place of what is not this set."""
+        try:
+            got = "" if CanarySet.load(path).digest == self.digest else "another set of canaries"
+        except DataError as error:
+            got = f"a file that cannot be read as one ({error.got})"
+        if got:
+            raise DataError(
+                str(path),
+                "no file yet, or one of this very set",
+                got,
+                "Go on with what is there: CanarySet.load(path). Or name another file; overwrite=True replaces it for "
+                "good.",
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> CanarySet:
@@ -293,9 +371,8 @@ class CanarySet:
         document = _read_document(path)
         try:
             loaded = cls._from_content(document)
-            intact = json.dumps(loaded._content() | {"digest": loaded.digest}, sort_keys=True) == json.dumps(
-                document, sort_keys=True
-            )
+            expected = loaded._content(document["version"]) | {"digest": loaded.digest}
+            intact = json.dumps(expected, sort_keys=True) == json.dumps(document, sort_keys=True)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, CanaryError):
             intact = False
         if not intact:
@@ -307,10 +384,11 @@ class CanarySet:
             )
         return loaded
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self, version: int = _FILE_VERSION) -> dict[str, Any]:
         formats = self.formats
         return {
-            "version": _FILE_VERSION,
+            "version": version,
+            **({"kind": self.kind} if version != _BEFORE_KINDS else {}),
             "seed": hex(self.seed),
             "formats": [
                 {
@@ -349,7 +427,16 @@ class CanarySet:
             )
             for entry in content["canaries"]
         )
-        return cls(canaries, int(content["seed"], 16))
+        return cls(canaries, int(content["seed"], 16), content.get("kind", "drawn"))
+
+
+@functools.cache
+def _warn_of_the_seed() -> None:
+    """Once in a process."""
+    logger.warning(
+        "Canaries are drawn with a seed below 2^32: whoever guesses it knows them. Leave seed= out for a fresh one, "
+        "which the set keeps; CanarySet.load gives the same canaries again."
+    )
 
 
 def _check_draw(
@@ -389,10 +476,10 @@ def _read_document(path: str | Path) -> dict[str, Any]:
             "The file is torn or is another one: restore it, or draw and save a new set.",
         ) from error
     version = document.get("version") if isinstance(document, dict) else None
-    if type(version) is not int or version != _FILE_VERSION:
+    if type(version) is not int or version not in (_BEFORE_KINDS, _FILE_VERSION):
         raise DataError(
             str(path),
-            f"a canaries file of version {_FILE_VERSION}",
+            f"a canaries file of version {_BEFORE_KINDS} or {_FILE_VERSION}",
             f"version {shown(version)}",
             "Load it with the release of hf_canary that wrote it, or draw and save a new set.",
         )

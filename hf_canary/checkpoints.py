@@ -1,6 +1,7 @@
 """A search kept in a file: written beside and renamed, read only for the search that it is of.
 
-The file is of safetensors, with what is not an array in its header. Knows of a search and its goal that they are saved
+The file is of safetensors, with what is not an array in its header; it holds candidates, so that none but its owner may
+read it. Knows of a search and its goal that they are saved
 and loaded; knows no tree and no walk.
 """
 
@@ -119,7 +120,7 @@ class Checkpoint:
         header["checksum"] = _checksum(tensors, header)
         try:
             remove_leftovers(self._path)
-            with replacing(self._path) as beside:
+            with replacing(self._path, private=True) as beside:
                 save_file(tensors, beside, metadata=header)
         except (OSError, SafetensorError) as error:
             logger.error("The checkpoint %s could not be written: %s. The search goes on without.", self._path, error)

@@ -7,6 +7,7 @@ the text, the model's size and the words that it prints.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
 import shutil
@@ -95,7 +96,8 @@ def run(settings: Settings, console: Console) -> Extraction:
         _say(
             console,
             f'{len(canaries)} canaries "{TEMPLATE}", inserted {_listed(_REPETITIONS)} times: {copies} rows among '
-            f"{len(train_rows):,}. Each has a twin that stays out.\n",
+            f"{len(train_rows):,}. Each has a twin that stays out. Drawn with the seed {settings.seed}, so that a run "
+            "repeats;\nin a training of yours give none: whoever guesses it knows the canaries.\n",
         )
         tokenizer = character_tokenizer([*rows["text"], *format.covering_candidates()])
         progress = _progress(console)
@@ -142,7 +144,10 @@ def windows(sequences: Sequence[list[int]], length: int, pad: int) -> list[list[
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The libraries' own progress bars and hints off: the demonstration has its own."""
+    """Progress bars and hints of the libraries off, and what drawing says of a seed: the demonstration has its own."""
+    drawing = logging.getLogger(CanarySet.__module__)
+    level = drawing.level
+    drawing.setLevel(logging.ERROR)
     bars, verbosity = datasets.are_progress_bars_disabled(), transformers.logging.get_verbosity()
     model_bars = transformers.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -151,6 +156,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        drawing.setLevel(level)
         transformers.logging.set_verbosity(verbosity)
         if model_bars:
             transformers.logging.enable_progress_bar()

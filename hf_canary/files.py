@@ -22,19 +22,28 @@ def remove_leftovers(path: str | Path) -> None:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends well, and goes if not."""
+def replacing(path: str | Path, *, private: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` when the block ends well, and goes if not.
+
+    Args:
+        path: the file.
+        private: whether nobody but its owner may read it, from its first byte on.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
+        if private:
+            # Empty, for the block to write into: a file keeps its mode when it is opened anew.
+            beside.unlink(missing_ok=True)
+            os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield beside
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, content: object) -> None:
-    """Write `content` as strict JSON (no NaN, no infinity)."""
-    with replacing(path) as beside:
+def write_json(path: str | Path, content: object, *, private: bool = False) -> None:
+    """Write `content` as strict JSON (no NaN, no infinity); `private` as in `replacing`."""
+    with replacing(path, private=private) as beside:
         beside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -287,8 +287,11 @@ class ExposureReport:
         return records
 
     def save(self, path: str | Path) -> None:
-        """Write all of it but the references as JSON; NaN and infinity become null."""
-        write_json(path, self.as_json())
+        """Write all of it but the references as JSON; NaN and infinity become null.
+
+        Whoever has it and the model can tell the fills by their costs: none but the owner may read the file.
+        """
+        write_json(path, self.as_json(), private=True)
 
     def as_json(self) -> dict[str, Any]:
         """All of it but the references, as strict JSON takes it; NaN and infinity are None."""

@@ -23,9 +23,15 @@ import torch
 from filelock import FileLock
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat
+from hf_canary import CanaryFormat, canaries
 from tests import oracles
 from tests.fresh import run_command
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _seeds_are_known():
+    """The log says once in a process that small seeds can be guessed; tests count on what else is logged."""
+    canaries._warn_of_the_seed()
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,11 @@
 
 import copy
 import dataclasses
+import functools
+import hashlib
 import itertools
 import json
+import operator
 import os
 import pickle
 import random
@@ -18,7 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import hf_canary.canaries
 from hf_canary import Canary, CanaryFormat, CanarySet
+from hf_canary.canaries import _warn_of_the_seed
 from hf_canary.errors import DataError, FormatError
 from tests.test_errors import check_error, kind_of
 
@@ -410,7 +415,7 @@ def test_the_file_says_what_it_is(tmp_path):
     canaries = a_set()
     canaries.save(tmp_path / "canaries.json")
     document = json.loads((tmp_path / "canaries.json").read_bytes(), parse_constant=pytest.fail)
-    assert document["version"] == 1
+    assert (document["version"], document["kind"]) == (2, "drawn")
     assert document["digest"] == canaries.digest
     assert [entry["text"] for entry in document["canaries"]] == [canary.text for canary in canaries]
 
@@ -524,7 +529,7 @@ NO_SET = {
     "empty object": b"{}",
     "version only": b'{"version": 1}',
     "older version": b'{"version": 0, "canaries": []}',
-    "newer version": b'{"version": 2, "canaries": []}',
+    "newer version": b'{"version": 3, "canaries": []}',
     "version of a megabyte": b'{"version": "' + b"x" * 10**6 + b'"}',
     "version of 4000 digits": b'{"version": 1' + b"0" * 4000 + b"}",
     "version of 5000 digits": b'{"version": 1' + b"0" * 5000 + b"}",
@@ -554,11 +559,11 @@ def test_another_version_is_told_apart_from_an_edit(tmp_path):
     """For a file of another release the remedy is that release."""
     path = tmp_path / "canaries.json"
     a_set().save(path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3}))
     with pytest.raises(DataError) as caught:
         CanarySet.load(path)
     check_error(caught.value, DataError, str(path))
-    assert caught.value.got == "version 2"
+    assert caught.value.got == "version 3"
     assert "release" in caught.value.remedy
 
 
@@ -593,11 +598,11 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, step):
     }[step]
     monkeypatch.setattr(target, name, how)
     with pytest.raises(OSError, match="disk full"):
-        new.save(path)
+        new.save(path, overwrite=True)
     monkeypatch.undo()
     assert CanarySet.load(path) == old
     assert [entry.name for entry in tmp_path.iterdir()] == ["canaries.json"]
-    new.save(path)
+    new.save(path, overwrite=True)
     assert CanarySet.load(path) == new
 
 
@@ -607,3 +612,146 @@ def test_a_canary_is_equal_by_its_fields():
     assert one == other
     assert len({one, other}) == 1
     assert dataclasses.replace(one, twin=3) != one
+
+
+# ---------------------------------------------------------------------------------------------- which set it is
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_another_set_is_not_overwritten(tmp_path):
+    """Saved under the name of another set, or of a file that is none, it is refused and the file stays byte for byte;
+    the same set again, also drawn again, is no offence; `overwrite` means it.
+    """
+    path = tmp_path / "canaries.json"
+    old, same, new = a_set(), CanarySet.load(saved(a_set(), tmp_path / "same.json")), CanarySet.draw(PIN)
+    old.save(path)
+    old.save(path)
+    same.save(path)
+    others = [path.read_bytes(), b"", b"mine", path.read_bytes()[:-5], b"{}"]
+    for content in others:
+        path.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            new.save(path)
+        check_error(caught.value, DataError, str(path))
+        assert "CanarySet.load" in caught.value.remedy
+        assert path.read_bytes() == content
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError):
+        new.save(tmp_path / "folder")
+    new.save(path, overwrite=True)
+    assert CanarySet.load(path) == new
+
+
+def saved(canaries: CanarySet, path: Path) -> Path:
+    canaries.save(path)
+    return path
+
+
+def test_none_but_the_owner_may_read_a_saved_set(tmp_path, umask, monkeypatch):
+    """Mode 600 from the first byte, whatever the umask, also where a file that all could read was there."""
+    path, modes = tmp_path / "canaries.json", []
+    write_text = Path.write_text
+
+    def watched(self: Path, *arguments: str, **options: str):
+        modes.append(self.stat().st_mode & 0o777)
+        return write_text(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", watched)
+    a_set().save(path)
+    path.chmod(0o644)
+    a_set().save(path)
+    assert modes == [0o600, 0o600]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_from_before_there_were_kinds_is_of_drawn_canaries(tmp_path):
+    """A file of version 1 is loaded as it was: the same set, the same digest, and so the same places of its copies;
+    saved again it says its kind.
+    """
+    path = saved(a_set(), tmp_path / "canaries.json")
+    document = json.loads(path.read_text())
+    assert document.pop("kind") == "drawn"
+    path.write_text(json.dumps(document | {"version": 1}))
+    loaded = CanarySet.load(path)
+    assert (loaded, loaded.digest, loaded.kind) == (a_set(), document["digest"], "drawn")
+    loaded.save(path)
+    assert json.loads(path.read_text())["kind"] == "drawn"
+    path.write_text(json.dumps(document | {"version": 1, "kind": "drawn"}))
+    with pytest.raises(DataError):
+        CanarySet.load(path)
+
+
+def test_the_kind_of_a_set_is_a_part_of_it(tmp_path):
+    """Sets that differ in their kind alone are two: by digest, by fingerprint, in the file; a third kind is none."""
+    drawn = a_set()
+    natural = dataclasses.replace(drawn, kind="natural")
+    assert drawn != natural
+    assert drawn.digest != natural.digest
+    assert drawn.fingerprint != natural.fingerprint
+    assert CanarySet.load(saved(natural, tmp_path / "natural.json")) == natural
+    with pytest.raises(DataError) as caught:
+        natural.save(saved(drawn, tmp_path / "drawn.json"))
+    check_error(caught.value, DataError)
+    document = json.loads((tmp_path / "natural.json").read_text())
+    (tmp_path / "natural.json").write_text(json.dumps(document | {"kind": "drawn"}))
+    with pytest.raises(DataError):
+        CanarySet.load(tmp_path / "natural.json")
+    with pytest.raises(DataError) as caught:
+        dataclasses.replace(drawn, kind="found")
+    check_error(caught.value, DataError, "kind")
+
+
+def test_the_fingerprint_is_salted_by_the_seed():
+    """As written down once more from its parts; the same draw has the same one; with another seed, fill or count of
+    copies it is another; and it is not cut from the digest, which is not salted.
+    """
+    canaries = CanarySet.draw(PIN, repetitions=(2,), per_repetition=2, seed=2**90 + 7)
+    salt = hashlib.sha256(b"hf_canary fingerprint " + format(2**90 + 7, "x").encode()).digest()
+    key = hashlib.pbkdf2_hmac("sha256", canaries.digest.encode(), salt, 100_000)
+    assert canaries.fingerprint == key.hex()[:32]
+    assert CanarySet.draw(PIN, repetitions=(2,), per_repetition=2, seed=2**90 + 7).fingerprint == canaries.fingerprint
+    first, *rest = canaries.canaries
+    others = [
+        dataclasses.replace(canaries, seed=2**90 + 8),
+        dataclasses.replace(canaries, canaries=(dataclasses.replace(first, fill=first.fill ^ 1), *rest)),
+        dataclasses.replace(canaries, canaries=(dataclasses.replace(first, twin=first.twin ^ 1), *rest)),
+        dataclasses.replace(canaries, canaries=(dataclasses.replace(first, repetitions=3), *rest)),
+    ]
+    assert len({each.fingerprint for each in (canaries, *others)}) == 5
+    assert canaries.fingerprint not in canaries.digest
+
+
+def test_a_fresh_seed_cannot_be_guessed():
+    """128 bits, of which none is always the same; what is drawn with it comes again."""
+    seeds = [CanarySet.draw(PIN, repetitions=(1,), per_repetition=1).seed for _ in range(64)]
+    assert max(seeds) < 2**128
+    assert functools.reduce(operator.or_, seeds) == 2**128 - 1  # wrong once in 2^57 times
+    assert functools.reduce(operator.and_, seeds) == 0
+    fresh = CanarySet.draw(PIN)
+    assert CanarySet.draw(PIN, seed=fresh.seed) == fresh
+
+
+def test_a_seed_that_can_be_guessed_is_said_once(caplog, monkeypatch):
+    """In a process, for seeds below 2^32 that were given; a fresh one and a large one say nothing."""
+    monkeypatch.setattr(hf_canary.canaries, "_warn_of_the_seed", functools.cache(_warn_of_the_seed.__wrapped__))
+    CanarySet.draw(PIN)
+    CanarySet.draw(PIN, seed=2**32)
+    CanarySet.draw(PIN, seed=-(2**32))
+    assert caplog.messages == []
+    for seed in (np.int64(42), 0, 2**32 - 1, -1):
+        CanarySet.draw(PIN, seed=seed)
+        assert len(caplog.messages) == 1
+    assert "guesses" in caplog.text
+
+
+def test_a_canary_and_a_set_do_not_show_their_fills():
+    """In `repr`, which ends in logs and errors: neither fill, twin nor seed."""
+    canaries = CanarySet.draw(CanaryFormat("{digit:9}"), repetitions=(1,), per_repetition=1, seed=987_654_321_012)
+    for secret in (canaries.seed, canaries[0].fill, canaries[0].twin):
+        assert str(secret) not in repr(canaries)

@@ -1,6 +1,7 @@
 """A search in a file: gone on from where that is right, refused where it is not, and no hindrance where it fails."""
 
 import logging
+import os
 
 import pytest
 import torch
@@ -118,3 +119,22 @@ def test_a_model_that_was_compiled_goes_on_from_its_checkpoint(lstm, tokenizer, 
     whole = extract(lstm, tokenizer, FORMAT)
     extract(lstm, tokenizer, FORMAT, checkpoint=kept, max_expanded=5)
     assert extract(torch.compile(lstm, backend="eager"), tokenizer, FORMAT, checkpoint=kept) == whole
+
+
+def test_none_but_the_owner_may_read_a_search(lstm, tokenizer, tmp_path, monkeypatch):
+    """It holds candidates: mode 600 when it is written and when it is there, whatever the umask."""
+    kept, modes, before = tmp_path / "kept", [], os.umask(0)
+    save_file = checkpoints.save_file
+
+    def watched(tensors, path, **options):
+        modes.append(path.stat().st_mode & 0o777)
+        save_file(tensors, path, **options)
+        modes.append(path.stat().st_mode & 0o777)
+
+    monkeypatch.setattr(checkpoints, "save_file", watched)
+    try:
+        extract(lstm, tokenizer, FORMAT, checkpoint=kept, max_expanded=5)
+    finally:
+        os.umask(before)
+    assert set(modes) == {0o600}
+    assert kept.stat().st_mode & 0o777 == 0o600

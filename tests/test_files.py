@@ -158,3 +158,37 @@ def test_text_is_written_readably(tmp_path):
     """Letters beyond ASCII stand in the file as themselves."""
     write_json(tmp_path / "names.json", ["Zoë 日本"])
     assert "Zoë 日本" in (tmp_path / "names.json").read_bytes().decode("utf-8")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
+def test_what_is_private_is_so_from_its_first_byte(tmp_path, umask):
+    """Mode 600 before anything is in it and afterwards, whatever the umask and whatever was there; else as always."""
+    before = os.umask(umask)
+    try:
+        target = tmp_path / "kept.json"
+        target.write_text("old")
+        target.chmod(0o666)
+        for _ in range(2):
+            with replacing(target, private=True) as beside:
+                assert beside.stat().st_mode & 0o777 == 0o600
+                beside.write_text("new")
+            assert target.stat().st_mode & 0o777 == 0o600
+        beside.write_text("left by one that was killed")
+        beside.chmod(0o666)
+        write_json(target, [], private=True)
+        assert target.stat().st_mode & 0o777 == 0o600
+        write_json(target, [])
+        assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+        assert names(tmp_path) == ["kept.json"]
+    finally:
+        os.umask(before)
+
+
+def test_a_private_file_is_not_written_through_a_link(tmp_path):
+    """A link that lies where the file is to be written beside is removed, and what it leads to stays."""
+    target, elsewhere = tmp_path / "kept.json", tmp_path / "elsewhere"
+    elsewhere.write_text("old")
+    target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}").symlink_to(elsewhere)
+    write_json(target, "secret", private=True)
+    assert elsewhere.read_text() == "old"
+    assert not target.is_symlink()

@@ -156,6 +156,7 @@ def test_the_file_has_all_of_it(tmp_path):
     assert saved["formats"] == [{"template": "{digit:6}", "source": None, "space_size": 10**6}]
     assert saved["exposures"][0]["details"] == {}
     assert not any(canary.text in (tmp_path / "report.json").read_text() for canary in report.canaries)
+    assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o600  # by a cost and the model a fill is known
 
 
 def test_the_table_says_what_matters():
