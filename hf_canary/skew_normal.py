@@ -26,6 +26,8 @@ _BINS = 4096
 _LAST_STEPS = 4
 # asinh of the steepest shape: to any sample that fits into a memory, a half-normal.
 _STEEPEST = 20.0
+# The skewness of the law that a search starts from, and asinh of a shape that is as good as 0.
+_START, _ALMOST_NORMAL = 0.7, 0.2
 # A² of samples of 1,000 from their own fits, exceeded with these probabilities, by shape; 6,000 samples each
 # (benchmarks/misfit_table.py).
 _MISFIT_PS = (0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.025, 0.01, 0.005, 0.001)
@@ -53,7 +55,7 @@ class SkewNormal:
 
     @classmethod
     def fit(cls, references: ArrayLike) -> SkewNormal:
-        """The maximum-likelihood fit: Newton's steps within a trust region, from the moments.
+        """The maximum-likelihood fit: Newton's steps within a trust region, from both signs of the shape.
 
         Args:
             references: (n_references,) log-perplexities in bits.
@@ -74,7 +76,7 @@ class SkewNormal:
         # In the units of the sample, where the steps fit.
         centre, spread = float(pool.mean()), float(pool.std())
         standard = (pool - centre) / spread
-        law = _maximised(standard, _starts(standard))
+        law = _maximised(standard)
         return cls(law.shape, centre + spread * law.location, spread * law.scale)
 
     def standardised(self, log_perplexities: ArrayLike) -> Floats:
@@ -179,22 +181,6 @@ def refits(law: SkewNormal, count: int, repeats: int, seed: int) -> tuple[list[S
     return laws, misfits
 
 
-def _starts(sample: Floats) -> list[SkewNormal]:
-    """Where to look for the likeliest law of a sample of mean 0 and deviation 1.
-
-    By the moments; but never from shape 0, where the likelihood is flat whatever the sample. Where the skewness is
-    about the most that a skew-normal can have, or more, the likelihood has a peak at a shape without bound and often
-    another before it: then also from a moderate law, and from the half-normal that ends at the outermost value.
-    """
-    skewness = float((sample**3).mean())
-    by_moments = _from_moments(math.copysign(min(max(abs(skewness), 0.005), 0.99), skewness))
-    if abs(skewness) < 0.85:
-        return [by_moments]
-    end = float(sample.min() if skewness > 0.0 else sample.max())
-    half = SkewNormal(_shape(math.copysign(_STEEPEST, skewness)), end, math.sqrt(float(((sample - end) ** 2).mean())))
-    return [by_moments, _from_moments(math.copysign(0.7, skewness)), half]
-
-
 def _from_moments(bounded: float) -> SkewNormal:
     """The skew-normal of mean 0, deviation 1 and this skewness, which must be below 0.995."""
     ratio = abs(bounded) ** (2.0 / 3.0)
@@ -203,25 +189,60 @@ def _from_moments(bounded: float) -> SkewNormal:
     return SkewNormal(delta / math.sqrt(1.0 - delta**2), -scale * delta * math.sqrt(2.0 / math.pi), scale)
 
 
-def _maximised(sample: Floats, starts: list[SkewNormal]) -> SkewNormal:
-    """The likeliest law for a sample of mean 0 and deviation 1."""
+def _maximised(sample: Floats) -> SkewNormal:
+    """The likeliest law for a sample of mean 0 and deviation 1.
+
+    The likelihood may have a peak on either side of shape 0, and one at a shape without bound in either direction: the
+    half-normals, whose likelihood is known without a search.
+    """
     values, counts = _binned(sample)
     likelihood = _Likelihood(values, counts)
-    peaks = [
-        optimize.minimize(
-            likelihood.value,
-            np.array([math.asinh(start.shape), start.location, math.log(start.scale)]),
-            jac=likelihood.gradient,
-            hess=likelihood.hessian,
-            method="trust-exact",
-            options={"gtol": 1e-9, "maxiter": 200},
-        )
-        for start in starts
-    ]
-    at = min(peaks, key=lambda peak: float(peak.fun)).x
+    skewness = math.copysign(_START, float((sample**3).mean()))
+    peaks = [_peak(likelihood, skewness), _peak(likelihood, -skewness, gives_up=True)]
+    at = min(peaks, key=likelihood.value)
     if values.size < sample.size:
-        at = _stepped(_Likelihood(sample, None), likelihood.hessian(at), at)
-    return SkewNormal(_shape(at[0]), float(at[1]), math.exp(float(at[2])))
+        curvature, likelihood = likelihood.hessian(at), _Likelihood(sample, None)
+        at = _stepped(likelihood, curvature, at)
+    laws = [(likelihood.value(at), SkewNormal(_shape(at[0]), float(at[1]), math.exp(float(at[2]))))]
+    laws += [_half_normal(float(sample.min()), 1.0), _half_normal(float(sample.max()), -1.0)]
+    return min(laws, key=lambda each: each[0])[1]
+
+
+def _peak(likelihood: _Likelihood, skewness: float, *, gives_up: bool = False) -> Floats:
+    """Where the likelihood is at a peak, from the law of mean 0, deviation 1 and this skewness.
+
+    Args:
+        likelihood: of the sample.
+        skewness: to start from.
+        gives_up: whether to end once the shape falls to almost 0: the way takes long, and there is a saddle, which
+            is never likelier than the peak on the side of the sample's own skewness.
+    """
+    start = _from_moments(skewness)
+
+    def ends(intermediate_result: Any) -> None:
+        if gives_up and math.copysign(1.0, skewness) * intermediate_result.x[0] < _ALMOST_NORMAL:
+            raise StopIteration
+
+    found = optimize.minimize(
+        likelihood.value,
+        np.array([math.asinh(start.shape), start.location, math.log(start.scale)]),
+        jac=likelihood.gradient,
+        hess=likelihood.hessian,
+        method="trust-exact",
+        callback=ends,
+        options={"gtol": 1e-9, "maxiter": 200},
+    )
+    return np.asarray(found.x)
+
+
+def _half_normal(end: float, sign: float) -> tuple[float, SkewNormal]:
+    """The likeliest half-normal law that begins (or, of negative sign, ends) at a sample's outermost value, and what
+    `_Likelihood.value` is for it: ln ω + ½, ω² = mean (z − end)² = 1 + end², for a sample of mean 0 and deviation 1.
+    """
+    scale = math.hypot(1.0, end)
+    shape = _shape(sign * _STEEPEST)
+    # A little beyond the value, where Φ(αz) is 1 and not ½.
+    return math.log(scale) + 0.5, SkewNormal(shape, end - 10.0 * scale / shape, scale)
 
 
 def _stepped(likelihood: _Likelihood, curvature: Floats, at: Floats) -> Floats:
