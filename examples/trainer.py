@@ -3,7 +3,7 @@
     python examples/trainer.py --model HuggingFaceTB/SmolLM2-135M --train train.txt --validation validation.txt
 
 Lines marked with # + are what hf_canary adds. The exposures are in the terminal, in TensorBoard (`tensorboard --logdir
-trained`), in trained/exposure.jsonl and, drawn, in trained/exposure.png.
+trained`), in trained/_exposure.jsonl and, drawn, in trained/_exposure.png.
 """
 
 import argparse

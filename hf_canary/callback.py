@@ -7,35 +7,41 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .canaries import CanarySet
 from .errors import CanaryError, DataError, ModelError, shown
 from .language_model import check_batch_size
 from .looks.allowance import Allowance
+from .looks.contexts import Contexts
 from .looks.copies import Copies
+from .looks.fingerprints import leave_fingerprint
 from .looks.keeping import has_adapter, kept, without_adapter
+from .looks.public import public_keys, public_levels, public_summary, rounded
+from .looks.record import CONTEXTS, Record
 from .looks.record import RECORD_FILE as RECORD_FILE
-from .looks.record import Record
 from .looks.schedule import Schedule, When
 from .looks.threshold import OnExceed, Threshold
 from .measure import Measurement, check_measurable, check_request
 from .presence import Presence
 from .processes import from_each, from_main, is_main_process, summed, together
-from .results import Exposure, ExposureReport, plain, summary_keys
+from .results import Exposure, ExposureReport, Level, plain
+from .tokenization.contexts import Before
 from .tree.traces import check_written
 
 logger = logging.getLogger(__name__)
 
 # A look costs the training time: half the draws of a measurement, and a tenth of what it may put into counting.
 _DRAWS, _COUNTING = 2_000, 0.1
-_PLOT_FILE = "exposure.png"
+_PLOT_FILE = "_exposure.png"
 _FEWEST = 1e-3  # seconds, within which the fewest references are scored and nothing else
 _LIKELY_BY_CHANCE = 0.05
 
@@ -71,12 +77,22 @@ class ExposureCallback(TrainerCallback):
     evaluation's runtime then contains the look's.
 
     Keys, after the prefix of the evaluation (`eval_`, also where there is none): `exposure_mean`, `exposure_max`,
-    `exposure_x{repetitions}` (median of the level), the same three with `exposure_skewnorm_`, `exposure_twin_mean`
-    (the control, 1.4 bits on average), in bits, higher means better memorised; `exposure_censored`, how many canaries
-    were likelier than every candidate looked at, so that the numbers are too low for them; `exposure_seconds`. For a
-    model with adapters, `exposure_base_mean` is that of the model without them, before the first step. The
-    record file `exposure.jsonl` in `output_dir` has one line for each look, canary or twin, and estimator, never with
-    a text. A training that starts at some step drops the lines of later steps, which it will write anew.
+    `exposure_x{repetitions}` (median of the level), each of them also with `_low` and `_high` behind it (what is sure),
+    the three with `exposure_skewnorm_` (NaN where the law does not fit), `exposure_twin_mean` (the control, 1.4 bits on
+    average), in bits, higher means better memorised; `exposure_censored`, how many canaries were likelier than every
+    candidate looked at, so that values are lower bounds; `exposure_seconds`. For a model with adapters,
+    `exposure_base_mean` is that of the model without them, before the first step. All are rounded to a tenth of a bit,
+    the ends outwards: they go wherever the model goes.
+
+    What concerns one canary names it to whoever has the model. It is in the private record `_exposure.jsonl` in
+    `output_dir` alone, mode 600 and not uploaded: one line for each look, canary or twin, and estimator, never with a
+    text. A training that goes on from some step drops the lines of later steps, which it will write anew; the record of
+    another training is set aside. Beside the weights stands `hf_canary.json`, a salted digest of the set.
+
+    Canaries are measured behind what stands before them in the training data, as the tokenised rows have it: a canary
+    in the assistant's turn of a chat behind that chat. Where they stand behind different texts, as packed or spliced
+    ones do, each is measured behind its own, with references of its own, which takes longer and is said. A stream
+    cannot be read ahead; there the batches tell.
 
     Before the first step it reads the trainer's dataset and says which canaries are not in it, and why (`presence`); as
     training goes on it counts the copies in the batches. A canary that is not trained on is dead: named in the log and
@@ -96,9 +112,13 @@ class ExposureCallback(TrainerCallback):
             `metric_for_best_model` is one of the keys, each evaluation is looked at in any case.
         num_references: random candidates of each format that a look scores.
         seed: draws the references, the same at each look.
-        context: text before each canary; conditioned on, not summed.
+        context: what stands before the canaries, if it is not to be read from the rows: a text or a `Context` of tokens
+            for all, or a list with one for each; "" for nothing. It is conditioned on, not summed. One that never
+            stands there is warned of.
+        source_prefix: likewise what stands before the source, for an encoder-decoder.
         batch_size: rows of one forward pass of a look; None chooses.
-        presence: whether to check that canaries are trained on; takes some seconds for a million rows.
+        presence: whether to check that canaries are trained on, and behind what; takes some seconds for a million rows.
+            Without it the context is nothing, or what is given.
         threshold: bits of exposure that no canary may surely reach. 5 % is the chance that any is said to reach it, at
             any look, which does not; a canary never seen has `bits` of exposure itself with chance 2^−bits.
         on_exceed: what to do then: `"warn"`, `"stop"` the training, or a function of the report and the ids of the
@@ -108,7 +128,7 @@ class ExposureCallback(TrainerCallback):
             shrink; a look that has no time even for the fewest is left out, as one at step 0 is, and an evaluation's
             keys are NaN then. The checks before the first step are not counted.
         strict: whether a look that fails, or a run that is INVALID, ends the training with an error.
-        plot: whether to draw the looks into `exposure.png` in `output_dir` at the end; needs matplotlib.
+        plot: whether to draw the looks into `_exposure.png` in `output_dir` at the end; needs matplotlib.
 
     Raises:
         DataError, FormatError: arguments that cannot be measured or done on any model; at the start of training, other
@@ -136,7 +156,8 @@ class ExposureCallback(TrainerCallback):
         looks: When = None,
         num_references: int = 10_000,
         seed: int = 0,
-        context: str | None = None,
+        context: Before | Sequence[Before] = None,
+        source_prefix: Before | Sequence[Before] = None,
         batch_size: int | None = None,
         presence: bool = True,
         threshold: float | None = None,
@@ -160,7 +181,7 @@ class ExposureCallback(TrainerCallback):
         self.tokenizer = tokenizer
         self.num_references = num_references
         self.seed = seed
-        self.context = context
+        self._contexts = Contexts(canaries, context, source_prefix)
         self.batch_size = batch_size
         self.strict = strict
         self.report: ExposureReport | None = None
@@ -172,7 +193,7 @@ class ExposureCallback(TrainerCallback):
         self._recorded: int | None = None  # the step that a training went on from, if it had been looked at
         self._number = 0  # of looks, for the threshold
         self._left_out: set[int] = set()  # steps, for lack of time
-        self._measurement: tuple[Any, Measurement] | None = None  # with this tokenizer
+        self._measurement: tuple[Any, str, Measurement] | None = None  # with this tokenizer, and behind this
         # Step and prefix of the last look, None for one that was no evaluation's; and what it found.
         self._last: tuple[int, str | None] | None = None
         self._found: dict[str, float] = {}
@@ -198,21 +219,24 @@ class ExposureCallback(TrainerCallback):
         self._schedule.begin(has_evaluations=args.eval_strategy != "no")
         self._check_agreement()
         self._check_what_chooses(at)
-        tokenizer, least = together(lambda: self._checked(at))
+        tokenizer = together(lambda: self._checked_tokenizer(at))
+        if self._checks:
+            self._watch(at, tokenizer, kwargs.get("train_dataloader"))
+        least = together(lambda: self._checked(at, tokenizer))
         self._tell_what_is_not_reached(args, state)
         is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
         # A look at the step that it starts from stays, but for one of another training, and one that is taken anew.
         is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or _chooses(args))
         stays = not is_anew and (state.global_step > 0 or (self._has_looked and not is_due))
         self._number, was_looked_at, copies = from_main(
-            lambda: _begun(at.record, state.global_step, self._named, stays=stays)
+            lambda: _begun(at.record, state.global_step, self._named, stays=stays, is_own=self._has_looked)
         )
+        self._copies.go_on(copies if state.global_step else {})
         self._recorded = state.global_step if was_looked_at else None
         self._last, self._in_training, self.base_report = None, True, None
         self._left_out = set()
         self._measurement = None
-        if self._checks:
-            self._watch(at, tokenizer, copies if state.global_step else {}, kwargs.get("train_dataloader"))
+        self._write(at, [self._contexts.record()], is_look=False)
         if has_adapter(at.model):
             self._look_at_base(at, tokenizer)
         self._allowance.begin(least=least)
@@ -250,12 +274,16 @@ class ExposureCallback(TrainerCallback):
         if state.log_history and f"{prefix}_runtime" in state.log_history[-1]:
             state.log_history[-1].update(found)
 
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._leave_fingerprint(args, Path(args.output_dir or ".") / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # load_best_model_at_end may have changed the weights without a step.
         self._last, self._in_training, self._has_looked = None, False, False
         self._copies.end()
+        self._leave_fingerprint(args, Path(args.output_dir or "."))
         if self._left_out and state.is_world_process_zero:
             words = "max_overhead left no time for %d looks; the last time it left %s"
             logger.warning(words, len(self._left_out), self._allowance.too_little)
@@ -278,7 +306,7 @@ class ExposureCallback(TrainerCallback):
         """Add our numbers to the metrics that the trainer's own evaluation loop returns, before anyone reads them; and
         see the batches of its steps.
         """
-        inner, step = trainer.evaluation_loop, trainer.training_step
+        inner, step, save = trainer.evaluation_loop, trainer.training_step, trainer.save_model
 
         def evaluation_loop(*args: Any, **kwargs: Any) -> Any:
             output = inner(*args, **kwargs)
@@ -292,7 +320,13 @@ class ExposureCallback(TrainerCallback):
             self._copies.see(inputs)
             return step(model, inputs, *args, **kwargs)
 
+        def save_model(output_dir: str | None = None, *args: Any, **kwargs: Any) -> Any:
+            saved = save(output_dir, *args, **kwargs)
+            self._leave_fingerprint(trainer.args, Path(output_dir or trainer.args.output_dir or "."))
+            return saved
+
         trainer.evaluation_loop, trainer.training_step = evaluation_loop, training_step
+        trainer.save_model = save_model
 
     def _check_agreement(self) -> None:
         """All processes must measure the same.
@@ -301,7 +335,7 @@ class ExposureCallback(TrainerCallback):
             DataError: in every process, if they were given different arguments.
         """
         asked = (
-            self.canaries.digest, self.num_references, self.seed, self.context, self._schedule, self._threshold.bits,
+            self.canaries.digest, self.num_references, self.seed, self._contexts, self._schedule, self._threshold.bits,
             self.strict, self._checks, self._trainer is None, self._allowance,
         )  # fmt: skip
         digests = from_each(hashlib.sha256(repr(asked).encode()).hexdigest())
@@ -314,15 +348,21 @@ class ExposureCallback(TrainerCallback):
                 "Draw the canaries once, with a seed or from a file: CanarySet.load(...).",
             )
 
-    def _checked(self, at: _Moment) -> tuple[Any, float]:
-        """The tokenizer, with which all can be measured, and the seconds that scoring a few candidates takes."""
+    def _checked_tokenizer(self, at: _Moment) -> Any:
+        """The tokenizer, which writes what tells candidates apart."""
         tokenizer = self._tokenizer(at)
         for format in self.canaries.formats:  # reads the vocabulary, which is done once
             check_written(format, tokenizer, target=format.source is not None)
-        began = time.monotonic()
+        return tokenizer
+
+    def _checked(self, at: _Moment, tokenizer: Any) -> float:
+        """Refuse what cannot be measured; the seconds that scoring a few candidates takes."""
+        contexts, began = self._contexts, time.monotonic()
         with kept(at.model):
-            check_measurable(at.model, tokenizer, self.canaries, context=self.context)
-        return tokenizer, time.monotonic() - began
+            check_measurable(
+                at.model, tokenizer, self.canaries, context=contexts.context, source_prefix=contexts.source_prefix
+            )
+        return time.monotonic() - began
 
     def _check_what_chooses(self, at: _Moment) -> None:
         """A key of ours that chooses the best model must be there, and the less of it the better.
@@ -361,20 +401,21 @@ class ExposureCallback(TrainerCallback):
                 ", ".join(reporters),
             )
 
-    def _watch(self, at: _Moment, tokenizer: Any, before: dict[str, int] | None, loader: Any) -> None:
-        """Check that the canaries are in the data, and count them from now on, beside those counted before.
+    def _watch(self, at: _Moment, tokenizer: Any, loader: Any) -> None:
+        """Check that the canaries are in the data, and behind what; and count them from now on.
 
         Raises:
             DataError: the run is INVALID, and `strict`.
         """
         evaluation = None if self._trainer is None else self._trainer.eval_dataset
-        self._copies.begin(at.model, loader, tokenizer, evaluation=evaluation, before=before)
+        self._copies.begin(at.model, loader, tokenizer, evaluation=evaluation, context=self._contexts.given)
         # A compiled model's hooks are compiled with it.
         if self._trainer is None and not at.args.torch_compile:
             self._copies.hook(at.model)
         presence = self._copies.presence
         if presence is None:
             return
+        self._contexts.take(presence)
         if at.state.is_world_process_zero:
             logger.log(logging.INFO if self._copies.is_fine else logging.WARNING, "%s", presence)
         live = {each.repetitions for each in presence if not each.is_dead}
@@ -462,10 +503,10 @@ class ExposureCallback(TrainerCallback):
         try:
             with kept(at.model):
                 report = self.report = self._measured(at, allowed)
-                self._found |= report.summary()
+                self._found |= public_summary(report)
                 records = report.records()
                 if self.base_report is not None:
-                    self._found["exposure_base_mean"] = _base_mean(report, self.base_report)
+                    self._found |= rounded({"exposure_base_mean": _base_mean(report, self.base_report)})
                     records = _beside_base(records, self.base_report)
                 self._write(at, records)
                 stops = together(lambda: self._told(report, at.state, metrics, prefix))
@@ -495,7 +536,7 @@ class ExposureCallback(TrainerCallback):
         return self.canaries.digest[:16]
 
     def _keys(self, at: _Moment) -> list[str]:
-        return [*summary_keys(self.canaries), *(["exposure_base_mean"] if has_adapter(at.model) else [])]
+        return [*public_keys(self.canaries), *(["exposure_base_mean"] if has_adapter(at.model) else [])]
 
     def _measured(self, at: _Moment, allowed: float | None) -> ExposureReport:
         """The model as it is, with what is known of copies; without its adapters, where that was not known before.
@@ -503,12 +544,21 @@ class ExposureCallback(TrainerCallback):
         After each part the processes hear of one another's errors, so that none goes on alone.
         """
         tokenizer = self._tokenizer(at)
+        self._take_what_batches_say(at)
         if self.base_report is None and has_adapter(at.model):
             self._look_at_base(at, tokenizer)
         error = self._threshold.error(self._number + 1, len(self.canaries))
         report = together(lambda: self._measure(at, tokenizer, allowed, error))
         self._number += 1
         return together(lambda: self._copies.told(report, epochs=at.state.epoch or 0.0))
+
+    def _take_what_batches_say(self, at: _Moment) -> None:
+        """Of a stream, what stands before canaries is seen in its batches alone."""
+        if self.presence is not None or not self._checks or self._contexts.are_known or not self._in_training:
+            return
+        seen = together(self._copies.surroundings)
+        if seen is not None and self._contexts.take_seen(seen):
+            self._write(at, [self._contexts.record()], is_look=False)
 
     def _look_at_base(self, at: _Moment, tokenizer: Any) -> None:
         """The model without its adapters; before the first step, since more than adapters may be trained."""
@@ -521,7 +571,8 @@ class ExposureCallback(TrainerCallback):
             logger.error("The model without its adapters could not be measured: %s", error)
 
     def _measure(self, at: _Moment, tokenizer: Any, allowed: float | None, error: float | None) -> ExposureReport:
-        if self._measurement is None or self._measurement[0] is not tokenizer:
+        contexts = self._contexts
+        if self._measurement is None or self._measurement[:2] != (tokenizer, repr(contexts)):
             measurement = Measurement(
                 self.canaries,
                 tokenizer,
@@ -530,12 +581,13 @@ class ExposureCallback(TrainerCallback):
                 bootstrap=0,
                 counting=_COUNTING,
                 seed=self.seed,
-                context=self.context,
+                context=contexts.context,
+                source_prefix=contexts.source_prefix,
                 batch_size=self.batch_size,
             )
-            self._measurement = (tokenizer, measurement)
+            self._measurement = (tokenizer, repr(contexts), measurement)
         with self.watch(quiet=at.quiet) as progress:
-            return self._measurement[1].of(at.model, max_seconds=allowed, error=error, progress=progress)
+            return self._measurement[2].of(at.model, max_seconds=allowed, error=error, progress=progress)
 
     def _told(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> bool:
         """Show the look, and do what is to be done when canaries are above the threshold: whether to stop."""
@@ -549,20 +601,29 @@ class ExposureCallback(TrainerCallback):
             words = "Step %d: exposure of %s bits and more: %s.%s"
             then = " The training stops." if stops else ""
             sure = {each.canary_id: each.at_least for each in _main(report)}
-            named = ", ".join(f"{name} (surely {sure[name]:.1f})" for name in above)
+            named = ", ".join(f"{name} (surely {math.floor(10 * sure[name]) / 10:.1f})" for name in above)
             logger.warning(words, state.global_step, self._threshold.bits, named, then)
         return stops
 
-    def _write(self, at: _Moment, records: list[dict[str, Any]]) -> None:
+    def _write(self, at: _Moment, records: list[dict[str, Any]], *, is_look: bool = True) -> None:
         """Into the record; what cannot be written is logged, and an error only if `strict`."""
         when = {"step": at.state.global_step, "epoch": at.state.epoch, "canaries": self._named}
-        self._has_looked = True
+        self._has_looked |= is_look
         try:
             from_main(lambda: at.record.append(when, records))
         except Exception as error:
             if self.strict:
                 raise
             logger.error("The record of step %d could not be written: %s", at.state.global_step, error)
+
+    def _leave_fingerprint(self, args: TrainingArguments, folder: Path) -> None:
+        """Beside weights that were saved; what cannot be written is logged."""
+        if not args.should_save or not folder.is_dir():
+            return
+        try:
+            leave_fingerprint(folder, self.canaries)
+        except OSError as error:
+            logger.error("%s has no fingerprint of the canaries: %s", folder, error)
 
     def _draw(self, record: Record) -> None:
         from .report import exposure_over_training
@@ -579,9 +640,12 @@ def _moment(args: TrainingArguments, state: TrainerState, control: TrainerContro
     return _Moment(args, state, control, rest["model"], rest.get("processing_class"))
 
 
-def _begun(record: Record, step: int, canaries: str, *, stays: bool) -> tuple[int, bool, dict[str, int] | None]:
+def _begun(
+    record: Record, step: int, canaries: str, *, stays: bool, is_own: bool
+) -> tuple[int, bool, dict[str, int] | None]:
     """How many looks there were before a training starts at a step, whether one at that step stays, and the copies that
-    had been trained on by then, if that is known. Those that will be taken anew are dropped.
+    had been trained on by then, if that is known. Those that will be taken anew are dropped, and those of an earlier
+    training are set aside; looks before the first step are `is_own`, or that training's.
 
     Raises:
         DataError: a training that goes on had looks at other canaries.
@@ -595,12 +659,16 @@ def _begun(record: Record, step: int, canaries: str, *, stays: bool) -> tuple[in
             f"another: that of {record.file} is not {canaries}",
             "Load the one that was saved then, CanarySet.load(...), or begin anew in another output_dir.",
         )
+    aside = record.set_aside(with_last=not is_own) if step == 0 else None
+    if aside is not None:
+        logger.warning("%s was that of an earlier training: its looks are in %s now.", record.file, aside.name)
     record.forget_after(step)
     here = [line for line in record.lines() if line.get("step") == step]
     copies = {line["canary_id"]: line["copies_trained"] for line in here if "copies_trained" in line}
     if not stays:
         record.forget_after(step - 1)
     looks = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
+    here = [line for line in here if line.get("role") != CONTEXTS]
     return len(looks), stays and bool(here), copies or None
 
 
@@ -650,15 +718,32 @@ def one_line(report: ExposureReport, num_references: int | None = None) -> str:
     """
     if not report.is_valid:
         return "exposure (bits)  INVALID: of some repetition level no canary is trained on"
-    levels = report.levels
-    measured = "  ".join(
-        f"×{level.repetitions} {'≥' if level.censored['auto'] else ''}{level.values['auto']:.1f}" for level in levels
-    )
-    skewed = "  ".join(f"×{level.repetitions} {level.values['skewnorm']:.1f}" for level in levels)
-    twins = report.summary()["exposure_twin_mean"]
-    line = f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins:.1f}"
+    named = public_levels(report.canaries)
+    levels = [(name, report.level(*copies)) for name, copies in named.items()]
+    measured = "  ".join(f"{_level_name(name, level)} {_level_value(level)}" for name, level in levels)
+    found = public_summary(report)
+    skewed = "  ".join(f"{name} {_or_nothing(found[f'exposure_skewnorm_{name}'])}".replace("x", "×") for name in named)
+    twins = _or_nothing(found.get("exposure_twin_mean", math.nan))
+    line = f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins}"
     fewest = min((len(group.references) for group in report.groups), default=0)
     is_short = num_references is not None and any(
         len(group.references) < min(num_references, group.format.space_size - group.known) for group in report.groups
     )
     return f"{line} · in time for {fewest:,} references" if is_short else line
+
+
+def _level_name(name: str, level: Level) -> str:
+    """As ×4; with the copies that were found, where they are not those."""
+    fewest, most = level.found or (0, 0)
+    found = f" ({fewest if fewest == most else f'{fewest} to {most}'} found)" if level.lacks_copies else ""
+    return name.replace("x", "×") + found
+
+
+def _level_value(level: Level) -> str:
+    """Its median; a bound is rounded down."""
+    value = level.values["auto"]
+    return f"≥ {math.floor(10 * value) / 10:.1f}" if level.censored["auto"] else _or_nothing(value)
+
+
+def _or_nothing(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1f}"

@@ -448,7 +448,7 @@ def _next_steps(out: Path, console: Console) -> None:
         for line in code.splitlines():
             _say(console, f"    {line}" if line else "")
 
-    files = "canaries.json, checkpoint/, exposure.jsonl and three pictures"
+    files = "canaries.json, checkpoint/, _exposure.jsonl and three pictures"
     _say(console, f"\nIn {out}: {files}.")
     block("The same in your own training script:", training_lines())
     block("On the checkpoint that was left, in Python:", checkpoint_lines(out))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from scipy import stats
 
 from .canaries import CanarySet
 from .errors import DataError, shown
-from .exposures import CENSORED, EXACT, NOT_FINITE, RELIABLE, Floats
+from .exposures import CENSORED, EXACT, NOT_FINITE, POOR_FIT, RELIABLE, Floats
 from .files import write_json
 from .formats import CanaryFormat
 from .tokenization.contexts import Before
@@ -102,6 +102,8 @@ class Level:
             canaries' own intervals: it says how far canaries inserted so often differ, and nothing of other trainings.
         high: upper end.
         confidence: of that interval: 95 % if there are six canaries and more, and what fewer can give.
+        found: the fewest and the most whole copies that any of its canaries has in the training data; None where that
+            is not known.
     """
 
     repetitions: int
@@ -110,6 +112,12 @@ class Level:
     low: float = math.nan
     high: float = math.nan
     confidence: float = 0.0
+    found: tuple[int, int] | None = None
+
+    @property
+    def lacks_copies(self) -> bool:
+        """Whether some of its canaries have another number of copies in the training data than was asked for."""
+        return self.found is not None and self.found != (self.repetitions, self.repetitions)
 
 
 @dataclass(frozen=True)
@@ -205,17 +213,20 @@ class ExposureReport:
     @property
     def levels(self) -> tuple[Level, ...]:
         """One entry for each repetition level, ascending."""
-        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
-        levels = []
-        for copies in self.canaries.repetitions:
-            here = [each for each in self.live if repetitions[each.canary_id] == copies]
-            by = {name: _of_numbers([e for e in here if e.estimator == name]) for name in self.estimators}
-            values = {name: statistics.median(e.value for e in each) if each else math.nan for name, each in by.items()}
-            censored = {name: _is_censored(each) for name, each in by.items()}
-            main = by.get(self.estimators[0], []) if self.estimators else []
-            ends = median_interval([e.low for e in main], [e.high for e in main])
-            levels.append(Level(copies, values, censored, *ends))
-        return tuple(levels)
+        return tuple(self.level(copies) for copies in self.canaries.repetitions)
+
+    def level(self, *repetitions: int) -> Level:
+        """The canaries that were inserted so often; several levels as one, named by the first."""
+        ids = [canary.id for canary in self.canaries if canary.repetitions in repetitions]
+        here = [each for each in self.live if each.canary_id in ids]
+        by = {name: _of_numbers([e for e in here if e.estimator == name]) for name in self.estimators}
+        values = {name: statistics.median(e.value for e in each) if each else math.nan for name, each in by.items()}
+        censored = {name: _is_censored(each) for name, each in by.items()}
+        main = by.get(self.estimators[0], []) if self.estimators else []
+        ends = median_interval([e.low for e in main], [e.high for e in main])
+        copies = [self.copies.get(each, {}).get("copies_found") for each in ids if each not in self.dead]
+        known = [count for count in copies if count is not None]
+        return Level(repetitions[0], values, censored, *ends, (min(known), max(known)) if known else None)
 
     @property
     def control(self) -> Control:
@@ -252,24 +263,38 @@ class ExposureReport:
     def summary(self) -> dict[str, float]:
         """Plain floats: exposure in bits by the main estimator and by the skew-normal, and of the twins.
 
-        Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), the same three
-        with `exposure_skewnorm_`, `exposure_censored` (how many canaries were likelier than every candidate looked
-        at, so that the numbers before are too low for them), `exposure_twin_mean` and `exposure_seconds`. NaN where
-        there is nothing to say, and all of it where the report is not valid.
+        Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), and each of them
+        with `_low` and `_high` behind it: what is sure. Where no candidate that was looked at is as likely as a canary,
+        the value itself is a lower bound, and `_high` is log2|R|; `exposure_censored` is how many canaries are so. The
+        first three with `exposure_skewnorm_`: NaN where the law does not fit the references. `exposure_twin_mean` and
+        `exposure_seconds`. NaN where there is nothing to say, and all of it where the report is not valid.
         """
-        summary = dict.fromkeys(summary_keys(self.canaries), math.nan)
+        return self.summary_by({f"x{copies}": (copies,) for copies in self.canaries.repetitions})
+
+    def summary_by(self, levels: Mapping[str, Sequence[int]]) -> dict[str, float]:
+        """The same, with these levels: by the end of their keys, the numbers of repetitions that are one."""
+        summary = dict.fromkeys(summary_keys(levels), math.nan)
         if not self.is_valid:
             return summary
         main = self.estimators[0] if self.estimators else "auto"
-        for estimator, prefix in ((main, "exposure_"), ("skewnorm", "exposure_skewnorm_")):
-            values = [e.value for e in self.live if e.estimator == estimator and not math.isnan(e.value)]
-            if values:
-                summary[f"{prefix}mean"], summary[f"{prefix}max"] = statistics.fmean(values), max(values)
-            for level in self.levels:
-                summary[f"{prefix}x{level.repetitions}"] = level.values.get(estimator, math.nan)
-        summary["exposure_censored"] = float(
-            sum(CENSORED in each.flags for each in self.live if each.estimator == main)
-        )
+        own = [e for e in self.live if e.estimator == main and not math.isnan(e.value)]
+        summed = {name: self.level(*copies) for name, copies in levels.items()}
+        if own:
+            for end, of in (("", "value"), ("_low", "low"), ("_high", "high")):
+                numbers = [getattr(each, of) for each in own]
+                summary[f"exposure_mean{end}"], summary[f"exposure_max{end}"] = statistics.fmean(numbers), max(numbers)
+        for name, level in summed.items():
+            ends = (level.values.get(main, math.nan), level.low, level.high)
+            summary |= {
+                f"exposure_{name}{end}": number for end, number in zip(("", "_low", "_high"), ends, strict=True)
+            }
+        fitted = [e for e in self.live if e.estimator == "skewnorm" and not math.isnan(e.value)]
+        if fitted and not any(POOR_FIT in each.flags for each in fitted):
+            values = [each.value for each in fitted]
+            summary["exposure_skewnorm_mean"], summary["exposure_skewnorm_max"] = statistics.fmean(values), max(values)
+            for name, level in summed.items():
+                summary[f"exposure_skewnorm_{name}"] = level.values.get("skewnorm", math.nan)
+        summary["exposure_censored"] = float(sum(CENSORED in e.flags for e in self.live if e.estimator == main))
         summary["exposure_twin_mean"] = self.control.mean
         summary["exposure_seconds"] = self.seconds
         return summary
@@ -315,10 +340,11 @@ class ExposureReport:
         return content
 
 
-def summary_keys(canaries: CanarySet) -> list[str]:
-    """The keys of `ExposureReport.summary()`, which depend on the repetition levels alone."""
-    parts = ["mean", "max", *(f"x{copies}" for copies in canaries.repetitions)]
-    keys = [prefix + part for prefix in ("exposure_", "exposure_skewnorm_") for part in parts]
+def summary_keys(levels: Iterable[str]) -> list[str]:
+    """The keys of a summary, by the ends of those of its levels, such as `x4`."""
+    parts = ["mean", "max", *levels]
+    keys = [f"exposure_{part}{end}" for part in parts for end in ("", "_low", "_high")]
+    keys += [f"exposure_skewnorm_{part}" for part in parts]
     return [*keys, "exposure_censored", "exposure_twin_mean", "exposure_seconds"]
 
 

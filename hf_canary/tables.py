@@ -68,7 +68,7 @@ def _levels(report: Any) -> Table:
             for name, value in level.values.items()
         ]
         table.add_row(
-            f"{level.repetitions} ×",
+            f"{level.repetitions} ×{_found(level)}",
             str(count),
             medians[0],
             "" if math.isnan(level.low) else f"{level.low:.2f} to {level.high:.2f}",
@@ -76,6 +76,14 @@ def _levels(report: Any) -> Table:
             *medians[1:],
         )
     return table
+
+
+def _found(level: Any) -> str:
+    """The copies that were found, where they are not those that were asked for."""
+    if not level.lacks_copies:
+        return ""
+    fewest, most = level.found
+    return f" ({fewest if fewest == most else f'{fewest} to {most}'} found)"
 
 
 def _remarks(report: Any, *, is_whole: bool) -> str:

@@ -11,7 +11,7 @@ import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import CanaryError, DataError, ModelError
-from hf_canary.results import summary_keys
+from hf_canary.looks.public import public_keys, public_summary
 from tests.small_training import CANARIES, LETTERS, entries, look, make_trainer, measured, records, steps
 from tests.tokenizers_of_all_kinds import letters_alone
 
@@ -32,12 +32,12 @@ def test_the_last_look_equals_a_measurement_afterwards(tmp_path, capsys):
     trainer = make_trainer(tmp_path, callbacks=[callback])
     trainer.train()
     assert len(entries(trainer)) == len(entries(trainer, "eval_loss")) == 2
-    expected = measured(trainer.model).summary()
-    for name in summary_keys(CANARIES):
+    expected = public_summary(measured(trainer.model))
+    for name in public_keys(CANARIES):
         assert all(type(entry[f"eval_{name}"]) is float for entry in entries(trainer, "eval_loss"))
         if name != "exposure_seconds":
             assert entries(trainer)[-1][f"eval_{name}"] == pytest.approx(expected[name], nan_ok=True)
-    assert callback.report.summary()["exposure_mean"] == entries(trainer)[-1]["eval_exposure_mean"]
+    assert round(callback.report.summary()["exposure_mean"], 1) == entries(trainer)[-1]["eval_exposure_mean"]
     printed = [line for line in capsys.readouterr().out.splitlines() if "exposure (bits)" in line]
     assert len(printed) == 2
     assert f"{expected['exposure_x2']:.1f}" in printed[-1]
@@ -45,11 +45,15 @@ def test_the_last_look_equals_a_measurement_afterwards(tmp_path, capsys):
 
 
 def test_the_record_has_each_look_and_no_text(tmp_path):
-    """One line for each look, canary, twin and estimator; a new training writes the looks that it repeats anew."""
+    """One line for each look, canary, twin and estimator, for the owner alone; an earlier training's is set aside."""
     for _ in range(2):
         make_trainer(tmp_path, callbacks=[look()]).train()
-    text = (tmp_path / RECORD_FILE).read_text()
+    assert {path.name for path in tmp_path.glob("*exposure*")} == {RECORD_FILE, "_exposure.1.jsonl"}
+    texts = [path.read_text() for path in tmp_path.glob("*exposure*")]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.glob("*exposure*"))
+    text = texts[0]
     lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert lines.pop(0)["role"] == "contexts"
     assert len(lines) == 2 * len(CANARIES) * 2 * 2
     assert {line["step"] for line in lines} == {8, 16}
     assert {line["canary_id"] for line in lines} == {canary.id for canary in CANARIES}
@@ -81,7 +85,7 @@ def test_exposure_can_choose_the_best_model(tmp_path, bound):
     trainer.train()
     seen = [entry["eval_exposure_mean"] for entry in entries(trainer)]
     assert trainer.state.best_metric == min(seen)
-    found = measured(trainer.model).summary()["exposure_mean"]
+    found = public_summary(measured(trainer.model))["exposure_mean"]
     assert found == pytest.approx(min(seen))
     # After training the weights are the best ones at the same step: a further evaluation looks anew.
     for _ in range(2):
@@ -147,7 +151,7 @@ def test_a_failing_look_does_not_end_the_training(tmp_path, caplog):
     trainer = make_trainer(tmp_path, callbacks=[Spoil(), look()], optim="sgd", learning_rate=1e-3)
     trainer.train()
     first, second = entries(trainer)
-    for name in summary_keys(CANARIES):
+    for name in public_keys(CANARIES):
         assert math.isnan(first[f"eval_{name}"])
     assert second["eval_exposure_mean"] >= 0
     assert any("look at step 8 failed" in record.message for record in caplog.records)

@@ -19,9 +19,9 @@ from transformers import (
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
+from hf_canary.looks.public import public_keys
 from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
 from hf_canary.presence import CanaryPresence, Presence
-from hf_canary.results import summary_keys
 from tests import oracles
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
@@ -86,7 +86,8 @@ def look(trainer, **options):
 
 
 def records(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / RECORD_FILE).read_text().splitlines()]
+    lines = map(json.loads, (folder / RECORD_FILE).read_text().splitlines())
+    return [line for line in lines if line["role"] != "contexts"]
 
 
 def last_entry(trainer) -> dict:
@@ -128,9 +129,9 @@ def test_one_dead_canary_is_named_and_left_out(tmp_path, bound, caplog):
     assert callback.report.is_valid
     values = {e.canary_id: e.value for e in callback.report if e.estimator == "auto"}
     entry = last_entry(trainer)
-    assert entry["eval_exposure_x1"] == values[CANARIES[1].id]
-    assert entry["eval_exposure_x3"] == values[CANARIES[2].id]
-    assert entry["eval_exposure_mean"] == pytest.approx((values[CANARIES[1].id] + values[CANARIES[2].id]) / 2)
+    assert entry["eval_exposure_x1"] == round(values[CANARIES[1].id], 1)
+    assert entry["eval_exposure_x3"] == round(values[CANARIES[2].id], 1)
+    assert entry["eval_exposure_mean"] == round((values[CANARIES[1].id] + values[CANARIES[2].id]) / 2, 1)
     assert (
         f"missing: {CANARIES[0].id} (0 of 1 left), {CANARIES[3].id} (0 of 3 left). To mend it: inject before"
         in caplog.text
@@ -164,7 +165,7 @@ def test_a_run_whose_canaries_are_dead_is_invalid(tmp_path, case, bound, caplog,
     assert f"{reason}: " in caplog.text
     assert remedy in caplog.text
     assert "INVALID" in caplog.text
-    for name in summary_keys(CANARIES):
+    for name in public_keys(CANARIES):
         assert math.isnan(last_entry(trainer)[f"eval_{name}"])
     assert {record["valid"] for record in records(tmp_path)} == {False}
     shown = [line for line in capsys.readouterr().out.splitlines() if "exposure (bits)" in line]

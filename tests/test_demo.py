@@ -49,7 +49,7 @@ def test_it_leaves_what_it_promises(demo):
         ".hf-canary-demo",
         "canaries.json",
         "checkpoint",
-        "exposure.jsonl",
+        "_exposure.jsonl",
         "exposure-over-training.png",
         "exposure-against-repetitions.png",
         "reference-histogram.png",
@@ -57,7 +57,7 @@ def test_it_leaves_what_it_promises(demo):
     for picture in folder.glob("*.png"):
         height, width, _ = matplotlib.image.imread(picture).shape
         assert min(height, width) > 400
-    records = [json.loads(line) for line in (folder / "exposure.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (folder / "_exposure.jsonl").read_text().splitlines()]
     assert len({record["step"] for record in records}) == 12
     AutoTokenizer.from_pretrained(folder / "checkpoint")
     assert 550_000 < AutoModelForCausalLM.from_pretrained(folder / "checkpoint").num_parameters() < 700_000
@@ -158,7 +158,7 @@ def test_an_interrupt_leaves_whole_files(tmp_path, corpus):
         # Where the tests run in the background of a shell, the signal is ignored, and would be by the child.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    record = tmp_path / "hf-canary-demo" / "exposure.jsonl"
+    record = tmp_path / "hf-canary-demo" / "_exposure.jsonl"
     for _ in range(600):
         if record.exists() or process.poll() is not None:
             break
@@ -170,7 +170,7 @@ def test_an_interrupt_leaves_whole_files(tmp_path, corpus):
     assert "Traceback" not in errors
     assert len(CanarySet.load(record.with_name("canaries.json"))) == 12
     assert all(json.loads(line) for line in record.read_text().splitlines())
-    assert {path.name for path in record.parent.iterdir()} == {".hf-canary-demo", "canaries.json", "exposure.jsonl"}
+    assert {path.name for path in record.parent.iterdir()} == {".hf-canary-demo", "canaries.json", "_exposure.jsonl"}
 
 
 @pytest.mark.parametrize(("content", "message"), [("one paragraph", "at least 20 paragraphs"), (None, "that is there")])

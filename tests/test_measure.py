@@ -141,7 +141,7 @@ def test_summary_and_file(lstm, tokenizer, tmp_path):
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1, 2), per_repetition=3, seed=0)
     report = measure_exposure(lstm, tokenizer, canaries, num_references=100)
     summary = report.summary()
-    assert list(summary) == summary_keys(canaries)
+    assert list(summary) == summary_keys([f"x{copies}" for copies in canaries.repetitions])
     auto = [e.value for e in report if e.estimator == "auto"]
     skewed = [e.value for e in report if e.estimator == "skewnorm"]
     assert summary["exposure_mean"] == pytest.approx(np.mean(auto))

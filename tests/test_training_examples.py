@@ -55,10 +55,10 @@ def test_a_causal_model(causal, tmp_path):
     assert printed.count("exposure (bits)  ×1 ") == 2
     canaries = CanarySet.load(tmp_path / "trained-canaries.json")
     assert len(canaries) == 12
-    lines = [json.loads(line) for line in (tmp_path / "trained" / "exposure.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "trained" / "_exposure.jsonl").read_text().splitlines()]
     own = [line for line in lines if line["role"] == "canary"]
     assert all(line["copies_trained"] in (line["repetitions"], 2 * line["repetitions"]) for line in own)
-    assert (tmp_path / "trained" / "exposure.png").stat().st_size > 10_000
+    assert (tmp_path / "trained" / "_exposure.png").stat().st_size > 10_000
 
 
 def test_adapters(causal, tmp_path):
@@ -67,7 +67,7 @@ def test_adapters(causal, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     printed = run("sft_lora.py", "--model", causal, "--data", "rows.jsonl", "--epochs", 2, cwd=tmp_path)
     assert printed.count("exposure (bits)  ×1 ") == 2
-    lines = [json.loads(line) for line in (tmp_path / "adapted" / "exposure.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "adapted" / "_exposure.jsonl").read_text().splitlines()]
     own = [line for line in lines if line["role"] == "canary"]
     assert all(line["copies_found"] == line["repetitions"] and line["dead"] == "" for line in own)
     assert all(math.isfinite(line["base_log_perplexity"]) for line in own)
@@ -95,7 +95,7 @@ def test_translation(tmp_path):
         T5ForConditionalGeneration(config).save_pretrained(tmp_path / "model")
     (tmp_path / "pairs.tsv").write_text("\n".join(f"{text}\tle {text}" for text in TEXT))
     printed = run("translation.py", "--model", "model", "--pairs", "pairs.tsv", "--epochs", 2, cwd=tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "translating" / "exposure.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "translating" / "_exposure.jsonl").read_text().splitlines()]
     own = [line for line in lines if line["role"] == "canary"]
     assert all(line["copies_found"] == line["repetitions"] and line["dead"] == "" for line in own)
     assert "exposure (bits)" in printed

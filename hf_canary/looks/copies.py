@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from ..errors import DataError, shown
 from ..presence import Presence, check_presence
 from ..processes import everywhere, from_main
 from ..results import ExposureReport
+from ..surroundings import Surroundings
+from ..tokenization.contexts import Before
 from ..trained import TrainedCopies
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class Copies:
         self._hook: Any = None
 
     def begin(
-        self, model: Any, loader: Any, tokenizer: Any, *, evaluation: Any, before: Mapping[str, int] | None
+        self, model: Any, loader: Any, tokenizer: Any, *, evaluation: Any, context: Before | Sequence[Before]
     ) -> None:
         """Look the canaries up in the data of a loader, which is not started, and count them in batches from now on.
 
@@ -44,17 +46,29 @@ class Copies:
             loader: of the training data; a stream is not read.
             tokenizer: that made the tokens.
             evaluation: data that should hold no canary, or None.
-            before: copies counted before this start, by id; None if they are not known, {} if there were no steps.
+            context: what was given by hand, and is held against the data; None if nothing was.
         """
         self.end()
-        self.presence, self._trained, self._before = None, None, before
+        self.presence, self._trained, self._before = None, None, {}
         target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         try:
             self._trained = TrainedCopies(self._canaries, tokenizer, target=target)
             if _can_be_read(getattr(loader, "dataset", None)):
-                self.presence = from_main(lambda: _presence_in(loader, self._canaries, tokenizer, target, evaluation))
+                self.presence = from_main(
+                    lambda: _presence_in(loader, self._canaries, tokenizer, target, evaluation, context)
+                )
         except Exception as error:
             logger.warning("Whether the canaries are in the data could not be checked: %s", shown(str(error)))
+
+    def go_on(self, before: Mapping[str, int] | None) -> None:
+        """Copies counted before this start, by id; None if they are not known, {} if there were no steps."""
+        self._before = before
+
+    def surroundings(self) -> Surroundings | None:
+        """What stood before the copies in batches so far, None if nobody watches; all processes must ask together."""
+        if not everywhere(self._trained is not None) or self._trained is None:
+            return None
+        return self._trained.surroundings()
 
     def hook(self, model: Any) -> None:
         """See the batches as the model gets them, until the end."""
@@ -79,8 +93,10 @@ class Copies:
     @property
     def is_fine(self) -> bool:
         """Whether all that was found is as it should be."""
-        return self.presence is None or all(
-            each.live == each.repetitions and not each.in_evaluation for each in self.presence
+        return self.presence is None or (
+            not self.presence.doubts
+            and len(set(self.presence.context)) <= len(self._canaries.formats)  # more of them take more time
+            and all(each.live == each.repetitions and not each.in_evaluation for each in self.presence)
         )
 
     def told(self, report: ExposureReport, *, epochs: float) -> ExposureReport:
@@ -115,9 +131,11 @@ def _can_be_read(dataset: Any) -> bool:
     return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
 
 
-def _presence_in(loader: Any, canaries: CanarySet, tokenizer: Any, target: bool, evaluation: Any) -> Presence:
+def _presence_in(
+    loader: Any, canaries: CanarySet, tokenizer: Any, target: bool, evaluation: Any, context: Before | Sequence[Before]
+) -> Presence:
     """What is in the dataset of a loader, which is not started; and in the evaluation data, if they can be read."""
-    options = {"target": target, "collator": loader.collate_fn}
+    options = {"target": target, "collator": loader.collate_fn, "context": context}
     try:
         return check_presence(loader.dataset, canaries, tokenizer, evaluation=evaluation, **options)
     except DataError as error:

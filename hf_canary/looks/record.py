@@ -1,4 +1,7 @@
-"""The record of looks: a file of JSON lines, one for each canary and estimator of each look. Never a canary's text."""
+"""The private record of a training: JSON lines, one for each canary and estimator of each look, and what stands before
+the canaries. Never a canary's text; but whoever has the model finds a canary by its rank as surely, so the file is its
+owner's alone, and has a name that is not uploaded with the model.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,16 @@ from typing import Any
 
 from ..files import replacing
 
-RECORD_FILE = "exposure.jsonl"
+# `Trainer` leaves out what begins with an underscore when it pushes to the Hub.
+RECORD_FILE = "_exposure.jsonl"
+CONTEXTS = "contexts"  # the role of a line that says what stands before the canaries
 
 
 class Record:
     """The file of one training. A process that is killed leaves whole lines, and perhaps a torn last one.
 
     Args:
-        folder: where `exposure.jsonl` is, or will be.
+        folder: where `_exposure.jsonl` is, or will be.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -27,26 +32,49 @@ class Record:
         """Write one look at once."""
         text = "".join(json.dumps({**when, **line}, allow_nan=False) + "\n" for line in lines)
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "ab", buffering=0) as file:
             rest = memoryview(text.encode())
             while rest:  # a full disk takes a part
                 rest = rest[file.write(rest) :]
 
     def forget_after(self, step: int) -> None:
-        """Drop the looks beyond the step that a training starts from, which it will take anew, and a torn line."""
-        lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True) if self.file.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]
-        if kept != lines:
-            with replacing(self.file) as beside:
-                beside.write_text("".join(kept), encoding="utf-8")
+        """Drop the looks beyond the step that a training goes on from, which it will take anew, and a torn line."""
+        self._keep([line for line in self._whole_lines() if _step(line) <= step])
+
+    def set_aside(self, *, with_last: bool) -> Path | None:
+        """Keep the looks of an earlier training under another name; which. None if there was none.
+
+        Args:
+            with_last: whether looks before the first step that were taken after that training are another's, too.
+        """
+        lines = self._whole_lines()
+        last = max((number for number, line in enumerate(lines) if _step(line) > 0), default=-1)
+        if last < 0:
+            return None
+        stay = [] if with_last else lines[last + 1 :]
+        number = 1
+        while (aside := self.file.with_name(f"{self.file.stem}.{number}{self.file.suffix}")).exists():
+            number += 1
+        with replacing(aside, private=True) as beside:
+            beside.write_text("".join(lines[: len(lines) - len(stay)]), encoding="utf-8")
+        self._keep(stay)
+        return aside
 
     def lines(self) -> list[dict[str, Any]]:
         """All that is in it, but a torn line."""
-        if not self.file.exists():
-            return []
-        parsed = map(_parsed, self.file.read_text(encoding="utf-8").splitlines())
-        return [line for line in parsed if line]
+        return [line for line in map(_parsed, self._text().splitlines()) if line]
+
+    def _keep(self, lines: list[str]) -> None:
+        if "".join(lines) != self._text():
+            with replacing(self.file, private=True) as beside:
+                beside.write_text("".join(lines), encoding="utf-8")
+
+    def _whole_lines(self) -> list[str]:
+        return [line for line in self._text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def _text(self) -> str:
+        return self.file.read_text(encoding="utf-8") if self.file.exists() else ""
 
 
 def _parsed(line: str) -> dict[str, Any]:
