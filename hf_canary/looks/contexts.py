@@ -62,7 +62,7 @@ class Contexts:
         return (self.context, self.source_prefix) != before
 
     def _take(self, context: Sequence[Before], source_prefix: Sequence[Before]) -> None:
-        nothing = [None] * len(self._canaries)
+        nothing: list[Before] = [None] * len(self._canaries)
         if not self._is_given[0]:
             self.context = list(context) or nothing
         if not self._is_given[1]:
