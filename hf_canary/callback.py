@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .canaries import CanarySet
-from .errors import CanaryError, DataError, ModelError, shown
+from .errors import CanaryError, DataError, ModelError, shown, told
 from .language_model import check_batch_size
 from .looks.allowance import Allowance
 from .looks.contexts import Contexts
@@ -526,7 +526,7 @@ class ExposureCallback(TrainerCallback):
             what = "The look" if self.report is None else "What was to be done about the look"
             logger.error("%s at step %d failed: %s", what, at.state.global_step, error, exc_info=unexpected)
             if self.report is None:
-                self._write(at, [{"role": "failure", "error": shown(str(error)), "valid": False}])
+                self._write(at, [{"role": "failure", "error": told(error), "valid": False}])
         finally:
             self._allowance.spend(time.monotonic() - began, allowed)
 

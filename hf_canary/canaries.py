@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CanaryError, DataError, FormatError, is_int, shown
+from .errors import CanaryError, DataError, FormatError, is_int, kind, shown
 from .files import write_json
 from .formats import CanaryFormat
 
@@ -82,7 +82,7 @@ class Canary:
             True
         """
         if not isinstance(format, CanaryFormat):
-            raise FormatError("format", "a CanaryFormat", shown(format), "Wrap it: CanaryFormat(...).")
+            raise FormatError("format", "a CanaryFormat", kind(format), "Wrap it: CanaryFormat(...).")
         if format.holes != self.format.holes:
             raise FormatError(
                 "format",
@@ -444,7 +444,7 @@ def _check_draw(
 ) -> None:
     listed = formats if isinstance(formats, Sequence) else ()
     if not listed or not all(isinstance(format, CanaryFormat) for format in listed):
-        raise FormatError("formats", "a CanaryFormat or a list of them", shown(formats), "Wrap it: CanaryFormat(...).")
+        raise FormatError("formats", "a CanaryFormat or a list of them", kind(formats), "Wrap it: CanaryFormat(...).")
     if len(set(formats)) < len(formats):
         raise FormatError("formats", "different formats", "one format twice", "Raise per_repetition instead.")
     counts = [per_repetition, *(repetitions if isinstance(repetitions, Sequence) else ())]

@@ -240,7 +240,7 @@ def rank(
 
     with _plain_errors():
         wanted = _format(format, spaces)
-        fills = [*(fill or []), *map(wanted.parse, text or [])]
+        fills = [*(fill or []), *_parsed(wanted, text or [])]
         if not fills:
             raise typer.BadParameter("Give --fill or --text, once or more.")
         texts = [wanted.render(number) for number in fills]
@@ -310,6 +310,18 @@ def _format(template: str, spaces: Path | None) -> CanaryFormat:
             "--spaces", "a JSON file", f"{shown(str(spaces))} ({shown(str(error))})", "Write names and lists of texts."
         ) from error
     return CanaryFormat(template, spaces=own)
+
+
+def _parsed(format: CanaryFormat, texts: list[str]) -> Iterator[int]:
+    """The fills of texts; an error says which text it is, and does not repeat it."""
+    from .errors import FormatError
+
+    for number, text in enumerate(texts, start=1):
+        try:
+            yield format.parse(text)
+        except FormatError as error:
+            which = f"as number {number} of {len(texts)} " if len(texts) > 1 else ""
+            raise FormatError(error.argument, error.expected, f"{which}{error.got}", error.remedy) from error
 
 
 def _bytes(amount: str | None) -> int | None:

@@ -126,7 +126,7 @@ class _Guide:
             "prompt_length",
             f"behind so many tokens nothing, or those that {shown(self.tree.format.template)} begins with: token ids "
             f"{shown(list(self.shared))}",
-            f"{same} of them, and then {shown(list(path[same:]))}",
+            f"{same} of them, and then {len(path) - same} others",
             f"Let prompts end before the canary, or with prompt_ids of this object{self._or_a_decoders}",
         )
 

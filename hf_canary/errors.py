@@ -1,7 +1,8 @@
 """The errors of the package, split by who must act.
 
-Every error says four things: which argument, what was expected, what came, and what to do. This file
-knows no format, no model and no file: whoever raises an error supplies the words.
+Every error says four things: which argument, what was expected, what came, and what to do. None holds the text of a
+canary or of a candidate: an id or a number names it. This file knows no format, no model and no file: whoever raises an
+error supplies the words.
 """
 
 from __future__ import annotations
@@ -26,6 +27,21 @@ def shown(value: object) -> str:
     """`repr(value)`, shortened so that a message stays one that a person reads."""
     text = _shortened.repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def kind(value: object) -> str:
+    """What sort of thing it is, where the value itself may be a secret: a canary's text, a fill.
+
+    Example:
+        >>> kind("My PIN is 1234"), kind(None)
+        ('of the type str', 'None')
+    """
+    return "None" if value is None else f"of the type {type(value).__name__}"
+
+
+def told(error: BaseException) -> str:
+    """What may be written of an error: of one of ours all; of another its name, since its words may quote a text."""
+    return shown(str(error)) if isinstance(error, CanaryError) else type(error).__name__
 
 
 def is_int(value: object) -> bool:

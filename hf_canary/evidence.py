@@ -104,7 +104,8 @@ class Evidence:
         unsummed = self._prepared.shared
 
         def scored() -> Floats:
-            return score_encoded(self._language_model, texts, encoding, sources, unsummed=unsummed)
+            named = self._prepared.name
+            return score_encoded(self._language_model, texts, encoding, sources, unsummed=unsummed, named=named)
 
         return self._metered("scored", scored)
 
@@ -232,7 +233,10 @@ class Evidence:
         return bool(found)
 
     def _score(self, block: slice) -> Floats:
-        return score_encoded(self._language_model, *self._prepared.encoded(block), progress=self._progress)
+        def named(number: int) -> str:
+            return self._prepared.name(block.start + number)
+
+        return score_encoded(self._language_model, *self._prepared.encoded(block), progress=self._progress, named=named)
 
     @cached_property
     def _session(self) -> Session:

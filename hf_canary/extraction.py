@@ -18,7 +18,7 @@ import torch
 from .checkpoints import Checkpoint, check_writable, digest_of_model, digest_of_text, digest_of_tokenizer
 from .clock import Clock, agreed
 from .drawing import draw
-from .errors import DataError, FormatError, ModelError, is_int, shown
+from .errors import DataError, FormatError, ModelError, is_int, kind, shown
 from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
@@ -186,7 +186,8 @@ def extract(
         stopped = go_on(search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
         kept.save(search, goal)
         candidates = tuple(place.candidates(goal.leaves, goal.costs.tolist()))
-        place.tree.assure([candidate.fill for candidate in candidates])
+        names = [f"candidates[{number}]" for number in range(len(candidates))]
+        place.tree.assure([candidate.fill for candidate in candidates], names)
         if search.is_over and not place.tree.is_certain:
             stopped = "tokenizer"
         return Extraction(
@@ -337,7 +338,7 @@ def exact_rank(
     """
     _check_model_and_format(model, format)
     if not isinstance(fills, Iterable):
-        raise FormatError("fills", "a list of whole numbers", shown(fills), "Put one alone into a list.")
+        raise FormatError("fills", "a list of whole numbers", kind(fills), "Put one alone into a list.")
     fills = list(fills)
     for fill in fills:
         format.render(fill)
@@ -348,7 +349,7 @@ def exact_rank(
     place = _Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not fills:
         return []
-    place.tree.assure(fills)
+    place.tree.assure(fills, [f"fills[{number}]" for number in range(len(fills))])
     max_seconds = _after_the_tree(max_seconds, began)
     kept = place.checkpoint(checkpoint, f"ranks of {fills}")
     most = math.inf if max_expanded is None else max_expanded
@@ -436,7 +437,7 @@ def check_format(format: CanaryFormat) -> None:
         FormatError: it is no format.
     """
     if not isinstance(format, CanaryFormat):
-        raise FormatError("format", "a CanaryFormat", shown(format), "Write CanaryFormat(...) around the text.")
+        raise FormatError("format", "a CanaryFormat", kind(format), "Write CanaryFormat(...) around the text.")
 
 
 def check_top_k(top_k: int, format: CanaryFormat) -> None:

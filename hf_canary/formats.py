@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .errors import FormatError, is_int, shown
+from .errors import FormatError, is_int, kind, shown
 
 _DIGITS = "0123456789"
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
@@ -135,7 +135,7 @@ class CanaryFormat:
             raise FormatError(
                 "template",
                 "at least one hole, such as {digit:4}",
-                shown(self.template),
+                f"a text of {len(self.template)} characters without one",
                 "Put a hole where the canary is to be random.",
             )
         _check_luhn(pieces, self.template)
@@ -251,7 +251,7 @@ class CanaryFormat:
             raise FormatError(
                 "text",
                 f"a candidate of {shown(self.template)}",
-                shown(text),
+                _departure(self.pieces, text) if isinstance(text, str) else kind(text),
                 "Give the text as render() writes it, nothing before and nothing after.",
             )
         return self._fill_of(choices)
@@ -350,7 +350,7 @@ class CanaryFormat:
             raise FormatError(
                 argument,
                 f"a fill of {shown(self.template)}: an int in [0, {shown(self.space_size)})",
-                shown(fill),
+                ("one below 0" if fill < 0 else "one that is |R| or more") if is_int(fill) else kind(fill),
                 "Use a fill that sample() or parse() gave for this format.",
             )
         return int(fill)
@@ -554,6 +554,24 @@ def _read(pieces: Sequence[Piece], text: str) -> list[int] | None:
         if isinstance(piece, Hole):
             choices.append(choice)
     return choices[::-1]
+
+
+def _departure(pieces: Sequence[Piece], text: str) -> str:
+    """Where a text ceases to be a candidate, without a word of it."""
+
+    def shared(literal: str, start: int) -> int:
+        pairs = enumerate(zip(literal, text[start:], strict=False))
+        return next((at for at, (one, other) in pairs if one != other), min(len(literal), len(text) - start))
+
+    starts, furthest = {0}, 0
+    for piece in pieces:
+        if isinstance(piece, Literal):
+            furthest = max(start + shared(piece.text, start) for start in starts)
+        starts = {end for start in starts for end, _ in _readings(piece, text, start)}
+        if not starts:
+            break
+        furthest = max(starts)
+    return f"one of {len(text)} characters, of which the first {furthest} fit"
 
 
 def _readings(piece: Piece, text: str, start: int) -> Iterator[tuple[int, int]]:

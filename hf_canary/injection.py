@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import datasets
@@ -41,6 +41,8 @@ AnyDataset = TypeVar(
 
 _BATCH_BYTES, _MOST_ROWS = 2**24, 100_000
 _STREAM_ROWS = 64
+# What comes of a value that a column does not take.
+_MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError, KeyError)
 
 
 class Insertions(Protocol):
@@ -187,13 +189,14 @@ class InjectCanaries:
         try:
             written = {number: features.encode_example(row) for number, row in written.items()}
             return pa.Table.from_pylist([written[number] for number in wanted], schema=schema)
-        except (pa.ArrowException, TypeError, ValueError, AttributeError, KeyError) as error:
+        except _MISFITS:
+            # Without the cause, whose words quote the row.
             raise DataError(
                 "make_row" if self.how["make_row"] is not None else "column",
                 f"rows of the features {shown(features)}",
-                shown(str(error)),
+                f"one with another value in {_misfits(features, schema, written)}",
                 "Give make_row=, a function that returns a row like the others.",
-            ) from error
+            ) from None
 
     def restored(self, table: pa.Table, start: int) -> pa.Table:
         """The inverse of `injected`: of rows with canaries, of which the first has this index, those without."""
@@ -248,6 +251,21 @@ class InjectCanaries:
             return into.write(value, change(before, canaries))
         except LookupError:
             raise not_as_injected() from None
+
+
+def _misfits(features: datasets.Features, schema: pa.Schema, rows: Mapping[int, Row]) -> str:
+    """The columns whose values do not fit."""
+
+    def fits(name: str, row: Row) -> bool:
+        try:
+            encoded = datasets.Features({name: features[name]}).encode_example({name: row.get(name)})
+            pa.Table.from_pylist([encoded], schema=pa.schema([schema.field(name)]))
+        except _MISFITS:
+            return False
+        return True
+
+    names = [name for name in features if not all(fits(name, row) for row in rows.values())]
+    return ", ".join(map(repr, names)) or "one of its columns"
 
 
 class RemoveCanaries:

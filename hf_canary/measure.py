@@ -16,7 +16,7 @@ from . import exposures
 from .canaries import CanarySet
 from .clock import Clock, check_seconds
 from .drawing import Drawing
-from .errors import DataError, FormatError, ModelError, is_int, shown
+from .errors import DataError, FormatError, ModelError, is_int, kind, shown
 from .evidence import Evidence
 from .exposures import Estimate
 from .formats import CanaryFormat
@@ -562,7 +562,7 @@ def check_request(
         FormatError: a format some candidates of which are prefixes of others.
     """
     if not isinstance(canaries, CanarySet):
-        raise DataError("canaries", "a CanarySet", shown(canaries), "Draw or load one: CanarySet.load(...).")
+        raise DataError("canaries", "a CanarySet", kind(canaries), "Draw or load one: CanarySet.load(...).")
     if len(canaries) == 0:
         raise DataError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
     for format in canaries.formats:

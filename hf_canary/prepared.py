@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,12 +84,17 @@ class Prepared:
         sources = self._sources[block] if self._target else None
         return self._texts[block], Encoding(self._sequences[block], self._conditioned), sources
 
+    def name(self, number: int) -> str:
+        """What to call a fill in an error."""
+        return self.names[number] if number < len(self.names) else "a reference"
+
     def _encode(self, stop: int) -> None:
-        fills = self.fills[len(self._texts) : stop]
+        start = len(self._texts)
+        fills = self.fills[start:stop]
         if not fills:
             return
         texts = [self.format.render(fill) for fill in fills]
-        encoding = self._encoded(texts)
+        encoding = self._encoded(texts, lambda number: self.name(start + number))
         if self._target:
             sources = [self.format.render_source(fill) or "" for fill in fills]
             self._sources += source_ids(self._tokenizer, sources, self.request.source_prefix)
@@ -97,16 +102,19 @@ class Prepared:
         self._sequences += encoding.sequences
         self._conditioned = encoding.conditioned
 
-    def _encoded(self, texts: list[str]) -> Encoding:
+    def _encoded(self, texts: list[str], named: Callable[[int], str]) -> Encoding:
         request = self.request
-        return encode(self._tokenizer, texts, context=request.context, target=self._target, end=request.end)
+        return encode(
+            self._tokenizer, texts, context=request.context, target=self._target, end=request.end, named=named
+        )
 
     @cached_property
     def shared(self) -> int:
         """How many first tokens all candidates share, the last one's aside."""
         known = [self.format.render(fill) for fill in self.known]
         covering = [self.format.render(fill) for fill in self.format.covering_fills(_TO_COMPARE)]
-        encoding = self._encoded(covering + known)
+        names = ["a candidate"] * len(covering) + self.names
+        encoding = self._encoded(covering + known, names.__getitem__)
         # Where all is shared, the last token must still be read from something.
         return min(encoding.shared, min(map(len, encoding.sequences)) - 1)
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from .canaries import CanarySet
-from .errors import DataError, shown
+from .errors import DataError, kind, shown, told
 from .occurrences import Core, Found, Hit, Occurrences, Piece
 from .sequences import LENGTHS, cut, lengths_in, says_starts
 from .surroundings import Surroundings, in_words
@@ -218,7 +218,7 @@ def check_presence(
         INVALID: no canary of x2 is trained on; its exposure would say nothing.
     """
     if not isinstance(canaries, CanarySet):
-        raise DataError("canaries", "a CanarySet", shown(canaries), "Load it: CanarySet.load(path).")
+        raise DataError("canaries", "a CanarySet", kind(canaries), "Load it: CanarySet.load(path).")
     if not hasattr(tokenizer, "all_special_ids"):
         raise DataError("tokenizer", "the tokenizer that made the tokens", shown(tokenizer), "Give it.")
     with undisturbed():  # rows may be made as they are asked for, and with chance
@@ -443,9 +443,7 @@ class _Inspector:
             try:
                 row = _collated(self._collator, row)
             except Exception as error:  # whatever a collator raises that wants more than a row
-                logger.warning(
-                    "The collator takes no single rows; the labels are those of the data: %s", shown(str(error))
-                )
+                logger.warning("The collator takes no single rows; the labels are those of the data: %s", told(error))
                 self._collator = None
         is_target = self._occurrences.target
         source = self._canaries[hit.core.number].source if is_target else None  # what the decoder answers to

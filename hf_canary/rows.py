@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, LargeList, List, Translation, Value
 
-from .errors import DataError, shown
+from .errors import DataError, kind, shown
 from .tokenization.encoding import token_ids
 
 _STRINGS = ("string", "large_string")
@@ -178,9 +178,9 @@ class Turns:
             raise DataError(
                 "tokenizer",
                 f"a chat template that takes {shown([turn['role'] for turn in said])}",
-                shown(str(error)),
+                self._why_refused(canary, said, error),
                 "Leave tokenizer out if no template is used, or give make_row=, which returns the row of a canary.",
-            ) from error
+            ) from None
         if canary.text not in rendered:
             raise DataError(
                 "tokenizer",
@@ -188,6 +188,14 @@ class Turns:
                 f"one that drops or changes the text of {canary.id}",
                 "Begin and end the format with what is no space, choose another role=, or give make_row=.",
             )
+
+    def _why_refused(self, canary: Insertion, said: list[dict[str, str]], error: Exception) -> str:
+        """What the template says of other texts, where it refuses these too: its words may quote what was said."""
+        try:
+            self.tokenizer.apply_chat_template([turn | {"content": "text"} for turn in said], tokenize=False)
+        except Exception as of_others:
+            return shown(str(of_others))
+        return f"{type(error).__name__}, for what {canary.id} says"
 
 
 @dataclass(frozen=True)
@@ -236,10 +244,11 @@ class Made:
     def row(self, canary: Insertion) -> Row:
         row = self.make(canary)
         if not isinstance(row, Mapping) or not set(row) <= set(self.features):
+            others = len(set(row) - set(self.features)) if isinstance(row, Mapping) else 0
             raise DataError(
                 "make_row",
                 f"a function that returns a dict with some of the columns {shown(list(self.features))}",
-                shown(list(row) if isinstance(row, Mapping) else row),
+                f"a dict in which {others} of {len(row)} names are none of them" if others else f"one {kind(row)}",
                 "The columns that it leaves out are None.",
             )
         return dict(row)

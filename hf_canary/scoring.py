@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, ModelError, shown
+from .errors import DataError, ModelError, kind
 from .language_model import GIVE_CONTEXT, Floats, LanguageModel, NotNumbers, evaluating
 from .processes import num_processes
 from .states import Ints
@@ -101,9 +101,10 @@ def score_texts(
     costs = np.empty(len(texts))
     for each, numbers in alike.items():
         mine = [texts[number] for number in numbers]
-        encoding = encode(tokenizer, mine, context=each, target=sources is not None, end=end)
+        named = [f"texts[{number}]" for number in numbers].__getitem__
+        encoding = encode(tokenizer, mine, context=each, target=sources is not None, end=end, named=named)
         read = None if sources is None else token_ids(tokenizer, [sources[number] for number in numbers], special=True)
-        costs[numbers] = score_encoded(language_model, mine, encoding, read, progress=progress)
+        costs[numbers] = score_encoded(language_model, mine, encoding, read, progress=progress, named=named)
     return costs
 
 
@@ -115,24 +116,30 @@ def score_encoded(
     *,
     unsummed: int = 0,
     progress: Callable[[int], object] | None = None,
+    named: Callable[[int], str] = "texts[{}]".format,
 ) -> Floats:
-    """The same of texts that are encoded already, with the ids of their sources."""
+    """The same of texts that are encoded already, with the ids of their sources; `named` is how an error calls each."""
     conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
     _check_lengths(language_model, encoding.sequences, conditioned)
     read: list[tuple[int, ...] | None] = [None] * len(texts)
     if source_ids is not None:
         _check_longest(language_model, source_ids, "sources")
         read = [tuple(ids) for ids in source_ids]
-    return _Job(language_model, texts, encoding.sequences, read, max(conditioned, unsummed)).run(progress)
+    return _Job(language_model, texts, encoding.sequences, read, max(conditioned, unsummed), named).run(progress)
 
 
 def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
-        raise DataError(argument, "a list of texts", f"the text {shown(texts)}", f"Write [{shown(texts)}].")
+        raise DataError(argument, "a list of texts", "one text", "Put one alone into a list.")
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text:
-            raise DataError(f"{argument}[{number}]", "a text that is not empty", shown(text), "Leave it out.")
+            raise DataError(
+                f"{argument}[{number}]",
+                "a text that is not empty",
+                "an empty one" if text == "" else kind(text),
+                "Leave it out.",
+            )
     return texts
 
 
@@ -167,6 +174,7 @@ class _Job:
     sequences: Sequence[Sequence[int]]
     sources: Sequence[tuple[int, ...] | None]
     conditioned: int
+    named: Callable[[int], str]
 
     def run(self, progress: Callable[[int], object] | None) -> Floats:
         """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
@@ -182,8 +190,7 @@ class _Job:
         try:
             return self._costs(numbers, progress)
         except NotNumbers as error:
-            text = self.texts[self._first_without_numbers(numbers)]
-            got = f"NaN or infinite ones in {shown(text)}"
+            got = f"NaN or infinite ones in {self.named(self._first_without_numbers(numbers))}"
             raise ModelError(error.argument, error.expected, got, error.remedy) from error
 
     def _first_without_numbers(self, numbers: Ints) -> int:

@@ -222,7 +222,7 @@ def test_measure_by_the_estimators_of_ones_choice(folder, lstm, tokenizer, tmp_p
         (["--format", "the pin is {digit"], "unclosed"),
         (["--format", "no hole"], "at least one hole"),
         (["--format", "é is {digit}"], "U+00E9"),
-        (["--format", "[bold]x"], "'[bold]x'"),
+        (["--format", "[bold]x{digit"], "'[bold]x{digit'"),
     ],
 )
 def test_a_bad_format_is_one_plain_line(folder, arguments, message):

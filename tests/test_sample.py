@@ -212,7 +212,7 @@ def test_a_given_path_that_is_no_leaf_is_an_error():
     path = here.candidates[0].path
     for wrong in [(path[0],), (*path[:-1], 1)]:
         plan = Plan(np.array([1.0]), np.array([-1]), padded([wrong], here.tree.depth), np.zeros((1, here.tree.depth)))
-        with evaluating(here.model) as bare, pytest.raises(ModelError, match="encodes the candidate of the tokens"):
+        with evaluating(here.model) as bare, pytest.raises(ModelError, match="encodes a canary or a twin"):
             sample(LanguageModel(bare).session(here.tree.prompt, here.tree.depth), here.tree, plan)
 
 

@@ -572,9 +572,9 @@ def test_special_tokens_in_the_context_are_no_unknown_characters():
 def test_unknown_characters_are_named(ask_all):
     """The error says which characters the tokenizer lacks, in the hole or beside it, in whatever fill they stand."""
     for template in ("the pin {e}", "é {e}{digit:5}", "the pin {digit:5}{e}"):
-        with pytest.raises(ModelError, match=r"'é' \(U\+00E9\)"):
+        with pytest.raises(ModelError, match=r"U\+00E9"):
             TokenTree(CanaryFormat(template, spaces={"e": ["a", "b", "c", "é"]}), CHARACTERS, ask_all=ask_all)
-    with pytest.raises(ModelError, match="'Ω'"):
+    with pytest.raises(ModelError, match=r"texts\[1\].*U\+03A9"):
         encode(CHARACTERS, ["fine", "not Ω"])
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..canaries import CanarySet
-from ..errors import DataError, shown
+from ..errors import DataError, told
 from ..presence import Presence, check_presence
 from ..processes import everywhere, from_main
 from ..results import ExposureReport
@@ -58,7 +58,7 @@ class Copies:
                     lambda: _presence_in(loader, self._canaries, tokenizer, target, evaluation, context)
                 )
         except Exception as error:
-            logger.warning("Whether the canaries are in the data could not be checked: %s", shown(str(error)))
+            logger.warning("Whether the canaries are in the data could not be checked: %s", told(error))
 
     def go_on(self, before: Mapping[str, int] | None) -> None:
         """Copies counted before this start, by id; None if they are not known, {} if there were no steps."""
@@ -88,7 +88,7 @@ class Copies:
             self._trained.see(inputs)
         except Exception as error:  # a training does not end for it
             self._trained = None
-            logger.warning("The copies in the batches are no longer counted: %s", shown(str(error)))
+            logger.warning("The copies in the batches are no longer counted: %s", told(error))
 
     @property
     def is_fine(self) -> bool:

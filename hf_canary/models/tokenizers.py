@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ..errors import DataError, is_int, shown
+from ..errors import DataError, is_int, kind, shown
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +125,10 @@ def word_tokenizer(
 def _checked(texts: Iterable[str]) -> Iterator[str]:
     """The texts, one after the other; a single string is one text."""
     if not isinstance(texts, Iterable):
-        raise DataError("texts", "strings", shown(texts), "Give the rows of a text column.")
+        raise DataError("texts", "strings", kind(texts), "Give the rows of a text column.")
     for text in [texts] if isinstance(texts, str) else texts:
         if not isinstance(text, str):
-            raise DataError("texts", "strings", shown(text), "Give the rows of a text column.")
+            raise DataError("texts", "strings", f"one {kind(text)}", "Give the rows of a text column.")
         if not text.isascii() and (surrogate := _SURROGATE.search(text)):
             got = f"U+{ord(surrogate[0]):04X}"
             raise DataError("texts", "characters", f"{got}, half of a pair of surrogates", "Decode the text anew.")
@@ -181,7 +181,7 @@ def _tell_unknown(tokenizer: LosslessTokenizer, characters: set[str]) -> None:
         logger.warning(
             "text: expected characters that the tokenizer was trained on; got %s, read as %s. "
             "Train the tokenizer on text that has them, or leave them out.",
-            shown("".join(unknown)),
+            ", ".join(f"U+{ord(character):04X}" for character in unknown[:8]),
             UNKNOWN,
         )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ModelError, shown
+from ..errors import ModelError
 from .contexts import Before, Context
 
 
@@ -27,7 +27,13 @@ class Encoding:
 
 
 def encode(
-    tokenizer: Any, texts: Sequence[str], *, context: Before = None, target: bool = False, end: bool = False
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    context: Before = None,
+    target: bool = False,
+    end: bool = False,
+    named: Callable[[int], str] = "texts[{}]".format,
 ) -> Encoding:
     """The canonical encoding of each text after `context`: what the tokenizer returns for the whole.
 
@@ -41,6 +47,7 @@ def encode(
         context: what stands before each.
         target: whether they are what a decoder writes, encoded with `text_target=`.
         end: whether the end token follows each text and is summed.
+        named: what an error calls a text, by its number.
 
     Raises:
         ModelError: encodings that are left to chance, a character that the tokenizer cannot represent, a text of which
@@ -55,13 +62,15 @@ def encode(
     with side(tokenizer, target=target):
         unknown = tokenizer.unk_token_id
     replaced, ahead = list(before.replaced), len(before.replaced)
-    for text, sequence in zip(texts, ids, strict=True):
+    for number, sequence in enumerate(ids):
         if unknown is not None and unknown in sequence[ahead:]:
-            raise unknown_characters(tokenizer, before.behind + text, target=target)
+            # The characters of all texts, so that nothing is told of this one.
+            characters = "".join(set[str]().union(*texts))
+            raise unknown_characters(tokenizer, characters, target=target, name=named(number))
         if sequence == replaced:
             raise ModelError(
                 "tokenizer",
-                f"one that writes a token for {shown(text)}",
+                f"one that writes a token for {named(number)}",
                 "one that writes none",
                 "Put characters into the format that the tokenizer writes.",
             )
@@ -69,7 +78,7 @@ def encode(
             raise ModelError(
                 "context",
                 "a context whose tokens stay the same when a canary follows",
-                f"{shown(before.behind)}, which merges with {shown(text)}",
+                f"one of {len(before.behind)} characters, which merges with {named(number)}",
                 "End the context where a token ends: move its last space or word into the format's fixed text.",
             )
     behind = [end_token(tokenizer, target=target)] if end else []
@@ -192,24 +201,27 @@ def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) ->
     return list(full[: next(starts, 0)])
 
 
-def unknown_characters(tokenizer: Any, text: str, *, target: bool = False, unknown: int | None = None) -> ModelError:
-    """The error of a text that the tokenizer does not know whole; it names the characters.
+def unknown_characters(
+    tokenizer: Any, text: str, *, target: bool = False, unknown: int | None = None, name: str = "all candidates"
+) -> ModelError:
+    """The error of a text that the tokenizer does not know whole; it names the characters by their code points.
 
     Args:
         tokenizer: any.
         text: its.
         target: whether a decoder writes it.
         unknown: its model's unknown token, which transformers may not be told of.
+        name: what to call the text.
     """
     characters = sorted(set(text))
     ids = token_ids(tokenizer, characters, target=target)
     with side(tokenizer, target=target):
         tokens = {tokenizer.unk_token_id, unknown} - {None}
     found = [c for c, sequence in zip(characters, ids, strict=True) if not tokens.isdisjoint(sequence)]
-    named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in found[:8]) or "what it makes of them together"
+    named = ", ".join(f"U+{ord(c):04X}" for c in found[:8]) or "what it makes of them together"
     return ModelError(
         "tokenizer",
-        f"a tokenizer that can represent {shown(text)}",
+        f"a tokenizer that can represent {name}",
         f"its unknown token for {named}",
         "Train the tokenizer on text with these characters, or leave them out of the format.",
     )

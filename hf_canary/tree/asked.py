@@ -258,12 +258,12 @@ class AskedTree:
             readings, path = start, tuple(sequence[encoding.conditioned :])
             for end, token in enumerate(path, start=1):
                 if token not in self._units.following(frozenset(readings), self._trie):
-                    raise _unlike(text)
+                    raise _unlike()
                 readings = self._after_token(readings, path[: end - 1], token)
                 begun = (so_far for place, so_far in readings.items() if _can_be_asked(place, so_far))
                 prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
             if not any(self._units.ended(place) for place in readings):
-                raise _unlike(text)
+                raise _unlike()
         some = random.Random(0).sample(sorted(prefixes.items()), min(len(prefixes), 4 * _CHECKED))
         answers = self._ask([text for _, text in some])
         broken = [text for (path, text), answer in zip(some, answers, strict=True) if answer.tokens != path]
@@ -508,10 +508,10 @@ def _untold() -> UntoldDeadEnds:
     )
 
 
-def _unlike(text: str) -> ModelError:
+def _unlike() -> ModelError:
     return ModelError(
         "tokenizer",
-        f"one that encodes {shown(text)} by what its characters are written as",
+        "one that encodes a candidate by what its characters are written as",
         "one that encodes it otherwise",
         "It may write several of them together. Use another format, or one of fewer fills, which are all encoded.",
     )

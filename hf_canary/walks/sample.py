@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import shown
 from ..language_model import Floats, Session
 from ..states import Ints, States
 from ..tree.token_tree import TokenTree, unlike
@@ -245,8 +244,7 @@ class _Walk:
         fits = real & (options.tokens[prefixes] == path[:, depth : depth + 1])
         fits &= (options.after[prefixes] < 0) == ends[:, None]
         if not fits.any(axis=1).all():
-            row = path[int(np.flatnonzero(~fits.any(axis=1))[0])]
-            raise unlike(f"the candidate of the tokens {shown(row[row >= 0].tolist())}")
+            raise unlike("a canary or a twin")
         return np.asarray(fits.argmax(axis=1))
 
     def _options(self, tree_states: Ints) -> _Options:
