@@ -171,7 +171,7 @@ def extract(
     from .extraction import extract as extract_candidates
 
     with _plain_errors():
-        wanted = _format(format, spaces)
+        wanted = _format(format, spaces, source, context)
         check_top_k(top_k, wanted)
         memory = _bytes(max_memory)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
@@ -239,7 +239,7 @@ def rank(
     from .extraction import exact_rank, why
 
     with _plain_errors():
-        wanted = _format(format, spaces)
+        wanted = _format(format, spaces, source, context)
         fills = [*(fill or []), *_parsed(wanted, text or [])]
         if not fills:
             raise typer.BadParameter("Give --fill or --text, once or more.")
@@ -296,20 +296,27 @@ def _work_in_words(expanded: int, space_size: int) -> str:
     return f"{expanded:,} prefixes expanded; the format has {space_size:,} candidates"
 
 
-def _format(template: str, spaces: Path | None) -> CanaryFormat:
-    """A format, with alphabets from a file."""
-    from .errors import DataError, shown
+def _format(template: str, spaces: Path | None, source: str | None, context: str | None) -> CanaryFormat:
+    """A format, with alphabets from a file; before a model is loaded it is sure that what stands beside it is fixed."""
     from .formats import CanaryFormat
 
-    if spaces is None:
-        return CanaryFormat(template)
+    format = CanaryFormat(template, spaces=_own_spaces(spaces))
+    for argument, text in (("source", source), ("context", context)):
+        format.check_fixed(argument, text)
+    return format
+
+
+def _own_spaces(file: Path | None) -> Any:
+    from .errors import DataError, shown
+
+    if file is None:
+        return None
     try:
-        own = json.loads(spaces.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            "--spaces", "a JSON file", f"{shown(str(spaces))} ({shown(str(error))})", "Write names and lists of texts."
+            "--spaces", "a JSON file", f"{shown(str(file))} ({shown(str(error))})", "Write names and lists of texts."
         ) from error
-    return CanaryFormat(template, spaces=own)
 
 
 def _parsed(format: CanaryFormat, texts: list[str]) -> Iterator[int]:

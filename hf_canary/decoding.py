@@ -51,6 +51,7 @@ class _Guide:
         self, format: CanaryFormat, tokenizer: Any, context: Before, end: bool, target: bool, lengths: Any
     ) -> None:
         check_format(format)
+        format.check_fixed("context", context)
         behind = end_token(tokenizer, target=target) if end else None
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
         self.target = target

@@ -146,8 +146,8 @@ def extract(
         `log_perplexity` gives for their texts; equal ones in the order of their tokens.
 
     Raises:
-        FormatError: `top_k` above |R|, candidates that are prefixes of one another, or a source that differs between
-            fills.
+        FormatError: `top_k` above |R|, candidates that are prefixes of one another, a source that differs between
+            fills, a hole in `source` or `context`.
         ModelError: a tokenizer that does not know a character, logits that are no numbers, a format longer than the
             model's positions; a `batch_size` or `max_memory` that is none.
         DataError: a strategy or a cap that is none; a checkpoint that is torn, of another search, or in a place where
@@ -497,6 +497,8 @@ class _Place:
         max_memory: int | None,
     ) -> None:
         check_batch_size(batch_size)
+        for argument, text in (("source", source), ("context", context)):
+            format.check_fixed(argument, text)
         self._model, self._tokenizer, self._format = model, tokenizer, format
         self._context, self._end, self._batch_size = context, end, batch_size
         self._source_prefix = source_prefix

@@ -34,6 +34,7 @@ LUHN = "luhn"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _HOLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::(?P<count>[0-9]+))?")
+_HOLE_IN_TEXT = re.compile(r"(?<!\{)\{" + _HOLE.pattern + r"\}(?!\})")
 _BRACE = re.compile(r"[{}]")
 _MAX_COUNT = 10_000
 
@@ -194,6 +195,31 @@ class CanaryFormat:
                 f"{shown(self.template)}, where one is",
                 "End the template in fixed text that no entry contains, such as a full stop or a line end; or give "
                 "end=True, where it can be given, so that the end token tells them apart.",
+            )
+
+    def check_fixed(self, argument: str, text: object) -> None:
+        """Refuse a hole in what stands beside every fill, where it would be read as the characters that it is.
+
+        Args:
+            argument: what the text was given as.
+            text: any; what is no text has no holes. Other braces, and doubled ones, are text.
+
+        Raises:
+            FormatError: it has a hole.
+
+        Example:
+            >>> CanaryFormat("Mon code est {digit:4}.").check_fixed("source", "My code is 1234.")
+        """
+        known = {**BUILT_IN_SPACES, LUHN: "", **(self.spaces or {})}
+        found = _HOLE_IN_TEXT.finditer(text) if isinstance(text, str) else iter(())
+        hole = next((match for match in found if match["name"] in known), None)
+        if hole is not None:
+            raise FormatError(
+                argument,
+                "fixed text, the same for every fill",
+                f"the hole {hole.group()}",
+                "Write out what stands there. Where the source repeats the fill, give it to the format, "
+                "CanaryFormat(..., source=...): measure_exposure scores each fill with its own.",
             )
 
     def render(self, fill: int) -> str:

@@ -380,6 +380,7 @@ class Measurement:
         self._bootstrap, self._seed, self._counting = bootstrap, seed, counting
         self._batch_size, self._max_memory = batch_size, max_memory
         for format in canaries.formats:
+            format.check_fixed("context", context)
             check_written(format, tokenizer, target=format.source is not None)
         request = Request(num_references, num_draws, seed, end)
         self._groups = grouped(canaries, context, source_prefix)

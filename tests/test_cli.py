@@ -140,6 +140,20 @@ def test_extract_what_an_encoder_decoder_writes(tmp_path, tokenizer):
     assert '"rank": 1' in RUNNER.invoke(app, ["rank", *options, "--source", "abc", "--fill", fill]).stdout
 
 
+@pytest.mark.parametrize("command", ["extract", "rank"])
+@pytest.mark.parametrize("option", ["--source", "--context"])
+def test_a_hole_in_a_fixed_text_is_refused_before_a_model_is_loaded(command, option, tmp_path):
+    """It would be read as its braces; also a hole of an alphabet of one's own."""
+    (tmp_path / "own.json").write_text(json.dumps({"town": ["Paris", "Rome"]}))
+    options = [command, "not loaded", "--format", "Mon code est {digit:4}.", "--spaces", str(tmp_path / "own.json")]
+    options += ["--fill", "7"] if command == "rank" else []
+    for text in ("My number is {digit:4}.", "from {town}"):
+        refused = RUNNER.invoke(app, [*options, option, text])
+        assert refused.exit_code == 1
+        assert f"error {option}: expected fixed text" in refused.stderr
+    assert "MODEL" in RUNNER.invoke(app, [*options, option, "{number}, {{digit}}"]).stderr
+
+
 def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
     """Both say what exact_rank() says, by the fill's number or its text; the work is said beforehand; a cap leaves
     bounds and ends with 3.
