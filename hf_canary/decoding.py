@@ -20,14 +20,14 @@ from .clock import Clock
 from .errors import FormatError, ModelError, is_int, shown
 from .extraction import check_caps, check_format, check_top_k
 from .formats import CanaryFormat
-from .language_model import check_batch_size, check_memory
+from .language_model import LanguageModel, check_batch_size, check_memory, evaluating
 from .states import Ints
 from .tokenization.contexts import Before
 from .tokenization.encoding import end_token
 from .tree.token_tree import TokenTree
 from .walks.goals import Cheapest
 from .walks.search import Search, after_prompt, go_on
-from .ways import Encoded, decoder_start
+from .ways import Encoded
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class _Guide:
     Attributes:
         tree: the format's.
         target: whether a decoder writes them.
+        before: tokens that the tokenizer, and the context, put before the canary.
         shared: the canary's tokens that all candidates begin with.
         lengths: how many tokens stand before the canary: one number for all rows, or one for each prompt.
     """
@@ -55,10 +56,20 @@ class _Guide:
         behind = end_token(tokenizer, target=target) if end else None
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
         self.target = target
+        self.before = self.tree.prompt[: self.tree.conditioned]
         self.shared = tuple(self.tree.prompt[self.tree.conditioned :])
+        self.end = behind
         self._tokenizer = tokenizer
         # A decoder has its start token before all that the tokenizer knows of.
-        self.lengths = _checked_lengths(self.tree.conditioned + target if lengths is None else lengths)
+        least = len(self.before) + target
+        self.lengths = _checked_lengths(least if lengths is None else lengths)
+        if target and min(self.lengths) < least:
+            raise ModelError(
+                "prompt_length",
+                f"{least} or more: a decoder's start token, what the tokenizer puts before a text, and the context",
+                str(min(self.lengths)),
+                "Leave it out: what a decoder's prompt lacks of these is written by itself.",
+            )
 
     def length_of(self, row: int, rows: int) -> int:
         """How many tokens stand before the canary in a row; `generate` repeats each prompt for its beams."""
@@ -71,6 +82,43 @@ class _Guide:
                 "Give as many as there are prompts.",
             )
         return self.lengths[row * count // rows]
+
+    def begins(self, tokens: int) -> bool:
+        """Whether a decoder with so many tokens has yet to write some of what stands before the canary."""
+        return self.target and self.lengths == [len(self.before) + 1] and tokens <= len(self.before)
+
+    def begun(self, row: list[int]) -> list[int]:
+        """A row with all that stands before the canary, where a decoder has yet to write some of it.
+
+        Raises:
+            ModelError: it has begun otherwise.
+        """
+        if not self.begins(len(row)):
+            return row
+        if row[1:] != self.before[: len(row) - 1]:
+            raise ModelError(
+                "decoder_input_ids",
+                f"behind the start token what the tokenizer puts before a text, and the context: token ids "
+                f"{shown(self.before)}",
+                shown(row[1:]),
+                "Leave decoder_input_ids out: they are written by themselves.",
+            )
+        return [row[0], *self.before]
+
+    def check_forced(self, forced: int) -> None:
+        """Refuse a first token that `generate` forces, if it is not the one that the tokenizer puts first.
+
+        Raises:
+            ModelError: it is another.
+        """
+        first = self.before[0] if self.begins(1) else None
+        if forced != first:
+            raise ModelError(
+                "forced_bos_token_id",
+                f"{first}, the token that the tokenizer puts before a text" if first is not None else "None",
+                f"{forced}, which generate would write first",
+                f"Give generate forced_bos_token_id={first}, or set up the tokenizer for the target's language.",
+            )
 
     def canary_in(self, row: Sequence[int], length: int) -> Path:
         """The tokens behind the first `length`."""
@@ -167,7 +215,7 @@ class FormatLogitsProcessor(LogitsProcessor):
         tokenizer: the model's, of any kind.
         prompt_length: how many tokens stand before the canary in each row that `generate` is given, padding and a
             decoder's start token included; or a list, one for each prompt of a batch. None: as many as in
-            `prompt_ids` before the canary.
+            `prompt_ids` before the canary. What a decoder's prompt lacks of these is written, at log-probability 0.
         context: text before the canary, if there is any that `prompt_ids` should have.
         end: whether the end token of each candidate keeps its log-probability.
         target: whether the candidates are what a decoder writes, which the tokenizer encodes with `text_target=`.
@@ -182,7 +230,8 @@ class FormatLogitsProcessor(LogitsProcessor):
     Raises:
         FormatError: candidates that are prefixes of one another.
         ModelError: a tokenizer that does not know a character, or has no end token; in `generate`, a prompt that no
-            candidate begins with, or a model without some of the tokens.
+            candidate begins with, a first token that `generate` forces and the tokenizer does not put there, or a model
+            without some of the tokens.
 
     Example:
         >>> import torch
@@ -195,6 +244,20 @@ class FormatLogitsProcessor(LogitsProcessor):
         >>> text = tokenizer.decode(ids[0], skip_special_tokens=True)
         >>> text[:10], text[10:].isdigit(), len(text)
         ('my pin is ', True, 14)
+
+        What an encoder-decoder writes; its decoder's prompt need not be given:
+
+        >>> from hf_canary.models import RNNForConditionalGeneration, TranslationConfig
+        >>> tokenizer = character_tokenizer(["my code is 0123456789", "mon code est"], end_token=True)
+        >>> sizes = {"vocab_size": len(tokenizer), "embedding_size": 8, "hidden_size": 8}
+        >>> config = TranslationConfig(**sizes, decoder_start_token_id=tokenizer.eos_token_id)
+        >>> model = RNNForConditionalGeneration(config).eval()
+        >>> processor = FormatLogitsProcessor(CanaryFormat("mon code est {digit:4}"), tokenizer, target=True)
+        >>> source = tokenizer("my code is 4711", return_tensors="pt")
+        >>> ids = model.generate(**source, logits_processor=[processor], max_new_tokens=17, num_beams=3)
+        >>> text = tokenizer.decode(ids[0], skip_special_tokens=True)
+        >>> text[:13], text[13:].isdigit(), len(text)
+        ('mon code est ', True, 17)
     """
 
     def __init__(
@@ -218,6 +281,11 @@ class FormatLogitsProcessor(LogitsProcessor):
         """(n_rows, n_tokens) ids so far and (n_rows, n_vocabulary) logits or log-probabilities → these, masked."""
         rows = input_ids.tolist()
         guide = self._guide
+        forced = _forced(scores) if input_ids.shape[1] == 1 or guide.end is not None else None
+        if guide.target and input_ids.shape[1] == 1 and forced is not None:
+            guide.check_forced(forced)
+        if guide.begins(input_ids.shape[1]):
+            return self._with_what_stands_before(rows, scores)
         paths = [guide.canary_in(row, guide.length_of(number, len(rows))) for number, row in enumerate(rows)]
         places = self._follow(paths, goes_on=input_ids.shape[1] == self._step + 1)
         self._places, self._step = dict(zip(paths, places, strict=True)), input_ids.shape[1]
@@ -228,8 +296,24 @@ class FormatLogitsProcessor(LogitsProcessor):
         for path, here in rows_of.items():
             allowed = guide.allowed(self._places[path], len(path))
             self._check_vocabulary(allowed, scores.shape[-1])
+            if forced is not None and forced == guide.end and self._places[path] >= 0 and forced in allowed:
+                raise _forced_end()
             index = (torch.tensor(here)[:, None].to(scores.device), torch.from_numpy(allowed).to(scores.device))
             masked[index] = 0.0 if self._places[path] == _ENDED else scores[index]
+        if input_ids.shape[1] == 1 and forced is not None and not bool(masked.isfinite().any()):
+            guide.check_forced(forced)
+        return masked  # type: ignore[return-value]
+
+    def _with_what_stands_before(self, rows: list[list[int]], scores: torch.FloatTensor) -> torch.FloatTensor:
+        """The next token of what stands before the canary and nothing else, at log-probability 0: it conditions."""
+        self._step = -1
+        at, before = len(rows[0]) - 1, self._guide.before
+        self._check_vocabulary(np.array(before), scores.shape[-1])
+        right = [row[1:] == before[:at] for row in rows]
+        if not any(right):
+            self._guide.begun(rows[0])
+        masked = torch.full_like(scores, -math.inf)
+        masked[torch.tensor(right, device=scores.device), before[at]] = 0.0
         return masked  # type: ignore[return-value]
 
     def _follow(self, paths: list[Path], goes_on: bool) -> list[int]:
@@ -252,6 +336,24 @@ class FormatLogitsProcessor(LogitsProcessor):
                 f"id {int(allowed.max())}",
                 "Use the tokenizer that the model was trained with.",
             )
+
+
+def _forced(scores: torch.Tensor) -> int | None:
+    """The token that another of generate's processors has forced in all rows: none else is possible, and it costs 0."""
+    possible = scores.isfinite()
+    if bool((possible.sum(dim=-1) != 1).any()) or bool(scores[possible].any()):
+        return None
+    tokens = set(possible.int().argmax(dim=-1).tolist())
+    return int(tokens.pop()) if len(tokens) == 1 else None
+
+
+def _forced_end() -> ModelError:
+    return ModelError(
+        "forced_eos_token_id",
+        "the model's own log-probability of the end token, which end=True counts",
+        "an end that generate forces at its last token",
+        "Raise max_new_tokens, or give generate forced_eos_token_id=None.",
+    )
 
 
 class CheapestFills:
@@ -283,7 +385,7 @@ class CheapestFills:
     Raises:
         FormatError: `top_k` above |R|, or candidates that are prefixes of one another.
         DataError: a cap that is none.
-        ModelError: as in `FormatLogitsProcessor`.
+        ModelError: as in `FormatLogitsProcessor`; a decoder's start token that the model is not trained with.
 
     Example:
         >>> import torch
@@ -332,7 +434,6 @@ class CheapestFills:
     ) -> Any:
         """What `generate` calls; returns (n_prompts · top_k, n_tokens) ids, or an output with scores beside them."""
         repeated = max(generation_config.num_beams, generation_config.num_return_sequences)
-        rows = input_ids.tolist()
         if model.config.is_encoder_decoder and model.training:
             raise ModelError(
                 "model", "an encoder-decoder in evaluation", "one in training, whose encoder drops out", "Call eval()."
@@ -344,15 +445,21 @@ class CheapestFills:
                 str(self._guide.target),
                 f"Say target={model.config.is_encoder_decoder}.",
             )
+        forced = generation_config.forced_bos_token_id
+        if forced is not None and input_ids.shape[1] == 1:
+            self._guide.check_forced(forced)
+        rows = [self._guide.begun(row) for row in input_ids.tolist()]
         lengths = {number: self._guide.length_of(number, len(rows)) for number in range(0, len(rows), repeated)}
         for number, length in lengths.items():
             self._check_prompt(rows[number], length)
-            if model.config.is_encoder_decoder:
-                _check_start(model, rows[number][0])
+        sources: dict[int, Encoded] = {}
+        if model.config.is_encoder_decoder:
+            sources = {number: _encoded(model_kwargs, number, rows[number][0]) for number in lengths}
+            self._check_starts(model, sources)
         sequences: list[list[int]] = []
         scores: list[float] = []
         for number, length in lengths.items():
-            source = _encoded(model_kwargs, number) if model.config.is_encoder_decoder else None
+            source = sources.get(number)
             first = _first_real(model_kwargs, number, len(rows[number])) if source is None else 1
             found, costs = self._searched(model, rows[number], first, length, source, generation_config.max_time)
             missing = self._top_k - len(found)  # not found in time, or of probability 0
@@ -371,6 +478,21 @@ class CheapestFills:
         given = self._guide.canary_in(row, length)
         if given != self._guide.shared[: len(given)]:
             self._guide.refuse(given)
+
+    def _check_starts(self, model: Any, sources: dict[int, Encoded]) -> None:
+        """Refuse a start token that the model is not trained with: the bits would be others than `log_perplexity`'s."""
+        with evaluating(model) as bare:
+            view, tree = LanguageModel(bare), self._guide.tree
+            for source in sources.values():
+                start = view.start(source, tree.first, tree.tail)
+                if source.start != start:
+                    raise ModelError(
+                        "decoder_start_token_id",
+                        f"the token that the decoder starts with in training, {start}",
+                        str(source.start),
+                        f"Give generate decoder_start_token_id={start}; if that is not the right one, set "
+                        "model.config.decoder_start_token_id, or the tokenizer's target language.",
+                    )
 
     def _searched(
         self, model: Any, row: list[int], first: int, length: int, source: Encoded | None, max_seconds: float | None
@@ -398,30 +520,20 @@ class CheapestFills:
         return [[*guide.shared, *path] for path in goal.leaves], (written + goal.costs).tolist()
 
 
-def _check_start(model: Any, token: int) -> None:
-    start = decoder_start(model)
-    if token != start:
-        raise ModelError(
-            "decoder_start_token_id",
-            f"the token that the model's config starts its decoder with, {start}",
-            str(token),
-            "Set model.config.decoder_start_token_id, and give the search no other.",
-        )
-
-
 def _first_real(model_kwargs: dict[str, Any], row: int, tokens: int) -> int:
     """Where a prompt begins behind its padding."""
     mask = model_kwargs.get("attention_mask")
     return 0 if mask is None else int(mask[row, :tokens].to(torch.int64).argmax())
 
 
-def _encoded(model_kwargs: dict[str, Any], row: int) -> Encoded:
-    """What the encoder made of one source."""
+def _encoded(model_kwargs: dict[str, Any], row: int, start: int) -> Encoded:
+    """What the encoder made of one source, and what generate lets the decoder start with."""
     mask = model_kwargs.get("attention_mask")
     outputs = model_kwargs["encoder_outputs"]
     one = type(outputs)(**{name: _row(part, row) for name, part in outputs.items()})
     states = next(part for part in one.values() if isinstance(part, torch.Tensor))
-    return Encoded(one, states.new_ones(states.shape[:2], dtype=torch.long) if mask is None else mask[row : row + 1])
+    mask = states.new_ones(states.shape[:2], dtype=torch.long) if mask is None else mask[row : row + 1]
+    return Encoded(one, mask, start)
 
 
 def _row(part: Any, row: int) -> Any:

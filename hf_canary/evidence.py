@@ -23,6 +23,7 @@ from .prepared import Prepared
 from .ranking import FORESEEN, Rank, Ranking
 from .scoring import score_encoded
 from .tree.token_tree import TokenTree, unlike
+from .ways import Source
 
 # With a limit of time, so many references show which canaries are likelier, and so many how long one takes.
 _TO_COMPARE, _FIRST_BLOCK = 32, 256
@@ -243,7 +244,8 @@ class Evidence:
         return self._new_session(mixed=False)
 
     def _new_session(self, *, mixed: bool) -> Session:
-        tree, source = self.tree, self._prepared.source
+        tree, ids = self.tree, self._prepared.source
+        source = Source(tuple(ids), self._language_model.start(ids, tree.first, tree.tail)) if ids is not None else None
         return self._language_model.session(tree.prompt, tree.depth, source=source, mixed=mixed)
 
     def _started(self) -> Session:

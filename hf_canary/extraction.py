@@ -28,6 +28,7 @@ from .tokenization.encoding import end_token, source_ids
 from .tree.token_tree import TokenTree
 from .walks.goals import Ascending, Cheapest
 from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
+from .ways import Source
 
 _DRAWS = 1000  # from which the work of a count is foreseen
 _STOPPED = {
@@ -513,6 +514,7 @@ class _Place:
             # Beforehand, so that what is wrong is said before any work.
             self._first = view.first_summed(self.tree.conditioned, len(self.tree.prompt))
             view.check_length(len(self.tree.prompt) + self.tree.depth)
+            self._source = self._read_by(view)
 
     @contextmanager
     def entered(self) -> Iterator[tuple[LanguageModel, Session]]:
@@ -559,17 +561,18 @@ class _Place:
                 "model": model,
                 "tokenizer": digest_of_tokenizer(self._tokenizer),
                 "format": digest_of_text(repr((format.template, sorted((format.spaces or {}).items()), self._end))),
-                "source or context": digest_of_text(repr((self._source_text, self._source_prefix, self._context))),
+                "source or context": digest_of_text(repr((self._source, self._context))),
                 "request": digest_of_text(request),
             }
 
         return Checkpoint(path, belongs_to)
 
-    @property
-    def _source(self) -> list[int] | None:
+    def _read_by(self, view: LanguageModel) -> Source | None:
         if self._source_text is None:
             return None
-        return source_ids(self._tokenizer, [self._source_text], self._source_prefix)[0]
+        (ids,) = source_ids(self._tokenizer, [self._source_text], self._source_prefix)
+        view.check_length(len(ids), "source", of_source=True)
+        return Source(tuple(ids), view.start(ids, self.tree.first, self.tree.tail))
 
     def _fixed_source(self, source: str | None) -> str | None:
         if source is not None or self._format.source is None:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from .errors import ModelError, is_int, shown
 from .processes import Lockstep, does_all, shared, summed
+from .starts import COMPARED, check_start, decoder_start
 from .states import Ints, States
 from .trials import HALVES, choose_way
-from .ways import Encoded, Packing, Reader, Recurrent, Way
+from .ways import Encoded, Packing, Reader, Recurrent, Source, Way
 
 Floats = NDArray[np.float64]
 
@@ -119,8 +120,11 @@ class LanguageModel:
         self.model = model
         self.batch_size = batch_size
         self.max_memory = check_memory(max_memory) if max_memory is not None else _memory_of(_device(model))
-        self.vocabulary = int(model.get_input_embeddings().num_embeddings)
+        embedding = model.get_input_embeddings()
+        self.vocabulary = int((_decoders_embedding(model) or embedding).num_embeddings)
+        self._source_vocabulary = int(embedding.num_embeddings)
         self.token_rows = 0
+        self._starts: set[int] = set()
         self._lockstep = Lockstep(model)
         if self._lockstep.needed and self.is_encoder_decoder:
             raise ModelError(
@@ -170,7 +174,7 @@ class LanguageModel:
         prompt: Sequence[int],
         depth: int,
         *,
-        source: Sequence[int] | Encoded | None = None,
+        source: Source | Encoded | None = None,
         mixed: bool = False,
     ) -> Session:
         """Read the prompt, and the source before it.
@@ -178,7 +182,7 @@ class LanguageModel:
         Args:
             prompt: token ids; may be empty if the model starts itself.
             depth: how many tokens will be asked for after the prompt, at most.
-            source: ids for the encoder of an encoder-decoder, or what it made of them; None for a causal model.
+            source: for the encoder of an encoder-decoder, or what it made of it; None for a causal model.
             mixed: whether rows of different age will stand in one batch, as those of a search do.
 
         Raises:
@@ -188,20 +192,48 @@ class LanguageModel:
         self.check_source(source is not None)
         return Session(self, list(prompt), depth, source, mixed)
 
-    def bits_of_pairs(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Floats:
+    def start(self, source: Sequence[int] | Encoded, text: Sequence[int], tail: Sequence[int]) -> int:
+        """The token that the decoder starts with in training, as the model says of the labels of one text; held against
+        the model's own pass on its labels, once for each token. That pass is not among the token rows.
+
+        Args:
+            source: ids for the encoder, or what it made of them.
+            text: ids that the decoder writes, special tokens and context first, without an end.
+            tail: ids that the tokenizer puts behind them in training.
+
+        Raises:
+            ModelError: it does not say, or its own pass is another.
+        """
+        self.check_ids(np.array([*text, *tail], dtype=np.int64), "texts")
+        start = decoder_start(self.model, text, tail)
+        self.check_ids(np.array([start], dtype=np.int64), "decoder's start")
+        if start in self._starts:
+            return start
+        if isinstance(source, Encoded):
+            read: torch.Tensor | Encoded = source
+        else:
+            self.check_ids(np.array(source, dtype=np.int64), "sources", of_source=True)
+            read = self.tensor([list(source)])
+        reader = Reader(self.model, read, start=start, before=self._lockstep.step)
+        room = (self._positions(of_source=False) or COMPARED) - len(tail) - 1
+        check_start(reader, read, [*text[: max(1, min(COMPARED, room))], *tail])
+        self._starts.add(start)
+        return start
+
+    def bits_of_pairs(self, sources: Sequence[Source], targets: Sequence[Sequence[int]]) -> Floats:
         """The bits of each target's tokens after a source of its own, by one full pass.
 
         Args:
-            sources: (n_rows) ids for the encoder, as long as its positions at most.
+            sources: (n_rows) for the encoder, as long as its positions at most.
             targets: (n_rows) ids, likewise.
 
         Returns:
             (n_rows, longest) bits; 0 behind the end of a shorter target.
         """
-        source_ids, source_lengths = self.padded(sources, "sources")
+        source_ids, source_lengths = self.padded([source.ids for source in sources], "sources", of_source=True)
         target_ids, target_lengths = self.padded(targets, "texts")
-        reader = self.reader(source_ids, source_lengths)
-        start = target_ids.new_tensor(reader.lead).expand(len(targets), -1)
+        reader = Reader(self.model, source_ids, source_lengths, before=self._lockstep.step)
+        start = target_ids.new_tensor([[source.start] for source in sources])
         logits, _ = reader(torch.cat([start, target_ids[:, :-1]], dim=1), use_cache=False)
         self.token_rows += sum(map(len, targets))
         wanted = np.arange(target_ids.shape[1]) < target_lengths.cpu().numpy()[:, None]
@@ -239,17 +271,22 @@ class LanguageModel:
     def _idle(self) -> None:
         self._lockstep.idle(lambda: self.model(input_ids=self.tensor([[0]])))
 
-    def reader(self, sources: torch.Tensor | Encoded | None, lengths: torch.Tensor | None = None) -> Reader:
-        """The model after these sources."""
-        return Reader(self.model, sources, lengths, before=self._lockstep.step)
+    def reader(self, source: Source | Encoded | None) -> Reader:
+        """The model after a source, or without one."""
+        if source is None:
+            return Reader(self.model, None, before=self._lockstep.step)
+        read = source if isinstance(source, Encoded) else self.tensor([list(source.ids)])
+        return Reader(self.model, read, start=source.start, before=self._lockstep.step)
 
-    def padded(self, sequences: Sequence[Sequence[int]], argument: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def padded(
+        self, sequences: Sequence[Sequence[int]], argument: str, *, of_source: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(n_rows, longest) ids padded on the right with 0, and (n_rows,) lengths."""
         lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         ids = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
         for row, sequence in zip(ids, sequences, strict=True):
             row[: len(sequence)] = sequence
-        self.check_ids(ids, argument)
+        self.check_ids(ids, argument, of_source=of_source)
         return self.tensor(ids), self.tensor(lengths)
 
     def tensor(self, ids: Any) -> torch.Tensor:
@@ -268,21 +305,21 @@ class LanguageModel:
             + ("an encoder-decoder model: say what it translates." if not given else "causal: give context= instead."),
         )
 
-    def check_ids(self, ids: Ints, argument: str) -> None:
-        """Refuse ids that the model's embedding does not have."""
-        if ids.size and (int(ids.max()) >= self.vocabulary or int(ids.min()) < 0):
+    def check_ids(self, ids: Ints, argument: str, *, of_source: bool = False) -> None:
+        """Refuse ids that the model's embedding does not have, or its encoder's."""
+        vocabulary = self._source_vocabulary if of_source else self.vocabulary
+        if ids.size and (int(ids.max()) >= vocabulary or int(ids.min()) < 0):
             raise ModelError(
                 "tokenizer",
-                f"ids below {self.vocabulary}, the size of the model's embedding",
+                f"ids below {vocabulary}, the size of the model's embedding",
                 f"id {int(ids.max())} in the {argument}",
                 "Use the tokenizer that the model was trained with.",
             )
 
-    def check_length(self, tokens: int, argument: str = "context") -> None:
+    def check_length(self, tokens: int, argument: str = "context", *, of_source: bool = False) -> None:
         """Refuse more tokens than the model has positions; nothing is cut off silently."""
-        config = self.model.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
-        if isinstance(limit, int) and tokens > limit:
+        limit = self._positions(of_source=of_source)
+        if limit is not None and tokens > limit:
             raise ModelError(
                 argument,
                 f"at most {limit} tokens, the model's positions"
@@ -290,6 +327,14 @@ class LanguageModel:
                 f"{tokens}",
                 "Shorten it; nothing is cut off silently.",
             )
+
+    def _positions(self, *, of_source: bool) -> int | None:
+        """How many tokens the decoder may read, or the encoder; None where nothing bounds them."""
+        config = self.model.config
+        # Of two halves each has its own.
+        config = getattr(config, "encoder", config) if of_source else config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
+        return limit if isinstance(limit, int) else None
 
 
 class Session:
@@ -309,17 +354,14 @@ class Session:
         language_model: LanguageModel,
         prompt: list[int],
         depth: int,
-        source: Sequence[int] | Encoded | None,
+        source: Source | Encoded | None,
         mixed: bool,
     ) -> None:
         self._language_model = language_model
         self._most_rows = language_model.batch_size or _ROWS_AT_ONCE
         self._prompt_length, self._depth = max(1, len(prompt)), depth
         self._check(prompt, depth, source)
-        if source is None or isinstance(source, Encoded):
-            reader = language_model.reader(source)
-        else:
-            reader = language_model.reader(language_model.tensor([list(source)]))
+        reader = language_model.reader(source)
         ids = [*reader.lead, *prompt]
         self._way: Way
         self._packing: Packing | None = None
@@ -439,13 +481,13 @@ class Session:
         self._most_rows = max(1, rows // 2)
         return rows > 1
 
-    def _check(self, prompt: list[int], depth: int, source: Sequence[int] | Encoded | None) -> None:
+    def _check(self, prompt: list[int], depth: int, source: Source | Encoded | None) -> None:
         language_model = self._language_model
         language_model.check_ids(np.asarray(prompt, dtype=np.int64), "prompt")
         language_model.check_length(len(prompt) + depth)
-        if source is not None and not isinstance(source, Encoded):
-            language_model.check_ids(np.asarray(source, dtype=np.int64), "source")
-            language_model.check_length(len(source), "sources")
+        if isinstance(source, Source):
+            language_model.check_ids(np.asarray(source.ids, dtype=np.int64), "sources", of_source=True)
+            language_model.check_length(len(source.ids), "sources", of_source=True)
 
     def _initial_logits(self) -> torch.Tensor:
         logits: torch.Tensor = self._language_model.model.initial_logits()
@@ -463,6 +505,13 @@ class Session:
         if len(ids) == 1:
             return np.empty(0)
         return _bits(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
+
+
+def _decoders_embedding(model: Any) -> Any:
+    """Where an encoder-decoder's decoder has an embedding of its own, that one."""
+    decoder: Any = model.get_decoder() if model.config.is_encoder_decoder and hasattr(model, "get_decoder") else None
+    embedding = decoder.get_input_embeddings() if hasattr(decoder, "get_input_embeddings") else None
+    return embedding if hasattr(embedding, "num_embeddings") else None
 
 
 def _device(model: Any) -> torch.device:

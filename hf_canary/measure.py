@@ -380,10 +380,12 @@ class Measurement:
         self._bootstrap, self._seed, self._counting = bootstrap, seed, counting
         self._batch_size, self._max_memory = batch_size, max_memory
         for format in canaries.formats:
-            format.check_fixed("context", context)
             check_written(format, tokenizer, target=format.source is not None)
         request = Request(num_references, num_draws, seed, end)
         self._groups = grouped(canaries, context, source_prefix)
+        for group in self._groups:
+            group.format.check_fixed("context", group.context)
+            group.format.check_fixed("source_prefix", group.source_prefix)
         self._prepared = [
             Prepared(
                 tokenizer,

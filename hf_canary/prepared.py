@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,7 +67,7 @@ class Prepared:
         self._texts: list[str] = []
         self._sequences: list[list[int]] = []
         self._sources: list[list[int]] = []
-        self._conditioned = 0
+        self._like = Encoding([], 0)
         self._why_no_tree = ""
 
     @cached_property
@@ -82,7 +82,7 @@ class Prepared:
         """Texts of a block of the fills, what the tokenizer makes of them, and of their sources, if they have any."""
         self._encode(block.stop)
         sources = self._sources[block] if self._target else None
-        return self._texts[block], Encoding(self._sequences[block], self._conditioned), sources
+        return self._texts[block], replace(self._like, sequences=self._sequences[block]), sources
 
     def name(self, number: int) -> str:
         """What to call a fill in an error."""
@@ -100,7 +100,7 @@ class Prepared:
             self._sources += source_ids(self._tokenizer, sources, self.request.source_prefix)
         self._texts += texts
         self._sequences += encoding.sequences
-        self._conditioned = encoding.conditioned
+        self._like = replace(encoding, sequences=[])
 
     def _encoded(self, texts: list[str], named: Callable[[int], str]) -> Encoding:
         request = self.request

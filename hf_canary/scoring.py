@@ -20,6 +20,7 @@ from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import Encoding, encode, token_ids
 from .walks.pairs import score_pairs
 from .walks.score import score
+from .ways import Source
 
 # From so many texts of one source on, a walk over their tree costs less than a full pass for each.
 _WALKED_TOGETHER = 8
@@ -40,10 +41,11 @@ def log_perplexity(
     """The log-perplexity of each text (Definition 1): −log2 of its probability, in bits, summed over its tokens.
 
     The tokens of `context`, and those that the tokenizer itself puts first (BOS, a language), condition and are not
-    summed. When nothing stands before a text, a recurrent model of `hf_canary.models` starts from its initial state, a
-    decoder behind its start token, and any other model after the text's first token, which all texts must then share.
-    Each shared prefix is computed once. The model's mode and every random state are left as they were. Under
-    `accelerate launch` all processes must call this together; each does a share, and all get the whole answer.
+    summed. When nothing stands before a text, a recurrent model of `hf_canary.models` starts from its initial state,
+    a decoder behind what it starts with in training, and any other model after the text's first token, which all
+    texts must then share. Each shared prefix is computed once. The model's mode and every random state are left as
+    they were. Under `accelerate launch` all processes must call this together; each does a share, and all get the
+    whole answer.
 
     Args:
         model: a causal language model, or an encoder-decoder; as it is, compiled, or as a `Trainer` wraps it.
@@ -64,7 +66,8 @@ def log_perplexity(
     Raises:
         DataError: an empty text, or not as many sources as texts.
         ModelError: a character that the tokenizer cannot represent, a text longer than the model's positions, logits
-            that are no numbers, a source for a causal model or none for an encoder-decoder.
+            that are no numbers, a source for a causal model or none for an encoder-decoder; a decoder that does not
+            say what it starts with in training, or whose costs differ from those of its own pass on labels.
 
     Example:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
@@ -118,13 +121,16 @@ def score_encoded(
     progress: Callable[[int], object] | None = None,
     named: Callable[[int], str] = "texts[{}]".format,
 ) -> Floats:
-    """The same of texts that are encoded already, with the ids of their sources; `named` is how an error calls each."""
+    """The same of texts that are encoded already, with the ids of their sources; one text at least. `named` is how an
+    error calls each.
+    """
     conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
     _check_lengths(language_model, encoding.sequences, conditioned)
-    read: list[tuple[int, ...] | None] = [None] * len(texts)
+    read: list[Source | None] = [None] * len(texts)
     if source_ids is not None:
-        _check_longest(language_model, source_ids, "sources")
-        read = [tuple(ids) for ids in source_ids]
+        _check_longest(language_model, source_ids, "sources", of_source=True)
+        start = language_model.start(source_ids[0], encoding.first, encoding.tail)
+        read = [Source(tuple(ids), start) for ids in source_ids]
     return _Job(language_model, texts, encoding.sequences, read, max(conditioned, unsummed), named).run(progress)
 
 
@@ -156,9 +162,11 @@ def _check_lengths(language_model: LanguageModel, sequences: Sequence[Sequence[i
         )
 
 
-def _check_longest(language_model: LanguageModel, sequences: Sequence[Sequence[int]], argument: str) -> None:
+def _check_longest(
+    language_model: LanguageModel, sequences: Sequence[Sequence[int]], argument: str, *, of_source: bool = False
+) -> None:
     number = max(range(len(sequences)), key=lambda i: len(sequences[i]))
-    language_model.check_length(len(sequences[number]), f"{argument}[{number}]")
+    language_model.check_length(len(sequences[number]), f"{argument}[{number}]", of_source=of_source)
 
 
 def _shared_firsts(sequences: Sequence[Sequence[int]]) -> int:
@@ -167,12 +175,12 @@ def _shared_firsts(sequences: Sequence[Sequence[int]]) -> int:
 
 @dataclass(frozen=True)
 class _Job:
-    """Texts to score; `sequences` are their ids, and `sources` those of what an encoder reads, or None."""
+    """Texts to score; `sequences` are their ids, and `sources` what an encoder reads before each, or None."""
 
     language_model: LanguageModel
     texts: Sequence[str]
     sequences: Sequence[Sequence[int]]
-    sources: Sequence[tuple[int, ...] | None]
+    sources: Sequence[Source | None]
     conditioned: int
     named: Callable[[int], str]
 
@@ -180,10 +188,14 @@ class _Job:
         """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
         order = np.arange(len(self.texts))
         if num_processes() > 1:
-            order = np.array(sorted(order.tolist(), key=lambda i: (self.sources[i] or (), self.sequences[i])))
+            order = np.array(sorted(order.tolist(), key=self._place))
         costs = np.empty(len(order))
         costs[order] = self.language_model.shared(len(order), lambda mine: self._named(order[mine], progress))
         return costs
+
+    def _place(self, number: int) -> tuple[Sequence[int], Sequence[int]]:
+        source = self.sources[number]
+        return (() if source is None else source.ids), self.sequences[number]
 
     def _named(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:
         """The costs of these texts; an error of one names it."""
@@ -206,18 +218,19 @@ class _Job:
 
     def _costs(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:
         """Texts after one source, or none, by one walk; those with a source of their own by full passes."""
-        by_source: dict[tuple[int, ...] | None, list[int]] = {}
+        by_source: dict[Source | None, list[int]] = {}
         for place, number in enumerate(numbers):
             by_source.setdefault(self.sources[number], []).append(place)
         costs = np.empty(len(numbers))
         alone: list[int] = []
+        pairs: list[tuple[Source, Sequence[int]]] = []
         for source, places in by_source.items():
             if source is not None and len(places) < _WALKED_TOGETHER:
                 alone += places
+                pairs += [(source, self.sequences[number]) for number in numbers[places]]
                 continue
             start = functools.partial(self.language_model.session, source=source)
             sequences = [self.sequences[number] for number in numbers[places]]
             costs[places] = score(start, sequences, self.conditioned, progress=progress)
-        pairs = [(self.sources[number] or (), self.sequences[number]) for number in numbers[alone]]
         costs[alone] = score_pairs(self.language_model, pairs, self.conditioned, progress=progress)
         return costs

@@ -25,10 +25,25 @@ class Encoded:
     Args:
         outputs: the encoder's, of one row.
         mask: (1, n_tokens) which of the source's ids are real.
+        start: the token that the decoder starts with.
     """
 
     outputs: Any
     mask: torch.Tensor
+    start: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source for an encoder.
+
+    Args:
+        ids: what it reads.
+        start: the token that the decoder starts with.
+    """
+
+    ids: tuple[int, ...]
+    start: int
 
 
 class Reader:
@@ -39,6 +54,7 @@ class Reader:
         sources: (n_sources, longest) ids for the encoder, padded on the right, or what it made of one; None for a
             causal model. One source is that of all rows; of several, each row has its own.
         lengths: (n_sources,) real ids of each source.
+        start: the token that the decoder starts with, if it is the same in all rows.
         before: called before each call of the model.
 
     Attributes:
@@ -51,16 +67,15 @@ class Reader:
         sources: torch.Tensor | Encoded | None,
         lengths: torch.Tensor | None = None,
         *,
+        start: int | None = None,
         before: Callable[[], None],
     ) -> None:
         self.model = model
-        self.lead: list[int] = []
+        self.lead = [] if start is None else [start]
         self._before = before
         self._encoded: Any = None
         accepted = inspect.signature(model.forward).parameters
         self._cache_name = "cache_params" if "cache_params" in accepted else "past_key_values"
-        if sources is not None:
-            self.lead = [decoder_start(model)]
         if isinstance(sources, Encoded):
             self._mask, self._encoded = sources.mask, sources.outputs
         elif sources is not None:
@@ -99,19 +114,6 @@ class Reader:
 
 def _repeated(part: Any, rows: int) -> Any:
     return part.expand(rows, *part.shape[1:]) if isinstance(part, torch.Tensor) else part
-
-
-def decoder_start(model: Any) -> int:
-    for config in (getattr(model, "generation_config", None), model.config):
-        start = getattr(config, "decoder_start_token_id", None)
-        if isinstance(start, int):
-            return start
-    raise ModelError(
-        "model",
-        "a decoder_start_token_id in its config",
-        "none",
-        "Set model.config.decoder_start_token_id to the token that the decoder was trained to start with.",
-    )
 
 
 class Way(Protocol):

@@ -17,7 +17,7 @@ FLOORS = (
     {"injection", "tree"},
     {"states"},
     {"ways"},
-    {"trials"},
+    {"trials", "starts"},
     {"canaries", "language_model"},
     {"walks", "occurrences", "sequences"},
     {"surroundings"},

@@ -18,7 +18,7 @@ from transformers import LlamaForCausalLM
 from hf_canary import CanaryFormat, extract, log_perplexity
 from hf_canary.errors import ModelError
 from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.ways import Forking, Replaying
+from hf_canary.ways import Forking, Replaying, Source
 from tests import oracles
 from tests.architectures import CAUSAL, ENCODER_DECODERS, LLAMA, build
 
@@ -463,4 +463,4 @@ def test_the_cheapest_way_that_is_right_is_taken(tokenizer, name, caplog):
 def test_decoders_are_forked(tokenizer, name):
     """Their own keys and values, and those of the source."""
     with evaluating(ENCODER_DECODERS[name](len(tokenizer))) as model:
-        assert type(LanguageModel(model).session([2, 5, 9, 4], 6, source=[3, 4])._way) is Forking
+        assert type(LanguageModel(model).session([2, 5, 9, 4], 6, source=Source((3, 4), 2))._way) is Forking

@@ -128,13 +128,14 @@ def test_a_source_is_read_once_for_all_its_texts():
     """As many token rows as the tree has inner nodes, and not as the texts have tokens."""
     from hf_canary.language_model import LanguageModel, evaluating
     from hf_canary.walks.score import score
+    from hf_canary.ways import Source
 
     tokenizer = models.character_tokenizer(["code 0123456789"], end_token=True)
     model = oracles.small_translation("gru", True, len(tokenizer))
     sequences = encode(tokenizer, list(CanaryFormat("code {digit:3}").candidates()), target=True).sequences
     with evaluating(model) as bare:
         view = LanguageModel(bare)
-        score(lambda prompt, depth: view.session(prompt, depth, source=[5, 6]), sequences, 0)
+        score(lambda prompt, depth: view.session(prompt, depth, source=Source((5, 6), 2)), sequences, 0)
     assert view.token_rows == 1 + len("code ") + 10 + 100
 
 

@@ -13,10 +13,21 @@ from .contexts import Before, Context
 
 @dataclass(frozen=True)
 class Encoding:
-    """Token ids of texts; the first `conditioned` ones, which all share, stand before the text and are not summed."""
+    """Token ids of texts; the first `conditioned` ones, which all share, stand before the text and are not summed.
+
+    Where `ended`, the last token of each is the end token. In a row of training the tokenizer puts `tail` behind each
+    text, an end token too.
+    """
 
     sequences: list[list[int]]
     conditioned: int
+    tail: tuple[int, ...] = ()
+    ended: bool = False
+
+    @property
+    def first(self) -> list[int]:
+        """The first sequence, without an end token."""
+        return self.sequences[0][:-1] if self.ended else self.sequences[0]
 
     @property
     def shared(self) -> int:
@@ -59,6 +70,9 @@ def encode(
         return Encoding([], 0)
     before = context_of(tokenizer, context, texts[0], target=target)
     ids = token_ids(tokenizer, [before.behind + text for text in texts], target=target)
+    tail = (
+        special_tokens(tokenizer, before.behind + texts[0], target=target)[1] if before.after is None else before.after
+    )
     with side(tokenizer, target=target):
         unknown = tokenizer.unk_token_id
     replaced, ahead = list(before.replaced), len(before.replaced)
@@ -85,7 +99,7 @@ def encode(
     for sequence in ids:  # in place, since there may be many
         sequence[:ahead] = before.ids
         sequence += behind
-    return Encoding(ids, len(before.ids))
+    return Encoding(ids, len(before.ids), tuple(tail), end)
 
 
 def context_of(tokenizer: Any, context: Before, text: str, *, target: bool = False) -> Context:
@@ -100,7 +114,7 @@ def context_of(tokenizer: Any, context: Before, text: str, *, target: bool = Fal
     if isinstance(context, Context):
         return context
     ahead = token_ids(tokenizer, [context], target=target)[0] if context else []
-    before = _leading_special_tokens(tokenizer, (context or "") + text, target)
+    before, _ = special_tokens(tokenizer, (context or "") + text, target=target)
     if ahead[: len(before)] == before:
         before = []
     return Context((*before, *ahead), context or "", tuple(ahead))
@@ -186,19 +200,16 @@ def source_ids(tokenizer: Any, sources: Sequence[str], prefix: Before = None) ->
     """
     if not isinstance(prefix, Context):
         return token_ids(tokenizer, [(prefix or "") + source for source in sources], special=True)
-    encoding = encode(tokenizer, sources, context=prefix)
-    if prefix.after is None:
-        bare, full = (token_ids(tokenizer, [sources[0]], special=special)[0] for special in (False, True))
-        after = full[len(_leading_special_tokens(tokenizer, sources[0])) + len(bare) :]
-    else:
-        after = list(prefix.after)
-    return [ids + after for ids in encoding.sequences]
+    encoding = encode(tokenizer, sources, context=prefix, named="sources[{}]".format)
+    return [[*ids, *encoding.tail] for ids in encoding.sequences]
 
 
-def _leading_special_tokens(tokenizer: Any, probe: str, target: bool = False) -> list[int]:
+def special_tokens(tokenizer: Any, probe: str, *, target: bool = False) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before a text, and behind it, by itself."""
     bare, full = (token_ids(tokenizer, [probe], target=target, special=special)[0] for special in (False, True))
     starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)
-    return list(full[: next(starts, 0)])
+    start = next(starts, None)
+    return ([], []) if start is None else (full[:start], full[start + len(bare) :])
 
 
 def unknown_characters(

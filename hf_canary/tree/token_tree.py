@@ -54,6 +54,7 @@ class TokenTree:
     Attributes:
         prompt: token ids that all leaves share, special tokens and context first; each leaf has at least one more.
         conditioned: how many of them stand before the canary.
+        tail: token ids that the tokenizer puts behind each candidate in a row of training, an end token too.
         root: the state after the prompt.
         depth: the most tokens that a leaf has after the prompt: a bound.
         is_certain: whether its leaves are exactly the encodings of all fills; else some may be missing, and nothing can
@@ -86,8 +87,8 @@ class TokenTree:
         some = format.covering_fills(_CHECKED) + format.sample(min(_CHECKED, format.space_size), "check")
         texts = [format.render(fill) for fill in some]
         self._context = context_of(tokenizer, context, texts[0], target=target)
-        self.conditioned = len(self._context.ids)
-        encode(tokenizer, texts, context=self._context, target=target)  # refuses what cannot be encoded
+        encoding = encode(tokenizer, texts, context=self._context, target=target)
+        self.conditioned, self.tail = encoding.conditioned, encoding.tail
         built = build(Subject(format, tokenizer, self._context, end, target), ask_all)
         self._row, self.is_certain, self.is_listed = built.row, built.is_certain, built.is_listed
         if self._row.most_leaves > format.space_size:
@@ -196,6 +197,14 @@ class TokenTree:
         if any(ids[:shared] != self.prompt for ids in encoding.sequences):
             raise unlike(_SOME)
         return [(*ids[shared:], *behind) for ids in encoding.sequences]
+
+    @cached_property
+    def first(self) -> Path:
+        """All tokens of one candidate without an end token, as the tokenizer encodes it: special tokens and context
+        first.
+        """
+        (path,) = self.paths([self.format.render(0)])
+        return (*self.prompt, *path[: len(path) - (self._end is not None)])
 
     def copies(self, fill: int) -> int:
         """How many fills have the encoding of this one, itself included; 1 unless there are `collisions`."""

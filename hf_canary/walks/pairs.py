@@ -12,13 +12,14 @@ import numpy as np
 from accelerate.utils.memory import should_reduce_batch_size
 
 from ..language_model import Floats, LanguageModel
+from ..ways import Source
 
 Tokens = Sequence[int]
 
 
 def score_pairs(
     language_model: LanguageModel,
-    pairs: Sequence[tuple[Tokens, Tokens]],
+    pairs: Sequence[tuple[Source, Tokens]],
     conditioned: int,
     *,
     progress: Callable[[int], object] | None = None,
@@ -27,7 +28,7 @@ def score_pairs(
 
     Args:
         language_model: an encoder-decoder.
-        pairs: (source, target) ids; none empty.
+        pairs: a source and the ids of its target; none empty.
         conditioned: how many first tokens of the targets condition and are not summed.
         progress: called with the number of pairs finished since the last call.
 
@@ -37,11 +38,11 @@ def score_pairs(
     costs = np.empty(len(pairs))
     report = progress or (lambda count: None)
     # Pairs of like length side by side, so that little is padded; the longest first, so that memory fails at once.
-    waiting = sorted(range(len(pairs)), key=lambda i: (len(pairs[i][1]), len(pairs[i][0])), reverse=True)
+    waiting = sorted(range(len(pairs)), key=lambda i: (len(pairs[i][1]), len(pairs[i][0].ids)), reverse=True)
     most = len(pairs)
     while waiting:
         # The longest target comes first; its source, or another's, may be the longest of the batch.
-        longest = len(pairs[waiting[0]][1]) + max(len(pairs[i][0]) for i in waiting[:most])
+        longest = len(pairs[waiting[0]][1]) + max(len(pairs[i][0].ids) for i in waiting[:most])
         size = min(most, language_model.pairs_at_once(longest))
         batch = waiting[:size]
         try:

@@ -24,7 +24,7 @@ from ..clock import Clock
 from ..language_model import Floats, LanguageModel, Session, evaluating
 from ..states import Ints, Rows
 from ..tree.token_tree import TokenTree
-from ..ways import Encoded
+from ..ways import Encoded, Source
 from .branches import Automaton, Children, sort_keys
 from .expand import expander
 from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Order, Parents, Prefixes
@@ -450,7 +450,7 @@ def after_prompt(
     prompt: Sequence[int],
     depth: int,
     *,
-    source: Sequence[int] | Encoded | None = None,
+    source: Source | Encoded | None = None,
     batch_size: int | None,
     max_memory: int,
 ) -> Iterator[tuple[LanguageModel, Session]]:
