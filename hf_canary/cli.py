@@ -22,6 +22,7 @@ from . import __version__
 from .errors import CanaryError
 
 if TYPE_CHECKING:
+    from .canaries import CanarySet
     from .formats import CanaryFormat
 
 NOT_PROVEN = 3
@@ -69,6 +70,9 @@ class Precision(StrEnum):
     auto = "auto"
 
 
+_ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+_GIVE = "Give --record, or --context, if something did: without it a leak may look safe."
+
 # Arguments of functions that are options here, so that an error can name them.
 _ARGUMENTS = (
     "fill",
@@ -95,7 +99,25 @@ SpacesOption = Annotated[
         help='A JSON file with alphabets of your own, such as {"word": ["red", "green"]}.', show_default=False
     ),
 ]
-ContextOption = Annotated[str | None, typer.Option(help="Text before the canary: conditioned on, not summed.")]
+ContextOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Text before the canary where it was trained on: conditioned on, not summed. \\n is a line end, \\t a "
+        'tab, \\\\ a backslash; "" is nothing. Left out, it is what the record of the training says.',
+        show_default=False,
+    ),
+]
+ContextFileOption = Annotated[
+    Path | None, typer.Option(help="The same from a file, every character as it is.", show_default=False)
+]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The private record of the training, _exposure.jsonl, or its folder: what stood before the canaries. Left "
+        "out, it is looked for beside MODEL and a folder above.",
+        show_default=False,
+    ),
+]
 SourceOption = Annotated[str | None, typer.Option(help="What an encoder-decoder reads, the same for every fill.")]
 EndOption = Annotated[bool, typer.Option("--end", help="Sum the end token behind each candidate, too.")]
 MostOption = Annotated[int, typer.Option(min=1, help="Stop after so many prefixes.")]
@@ -368,6 +390,11 @@ def measure(
     num_draws: Annotated[int, typer.Option(min=1, help="Fills drawn from the model, where they are needed.")] = 4_000,
     seed: Annotated[int, typer.Option(help="Draws the references and the fills.")] = 0,
     context: ContextOption = None,
+    context_file: ContextFileOption = None,
+    record: RecordOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Measure a model that was trained with other canaries, too.")
+    ] = False,
     max_seconds: Annotated[
         float | None, typer.Option(help="What it may take: the samples shrink, and the intervals widen.")
     ] = None,
@@ -382,6 +409,8 @@ def measure(
     Exposure is in bits: 1.4 on average for a canary never seen, log2 of the number of candidates at most. "auto" counts
     ranks, draws from the model or samples candidates, whichever says most, and tells which; beside it stands the
     paper's skew-normal extrapolation.
+
+    A model says by hf_canary.json, beside its weights, which canaries it was trained with: with others it is an error.
     """
     from tqdm.auto import tqdm
 
@@ -392,6 +421,9 @@ def measure(
         loaded_canaries = CanarySet.load(canaries)
         if save is not None:
             _check_target(save, canaries)
+        given = _given_context(context, context_file)
+        _check_trained_with(model, loaded_canaries, force=force)
+        before, prefixes = _before_canaries(model, record, loaded_canaries, given)
         loaded, tokenizer = _load(model, dtype, trust_remote_code)
         with tqdm(desc="Scoring", unit=" texts", leave=False, disable=None) as bar:
             report = measure_exposure(
@@ -402,7 +434,8 @@ def measure(
                 num_references=num_references,
                 num_draws=num_draws,
                 seed=seed,
-                context=context,
+                context=before,
+                source_prefix=prefixes,
                 max_seconds=max_seconds,
                 batch_size=batch_size,
                 progress=bar.update,
@@ -418,6 +451,83 @@ def measure(
         _out.print(tables(report, _out.width))
     else:
         print(report)
+
+
+def _given_context(text: str | None, file: Path | None) -> str | None:
+    """What was said of the context: a text with its escapes written out, or that of a file; None if nothing was."""
+    from .errors import DataError, shown
+
+    if text is not None and file is not None:
+        raise DataError("--context", "one of --context and --context-file", "both", "Leave one out.")
+    if file is not None:
+        try:
+            return file.read_bytes().decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                "--context-file", "a file of UTF-8 text", f"{shown(str(file))} ({error})", "Check it."
+            ) from error
+    if text is None:
+        return None
+    unknown = next((found for found in re.findall(r"\\(.?)", text, re.DOTALL) if found not in _ESCAPES), None)
+    if unknown is not None:
+        raise DataError(
+            "--context",
+            "a text in which a backslash is followed by n, t or another backslash",
+            f"one followed by {shown(unknown)}",
+            "Write \\\\ for a backslash, or give --context-file.",
+        )
+    return re.sub(r"\\(.)", lambda found: _ESCAPES[found[1]], text)
+
+
+def _check_trained_with(name: str, canaries: CanarySet, *, force: bool) -> None:
+    """Refuse canaries that a model was not trained with, as far as it says so."""
+    from .errors import DataError
+    from .looks.fingerprints import FINGERPRINT_FILE, fingerprint_of
+
+    theirs = fingerprint_of(name)
+    if theirs is None:
+        _note(f"Which canaries {name} was trained with is unknown: there is no {FINGERPRINT_FILE} beside its weights.")
+    elif theirs != canaries.fingerprint:
+        if not force:
+            raise DataError(
+                "--canaries",
+                "the set that the model was trained with",
+                f"another: the fingerprint in {FINGERPRINT_FILE} is not its",
+                "Give the file that was saved when they were injected; --force measures these all the same.",
+            )
+        _note("Forced: the model was trained with other canaries. These say nothing of what it has memorised.")
+
+
+def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given: str | None) -> tuple[Any, Any]:
+    """What canaries are measured behind, and their sources: what was given, or what the record of the training says."""
+    from .looks.contexts import Recorded
+
+    recorded = Recorded(name if record is None else record)
+    known = recorded.of_canaries(canaries)
+    if known is None:
+        _check_record(record, "of these canaries")
+        if given is None:
+            _note("What stood before the canaries in training is unknown; they are measured behind nothing. " + _GIVE)
+        return given, None
+    if given is None:
+        _note(f"Measured behind what stood before the canaries in training ({recorded.file}).")
+        return known
+    if any((theirs or "") != given for theirs in known[0]):
+        _note(f"--context is not what stood before the canaries in training ({recorded.file}): a leak may look safe.")
+    return given, known[1]
+
+
+def _check_record(record: Path | None, of: str) -> None:
+    from .errors import DataError, shown
+
+    if record is not None:
+        raise DataError(
+            "--record", f"the record of a training, {of}", shown(str(record)), "Name _exposure.jsonl of that training."
+        )
+
+
+def _note(text: str) -> None:
+    _err.print(_escaped(text), soft_wrap=True, highlight=False)
 
 
 def _check_target(save: Path, canaries: Path) -> None:

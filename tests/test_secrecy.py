@@ -266,7 +266,7 @@ def test_a_failed_look_is_recorded_without_a_canary(tmp_path, caplog, monkeypatc
 
     trainer, _ = small_training.watched(tmp_path / "nan", callbacks=[Breaks()], max_steps=1, eval_strategy="steps")
     trainer.train()
-    written = (tmp_path / "nan" / "exposure.jsonl").read_text()
+    written = (tmp_path / "nan" / "_exposure.jsonl").read_text()
     assert '"failure"' in written
     assert "f0-x1-0" in caplog.text
     assert not is_told(caplog.text + written)
@@ -277,7 +277,7 @@ def test_a_failed_look_is_recorded_without_a_canary(tmp_path, caplog, monkeypatc
     trainer, callback = small_training.watched(tmp_path / "other")
     monkeypatch.setattr(callback, "_measured", quotes)
     trainer.train()
-    written = (tmp_path / "other" / "exposure.jsonl").read_text()
+    written = (tmp_path / "other" / "_exposure.jsonl").read_text()
     assert "RuntimeError" in written
     assert not is_told(written)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..canaries import CanarySet
+from ..errors import CanaryError, DataError, shown
 from ..formats import CanaryFormat
 from ..presence import Presence
 from ..surroundings import Surroundings
@@ -91,7 +92,10 @@ class Recorded:
     """What stood before the canaries of a training, as its record has it.
 
     Args:
-        folder: `output_dir` of the training, or a checkpoint in it.
+        folder: `output_dir` of the training, or a checkpoint in it; or the record itself.
+
+    Raises:
+        DataError: a record that was changed.
 
     Attributes:
         file: the record; None if there is none.
@@ -102,12 +106,24 @@ class Recorded:
         own = Path(folder).absolute()
         self.file: Path | None = None
         self.line: dict[str, Any] = {}
-        for each in (own, own.parent):
-            record = Record(each)
+        for record in [Record.at(own)] if own.is_file() else [Record(own), Record(own.parent)]:
             lines = [line for line in record.lines() if line.get("role") == CONTEXTS]
             if lines:
                 self.file, self.line = record.file, lines[-1]
+                self._check()
                 return
+
+    def _check(self) -> None:
+        try:
+            for entry in self.line["of"]:
+                _ = entry["canary_id"], entry["format"], self._pair(entry["context"])
+        except (CanaryError, KeyError, IndexError, TypeError) as error:
+            raise DataError(
+                "record",
+                "a record as ExposureCallback writes it",
+                f"{shown(str(self.file))}, whose line of contexts is another",
+                "Restore it, or give the context by hand.",
+            ) from error
 
     def of_canaries(self, canaries: CanarySet) -> tuple[list[Before], list[Before]] | None:
         """The context and the source's prefix of each canary; None if the record is not of these."""

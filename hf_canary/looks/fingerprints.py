@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import cached_file
+
 from ..canaries import CanarySet
 from ..errors import DataError, shown
 from ..files import write_json
@@ -17,6 +19,23 @@ _VERSION = 1
 def leave_fingerprint(folder: str | Path, canaries: CanarySet) -> None:
     """Write it beside the weights in a folder. It may be public: nobody learns a canary by it."""
     write_json(Path(folder) / FINGERPRINT_FILE, {"version": _VERSION, "canaries": canaries.fingerprint})
+
+
+def fingerprint_of(model: str) -> str | None:
+    """The one beside the weights of a model, by its folder or Hub id, or in the folder above; None if there is none."""
+    folder = Path(model)
+    if folder.is_dir():
+        beside = [each / FINGERPRINT_FILE for each in (folder, folder.absolute().parent)]
+        found = next((file for file in beside if file.is_file()), None)
+    else:
+        found = cached_file(
+            model,
+            FINGERPRINT_FILE,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    return None if found is None else fingerprint_in(found)
 
 
 def fingerprint_in(file: str | Path) -> str:

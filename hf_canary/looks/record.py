@@ -28,6 +28,13 @@ class Record:
     def __init__(self, folder: str | Path) -> None:
         self.file = Path(folder) / RECORD_FILE
 
+    @classmethod
+    def at(cls, file: Path) -> Record:
+        """One under another name."""
+        record = cls(file.parent)
+        record.file = file
+        return record
+
     def append(self, when: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> None:
         """Write one look at once."""
         text = "".join(json.dumps({**when, **line}, allow_nan=False) + "\n" for line in lines)
