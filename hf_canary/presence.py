@@ -270,8 +270,9 @@ def _lost_in_words(lost: Sequence[str]) -> list[str]:
     if not lost:
         return []
     return [
-        f"what stands before {_named(list(dict.fromkeys(lost)))} could not be made out, as the tokenizer writes them "
-        "otherwise there: they are measured behind nothing, which may make a leak look safe. Give context= by hand."
+        f"no context could be made out for {_named(list(dict.fromkeys(lost)))}: their copies have nothing in common in "
+        "front of them, or the tokenizer writes them otherwise there. They are measured as if they stood alone, which "
+        "may make a leak look safe. Give context= by hand."
     ]
 
 

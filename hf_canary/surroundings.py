@@ -186,7 +186,7 @@ class Surroundings:
         if alone.ids == suffix and self._encoded(probes, alone) == wanted:
             return None, True
         if not suffix and len({ids[:1] for ids in wanted or ()}) > 1:
-            return None, True  # then nothing tells a model what comes first
+            return None, not alone.ids  # for nothing would tell a model what comes first
         return context, True
 
     def _anchors(self, suffix: Path, written: Mapping[int, Path], texts: Mapping[int, str]) -> list[str]:
