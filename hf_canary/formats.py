@@ -34,7 +34,8 @@ LUHN = "luhn"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _HOLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::(?P<count>[0-9]+))?")
-_HOLE_IN_TEXT = re.compile(r"(?<!\{)\{" + _HOLE.pattern + r"\}(?!\})")
+# What is doubled on both sides is text.
+_HOLE_IN_TEXT = re.compile(r"\{\{[^{}]*\}\}|\{" + _HOLE.pattern + r"\}")
 _BRACE = re.compile(r"[{}]")
 _MAX_COUNT = 10_000
 

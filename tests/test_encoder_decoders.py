@@ -6,6 +6,7 @@ The oracle is the model's pass on the batches of its own preprocessing: tokens o
 import functools
 import math
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -320,6 +321,15 @@ def test_a_decoder_that_looks_ahead_behind_its_encoders_output_is_refused():
         log_perplexity(model, tokenizer, ["pin 12"], sources=["pin 7"])
 
 
+@pytest.mark.filterwarnings("ignore:Version v4.12.0")
+def test_the_pass_on_labels_warns_of_nothing(trained):
+    """What a model says of a loss is for those who train it: two halves say of each that it is computed anew."""
+    model, tokenizer, _ = trained("two halves")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert log_perplexity(model, tokenizer, ["pin 12"], sources=["pin 7"])[0] > 0
+
+
 def test_the_pass_on_labels_is_made_once(monkeypatch):
     """However many texts and sources there are, and walks."""
     tokenizer = ended()
@@ -365,6 +375,21 @@ def test_a_model_that_takes_no_labels_is_measured_with_a_word_about_it(caplog):
     assert [record.message for record in caplog.records if "takes no labels" in record.message]
 
 
+def test_a_model_that_makes_nothing_of_labels_is_asked_as_a_collator_asks_it():
+    """Alone it would feed its decoder with the source, also where that is as long as the labels."""
+
+    class FedWithSource(hf.BartForConditionalGeneration):
+        def forward(self, labels=None, **options):
+            return super().forward(**options)
+
+    tokenizer = enclosed()
+    kinds = (FedWithSource, hf.BartForConditionalGeneration)
+    models = [sharp(lambda kind=kind: bart_like(kind, tokenizer, decoder_start_token_id=2)) for kind in kinds]
+    for source in ("pin 34", "pin 7"):
+        found, expected = (log_perplexity(model, tokenizer, ["pin 12"], sources=[source]) for model in models)
+        np.testing.assert_allclose(found, expected, atol=BITS)
+
+
 def test_without_a_start_nothing_is_measured():
     """Neither T5, which says so when it is asked, nor NLLB, whose config says it."""
     tokenizer = ended()
@@ -406,6 +431,21 @@ def test_other_ways_to_train_are_measured_alike(trained, name):
     model, tokenizer, _ = trained(name)
     expected = costs_in_training(model, tokenizer, hf.DataCollatorForSeq2Seq(tokenizer), ["pin 7"], ["pin 12"])
     assert log_perplexity(model, tokenizer, ["pin 12"], sources=["pin 7"]) == pytest.approx(expected, abs=BITS)
+
+
+@pytest.mark.filterwarnings("ignore:Version v4.12.0")
+def test_each_half_has_its_own_positions(trained):
+    """64 for what is read, 48 for what is written."""
+    model, tokenizer, collator = trained("two halves")
+    sources = ["p" * count for count in (61, 62)]  # with a token each for the space and the ends
+    expected = costs_in_training(model, tokenizer, collator, sources[:1], ["pin 12"])
+    assert log_perplexity(model, tokenizer, ["pin 12"], sources=sources[:1]) == pytest.approx(expected, abs=BITS)
+    with pytest.raises(ModelError, match=r"sources\[0\].*at most 64"):
+        log_perplexity(model, tokenizer, ["pin 12"], sources=sources[1:])
+    with pytest.raises(ModelError, match=r"source: expected at most 64"):
+        extract(model, tokenizer, FORMAT, source=sources[1])
+    with pytest.raises(ModelError, match="at most 48"):
+        log_perplexity(model, tokenizer, sources[:1], sources=["pin 7"])
 
 
 # What generate forces first.
@@ -582,14 +622,14 @@ def test_a_causal_model_of_which_generate_forces_another_token_is_refused(tokeni
 
 
 @pytest.mark.parametrize("argument", ["source", "context"])
-@pytest.mark.parametrize("text", ["my number is {digit:4}.", "{mine}", "a {{b}} {luhn}"])
+@pytest.mark.parametrize("text", ["my number is {digit:4}.", "{mine}", "a {{b}} {luhn}", '{"a": {digit}}', "{{digit}"])
 def test_a_hole_in_fixed_text_is_refused(trained, argument, text):
     """It would be read as its braces, and the answer called proven; the message does not repeat the text."""
     model, tokenizer, _ = trained("marian")
     format = CanaryFormat("pin {digit:2}", spaces={"mine": ["a", "b"]})
     options = {"source": "pin 7"} | {argument: text}
     for find in (extract, functools.partial(exact_rank, fills=[7]), iter_extract):
-        with pytest.raises(FormatError, match=rf"{argument}: expected fixed text.*the hole {{\w+(:4)?}}") as raised:
+        with pytest.raises(FormatError, match=rf"{argument}: expected fixed text.*the hole {{\w+(:4)?}}\.") as raised:
             find(model, tokenizer, format, **options)
         assert "number" not in str(raised.value).split("got")[1].split(". ")[0]
 
