@@ -23,6 +23,7 @@ from .errors import CanaryError
 
 if TYPE_CHECKING:
     from .canaries import CanarySet
+    from .extraction import Extraction
     from .formats import CanaryFormat
 
 NOT_PROVEN = 3
@@ -83,6 +84,7 @@ _ARGUMENTS = (
     "context",
     "end",
     "spaces",
+    "canaries",
     "checkpoint",
     "max_memory",
     "batch_size",
@@ -178,6 +180,12 @@ def extract(
     max_seconds: SecondsOption = None,
     max_memory: MemoryOption = None,
     checkpoint: CheckpointOption = None,
+    canaries: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file that CanarySet.save wrote: candidates that are canaries are marked.", show_default=False
+        ),
+    ] = None,
     batch_size: BatchOption = None,
     as_json: JsonOption = False,
     dtype: DtypeOption = Precision.float32,
@@ -185,16 +193,23 @@ def extract(
 ) -> None:
     """Find the likeliest fills of a format under a model, and say whether that is proven.
 
+    Proven the likeliest is not leaked: every model has a likeliest candidate, also one that was never trained. Beside
+    it stands what it is worth: how many samples of the model it takes, what a typical candidate costs, and with
+    --canaries which candidates were inserted, and their exposure.
+
     Ctrl-C ends the search and prints what is proven so far. A killed search goes on from its --checkpoint.
 
-    Exit code: 0 proven, 3 stopped before the proof (a cap, Ctrl-C), 1 an error, 2 wrong usage.
+    Exit code: 0 proven to be the likeliest, whether learned or not; 3 stopped before the proof (a cap, Ctrl-C), 1 an
+    error, 2 wrong usage.
     """
+    from .canaries import CanarySet
     from .extraction import check_top_k
     from .extraction import extract as extract_candidates
 
     with _plain_errors():
         wanted = _format(format, spaces, source, context)
         check_top_k(top_k, wanted)
+        known = None if canaries is None else CanarySet.load(canaries)
         memory = _bytes(max_memory)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         with _searching() as show:
@@ -212,17 +227,43 @@ def extract(
                 max_seconds=max_seconds,
                 max_memory=memory,
                 checkpoint=checkpoint,
+                canaries=known,
                 progress=show,
             )
     if as_json:
-        bound = found.lower_bound if found.lower_bound != float("inf") else None
-        print(json.dumps(asdict(found) | {"lower_bound": bound, "space_size": wanted.space_size}, ensure_ascii=False))
+        from .results import plain
+
+        print(json.dumps(plain(asdict(found) | {"margin": found.margin}), ensure_ascii=False))
     else:
-        for candidate in found.candidates:
-            _say(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
-        _say(_work_in_words(found.expanded, wanted.space_size))
-        _say(found.proof + _remedy(found.stopped))
+        _tell(found, known)
     raise typer.Exit(0 if found.certified else NOT_PROVEN)
+
+
+def _tell(found: Extraction, known: CanarySet | None) -> None:
+    """What a search found, what it proved, and what that is worth."""
+    from .worth import known_in_words
+
+    size = found.space_size
+    for candidate in found.candidates:
+        _say(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
+        if candidate.canary and known is not None:
+            words = known_in_words(
+                candidate.canary,
+                candidate.rank,
+                candidate.exposure,
+                size,
+                found.num_canaries,
+                drawn=known.kind == "drawn",
+            )
+            _say(f"{'':15}{words}")
+    scored = f", {found.num_references:,} random candidates scored" if found.num_references else ""
+    _say(_work_in_words(found.expanded, size, scored))
+    _say(found.proof + _remedy(found.stopped))
+    for line in found.worth:
+        _say(line)
+    left = found.num_canaries - sum(bool(candidate.canary) for candidate in found.candidates)
+    if left:
+        _say(f"{left} of the {found.num_canaries} canaries of this format are not listed; hf-canary measure has all.")
 
 
 @app.command()
@@ -253,9 +294,11 @@ def rank(
 
     Rank 1 is the likeliest: exposure is log2 of the number of candidates then. Nothing is counted that is less likely
     than the fill, so that this is quick for fills that were memorised, at whatever number of candidates. How much work
-    is expected is said first. Where a cap ends it, bounds are proven instead.
+    is expected is said first. Where a cap ends it, bounds are proven instead. A fill that was drawn at random and never
+    trained on has b bits of exposure or more once in 2^b times; of one that was chosen because it is likely, such as
+    what extract found, the exposure says nothing.
 
-    Exit code: 0 ranks, 3 bounds (a cap, Ctrl-C while it counts), 1 an error, 2 wrong usage.
+    Exit code: 0 ranks, high or low; 3 bounds (a cap, Ctrl-C while it counts), 1 an error, 2 wrong usage.
     """
     from .exposures import exposure_of_rank
     from .extraction import exact_rank, why
@@ -314,8 +357,8 @@ def _rank_in_words(row: dict[str, Any]) -> str:
     return f"{row['text']}: {counted}; {bits}"
 
 
-def _work_in_words(expanded: int, space_size: int) -> str:
-    return f"{expanded:,} prefixes expanded; the format has {space_size:,} candidates"
+def _work_in_words(expanded: int, space_size: int, beside: str = "") -> str:
+    return f"{expanded:,} prefixes expanded{beside}; the format has {space_size:,} candidates"
 
 
 def _format(template: str, spaces: Path | None, source: str | None, context: str | None) -> CanaryFormat:

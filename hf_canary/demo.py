@@ -376,7 +376,10 @@ def _tell(canaries: CanarySet, last: ExposureReport, found: Extraction, console:
         _say(console, f"  which is      {_origin(inserted)}")
         _say(console, f"  log-perpl.    {best.log_perplexity:.2f} bits")
         _say(console, f"  expanded      {found.expanded:,} prefixes, of |R| = {space:,} candidates")
-        _say(console, f"  {found.proof}\n")
+        _say(console, f"  {found.proof}")
+        for line in found.worth:
+            _say(console, f"  {line}")
+        _say(console, "")
     for level in last.levels:
         _say(console, _level_in_words(level.repetitions, canaries, last))
     _say(console, "  A canary inserted once may well not be memorised: what you see is measured, not staged.")

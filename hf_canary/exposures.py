@@ -49,6 +49,7 @@ _HOPELESS = 1e-5
 _HYPERGEOMETRIC_SHARE = 10
 _FEW = 64
 _LN2 = math.log(2.0)
+_LOG_QUERIES_EXACT = 50.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,25 @@ def exposure_of_rank(rank: int | Fraction, space_size: int) -> float:
         (10.0, 0.0)
     """
     return math.log2(space_size) - math.log2(rank.numerator) + math.log2(rank.denominator)
+
+
+def queries(bits: float, probability: float) -> float:
+    """Samples until something of so many bits has come out with this probability: ⌈ln(1−p) / ln(1 − 2^−bits)⌉.
+
+    Beyond 50 bits −ln(1−p) · 2^bits, which is as good.
+
+    Example:
+        >>> queries(1.0, 0.5), queries(10.0, 0.5)
+        (1.0, 710.0)
+    """
+    if math.isnan(bits):
+        return math.nan
+    if bits > _LOG_QUERIES_EXACT:
+        exponent = bits + math.log2(-math.log1p(-probability))
+        return 2.0**exponent if exponent < 1023.0 else math.inf
+    if bits <= 0.0:
+        return 1.0
+    return max(1.0, float(math.ceil(math.log1p(-probability) / math.log1p(-(2.0**-bits)))))
 
 
 def sampled(

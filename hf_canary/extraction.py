@@ -1,6 +1,7 @@
 """Extraction: the cheapest fills of a format under a model, with what is proven about them (§8); and exact ranks.
 
-Joins model, tokenizer and format to the search walk. Knows no canary: it is told a format, not what was inserted.
+Joins model, tokenizer and format to the search walk. Of canaries it knows texts and ids, to say which were found; the
+search itself is told a format, not what was inserted.
 """
 
 from __future__ import annotations
@@ -9,28 +10,38 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from .canaries import Canary
 from .checkpoints import Checkpoint, check_writable, digest_of_model, digest_of_text, digest_of_tokenizer
 from .clock import Clock, agreed
 from .drawing import draw
 from .errors import DataError, FormatError, ModelError, is_int, kind, shown
+from .exposures import Floats, exposure_of_rank
 from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
 from .ranking import Rank, Ranking
+from .scoring import score_encoded
 from .tokenization.contexts import Before
-from .tokenization.encoding import end_token, source_ids
-from .tree.token_tree import TokenTree
+from .tokenization.encoding import Encoding, end_token, source_ids
+from .tree.token_tree import TokenTree, unlike
 from .walks.goals import Ascending, Cheapest
 from .walks.search import STRATEGIES, Progress, Search, after_prompt, go_on
 from .ways import Source
+from .worth import in_words, ranks_of_listed, samples_for
 
 _DRAWS = 1000  # from which the work of a count is foreseen
+# References are at least so many, or none; fewer than asked for where they hold so many tokens; and have a part of the
+# time.
+_FEWEST, _MOST_TOKENS, _FOR_REFERENCES = 32, 2**14, 0.1
+# Bits by which costs of the same tokens differ at most between two walks in float32.
+_MOST_APART = 0.25
 _STOPPED = {
     "max_expanded": "max_expanded was reached",
     "max_seconds": "max_seconds were over",
@@ -42,11 +53,25 @@ _STOPPED = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """One fill with its text and log-perplexity (bits, lower means better memorised)."""
+    """One fill with its text and log-perplexity.
+
+    Args:
+        text: the candidate.
+        fill: its fill.
+        log_perplexity: bits, lower means better memorised.
+        queries: samples of the model, given what stands before the fill, until it has come out with even odds.
+        rank: among all of R (Definition 2); None where others that are not listed may be as likely.
+        canary: the id of the canary that it is, where canaries were given; else empty.
+        exposure: of that canary, in bits, higher means better memorised; NaN for no canary, or where there is no rank.
+    """
 
     text: str
     fill: int
     log_perplexity: float
+    queries: float = math.nan
+    rank: int | None = None
+    canary: str = ""
+    exposure: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -65,6 +90,12 @@ class Extraction:
             format has too many fills to encode them all; empty if nothing did.
         collisions: whether the tokenizer may encode some fills alike, as capitals and small letters where it lowers
             both. They cost the same, and one of them is listed for all.
+        space_size: |R|.
+        typical: the median of what random candidates cost, in bits; NaN where none were scored.
+        num_references: how many these were; fewer than asked for where the time, |R| or their length says so.
+        reference_rows: tokens fed to the model for them, beside those of the search.
+        least_reference: the cheapest of them, in bits; NaN where there are none.
+        num_canaries: canaries of the format among those that were given.
     """
 
     candidates: tuple[Candidate, ...]
@@ -73,6 +104,32 @@ class Extraction:
     lower_bound: float
     stopped: str = ""
     collisions: bool = False
+    space_size: int = 0
+    typical: float = math.nan
+    num_references: int = 0
+    reference_rows: int = 0
+    least_reference: float = math.nan
+    num_canaries: int = 0
+
+    @property
+    def margin(self) -> float:
+        """How many bits the likeliest candidate lies below the typical one; NaN where either is missing."""
+        return self.typical - self.candidates[0].log_perplexity if self.candidates else math.nan
+
+    @property
+    def worth(self) -> list[str]:
+        """What the likeliest candidate is worth, in sentences: proven is not leaked."""
+        if not self.candidates:
+            return []
+        first = self.candidates[0]
+        return in_words(
+            first.log_perplexity,
+            first.queries,
+            self.typical,
+            self.least_reference,
+            self.num_references,
+            self.space_size,
+        )
 
     @property
     def proof(self) -> str:
@@ -113,6 +170,8 @@ def extract(
     max_seconds: float | None = None,
     max_memory: int | None = None,
     checkpoint: str | Path | None = None,
+    canaries: Iterable[Canary] | None = None,
+    num_references: int = 256,
     progress: Callable[[Progress], None] | None = None,
 ) -> Extraction:
     """The `top_k` candidates of the format that the model finds likeliest, by shortest-path search (§8.2).
@@ -120,6 +179,9 @@ def extract(
     The search ends with a proof, when every open prefix costs more than the worst candidate kept; or at a cap or
     Ctrl-C, and then the result says what is proven so far. The model's mode and every random state are left as they
     were. Under `accelerate launch` all processes must call this together; each expands a share of every batch.
+
+    Proven the likeliest is not leaked: every model has a likeliest candidate. What it is worth stands beside it:
+    samples of the model until it comes out, how far it lies below random candidates, and a known canary's exposure.
 
     Args:
         model: a causal language model, or an encoder-decoder.
@@ -136,10 +198,13 @@ def extract(
             least memory. `paper`: the paper's, which stops after as many expansions again as the first answer took.
         batch_size: prefixes of one forward pass; None chooses.
         max_expanded: stop after so many prefixes.
-        max_seconds: stop after so long.
+        max_seconds: stop after so long; a tenth of it is kept for the references.
         max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
         checkpoint: a file in which the search is kept every so often and at its end. If it is there, the search goes on
             from it.
+        canaries: a `CanarySet`, or some canaries: a candidate that is one of them has its id and exposure.
+        num_references: random candidates that say what a typical one costs; 0 leaves it out, and so do a search that
+            was interrupted and too little time.
         progress: called after each batch with a `Progress`.
 
     Returns:
@@ -151,8 +216,8 @@ def extract(
             fills, a hole in `source` or `context`.
         ModelError: a tokenizer that does not know a character, logits that are no numbers, a format longer than the
             model's positions; a `batch_size` or `max_memory` that is none.
-        DataError: a strategy or a cap that is none; a checkpoint that is torn, of another search, or in a place where
-            no file can be written.
+        DataError: a strategy or a cap that is none; canaries of which none has a text of this format; a checkpoint that
+            is torn, of another search, or in a place where no file can be written.
 
     Example:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
@@ -166,6 +231,9 @@ def extract(
     check_top_k(top_k, format)
     check_strategy(strategy)
     check_caps(max_expanded, max_seconds)
+    if not is_int(num_references) or num_references < 0:
+        raise DataError("num_references", "a whole number, 0 or more", shown(num_references), "Leave it out.")
+    known = _of_format(canaries, format)
     check_writable(checkpoint)
     began = Clock()
     place = _Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
@@ -176,7 +244,8 @@ def extract(
         goal = Cheapest(top_k, place.tree.depth)
         search = Search(view, session, place.tree, goal, strategy=STRATEGIES[strategy], max_memory=place.max_memory)
         kept.load(search, goal)
-        clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
+        whole = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
+        clock = whole.part(1.0 - _FOR_REFERENCES) if num_references else whole
         pace = _Pace(search, clock)
 
         def after_each() -> None:
@@ -187,18 +256,62 @@ def extract(
         stopped = go_on(search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
         kept.save(search, goal)
         candidates = tuple(place.candidates(goal.leaves, goal.costs.tolist()))
+        reference_rows, references = 0, np.empty(0)
+        if num_references and stopped != "interrupted":
+            before = view.token_rows
+            references = place.references(view, goal.leaves, num_references, whole, pace, search)
+            reference_rows = view.rows_of_all(view.token_rows - before)
         names = [f"candidates[{number}]" for number in range(len(candidates))]
         place.tree.assure([candidate.fill for candidate in candidates], names)
         if search.is_over and not place.tree.is_certain:
             stopped = "tokenizer"
+        lower_bound = place.shared + search.lower_bound if place.tree.is_certain else 0.0
         return Extraction(
-            candidates=candidates,
+            candidates=place.ranked(candidates, goal.leaves, known, lower_bound),
             certified=search.is_over and place.tree.is_certain,
             expanded=search.expanded,
-            lower_bound=place.shared + search.lower_bound if place.tree.is_certain else 0.0,
+            lower_bound=lower_bound,
             stopped=stopped,
             collisions=place.tree.collisions,
+            space_size=format.space_size,
+            typical=float(np.median(references)) if len(references) else math.nan,
+            num_references=len(references),
+            reference_rows=reference_rows,
+            least_reference=float(references.min()) if len(references) else math.nan,
+            num_canaries=len(known),
         )
+
+
+def _of_format(canaries: Iterable[Canary] | None, format: CanaryFormat) -> list[Canary]:
+    """Those whose texts the format writes.
+
+    Raises:
+        DataError: no canaries, or none of this format.
+    """
+    if canaries is None:
+        return []
+    given = list(canaries) if isinstance(canaries, Iterable) else []
+    if not given or not all(isinstance(canary, Canary) for canary in given):
+        raise DataError(
+            "canaries", "a CanarySet, or a list of its canaries", kind(canaries), "Load it: CanarySet.load."
+        )
+
+    def is_written(canary: Canary) -> bool:
+        try:
+            format.parse(canary.text)
+        except FormatError:
+            return False
+        return True
+
+    known = [canary for canary in given if is_written(canary)]
+    if not known:
+        raise DataError(
+            "canaries",
+            f"some whose texts are candidates of {shown(format.template)}",
+            f"{len(given)} of other formats",
+            "Give the format as the set has it: canaries.formats.",
+        )
+    return known
 
 
 def iter_extract(
@@ -537,7 +650,66 @@ class _Place:
     def candidates(self, paths: Sequence[Sequence[int]], costs: Sequence[float]) -> Iterator[Candidate]:
         """Of leaves, by their tokens and their bits after the prompt."""
         for text, cost in zip(self.tree.texts(paths), costs, strict=True):
-            yield Candidate(text, self._format.parse(text), self.shared + cost)
+            yield Candidate(text, self._format.parse(text), self.shared + cost, samples_for(cost))
+
+    def references(
+        self,
+        view: LanguageModel,
+        listed: Sequence[Sequence[int]],
+        count: int,
+        clock: Clock,
+        pace: _Pace,
+        search: Search,
+    ) -> Floats:
+        """(n,) bits of random candidates: as many as there is time for, or none.
+
+        Raises:
+            ModelError: one is cheaper than the search says that any can be which it does not list.
+        """
+        count = min(count, self._format.space_size, max(_FEWEST, _MOST_TOKENS // self.tree.depth))
+        if clock.is_limited:
+            seconds_each = agreed(pace.seconds) / max(1, search.expanded - pace.before) * self.tree.depth
+            if not clock.left or clock.fits(seconds_each) < min(count, _FEWEST):
+                return np.empty(0)
+        paths = self.tree.paths([self._format.render(fill) for fill in self._format.sample(count, "typical")])
+        sequences = [[*self.tree.prompt, *path] for path in paths]
+        blocks = (range(count)[block] for block in clock.blocks(count, _FEWEST))
+        costs = np.concatenate([self._scored(view, [sequences[number] for number in block]) for block in blocks])
+        listed_paths = set(map(tuple, listed))
+        others = [cost for cost, path in zip(costs, paths, strict=False) if tuple(path) not in listed_paths]
+        if self.tree.is_certain and not view.is_half and min(others, default=math.inf) < self._least(search):
+            raise unlike("a candidate", "one by which it is cheaper than the search says that it can be")
+        return costs
+
+    def _least(self, search: Search) -> float:
+        return self.shared + search.lower_bound - _MOST_APART
+
+    def _scored(self, view: LanguageModel, sequences: list[list[int]]) -> Floats:
+        source = self._source
+        sources = None if source is None else [source.ids] * len(sequences)
+        encoding = Encoding(sequences, self.tree.conditioned, self.tree.tail, self._end)
+        return score_encoded(view, [""] * len(sequences), encoding, sources, named=lambda _: "a reference")
+
+    def ranked(
+        self, candidates: Sequence[Candidate], paths: Sequence[Sequence[int]], known: Sequence[Canary], unlisted: float
+    ) -> tuple[Candidate, ...]:
+        """The candidates with their ranks, and those that are canaries with their ids and exposures."""
+        costs = [candidate.log_perplexity for candidate in candidates]
+        copies = [self.tree.copies(candidate.fill) for candidate in candidates]
+        ranks = ranks_of_listed(costs, copies, unlisted)
+        # By their tokens, since a candidate may stand for others that are encoded alike.
+        ids = {path: canary.id for canary, path in zip(known, self._paths(known), strict=True)}
+        named = [ids.get(tuple(path), "") for path in paths]
+        return tuple(
+            replace(candidate, rank=rank, canary=name, exposure=self._exposure(rank) if name else math.nan)
+            for candidate, rank, name in zip(candidates, ranks, named, strict=True)
+        )
+
+    def _paths(self, known: Sequence[Canary]) -> list[tuple[int, ...]]:
+        return self.tree.paths([canary.text for canary in known]) if known else []
+
+    def _exposure(self, rank: int | None) -> float:
+        return math.nan if rank is None else exposure_of_rank(rank, self._format.space_size)
 
     def progress(self, search: Search, best: float, pace: _Pace, expected: float = 0.0) -> Progress:
         return Progress(

@@ -17,7 +17,7 @@ from scipy import stats
 
 from .canaries import CanarySet
 from .errors import DataError, shown
-from .exposures import CENSORED, EXACT, NOT_FINITE, POOR_FIT, RELIABLE, Floats
+from .exposures import CENSORED, EXACT, NOT_FINITE, POOR_FIT, RELIABLE, Floats, queries
 from .files import write_json
 from .formats import CanaryFormat
 from .tokenization.contexts import Before
@@ -26,7 +26,6 @@ NEVER_SEEN = 1.0 / math.log(2.0)
 """The mean exposure, in bits, of a canary that the model never saw: its rank is uniform."""
 
 _CONFIDENCE = 0.95
-_LOG_QUERIES_EXACT = 50.0
 # What a record says instead of numbers, where they would say that nothing was memorised.
 _INVALID = {**dict.fromkeys(("value", "low", "high", "at_least")), "status": "invalid", "valid": False}
 
@@ -346,25 +345,6 @@ def summary_keys(levels: Iterable[str]) -> list[str]:
     keys = [f"exposure_{part}{end}" for part in parts for end in ("", "_low", "_high")]
     keys += [f"exposure_skewnorm_{part}" for part in parts]
     return [*keys, "exposure_censored", "exposure_twin_mean", "exposure_seconds"]
-
-
-def queries(bits: float, probability: float) -> float:
-    """Samples until something of so many bits has come out with this probability: ⌈ln(1−p) / ln(1 − 2^−bits)⌉.
-
-    Beyond 50 bits −ln(1−p) · 2^bits, which is as good.
-
-    Example:
-        >>> queries(1.0, 0.5), queries(10.0, 0.5)
-        (1.0, 710.0)
-    """
-    if math.isnan(bits):
-        return math.nan
-    if bits > _LOG_QUERIES_EXACT:
-        exponent = bits + math.log2(-math.log1p(-probability))
-        return 2.0**exponent if exponent < 1023.0 else math.inf
-    if bits <= 0.0:
-        return 1.0
-    return max(1.0, float(math.ceil(math.log1p(-probability) / math.log1p(-(2.0**-bits)))))
 
 
 def median_interval(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ FLOORS = (
     {"errors"},
     {"files", "formats", "processes", "skew_normal", "ladder"},
     {"placing", "finding", "tokenization", "exposures", "clock", "interrupts", "checkpoints"},
-    {"rows"},
+    {"rows", "worth"},
     {"injection", "tree"},
     {"states"},
     {"ways"},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
+from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
 from hf_canary.cli import Order, app
 from hf_canary.walks.search import STRATEGIES
 from tests import oracles
@@ -39,6 +39,55 @@ def test_extract_for_a_person_and_for_a_program(folder, lstm, tokenizer):
     assert [each["fill"] for each in found["candidates"]] == [each.fill for each in expected.candidates]
     assert found["certified"] is True
     assert found["space_size"] == 1000
+
+
+def test_extract_says_what_a_proof_is_worth(folder, lstm, tokenizer, tmp_path):
+    """Beside it: the sentences of the result, which say that proven is not leaked; with the canaries' file, which
+    candidates are canaries, their exposure, and how many are not listed. All of it in JSON, too.
+    """
+    format = CanaryFormat("the pin is {digit:3}")
+    canaries = CanarySet.load(folder / "canaries.json")
+    (rank,) = exact_rank(lstm, tokenizer, format, [canaries[0].fill])
+    expected = extract(lstm, tokenizer, format, top_k=rank.rank, canaries=canaries)
+    named = [candidate.canary for candidate in expected.candidates if candidate.canary]
+    options = ["extract", str(folder), "--format", format.template, "--top-k", str(rank.rank)]
+    options += ["--canaries", str(folder / "canaries.json")]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    for sentence in expected.worth:
+        assert sentence in plain.stdout
+    assert "Every model has a likeliest candidate" in plain.stdout
+    assert "256 random candidates scored" in plain.stdout
+    exposure = math.log2(1000 / rank.rank)
+    assert f"canary {canaries[0].id}: rank {rank.rank}, exposure {exposure:.2f} bits" in plain.stdout
+    assert "one of 6 that were never trained on" in plain.stdout
+    assert f"{6 - len(named)} of the 6 canaries of this format are not listed" in plain.stdout
+    found = json.loads(machine.stdout, parse_constant=pytest.fail)
+    assert found["typical"] == pytest.approx(expected.typical, abs=1e-4)
+    assert found["margin"] == pytest.approx(expected.margin, abs=1e-4)
+    assert (found["num_references"], found["num_canaries"], found["space_size"]) == (256, 6, 1000)
+    last = found["candidates"][-1]
+    assert (last["canary"], last["rank"]) == (canaries[0].id, rank.rank)
+    assert last["exposure"] == pytest.approx(exposure)
+    assert all(each["exposure"] is None for each in found["candidates"] if not each["canary"])
+    assert all(each["queries"] >= 1 for each in found["candidates"])
+    other = RUNNER.invoke(app, [*options[:2], "--format", "the pin is {digit:4}", *options[-2:]])
+    assert other.exit_code == 1
+    assert "error --canaries: expected some whose texts are candidates of" in other.stderr
+    help_of_it = " ".join(RUNNER.invoke(app, ["extract", "--help"]).output.split())
+    assert "Proven the likeliest is not leaked" in help_of_it
+
+
+def test_natural_canaries_have_no_chance(folder, lstm, tokenizer, tmp_path):
+    """What people wrote was not drawn: its exposure is said, and not how often chance has it."""
+    format = CanaryFormat("the pin is {digit:3}")
+    best = extract(lstm, tokenizer, format).candidates[0]
+    canary = Canary("mine", format, best.fill, (best.fill + 1) % 1000, 1)
+    CanarySet((canary,), 2**100, "natural").save(tmp_path / "natural.json")
+    options = ["extract", str(folder), "--format", format.template, "--canaries", str(tmp_path / "natural.json")]
+    said = RUNNER.invoke(app, options).stdout
+    assert "canary mine: rank 1, exposure 9.97 bits\n" in said
+    assert "never trained on" not in said
 
 
 def test_extract_stopped_at_a_cap_says_so_and_ends_with_3(folder):

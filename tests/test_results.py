@@ -13,8 +13,8 @@ from scipy import stats
 
 from hf_canary import CanaryFormat, CanarySet
 from hf_canary.errors import DataError
-from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT
-from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, median_interval, queries
+from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT, queries
+from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, median_interval
 from hf_canary.tables import tables
 
 
