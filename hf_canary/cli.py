@@ -171,6 +171,8 @@ def extract(
     spaces: SpacesOption = None,
     source: SourceOption = None,
     context: ContextOption = None,
+    context_file: ContextFileOption = None,
+    record: RecordOption = None,
     end: EndOption = False,
     top_k: Annotated[int, typer.Option(min=1, help="How many candidates.")] = 1,
     strategy: Annotated[
@@ -207,10 +209,14 @@ def extract(
     from .extraction import extract as extract_candidates
 
     with _plain_errors():
-        wanted = _format(format, spaces, source, context)
+        given = _given_context(context, context_file)
+        wanted = _format(format, spaces, source, given)
         check_top_k(top_k, wanted)
         known = None if canaries is None else CanarySet.load(canaries)
         memory = _bytes(max_memory)
+        if known is not None:
+            _check_trained_with(model, known, force=True)
+        before, prefix = _before_format(model, record, wanted, given)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         with _searching() as show:
             found = extract_candidates(
@@ -218,7 +224,8 @@ def extract(
                 tokenizer,
                 wanted,
                 source=source,
-                context=context,
+                source_prefix=prefix,
+                context=before,
                 end=end,
                 top_k=top_k,
                 strategy=strategy.value,
@@ -280,6 +287,8 @@ def rank(
     spaces: SpacesOption = None,
     source: SourceOption = None,
     context: ContextOption = None,
+    context_file: ContextFileOption = None,
+    record: RecordOption = None,
     end: EndOption = False,
     max_expanded: MostOption = 1_000_000,
     max_seconds: SecondsOption = None,
@@ -304,12 +313,14 @@ def rank(
     from .extraction import exact_rank, why
 
     with _plain_errors():
-        wanted = _format(format, spaces, source, context)
+        given = _given_context(context, context_file)
+        wanted = _format(format, spaces, source, given)
         fills = [*(fill or []), *_parsed(wanted, text or [])]
         if not fills:
             raise typer.BadParameter("Give --fill or --text, once or more.")
         texts = [wanted.render(number) for number in fills]
         memory = _bytes(max_memory)
+        before, prefix = _before_format(model, record, wanted, given)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         with _searching(counts=True) as show:
             ranks = exact_rank(
@@ -318,7 +329,8 @@ def rank(
                 wanted,
                 fills,
                 source=source,
-                context=context,
+                source_prefix=prefix,
+                context=before,
                 end=end,
                 batch_size=batch_size,
                 max_expanded=max_expanded,
@@ -558,6 +570,25 @@ def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given:
     if any((theirs or "") != given for theirs in known[0]):
         _note(f"--context is not what stood before the canaries in training ({recorded.file}): a leak may look safe.")
     return given, known[1]
+
+
+def _before_format(name: str, record: Path | None, format: CanaryFormat, given: str | None) -> tuple[Any, Any]:
+    """The same for the candidates of a format: behind what most of its canaries stood."""
+    from .looks.contexts import Recorded
+
+    recorded = Recorded(name if record is None else record)
+    known = recorded.of_format(format)
+    if not known:
+        _check_record(record, "with canaries of this format")
+        return given, None
+    if given is None:
+        others = f", most of them; others stood behind {len(known) - 1} more" if len(known) > 1 else ""
+        if any(known[0]) or others:
+            _note(f"Behind what stood before the canaries in training ({recorded.file}){others}.")
+        return known[0]
+    if all((theirs or "") != given for theirs, _ in known):
+        _note(f"--context is not what stood before the canaries in training ({recorded.file}): a leak may look safe.")
+    return given, known[0][1]
 
 
 def _check_record(record: Path | None, of: str) -> None:
