@@ -108,8 +108,8 @@ class Checkpoint:
         self.format = CanaryFormat(template)
 
     def extract(self, **options: Any) -> Extraction:
-        """The likeliest fill."""
-        return extract(self.model, self.tokenizer, self.format, **options)
+        """The likeliest fill, by the search alone."""
+        return extract(self.model, self.tokenizer, self.format, num_references=0, **options)
 
     def naive(self, most: int) -> Naive:
         """The same by hand."""

@@ -37,6 +37,7 @@ def main() -> None:
     for candidate in found.candidates:
         print(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
     print(f"{found.proof}; {found.expanded:,} prefixes expanded, of {format.space_size:,} candidates")
+    print(*found.worth, sep="\n")
 
     for fill, rank in zip(options.rank, exact_rank(model, tokenizer, format, options.rank, **where), strict=True):
         counted = f"{rank.low:,} to {rank.high:,}" if rank.rank is None else f"{rank.rank:,}"

@@ -680,6 +680,9 @@ def test_a_file_from_before_there_were_kinds_is_of_drawn_canaries(tmp_path):
     path.write_text(json.dumps(document | {"version": 1}))
     loaded = CanarySet.load(path)
     assert (loaded, loaded.digest, loaded.kind) == (a_set(), document["digest"], "drawn")
+    content = {name: value for name, value in document.items() if name != "digest"} | {"version": 1}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert loaded.digest == hashlib.sha256(canonical.encode()).hexdigest()  # as it was computed then
     loaded.save(path)
     assert json.loads(path.read_text())["kind"] == "drawn"
     path.write_text(json.dumps(document | {"version": 1, "kind": "drawn"}))
