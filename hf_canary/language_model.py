@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 
 from .errors import ModelError, is_int, shown
+from .isolation import alone, as_a_new_one, as_torch_is_by_itself
 from .processes import Lockstep, does_all, shared, summed
 from .starts import COMPARED, check_start, decoder_start
 from .states import Ints, States
-from .trials import HALVES, choose_way
+from .trials import HALVES, TOLERANCE_NATS, TOLERANCE_NATS_HALF, Trial, start
 from .ways import Encoded, Packing, Reader, Recurrent, Source, Way
 
 Floats = NDArray[np.float64]
@@ -35,6 +37,8 @@ _FLOAT_BYTES = 4
 # What one forward pass and the states of a walk may take, and the rows beyond which a batch brings nothing.
 _MEMORY, _LEAST_MEMORY = 2**30, 2**26
 _ROWS_AT_ONCE = 1024
+# Tokens of a text by which a model is known again.
+_ASKED = 16
 # Tokens of all rows together, beyond which packed rows bring nothing.
 _PACKED_AT_ONCE = 4096
 
@@ -45,25 +49,28 @@ class NotNumbers(ModelError):
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[Any]:
-    """The bare model, in evaluation mode, without gradients and without accelerate's mixed precision.
+    """The bare model, by itself: in evaluation mode, without gradients, autocast and accelerate's mixed precision.
 
-    Wrappers of `torch.compile` and of data parallelism are taken off, since our batches have many shapes. Every
-    submodule's mode, and what accelerate put in place of `forward`, come back afterwards, also after an error.
+    Wrappers of `torch.compile` and of data parallelism are taken off, since our batches have many shapes. Other threads
+    that ask the same model, under any wrapper, wait until this one is through. What earlier calls left on the modules,
+    such as positions of an image, is taken away. Every submodule's mode, what its modules held, and what accelerate put
+    in place of `forward`, come back afterwards, also after an error.
     """
     bare = _bare(model)
-    modes = [(module, module.training) for module in bare.modules()]
-    patched = vars(bare).get("forward")
-    try:
-        bare.eval()
-        if patched is not None and "_original_forward" in vars(bare):
-            bare.forward = bare._original_forward
-        with torch.no_grad():
-            yield bare
-    finally:
-        if patched is not None:
-            bare.forward = patched
-        for module, mode in modes:
-            module.training = mode
+    with alone(bare), as_a_new_one(bare), as_torch_is_by_itself(bare):
+        modes = [(module, module.training) for module in bare.modules()]
+        patched = vars(bare).get("forward")
+        try:
+            bare.eval()
+            if patched is not None and "_original_forward" in vars(bare):
+                bare.forward = bare._original_forward
+            with torch.no_grad():
+                yield bare
+        finally:
+            if patched is not None:
+                bare.forward = patched
+            for module, mode in modes:
+                module.training = mode
 
 
 def _bare(model: Any) -> Any:
@@ -240,6 +247,20 @@ class LanguageModel:
         bits = _bits(logits, target_ids.cpu().numpy()[..., None], wanted)[..., 0]
         return np.where(wanted, bits, 0.0)
 
+    def answers(self) -> Floats:
+        """(n,) bits of a few fixed tokens, by full passes: what tells this model from another, whatever changed it."""
+        length = min(_ASKED, self._positions(of_source=False) or _ASKED)
+        ids = np.random.default_rng(0).integers(0, self.vocabulary, size=(3, length))
+        reader = self.reader(self.tensor(ids[2:])) if self.is_encoder_decoder else self.reader(None)
+        start = self.tensor(ids[:2, :-1]).new_tensor(reader.lead).expand(2, -1)
+        logits, _ = reader(torch.cat([start, self.tensor(ids[:2, :-1])], dim=1), use_cache=False)
+        return np.ravel(_bits(logits[:, len(reader.lead) :], ids[:2, 1:, None]))
+
+    @property
+    def tolerance(self) -> float:
+        """By how many bits what a token costs may differ between two ways of reading it that are both right."""
+        return (TOLERANCE_NATS_HALF if self.is_half else TOLERANCE_NATS) / _LN2
+
     def pairs_at_once(self, tokens: int) -> int:
         """How many rows of so many tokens of source and target together go into one full pass."""
         if self.batch_size is not None:
@@ -343,11 +364,9 @@ class Session:
     Attributes:
         prompt_bits: (n_prompt,) bits of each prompt token given those before it; NaN for a first token of which the
             model says nothing.
-        state: of one row, after the prompt.
     """
 
     prompt_bits: Floats
-    state: States
 
     def __init__(
         self,
@@ -363,21 +382,41 @@ class Session:
         self._check(prompt, depth, source)
         reader = language_model.reader(source)
         ids = [*reader.lead, *prompt]
-        self._way: Way
-        self._packing: Packing | None = None
+        self._reader, self._mixed = reader, mixed
+        self._trial: Trial | None = None
         if not ids:
-            initial = language_model.model.initial_state()
-            self._way = Recurrent(reader, type(initial), tuple(initial.rows()))
             self._next_logits = self._initial_logits()
             self.prompt_bits = np.empty(0)
-        else:
-            whole = language_model.tensor([ids])
-            logits, cache = reader(whole)
-            language_model.token_rows += len(ids)
-            self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
-            self._next_logits = logits[:, -1:]
-            self._way, self._packing = choose_way(reader, whole, cache, logits, depth, mixed=mixed)
-        self.state = self._way.initial()
+            return
+        logits, _, self._trial = start(reader, language_model.tensor([ids]), depth)
+        language_model.token_rows += len(ids)
+        self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
+        self._next_logits = logits[:, -1:].clone()  # or all of them would stay
+
+    @cached_property
+    def state(self) -> States:
+        """Of one row, after the prompt."""
+        return self._way.initial()
+
+    @cached_property
+    def _way(self) -> Way:
+        """How rows go on; tried when it is first asked for."""
+        if self._trial is None:
+            initial = self._language_model.model.initial_state()
+            return Recurrent(self._reader, type(initial), tuple(initial.rows()))
+        return self._trial.way(mixed=self._mixed)
+
+    @cached_property
+    def _packing(self) -> Packing | None:
+        """Likewise."""
+        return None if self._trial is None else self._trial.packing()
+
+    @property
+    def _needs(self) -> Way:
+        """What the memory is reckoned by; of who reads packed rows nothing else need be tried for it."""
+        if self._trial is None or "_way" in vars(self) or not self.packs:
+            return self._way
+        return self._trial.presumed(mixed=self._mixed)
 
     def bits(self, picks: Ints) -> Floats:
         """(n_picks,) tokens that may follow the prompt → their bits."""
@@ -455,7 +494,7 @@ class Session:
         """How many rows of so many packed tokens go into one forward pass."""
         read = self._prompt_length + tokens
         bytes_of_row = tokens * _FLOAT_BYTES * (2 * self._language_model.vocabulary + 2 * read)
-        bytes_of_row += self._way.row_bytes * read // (self._prompt_length + self._depth)
+        bytes_of_row += self._needs.row_bytes * read // (self._prompt_length + self._depth)
         most = self._language_model.max_memory // bytes_of_row
         return max(1, min(max(1, _PACKED_AT_ONCE // tokens), self._most_rows, most))
 
@@ -468,8 +507,9 @@ class Session:
         """
         if self._language_model.batch_size is not None:
             return self._most_rows
-        logits = (self._way.replayed + max(1, tokens)) * self._language_model.vocabulary * 2 * _FLOAT_BYTES
-        most = self._language_model.max_memory // (logits + levels * self._way.row_bytes)
+        needs = self._needs
+        logits = (needs.replayed + max(1, tokens)) * self._language_model.vocabulary * 2 * _FLOAT_BYTES
+        most = self._language_model.max_memory // (logits + levels * needs.row_bytes)
         return max(1, min(self._most_rows, most))
 
     def halve(self, rows: int, error: Exception) -> bool:

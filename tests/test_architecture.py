@@ -15,7 +15,7 @@ FLOORS = (
     {"placing", "finding", "tokenization", "exposures", "clock", "interrupts", "checkpoints"},
     {"rows", "worth"},
     {"injection", "tree"},
-    {"states"},
+    {"states", "isolation"},
     {"ways"},
     {"trials", "starts"},
     {"canaries", "language_model"},
