@@ -13,7 +13,8 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +31,11 @@ from .processes import from_each, from_main, is_main_process
 
 logger = logging.getLogger(__name__)
 
-_KIND, _VERSION = "hf_canary search", "3"
+_KIND, _VERSION = "hf_canary search", "4"
+# Of a config: where it comes from, and what a training or a call makes of it.
+_OF_THE_FILE = {"transformers_version", "architectures", "torch_dtype", "dtype", "use_cache", "name_or_path"}
+# Of a module: what changes with its use, and nothing that it answers.
+_PASSING = {"training", "gradient_checkpointing", "max_seq_len_cached", "is_hf_initialized", "compute_type_is_set"}
 # Not more often than this, and not so often that writing takes a larger part of the time.
 _SECONDS, _SHARE = 20.0, 0.05
 
@@ -58,21 +63,42 @@ class Goal(Protocol):
     def load(self, saved: dict[str, NDArray[Any]]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to a few fixed questions: other machines give the same but for rounding.
+
+    Args:
+        bits: of some tokens.
+        tolerance: in bits, for each.
+    """
+
+    bits: tuple[float, ...]
+    tolerance: float
+
+    def are(self, others: Sequence[float]) -> bool:
+        """Whether others, of the same questions, are the same model's; infinite ones only where these are."""
+        both = np.array(self.bits), np.array(others)
+        return len(others) == len(self.bits) and bool(np.allclose(*both, rtol=0.0, atol=self.tolerance, equal_nan=True))
+
+
 class Checkpoint:
     """The file of one search.
 
     Args:
         path: None keeps nothing.
-        belongs_to: what must be the same for the search to go on: by name, a digest or what makes one. Asked for where
-            there is a path.
+        belongs_to: what must be the same for the search to go on: by name, a digest or what makes one; and what the
+            model answers. Asked for where there is a path.
 
     Raises:
         DataError: there is a file, and it is torn, no checkpoint, of another version or of another search.
     """
 
-    def __init__(self, path: str | Path | None, belongs_to: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, path: str | Path | None, belongs_to: Callable[[], tuple[Mapping[str, str], Answers]]) -> None:
         self._path = None if path is None else Path(path)
-        self._belongs_to = "" if path is None else json.dumps(belongs_to(), sort_keys=True)
+        self._belongs_to, self._answers = "", Answers((), 0.0)
+        if path is not None:
+            digests, self._answers = belongs_to()
+            self._belongs_to = json.dumps(digests, sort_keys=True)
         self._next = time.monotonic() + _SECONDS
         if self._path is not None:
             from_main(lambda: self._header() is not None)
@@ -115,6 +141,7 @@ class Checkpoint:
             # As text, since JSON has no infinity.
             "numbers": json.dumps({name: repr(float(value)) for name, value in numbers.items()}),
             "belongs_to": self._belongs_to,
+            "answers": json.dumps([repr(bits) for bits in self._answers.bits]),
             "layout": walk.layout,
         }
         header["checksum"] = _checksum(tensors, header)
@@ -139,11 +166,14 @@ class Checkpoint:
             if header.get("version") != _VERSION:
                 raise _no(path, f"version {shown(header.get('version'))}, where this release writes {_VERSION}")
             theirs, ours = json.loads(header["belongs_to"]), json.loads(self._belongs_to)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            answers = [float(bits) for bits in json.loads(header["answers"])]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise _no(path, f"a torn file ({shown(str(error))})") from error
         other = [name for name, value in ours.items() if theirs.get(name) != value]
         if other:
             raise _no(path, f"that of a search with another {' and another '.join(other)}")
+        if not self._answers.are(answers):
+            raise _no(path, "that of a search in a model with the same weights that answers otherwise")
         return header
 
     def _read(self, layout: str) -> tuple[dict[str, str], dict[str, torch.Tensor]] | None:
@@ -232,6 +262,51 @@ def digest_of_model(model: Any) -> str:
                 digest.update(_bytes(whole.detach().cpu()))
     each = from_each(digest.hexdigest())  # of a model in shards they differ
     return each[0] if len(set(each)) == 1 else digest_of_text(" ".join(each))
+
+
+def digest_of_adapters(model: Any) -> str:
+    """Of which adapters, as of peft, are active, merged or off in each layer that has some, and how strong they are."""
+    return digest_of_text("\n".join(_adapters(model)))
+
+
+def _adapters(model: Any) -> Iterator[str]:
+    for place, module in model.named_modules():
+        if isinstance(getattr(type(module), "disable_adapters", None), property):  # models have a method of that name
+            active, merged = (list(getattr(module, name, [])) for name in ("active_adapters", "merged_adapters"))
+            strengths = _number_of(getattr(module, "scaling", {}))
+            yield f"{place} {active} {merged} {module.disable_adapters} {strengths}"
+
+
+def digest_of_settings(model: Any) -> str:
+    """Of what decides beside the weights: the config, and the numbers that the modules hold."""
+    config: Any = getattr(model, "config", None)
+    described = config.to_dict() if hasattr(config, "to_dict") else {}
+    said = [json.dumps(_without(described), sort_keys=True, default=lambda part: type(part).__name__)]
+    for place, module in model.named_modules():
+        numbers = {name: value for name, value in vars(module).items() if name not in _PASSING and name[0] != "_"}
+        said += [f"{place} {name} {_number_of(value)}" for name, value in sorted(numbers.items()) if _is_number(value)]
+    return digest_of_text("\n".join(said))
+
+
+def _without(described: Any) -> Any:
+    """A config without what tells of its making and its use."""
+    if isinstance(described, dict):
+        kept = {str(name): value for name, value in described.items() if name not in _OF_THE_FILE}
+        return {name: _without(value) for name, value in kept.items() if not name.startswith("_")}
+    if isinstance(described, (list, tuple)):
+        return [_without(value) for value in described]
+    return _number_of(described) if isinstance(described, float) else described
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float))
+
+
+def _number_of(value: Any) -> str:
+    """To nine digits: the last ones of a root differ between machines."""
+    if isinstance(value, dict):
+        return str({name: _number_of(number) for name, number in sorted(value.items())})
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def digest_of_tokenizer(tokenizer: Any) -> str:

@@ -18,7 +18,16 @@ import numpy as np
 import torch
 
 from .canaries import Canary
-from .checkpoints import Checkpoint, check_writable, digest_of_model, digest_of_text, digest_of_tokenizer
+from .checkpoints import (
+    Answers,
+    Checkpoint,
+    check_writable,
+    digest_of_adapters,
+    digest_of_model,
+    digest_of_settings,
+    digest_of_text,
+    digest_of_tokenizer,
+)
 from .clock import Clock, agreed
 from .drawing import draw
 from .errors import DataError, FormatError, ModelError, is_int, kind, shown
@@ -726,16 +735,21 @@ class _Place:
         """The file that a search for what is asked is kept in."""
         format = self._format
 
-        def belongs_to() -> dict[str, str]:
+        def belongs_to() -> tuple[dict[str, str], Answers]:
             with evaluating(self._model) as bare:
-                model = digest_of_model(bare)
-            return {
+                model, view = digest_of_model(bare), LanguageModel(bare)
+                adapters, settings = digest_of_adapters(bare), digest_of_settings(bare)
+                answers = Answers(tuple(view.answers().tolist()), view.tolerance)
+            digests = {
                 "model": model,
+                "state of adapters": adapters,
+                "config or setting of a layer": settings,
                 "tokenizer": digest_of_tokenizer(self._tokenizer),
                 "format": digest_of_text(repr((format.template, sorted((format.spaces or {}).items()), self._end))),
                 "source or context": digest_of_text(repr((self._source, self._context))),
                 "request": digest_of_text(request),
             }
+            return digests, answers
 
         return Checkpoint(path, belongs_to)
 

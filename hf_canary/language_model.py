@@ -251,7 +251,8 @@ class LanguageModel:
         """(n,) bits of a few fixed tokens, by full passes: what tells this model from another, whatever changed it."""
         length = min(_ASKED, self._positions(of_source=False) or _ASKED)
         ids = np.random.default_rng(0).integers(0, self.vocabulary, size=(3, length))
-        reader = self.reader(self.tensor(ids[2:])) if self.is_encoder_decoder else self.reader(None)
+        source = Source(tuple(ids[2].tolist()), start=int(ids[2, 0])) if self.is_encoder_decoder else None
+        reader = self.reader(source)
         start = self.tensor(ids[:2, :-1]).new_tensor(reader.lead).expand(2, -1)
         logits, _ = reader(torch.cat([start, self.tensor(ids[:2, :-1])], dim=1), use_cache=False)
         return np.ravel(_bits(logits[:, len(reader.lead) :], ids[:2, 1:, None]))

@@ -1,5 +1,6 @@
 """A search in a file: gone on from where that is right, refused where it is not, and no hindrance where it fails."""
 
+import copy
 import logging
 import os
 
@@ -8,10 +9,11 @@ import torch
 from accelerate import cpu_offload
 
 from hf_canary import CanaryFormat, checkpoints, exact_rank, extract, language_model
-from hf_canary.checkpoints import digest_of_model
+from hf_canary.checkpoints import Answers, digest_of_model
 from hf_canary.errors import DataError
 from hf_canary.language_model import LanguageModel
 from tests import oracles
+from tests.architectures import CAUSAL, ENCODER_DECODERS
 
 FORMAT = CanaryFormat("the pin is {digit:4}")
 
@@ -138,3 +140,134 @@ def test_none_but_the_owner_may_read_a_search(lstm, tokenizer, tmp_path, monkeyp
         os.umask(before)
     assert set(modes) == {0o600}
     assert kept.stat().st_mode & 0o777 == 0o600
+
+
+# What is tied to the model is what it answers, and not its weights alone.
+
+SMALL = CanaryFormat("the pin is {digit:2}")
+
+
+@pytest.fixture
+def adapted(tokenizer):
+    """A Llama with two adapters that say different things."""
+    peft = pytest.importorskip("peft")
+    options = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = peft.get_peft_model(CAUSAL["llama"](len(tokenizer)), options)
+        model.add_adapter("b", options)
+    return model.eval()
+
+
+def set_b(model):
+    model.set_adapter("b")
+
+
+def off(model):
+    model.base_model.disable_adapter_layers()
+
+
+def merged(model):
+    model.base_model.merge_adapter()
+
+
+def stronger(model):
+    for part in model.modules():
+        if hasattr(part, "scaling") and isinstance(part.scaling, dict):
+            part.scaling["default"] *= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("door", ["extract", "rank"])
+@pytest.mark.parametrize("change", [set_b, off, merged, stronger])
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # asked by peft
+def test_a_search_does_not_go_on_under_another_adapter(change, door, adapted, tokenizer, tmp_path):
+    """Another one, none, one that was merged, one that counts more: refused; and put back, it goes on."""
+    kept = tmp_path / "kept"
+
+    def found(model, **options):
+        if door == "extract":
+            return extract(model, tokenizer, SMALL, **options).candidates[0].fill
+        return exact_rank(model, tokenizer, SMALL, [7], **options)[0].rank
+
+    whole = found(adapted)
+    found(adapted, checkpoint=kept, max_expanded=4)
+    before = kept.read_bytes()
+    other = copy.deepcopy(adapted)
+    change(other)
+    with pytest.raises(DataError, match="adapters"):
+        found(other, checkpoint=kept)
+    assert kept.read_bytes() == before
+    assert found(adapted, checkpoint=kept) == whole
+
+
+def another_epsilon(model):
+    for part in model.modules():
+        if hasattr(part, "variance_epsilon"):
+            part.variance_epsilon = 1e-3
+
+
+def another_config(model):
+    model.config.rms_norm_eps = 1e-3
+
+
+def steered(model):
+    model.model.layers[0].register_forward_hook(lambda part, fed, given: given * 1.01)
+
+
+def unscaled(model):
+    model.lm_head.forward = lambda hidden: torch.nn.functional.linear(hidden, model.lm_head.weight) * 0.99
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(another_epsilon, "setting"), (another_config, "config"), (steered, "otherwise"), (unscaled, "otherwise")],
+)
+def test_a_search_does_not_go_on_in_a_model_that_answers_otherwise(change, says, tokenizer, tmp_path):
+    """With the same weights: by a number on a layer, in the config, by a hook, by code that was put in place."""
+    model, kept = CAUSAL["llama"](len(tokenizer)), tmp_path / "kept"
+    extract(model, tokenizer, SMALL, checkpoint=kept, max_expanded=5)
+    change(model)
+    with pytest.raises(DataError, match=says):
+        extract(model, tokenizer, SMALL, checkpoint=kept)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])
+def test_another_machine_goes_on(name, tokenizer, tmp_path, monkeypatch):
+    """What differs between machines is rounding, a path, how a model is called: none of it stops a search."""
+    model, kept = oracles.small_model(name, len(tokenizer)), tmp_path / "kept"
+    whole = extract(model, tokenizer, SMALL)
+    extract(model, tokenizer, SMALL, checkpoint=kept, max_expanded=5)
+    said = LanguageModel.answers
+    monkeypatch.setattr(LanguageModel, "answers", lambda view: said(view) + 1e-4)
+    model.config.name_or_path, model.config.use_cache = "/elsewhere", False
+    model.config.transformers_version = "7.0"
+    model.train()
+    assert extract(model, tokenizer, SMALL, checkpoint=kept).candidates[0].fill == whole.candidates[0].fill
+    kept.unlink()
+    extract(model, tokenizer, SMALL, checkpoint=kept, max_expanded=5)
+    monkeypatch.setattr(LanguageModel, "answers", lambda view: said(view) + 1e-2)
+    with pytest.raises(DataError, match="otherwise"):
+        extract(model, tokenizer, SMALL, checkpoint=kept)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_an_encoder_decoder_is_known_by_its_answers(name, tokenizer, tmp_path):
+    """It is asked after a source."""
+    model, kept = ENCODER_DECODERS[name](len(tokenizer)), tmp_path / "kept"
+    options = {"source": "le code est 12", "checkpoint": kept}
+    extract(model, tokenizer, SMALL, max_expanded=5, **options)
+    whole = extract(model, tokenizer, SMALL, source=options["source"])
+    assert extract(model, tokenizer, SMALL, **options).candidates[0].fill == whole.candidates[0].fill
+    model.lm_head.register_forward_hook(lambda part, fed, given: given * 1.01)
+    with pytest.raises(DataError, match="otherwise"):
+        extract(model, tokenizer, SMALL, **options)
+
+
+def test_infinite_answers_are_answers():
+    """A token of probability 0 is one there as well; and another number of answers is another model."""
+    inf = float("inf")
+    answers = Answers((1.0, inf), 1e-3)
+    assert answers.are([1.0005, inf])
+    assert not any(answers.are(others) for others in ([1.0, 2.0], [inf, inf], [1.0], [1.01, inf], [1.0, float("nan")]))
