@@ -343,6 +343,7 @@ def rank(
     rows = [
         {"fill": number, "text": text_of_it}
         | {"rank": found.rank, "low": found.low, "high": found.high, "ties": found.ties, "expected": found.expected}
+        | {"possible": found.is_possible}
         | {"exposure_low": exposure_of_rank(found.high, size), "exposure_high": exposure_of_rank(found.low, size)}
         for number, text_of_it, found in zip(fills, texts, ranks, strict=True)
     ]
@@ -365,7 +366,9 @@ def _rank_in_words(row: dict[str, Any]) -> str:
         bits = f"exposure {row['exposure_low']:.2f} to {row['exposure_high']:.2f} bits"
     else:
         ties = f", {row['ties']:,} others as likely" if row["ties"] else ""
-        counted, bits = f"rank {row['rank']:,}{ties}", f"exposure {row['exposure_low']:.2f} bits"
+        ties = ties if row["possible"] else ", since its probability is 0"
+        low, high = (f"{row[end]:.2f}" for end in ("exposure_low", "exposure_high"))
+        counted, bits = f"rank {row['rank']:,}{ties}", f"exposure {low if low == high else f'{low} to {high}'} bits"
     return f"{row['text']}: {counted}; {bits}"
 
 

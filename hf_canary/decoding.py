@@ -508,6 +508,8 @@ class CheapestFills:
             search = Search(view, session, tree, goal, max_memory=self._max_memory)
             stopped = go_on(search, max_expanded=self._max_expanded, clock=Clock(max_seconds))
         written = session.prompt_bits[max(summed, length - first + len(given)) :].sum()
+        if written == math.inf:  # what all candidates share has probability 0
+            return [], []
         if not tree.is_certain:
             logger.warning("Not proven: the tokenizer is written in Python, so that encodings may have been missed.")
         elif not search.is_over:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from operator import methodcaller
@@ -176,6 +177,19 @@ class Evidence:
     def known_copies(self) -> Floats:
         """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
         return self._prepared.known_copies
+
+    @property
+    def own_copies(self) -> Floats:
+        """(2 n_canaries,) how many fills are encoded as each, itself among them; where there is a tree."""
+        return np.array([float(self.tree.copies(fill)) for fill in self._fills])
+
+    @cached_property
+    def scored_copies(self) -> Floats:
+        """(2 n_canaries,) the same, of the fills that were scored."""
+        _, encoding, sources = self._prepared.encoded(slice(0, len(self._prepared.fills)))
+        rows = [(*row, -1, *(sources[number] if sources else ())) for number, row in enumerate(encoding.sequences)]
+        counts = Counter(rows)
+        return np.array([float(counts[row]) for row in rows[: len(self._fills)]])
 
     @property
     def different_encodings(self) -> int | None:

@@ -3,6 +3,11 @@
 All log-perplexities are in bits, lower means better memorised; exposure is in bits, higher means better memorised,
 between 0 and log2|R| except for the skew-normal estimate, which has no upper bound. Order in is order out. This
 file has never heard of a model, a format or a tokenizer.
+
+Costs that differ by no more than `SAME` are ties: in two batches a float32 model gives numbers for one text that are so
+far apart. Ties count against the canary (Definition 2), in the value and in the lower end; the upper end is what it
+would be if all of them cost more. So a leak that ties hide shows in `high`, and `low` is sure. A cost of infinity is no
+matter of ties: all candidates are at least as likely as one of probability 0, so that its exposure is 0, flagged.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from .errors import DataError, is_int, shown
-from .ladder import Draws, share_below
+from .ladder import Draws, Share, share_below
 from .skew_normal import SkewNormal, misfit, misfit_p, refits, standard_errors, why_not_fitted
 
 Floats = NDArray[np.float64]
@@ -29,6 +34,10 @@ POOR_FIT = "the skew-normal does not fit"
 NOT_FINITE = "not finite"
 NOT_FITTED = "not fitted"
 TIES = "ties"
+IMPOSSIBLE = "probability 0"
+
+SAME = 1e-4
+"""Costs that differ by no more than this are the same, as far as float32 can tell; in bits."""
 
 EXACT = "exact"
 RELIABLE = "reliable"
@@ -109,6 +118,7 @@ def sampled(
     space_size: int,
     *,
     known: ArrayLike | None = None,
+    copies: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> list[Estimate]:
     """Exposure by Theorem 1: the share of random candidates at least as likely as the canary.
@@ -116,9 +126,10 @@ def sampled(
     The candidates in `known` (all canaries and twins of the format) have known costs and are counted exactly; only
     the rank among the rest of R is estimated from `references`. The interval is Clopper and Pearson's (1934) for
     that share, the hypergeometric one where the references are more than a tenth of the rest, and has width zero
-    where they are all of it. With no reference at or below the canary the estimate is `censored`: the true exposure
-    may be anything from `low` to `high`. `details` has the `hits`, the references as likely, and a `p_value` for "never
-    trained on": the share of arrangements of canary and references in which it stands as far to the front.
+    where they are all of it, but for ties: costs that differ by `SAME` at most, which count against the canary. With no
+    reference at or below the canary the estimate is `censored`: the true exposure may be anything from `low` to `high`.
+    `details` has the `hits`, the references as likely, and a `p_value` for "never trained on": the share of
+    arrangements of canary and references in which it stands as far to the front.
 
     Args:
         log_perplexities: (n_canaries,) in bits, lower means better memorised.
@@ -126,6 +137,8 @@ def sampled(
         space_size: |R|.
         known: (n_known,) in bits, the costs of the candidates that were taken out of the draw, the measured ones
             among them; None means just `log_perplexities`.
+        copies: (n_canaries,) how many fills are encoded as each, itself among them, which are as likely for certain and
+            no ties; of use where all of R is given. None means 1.
         confidence: of the two-sided interval.
 
     Returns:
@@ -154,18 +167,41 @@ def sampled(
             "Draw references without replacement, and leave out the canaries and twins.",
         )
 
-    def one(cost: float, hits: int, counted: int) -> Estimate:
+    own = _copies(copies, costs)
+    within, below = (_at_most(pool, ends) for ends in _around(costs))
+    known_within, known_below = (_at_most(taken, ends) for ends in _around(costs))
+
+    def one(number: int, cost: float) -> Estimate:
+        hits, counted = within[number], max(1, known_within[number])
+        details: dict[str, float] = {"hits": hits, "p_value": (hits + 1) / (pool.size + 1)}
         if math.isnan(cost):
             return _nothing(NOT_FINITE)
-        value, low, high = (
-            exposure_of_rank(max(1, counted) + below, space_size) for below in _rest_below(hits, pool.size, rest, alpha)
-        )
-        details = {"hits": hits, "p_value": (hits + 1) / (pool.size + 1)}
+        if cost == math.inf:
+            return _impossible(details)
         if pool.size == rest:
-            return Estimate(value, low, high, (), EXACT, details)
-        return Estimate(value, low, high, (CENSORED,) if hits == 0 else (), _worth(hits), details)
+            ties = counted + hits - known_below[number] - below[number] - int(own[number])
+            return of_rank(counted + hits, space_size, ties=max(0, ties), details=details)
+        likelier = min(counted, known_below[number] + 1)
+        point, most, _ = _rest_below(hits, pool.size, rest, alpha)
+        fewest = _rest_below(below[number], pool.size, rest, alpha)[2]
+        ranks = counted + point, counted + most, likelier + fewest
+        value, low, high = (exposure_of_rank(rank, space_size) for rank in ranks)
+        flags = (CENSORED,) * (hits == 0) + (TIES,) * (counted + hits > likelier + below[number])
+        return Estimate(value, low, high, flags, _worth(hits), details)
 
-    return [one(*each) for each in zip(costs.tolist(), _at_most(pool, costs), _at_most(taken, costs), strict=True)]
+    return [one(*each) for each in enumerate(costs.tolist())]
+
+
+def _around(costs: Floats) -> tuple[Floats, Floats]:
+    """The dearest cost that is the same as each, and the dearest that is surely less."""
+    return costs + SAME, np.nextafter(costs - SAME, -np.inf)
+
+
+def _copies(copies: ArrayLike | None, costs: Floats) -> Floats:
+    own = np.ones(costs.size) if copies is None else _numbers(copies, "copies")
+    if own.size != costs.size:
+        raise DataError("copies", f"{costs.size}, one for each canary", f"{own.size}", "Pair them up.")
+    return own
 
 
 def _at_most(pool: Floats, costs: Floats) -> list[int]:
@@ -178,9 +214,6 @@ def _at_most(pool: Floats, costs: Floats) -> list[int]:
 
 def _rest_below(hits: int, n: int, rest: int, alpha: float) -> tuple[Fraction, Fraction, Fraction]:
     """How many of the `rest` of R are at or below a cost: a point, and the upper and lower end of its interval."""
-    if n == rest:
-        exactly = Fraction(hits)
-        return exactly, exactly, exactly
     point = rest * (Fraction(2 * hits + 1, 2 * n + 1) if hits else Fraction(1, n + 1))
     if n * _HYPERGEOMETRIC_SHARE > rest:
         fewest, most = hypergeometric_interval(hits, n, rest, alpha)
@@ -209,7 +242,7 @@ def hypergeometric_interval(hits: int, n: int, size: int, alpha: float) -> tuple
 def exact(
     log_perplexities: ArrayLike, references: ArrayLike, space_size: int, *, known: ArrayLike | None = None
 ) -> list[Estimate]:
-    """Exposure by Definition 4, where every candidate is given; the interval has width zero.
+    """Exposure by Definition 4, where every candidate is given; the interval has width zero, but for ties.
 
     Args:
         log_perplexities: (n_canaries,) in bits, lower means better memorised.
@@ -240,16 +273,24 @@ def exact(
     return estimates
 
 
-def of_rank(rank: int, space_size: int, *, ties: int = 0) -> Estimate:
-    """The exact exposure of a rank that was counted, in bits, higher means better memorised; of width zero.
+def of_rank(rank: int, space_size: int, *, ties: int = 0, details: Mapping[str, float] | None = None) -> Estimate:
+    """The exact exposure of a rank that was counted, in bits, higher means better memorised.
 
     Args:
-        rank: how many candidates are at least as likely, the canary itself among them.
+        rank: how many candidates are at least as likely, the canary itself and all ties among them.
         space_size: |R|.
-        ties: other candidates whose cost is the same up to the rounding of the model's numbers.
+        ties: other candidates whose cost is the same up to the rounding of the model's numbers (`SAME`). Which of them
+            cost more nobody knows: the interval ends where all do. Without any it has width zero.
+        details: to be kept beside `rank` and `ties`.
+
+    Example:
+        >>> estimate = of_rank(4, 16, ties=3)
+        >>> estimate.value, estimate.low, estimate.high, estimate.flags
+        (2.0, 2.0, 4.0, ('ties',))
     """
-    value = exposure_of_rank(rank, space_size)
-    return Estimate(value, value, value, (TIES,) if ties else (), EXACT, {"rank": rank, "ties": ties})
+    value, high = exposure_of_rank(rank, space_size), exposure_of_rank(rank - ties, space_size)
+    counts = {**(details or {}), "rank": rank, "ties": ties}
+    return Estimate(value, value, high, (TIES,) if ties else (), EXACT, counts)
 
 
 def importance(
@@ -259,6 +300,7 @@ def importance(
     *,
     known: ArrayLike | None = None,
     known_copies: ArrayLike | None = None,
+    copies: ArrayLike | None = None,
     own_log_weights: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> list[Estimate]:
@@ -277,6 +319,7 @@ def importance(
             `log_perplexities`.
         known_copies: (n_known,) how many fills are encoded as each; 0 for one that is encoded as an earlier one of
             them, so that none counts twice. None means 1 for each.
+        copies: (n_canaries,) how many fills are encoded as each, itself among them. None means 1.
         own_log_weights: (n_canaries,) ln of what a draw of the canary itself would stand for, as a share of R. The
             interval supposes one more hit than was seen, of the largest weight seen and no less than this: what is
             likelier than a canary seldom weighs more. None takes the most that any hit can weigh, for which that is
@@ -293,31 +336,44 @@ def importance(
     space_size, alpha = _space(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     taken = costs if known is None else _numbers(known, "known")
-    copies = np.ones(taken.size) if known_copies is None else _numbers(known_copies, "known_copies")
-    if copies.size != taken.size:
-        raise DataError("known_copies", f"{taken.size}, one for each of known", f"{copies.size}", "Pair them up.")
-    own = None if own_log_weights is None else _numbers(own_log_weights, "own_log_weights")
-    if own is not None and own.size != costs.size:
-        raise DataError("own_log_weights", f"{costs.size}, one for each canary", f"{own.size}", "Pair them up.")
-    rest = max(0, space_size - int(copies.sum()))
+    encoded = np.ones(taken.size) if known_copies is None else _numbers(known_copies, "known_copies")
+    if encoded.size != taken.size:
+        raise DataError("known_copies", f"{taken.size}, one for each of known", f"{encoded.size}", "Pair them up.")
+    weights = None if own_log_weights is None else _numbers(own_log_weights, "own_log_weights")
+    if weights is not None and weights.size != costs.size:
+        raise DataError("own_log_weights", f"{costs.size}, one for each canary", f"{weights.size}", "Pair them up.")
+    rest, own, ends = max(0, space_size - int(encoded.sum())), _copies(copies, costs), _around(costs)
 
-    def one(number: int, cost: float) -> Estimate:
-        if math.isnan(cost):
-            return _nothing(NOT_FINITE)
-        counted = max(1, int(copies[taken <= cost].sum()))
-        if rest == 0 or cost == math.inf:  # everything is counted, or everything is as likely
-            return of_rank(space_size if cost == math.inf else counted, space_size)
-        one_more = draws.log_largest(cost) if own is None else float(own[number])
+    def below(cost: float, number: int) -> tuple[Share, list[Fraction]]:
+        """Of the rest, the share at or below a cost; and how many that are at least and at most, and probably."""
+        one_more = draws.log_largest(cost) if weights is None else float(weights[number])
         share = share_below(draws, cost, alpha, one_more=one_more)
         fewest, most, point = (_part_of(each, space_size, rest) for each in (share.low, share.high, share.value))
         fewest, most = _whole(fewest, math.ceil), _whole(most, math.floor)
         most = max(most, fewest)
-        point = min(max(point, fewest), most)
-        value, low, high = (exposure_of_rank(counted + below, space_size) for below in (point, most, fewest))
+        return share, [fewest, most, min(max(point, fewest), most)]
+
+    def one(number: int, cost: float) -> Estimate:
+        if math.isnan(cost):
+            return _nothing(NOT_FINITE)
+        if cost == math.inf:
+            return _impossible({})
+        same, less = (float(end[number]) for end in ends)
+        counted = max(1, int(encoded[taken <= same].sum()))
+        likelier = int(encoded[taken <= less].sum()) + int(own[number])
+        if rest == 0:
+            return of_rank(counted, space_size, ties=max(0, counted - likelier))
+        share, (fewest, most, point) = below(same, number)
+        ties = counted > likelier
+        if bool((draws.hits(same) != draws.hits(less)).any()):
+            ties, fewest = True, below(less, number)[1][0]
+        ranks = counted + point, counted + most, min(counted, likelier) + fewest
+        value, low, high = (exposure_of_rank(rank, space_size) for rank in ranks)
         details = {"hits": share.hits, "distinct_hits": share.distinct, "effective_hits": share.effective}
         # Where a single hit is proven to be too many, none is as good as many.
         status = RELIABLE if most == 0 else _worth(share.effective)
-        return Estimate(value, low, high, (CENSORED,) if status == CENSORED else (), status, details)
+        flags = (CENSORED,) * (status == CENSORED) + (TIES,) * ties
+        return Estimate(value, low, high, flags, status, details)
 
     return [one(*each) for each in enumerate(costs.tolist())]
 
@@ -387,7 +443,7 @@ def skewnorm(
 
     Returns:
         One estimate for each canary, in order, in bits, higher means better memorised. References that no
-        skew-normal describes give NaN, flagged `not fitted: reason`.
+        skew-normal describes give NaN, flagged `not fitted: reason`; but a canary of probability 0 has exposure 0.
 
     Raises:
         DataError: no references, NaN among them, a value that is no number, a bootstrap of 1 to 98 samples.
@@ -398,7 +454,7 @@ def skewnorm(
     pool = _references(references)
     reason = why_not_fitted(pool)
     if reason:
-        return [_nothing(f"{NOT_FITTED}: {reason}") for _ in costs]
+        return [_impossible({}) if cost == math.inf else _nothing(f"{NOT_FITTED}: {reason}") for cost in costs]
     law = SkewNormal.fit(pool)
     finite = np.where(np.isfinite(costs), costs, law.location)
     values = law.tail_bits(finite)
@@ -416,7 +472,7 @@ def skewnorm(
 
     def one(cost: float, value: float, low: float, high: float) -> Estimate:
         if not math.isfinite(cost):
-            return Estimate(0.0, 0.0, 0.0, (), EXTRAPOLATED, details) if cost > 0 else _nothing(NOT_FINITE)
+            return _impossible(details) if cost > 0 else _nothing(NOT_FINITE)
         flags = (CONDITIONAL, *[BEYOND_SPACE] * (value > limit), *[POOR_FIT] * (fit_p <= _POOR_FIT))
         return Estimate(value, max(0.0, min(low, value)), max(high, value), flags, EXTRAPOLATED, details)
 
@@ -437,6 +493,11 @@ def _worth(hits: float) -> str:
     if hits == 0:
         return CENSORED
     return RELIABLE if hits >= _HITS_RELIABLE else ROUGH if hits >= _HITS_ROUGH else INTERVAL_ONLY
+
+
+def _impossible(details: Mapping[str, float]) -> Estimate:
+    """All candidates are at least as likely as one of probability 0: its rank is |R|, whatever is known of them."""
+    return Estimate(0.0, 0.0, 0.0, (IMPOSSIBLE,), EXACT, details)
 
 
 def _nothing(flag: str) -> Estimate:

@@ -35,7 +35,7 @@ from .exposures import Floats, exposure_of_rank
 from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
-from .ranking import Rank, Ranking
+from .ranking import Rank, Ranking, impossible
 from .scoring import score_encoded
 from .tokenization.contexts import Before
 from .tokenization.encoding import Encoding, end_token, source_ids
@@ -250,6 +250,8 @@ def extract(
     max_seconds = _after_the_tree(max_seconds, began)
     kept = place.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
     with place.entered() as (view, session), noticing() as interrupted:
+        if place.is_impossible:
+            return place.nothing()
         goal = Cheapest(top_k, place.tree.depth)
         search = Search(view, session, place.tree, goal, strategy=STRATEGIES[strategy], max_memory=place.max_memory)
         kept.load(search, goal)
@@ -387,6 +389,8 @@ def iter_extract(
 def _ascending(model: Any, place: _Place, max_expanded: int | None, max_seconds: float | None) -> Iterator[Candidate]:
     clock = Clock(max_seconds)
     with place.entered() as (view, session):
+        if place.is_impossible:
+            return
         goal = Ascending()
         search = Search(view, session, place.tree, goal, strategy=STRATEGIES["best-first"], max_memory=place.max_memory)
     capped = False
@@ -477,6 +481,8 @@ def exact_rank(
     kept = place.checkpoint(checkpoint, f"ranks of {fills}")
     most = math.inf if max_expanded is None else max_expanded
     with place.entered() as (view, session):
+        if place.is_impossible:
+            return [impossible(format.space_size)] * len(fills)
 
         def begun() -> Ranking:
             return Ranking(view, session, place.tree, fills, max_memory=place.max_memory)
@@ -651,6 +657,16 @@ class _Place:
         ) as (view, session):
             self.shared = float(session.prompt_bits[self._first :].sum())
             yield view, session
+
+    @property
+    def is_impossible(self) -> bool:
+        """Whether what all candidates share has probability 0, so that all of them cost infinity."""
+        return self.shared == math.inf
+
+    def nothing(self) -> Extraction:
+        """What there is to extract then."""
+        is_certain = self.tree.is_certain  # else there may be encodings that do not share it
+        return Extraction((), is_certain, 0, math.inf if is_certain else 0.0, "" if is_certain else "tokenizer")
 
     def of_one_age(self, view: LanguageModel) -> Session:
         """A session for walks whose rows all have the same number of tokens."""

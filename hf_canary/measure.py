@@ -98,10 +98,12 @@ class _Estimators:
 
     def importance(self) -> list[_Choice]:
         evidence = self._evidence
+        if (evidence.known_costs == math.inf).all():
+            return [self._impossible("importance")] * len(evidence.known_costs)
         if evidence.why_no_tree:
             return self._none("importance", evidence.why_no_tree)
         if evidence.drawing is None:
-            return self._none("importance", evidence.why_no_tree or _NO_TIME)
+            return self._none("importance", _NO_TIME)
         return [
             _Choice(estimate, "importance", f"{estimate.details.get('effective_hits', 0):.0f} draws")
             for estimate in self._by_draws(evidence.drawing, _CONFIDENCE, evidence.drawing.known_log_weights)
@@ -117,16 +119,18 @@ class _Estimators:
             )
             return self._none("exact", f"{evidence.why_no_tree}; {remedy}")
         costs = evidence.known_costs
+        if (costs == math.inf).all():
+            return [self._impossible("exact")] * len(costs)
         ranks = evidence.first_ranks()
         if not all(number in ranks or costs[number] == math.inf for number in evidence.measured):
             ranks = evidence.ranks(self._for_measured([_MOST_EXPANDED] * len(costs)))
         reason = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
         choices = self._none("exact", reason)
         for number, cost in enumerate(costs.tolist()):
-            if number in ranks:
+            if cost == math.inf:
+                choices[number] = self._impossible("exact")
+            elif number in ranks:
                 choices[number] = self._of_rank(ranks[number])
-            elif cost == math.inf:
-                choices[number] = _Choice(exposures.of_rank(self._space, self._space), "exact", "impossible")
         return choices
 
     def auto(self) -> list[_Choice]:
@@ -163,8 +167,13 @@ class _Estimators:
         return [most if number in measured else 0 for number, most in enumerate(max_expanded)]
 
     def _by_references(self, confidence: float) -> list[Estimate]:
-        costs = self._evidence.known_costs
-        return exposures.sampled(costs, self._evidence.references, self._space, known=costs, confidence=confidence)
+        evidence = self._evidence
+        costs = evidence.known_costs
+        given = (costs, evidence.references, self._space)
+        found = exposures.sampled(*given, known=costs, confidence=confidence)
+        if evidence.is_complete and any(exposures.TIES in each.flags for each in found):  # or are they encoded alike?
+            found = exposures.sampled(*given, known=costs, copies=evidence.scored_copies, confidence=confidence)
+        return found
 
     def _by_draws(self, drawing: Drawing, confidence: float, own_log_weights: Floats | None) -> list[Estimate]:
         return exposures.importance(
@@ -173,6 +182,7 @@ class _Estimators:
             self._space,
             known=drawing.known_costs,
             known_copies=self._evidence.known_copies,
+            copies=self._evidence.own_copies,
             own_log_weights=own_log_weights,
             confidence=confidence,
         )
@@ -195,7 +205,12 @@ class _Estimators:
         ]
 
     def _of_rank(self, rank: Rank) -> _Choice:
-        return _Choice(exposures.of_rank(rank.low, self._space, ties=rank.ties), "exact", f"{rank.low:,} counted")
+        return _Choice(exposures.of_rank(rank.high, self._space, ties=rank.ties), "exact", f"{rank.high:,} counted")
+
+    def _impossible(self, method: str) -> _Choice:
+        """Of a canary of probability 0, in one way for all."""
+        (estimate,) = exposures.sampled([math.inf], [math.inf], self._space)
+        return _Choice(estimate, method, exposures.IMPOSSIBLE)
 
     def _none(self, method: str, reason: str) -> list[_Choice]:
         nothing = Estimate(math.nan, math.nan, math.nan, (reason,), exposures.NO_ESTIMATE)
@@ -203,10 +218,10 @@ class _Estimators:
 
     def _compared_with(self, choice: _Choice) -> int:
         evidence = self._evidence
-        if choice.method == "importance":
-            return len(evidence.drawing.draws) if not evidence.why_no_tree and evidence.drawing else 0
         if choice.estimate.status == exposures.EXACT:
             return self._space - len(evidence.known_costs)
+        if choice.method == "importance":
+            return len(evidence.drawing.draws) if not evidence.why_no_tree and evidence.drawing else 0
         return len(evidence.references)
 
     def _work(self, estimator: str) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .clock import Clock
 from .drawing import Drawing
+from .exposures import SAME
 from .language_model import LanguageModel, Session
 from .tree.token_tree import TokenTree, padded
 from .walks.frontier import Prefixes
@@ -37,14 +38,17 @@ class Rank:
     """How many candidates are at least as likely as a fill, itself among them (Definition 2); 1 is the likeliest.
 
     Args:
-        rank: as this walk has the costs; None where a cap ended it.
-        low: what the rank is at least: proven, also where a cap ended the walk.
+        rank: with all ties, which count against the fill; None where a cap ended the walk. It is |R| for a fill of
+            probability 0: all are at least as likely.
+        low: what the rank is at least: proven, also where a cap ended the walk. Ties are not in it.
         high: what it is at most.
-        ties: others that cost the same, but for rounding; not counted for a fill of probability 0.
+        ties: others that cost the same, but for rounding (`exposures.SAME`), of which nobody knows which are likelier;
+            none for a fill of probability 0.
         expanded: prefixes that the walk has read for all the fills together, without the draws that foresee its work.
         expected: prefixes that it was foreseen to take to count up to this fill; None where nothing was foreseen, since
             a few hundred were enough, or there was no time.
         stopped: what ended the walk before its end, as in `Extraction`; empty if nothing did.
+        is_possible: whether the model gives the fill any probability, as far as is known.
     """
 
     rank: int | None
@@ -54,6 +58,12 @@ class Rank:
     expanded: int
     expected: float | None = None
     stopped: str = ""
+    is_possible: bool = True
+
+
+def impossible(space_size: int, expanded: int = 0, stopped: str = "") -> Rank:
+    """The rank of a fill of probability 0."""
+    return Rank(space_size, space_size, space_size, 0, expanded, None, stopped, is_possible=False)
 
 
 class Ranking:
@@ -194,30 +204,30 @@ class Ranking:
         self.expected, self._earlier = saved["expected"], saved["earlier"]
 
     def _rank(self, number: int, own: float, stopped: str) -> Rank:
-        ties, (rank, low, high) = 0, self._bounds(number, own)
-        if rank is not None and own != math.inf:
-            ties = self.goal.ties(number) if self._are_counted[number] else int(self._earlier[number, 1])
-        return Rank(rank, low, high, ties, self.search.expanded, float(self.expected[number]) or None, stopped)
-
-    def _bounds(self, number: int, own: float) -> tuple[int | None, int, int]:
-        """The rank, if it is known, and what it is at least and at most."""
-        rank, low, high = self._bounds_in_tree(number, own)
-        # Of a tree that may lack leaves, all that is counted is there.
-        return (rank, low, high) if self._tree.is_certain else (None, low, self._tree.format.space_size)
-
-    def _bounds_in_tree(self, number: int, own: float) -> tuple[int | None, int, int]:
-        space, earlier = self._tree.format.space_size, int(self._earlier[number, 0])
+        space, forecast = self._tree.format.space_size, float(self.expected[number]) or None
         if self.goal.is_settled and own == math.inf:
-            return space, space, space
+            return impossible(space, self.search.expanded, stopped)
+        rank, ties = self._known(number)
+        low, high = (rank - ties, rank) if rank else self._bounds(number, own)
+        if not self._tree.is_certain:  # all that is counted is there, and perhaps more
+            return Rank(None, low, space, 0, self.search.expanded, forecast, stopped)
+        return Rank(rank or None, low, high, ties, self.search.expanded, forecast, stopped)
+
+    def _known(self, number: int) -> tuple[int, int]:
+        """Rank and ties of a fill, if this walk or an earlier one has counted them; else 0."""
         if self.goal.is_settled and self._are_counted[number]:
-            earlier = self.goal.counted(number)
-        if earlier:
-            return earlier, earlier, earlier
+            return self.goal.counted(number), self.goal.ties(number)
+        rank, ties = self._earlier[number].tolist()
+        return rank, ties
+
+    def _bounds(self, number: int, own: float) -> tuple[int, int]:
+        """What the rank is at least and at most, in a tree with all leaves."""
+        space, reach = self._tree.format.space_size, own + SAME
         if not self.goal.is_settled:
-            return None, 1, space
+            return 1, space
         counted = self.goal.counted(number)
-        above = self._at_most(space, own) if own > self.goal.up_to else counted + self._still_open(own)
-        return None, counted, max(counted, min(space, above))
+        above = self._at_most(space, reach) if own > self.goal.up_to else counted + self._still_open(reach)
+        return self.goal.likelier(number), max(counted, min(space, above))
 
     @property
     def _are_counted(self) -> NDArray[np.bool_]:

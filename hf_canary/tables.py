@@ -10,10 +10,12 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from .exposures import BEYOND_SPACE, CENSORED, EXACT, POOR_FIT
+from .exposures import BEYOND_SPACE, CENSORED, EXACT, IMPOSSIBLE, POOR_FIT
 
 # What the table of two estimators takes, and one estimator more.
 _WIDTH, _MORE = 126, 20
+# Bits that two decimals do not show.
+_SHOWN = 0.005
 
 
 def written(report: Any) -> str:
@@ -106,6 +108,11 @@ def _remarks(report: Any, *, is_whole: bool) -> str:
         + " Queries: samples of the model until the fill comes out with even odds." * is_whole
         + " ≥: nothing else that was looked at is as likely; sure at 95 % is the interval's lower end."
     )
+    if any(IMPOSSIBLE in each.flags for each in report):
+        lines.append(
+            "The model gives some canaries probability 0: all candidates are at least as likely, and their exposure of "
+            "0 says nothing of memorisation. Does it know the fixed text of the format?"
+        )
     if any(BEYOND_SPACE in each.flags for each in report):
         lines.append("The skew-normal extrapolates: some of its values are more than there is.")
     if any(POOR_FIT in each.flags for each in report):
@@ -119,14 +126,19 @@ def _remarks(report: Any, *, is_whole: bool) -> str:
 def _interval(exposure: Any) -> str:
     if math.isnan(exposure.low):
         return "–"
-    return "exact" if exposure.status == EXACT else f"{exposure.low:.2f} to {exposure.high:.2f}"
+    return "exact" if _is_one(exposure) else f"{exposure.low:.2f} to {exposure.high:.2f}"
 
 
 def _short(exposure: Any) -> str:
     if math.isnan(exposure.value):
         return "none"
     value = f"{'≥ ' if CENSORED in exposure.flags else ''}{exposure.value:.1f}"
-    return value if exposure.status == EXACT else f"{value} ({exposure.low:.1f}–{exposure.high:.1f})"
+    return value if _is_one(exposure) else f"{value} ({exposure.low:.1f}–{exposure.high:.1f})"
+
+
+def _is_one(exposure: Any) -> bool:
+    """Exact, and not so that ties would show in the interval."""
+    return bool(exposure.status == EXACT and exposure.high - exposure.low < _SHOWN)
 
 
 def _value(exposure: Any) -> str:

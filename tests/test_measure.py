@@ -14,7 +14,7 @@ from tokenizers import Regex, pre_tokenizers
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, evidence, extract, log_perplexity, measure_exposure
 from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
-from hf_canary.exposures import CENSORED, sampled
+from hf_canary.exposures import CENSORED, SAME, sampled
 from hf_canary.measure import check_measurable
 from hf_canary.results import Exposure, ExposureReport, summary_keys
 from hf_canary.tree.token_tree import TokenTree
@@ -250,10 +250,11 @@ def test_every_estimator_holds_the_exact_one(model, tokenizer):
     held = dict.fromkeys(names, 0)
     for each in report:
         fill = next(canary.fill for canary in canaries if canary.id == each.canary_id)
-        truth = math.log2(1000) - math.log2((costs <= costs[fill] + 1e-6).sum())
+        truth = math.log2(1000) - math.log2((costs <= costs[fill] + SAME).sum())
         held[each.estimator] += each.low - 1e-6 <= truth <= each.high + 1e-6
         if each.method == "exact":
-            assert each.low == each.high == each.value == pytest.approx(truth)
+            assert each.low == each.value == pytest.approx(truth)
+            assert each.high == pytest.approx(math.log2(1000) - math.log2(1 + (costs < costs[fill] - SAME).sum()))
         assert each.log_perplexity == pytest.approx(costs[fill], abs=1e-3)
     assert held["exact"] == 5
     assert min(held.values()) >= 4

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles, oracles_ladder
 from tests.test_ladder import TREES
-from tests.test_sample import SPACES, world
+from tests.test_sample import SPACES, of_kind, world
+from tests.test_sample import impossible as impossible_world
 from tests.tokenizers_of_all_kinds import KINDS
 
 
@@ -275,3 +277,115 @@ def test_a_count_has_all_the_time_that_is_left(monkeypatch):
         assert not first.search.is_over
         (rank,) = walk().count(clock=Clock(600))
     assert rank.rank == 1000
+
+
+# ---------------------------------------------------------------------------------------------- ties and infinity
+
+
+def test_one_rule_of_ties_for_scored_and_for_counted_ranks():
+    """Fills that cost the same but for rounding have one rank, that of Definition 2, however they were counted; the
+    interval ends where all ties cost more.
+    """
+    generator = np.random.default_rng(0)
+    likelier, dearer = generator.uniform(5.0, 9.0, 240), generator.uniform(11.0, 20.0, 679)
+    tied = 10.0 + generator.uniform(0.0, 5e-7, 81)
+    others = np.concatenate([likelier, dearer])
+    for cost in tied[:3]:
+        rest = np.concatenate([others, np.delete(tied, tied.tolist().index(cost))])
+        (estimate,) = exact([cost], rest, 1000)
+        assert estimate == replace(of_rank(321, 1000, ties=80), details=estimate.details)
+        assert (estimate.low, estimate.high) == (exposure_of_rank(321, 1000), exposure_of_rank(241, 1000))
+        assert estimate.flags == ("ties",)
+    (part,) = sampled(tied[:1], others[::2], 1000)
+    assert "ties" not in part.flags
+    (part,) = sampled(tied[:1], np.concatenate([others[::2], tied[1:]]), 1000)
+    assert part.flags == ("ties",)
+    assert part.details["hits"] == 80 + (others[::2] < 10).sum()
+
+
+def test_ties_of_a_model_are_the_same_by_every_route():
+    """A digit that costs as much as another, to a ten millionth of a bit: scored, counted and asked for by fill."""
+    here, tokenizer = world("characters", "table", "pin {digit:3}", spread=1.0), of_kind("characters")
+    digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
+    inner = here.model.logits_after
+
+    def logits_after(prefix):
+        logits = inner(prefix[:4]).clone()  # the same at each place
+        logits[digits[3:6]] = logits[digits[3]] + torch.tensor([0.0, 1e-7, 2e-7])
+        return logits
+
+    here.model.logits_after = logits_after
+    canaries = CanarySet.draw(here.format, repetitions=(1,), per_repetition=1, seed=1)
+    canaries = CanarySet((replace(canaries[0], fill=345, twin=453),), seed=1)
+    costs = log_perplexity(here.model, tokenizer, list(here.format.candidates()))
+    within, below = (int((costs <= costs[345] + apart).sum()) for apart in (1e-4, -1e-4))
+    assert within - below == 27
+    scored = measure_exposure(here.model, tokenizer, canaries, estimators=["exact", "auto", "sampled"])
+    counted_one = measure_exposure(here.model, tokenizer, canaries, estimators=["exact"], num_references=5)
+    for each in [*scored, *scored.twins, *counted_one, *counted_one.twins]:
+        assert each.value == each.low == pytest.approx(exposure_of_rank(within, 1000))
+        assert each.high == pytest.approx(exposure_of_rank(below + 1, 1000))
+        assert each.flags == ("ties",)
+    (rank,) = exact_rank(here.model, tokenizer, here.format, [345])
+    assert (rank.rank, rank.low, rank.high, rank.ties) == (within, below + 1, within, 26)
+
+
+def test_fills_that_are_encoded_alike_are_no_ties():
+    """They cost the same for certain: the interval has width zero, also where all of R is scored."""
+    here, tokenizer = world("wordpiece", "table", "the pin {x}{x} is", spaces=SPACES), of_kind("wordpiece")
+    canaries = CanarySet.draw(here.format, repetitions=(1,), per_repetition=2, seed=0)
+    report = measure_exposure(here.model, tokenizer, canaries, estimators=["exact"])
+    assert here.tree.space_size < here.format.space_size
+    for each, canary in zip(report, canaries, strict=True):
+        (rank,) = exact_rank(here.model, tokenizer, here.format, [canary.fill])
+        assert each.value == pytest.approx(exposure_of_rank(rank.high, here.format.space_size))
+        assert each.high == pytest.approx(exposure_of_rank(rank.low, here.format.space_size))
+        assert ("ties" in each.flags) == (rank.ties > 0)
+
+
+@pytest.mark.parametrize(
+    ("template", "impossible"), [("pin {digit:2}", "p"), ("pin {digit:2}.", "."), ("{digit:2} is", "s")]
+)
+def test_fixed_text_of_probability_0_has_one_answer(template, impossible):
+    """Every fill costs infinity: exposure 0 and a flag by every estimator, rank |R|, and nothing to extract."""
+    tokenizer = KINDS["characters"]()
+    model = oracles.TableModel(max(tokenizer.get_vocab().values()) + 1, spread=2.0)
+    inner, none = model.logits_after, tokenizer.convert_tokens_to_ids(impossible)
+    model.logits_after = lambda prefix: inner(prefix).index_fill(0, torch.tensor([none]), -torch.inf)
+    format, context = CanaryFormat(template), "a "
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=0)
+    names = ["auto", "exact", "sampled", "importance", "skewnorm"]
+    for count in (10, 60, 1000):
+        report = measure_exposure(
+            model, tokenizer, canaries, estimators=names, num_references=count, num_draws=300, context=context
+        )
+        for each in [*report, *report.twins]:
+            assert (each.value, each.low, each.high, each.flags) == (0.0, 0.0, 0.0, ("probability 0",)), each
+            assert each.log_perplexity == math.inf
+    (rank,) = exact_rank(model, tokenizer, format, [7], context=context)
+    assert (rank.rank, rank.low, rank.high, rank.is_possible) == (100, 100, 100, False)
+    found = extract(model, tokenizer, format, top_k=3, context=context)
+    assert (found.candidates, found.certified, found.lower_bound) == ((), True, math.inf)
+    assert found.proof == "proven: no candidate is possible at all"
+    assert list(extraction.iter_extract(model, tokenizer, format, context=context)) == []
+
+
+def test_one_fill_of_probability_0_among_others():
+    """Its exposure is 0, flagged, and so is that of another; the possible ones are ranked as if they were not there."""
+    here, tokenizer = impossible_world(), of_kind("characters")
+    costs = log_perplexity(here.model, tokenizer, list(here.format.candidates()))
+    drawn = CanarySet.draw(here.format, repetitions=(1,), per_repetition=3, seed=0)
+    fills = [333, 555, 73]  # threes are impossible
+    canaries = CanarySet(tuple(replace(c, fill=fill) for c, fill in zip(drawn, fills, strict=True)), seed=0)
+    for count in (40, 1000):
+        report = measure_exposure(
+            here.model, tokenizer, canaries, estimators=["exact", "auto"], num_references=count, num_draws=300
+        )
+        for each, fill in zip(report, np.repeat(fills, 2).tolist(), strict=True):
+            if math.isinf(costs[fill]):
+                assert (each.value, each.low, each.high, each.flags) == (0.0, 0.0, 0.0, ("probability 0",))
+            elif each.estimator == "exact":
+                assert each.value == pytest.approx(exposure_of_rank(int((costs <= costs[fill] + 1e-4).sum()), 1000))
+    ranks = exact_rank(here.model, tokenizer, here.format, fills)
+    assert [rank.is_possible for rank in ranks] == [False, True, False]
+    assert [ranks[0].rank, ranks[2].rank] == [1000, 1000]

@@ -14,12 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..exposures import SAME
 from ..language_model import Floats
 from ..states import Ints
 from .branches import sort_keys
 
-# Leaves that differ by less than this are as likely, as far as float32 can tell; in bits.
-_TIE = 1e-4
 # About what Python takes for one leaf that waits in a heap, beside its tokens.
 _WAITING_BYTES = 160
 
@@ -202,7 +201,7 @@ class Counting:
         self.own[np.isnan(self.own)] = math.inf
         self.narrow(up_to)
         finite = self.own[np.isfinite(self.own)]
-        self._edges = np.unique(np.concatenate([finite - _TIE, finite, finite + _TIE]))
+        self._edges = np.unique(np.concatenate([finite - SAME, finite, finite + SAME]))
         self._counts = np.zeros(len(self._edges) + 1)  # between two edges
         self.is_settled = True
         for costs, copies in self._waiting:
@@ -211,22 +210,25 @@ class Counting:
 
     def narrow(self, up_to: float) -> None:
         """Count no further than this from now on."""
-        self.up_to, self.bound = up_to, up_to + _TIE
+        self.up_to, self.bound = up_to, up_to + SAME
 
     @property
     def reach(self) -> Floats:
         """(n,) bits up to which every leaf must be known for each known leaf's rank and ties."""
-        return self.own + _TIE
+        return self.own + SAME
 
     def counted(self, number: int) -> int:
-        """Fills that were found at or below the cost of a known leaf."""
-        return self._counted(self.own[number])
+        """Fills that were found at or below the cost of a known leaf, and those that cost as much but for rounding."""
+        return self._counted(self.own[number] + SAME)
+
+    def likelier(self, number: int) -> int:
+        """Fills that were found below the cost of a known leaf by more than rounding, and those encoded as it."""
+        copies = int(self._copies_of(self._known[number : number + 1])[0])
+        return self._counted(self.own[number] - SAME) + copies
 
     def ties(self, number: int) -> int:
         """Fills that cost as much as a known leaf, but for rounding, without those that are encoded as it."""
-        own = self.own[number]
-        copies = int(self._copies_of(self._known[number : number + 1])[0])
-        return self._counted(own + _TIE) - self._counted(own - _TIE) - copies
+        return self.counted(number) - self.likelier(number)
 
     def leaves_out(self, costs: Floats, paths: Ints) -> NDArray[np.bool_]:
         """None: a leaf that costs as much as the bound is counted."""
