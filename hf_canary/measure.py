@@ -407,6 +407,7 @@ class Measurement:
                 [canary for canary in canaries if canary.format == group.format],
                 group.members,
                 replace(request, context=group.context, source_prefix=group.source_prefix),
+                number=group.number,
             )
             for group in self._groups
         ]
@@ -486,6 +487,7 @@ class Alike:
         ids: their ids.
         context: what stands before them.
         source_prefix: what stands before their sources.
+        number: which of the contexts of the format it is.
     """
 
     format: CanaryFormat
@@ -493,6 +495,7 @@ class Alike:
     ids: tuple[str, ...]
     context: Before
     source_prefix: Before
+    number: int
 
 
 def grouped(
@@ -514,9 +517,9 @@ def grouped(
         ]
         for number, (_, before, prefix) in enumerate(here):
             alike.setdefault((before, prefix), []).append(number)
-        for (before, prefix), members in alike.items():
-            ids = tuple(here[number][0] for number in members)
-            found.append(Alike(format, tuple(members), ids, before, prefix))
+        for number, ((before, prefix), members) in enumerate(alike.items()):
+            ids = tuple(here[member][0] for member in members)
+            found.append(Alike(format, tuple(members), ids, before, prefix, number))
     return found
 
 

@@ -49,6 +49,7 @@ class Prepared:
         canaries: all of one format.
         members: numbers of those that are measured here; the others are known, so that no reference is one of them.
         request: how to look.
+        number: which of the contexts of its format it is; each has references of its own.
 
     Attributes:
         known: fills of the canaries, then of their twins.
@@ -56,8 +57,10 @@ class Prepared:
         names: what to call them in an error.
     """
 
-    def __init__(self, tokenizer: Any, canaries: Sequence[Canary], members: Sequence[int], request: Request) -> None:
-        self.request = request
+    def __init__(
+        self, tokenizer: Any, canaries: Sequence[Canary], members: Sequence[int], request: Request, *, number: int = 0
+    ) -> None:
+        self.request, self._number = request, number
         self.measured = [*members, *(len(canaries) + number for number in members)]
         self.format = canaries[0].format
         self.known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
@@ -75,7 +78,8 @@ class Prepared:
         """Those known, then random other ones."""
         count = min(self.request.num_references, self.format.space_size - len(self.known))
         # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
-        drawn = self.format.sample(count, f"references {self.request.seed}", exclude=self.known)
+        name = f"references {self.request.seed}" + (f" {self._number}" if self._number else "")
+        drawn = self.format.sample(count, name, exclude=self.known)
         return self.known + drawn
 
     def encoded(self, block: slice) -> tuple[list[str], Encoding, list[list[int]] | None]:

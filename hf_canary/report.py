@@ -17,6 +17,7 @@ from .errors import CanaryError, DataError
 from .exposures import CENSORED
 from .files import replacing
 from .formats import CanaryFormat
+from .permutation import expected_mean
 from .results import Exposure, ExposureReport
 from .skew_normal import SkewNormal
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 # Levels from few to many repetitions, told apart in print and by the colour-blind (viridis, without its palest end).
 _COLOURS = ("#440154", "#31688e", "#21908d", "#5dc863", "#a8b020")
-_NEVER_SEEN = 1.0 / math.log(2.0)
 
 
 def check_matplotlib() -> None:
@@ -188,8 +188,8 @@ def _arrows(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> N
 
 def _exposure_axis(axes: Axes, space_size: int, values: Sequence[float]) -> None:
     """Exposure in bits, with the two marks that give it a meaning beside the axis."""
-    limit = math.log2(space_size)
-    for height, words in ((limit, "log2|R|: the likeliest of all"), (_NEVER_SEEN, "never seen, on average")):
+    limit, never_seen = math.log2(space_size), expected_mean(space_size)
+    for height, words in ((limit, "log2|R|: the likeliest of all"), (never_seen, "never seen, on average")):
         axes.axhline(height, color="black", lw=0.8, ls=(0, (1, 3)))
         axes.text(1.01, height, words, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     axes.set_ylim(0.0, 1.05 * max(limit, *values, 0.0))

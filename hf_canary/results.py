@@ -17,13 +17,11 @@ from scipy import stats
 
 from .canaries import CanarySet
 from .errors import DataError, shown
-from .exposures import CENSORED, EXACT, NOT_FINITE, POOR_FIT, RELIABLE, Floats, queries
+from .exposures import CENSORED, NOT_FINITE, POOR_FIT, Floats, queries
 from .files import write_json
 from .formats import CanaryFormat
+from .permutation import NEVER_SEEN, expected_mean, permutation_p
 from .tokenization.contexts import Before
-
-NEVER_SEEN = 1.0 / math.log(2.0)
-"""The mean exposure, in bits, of a canary that the model never saw: its rank is uniform."""
 
 _CONFIDENCE = 0.95
 # What a record says instead of numbers, where they would say that nothing was memorised.
@@ -124,13 +122,14 @@ class Control:
     """What the twins say, which were drawn beside the canaries and left out.
 
     Args:
-        mean: their mean exposure in bits by the main estimator; 1.44 is to be expected.
-        p_value: how often twins never seen would have exposures so far from what is to be expected (Kolmogorov and
-            Smirnov, against P[exposure ≥ e] = 2^−e); small where something is wrong with them. NaN where some of these
-            exposures are not known well enough.
+        mean: their mean exposure in bits by the main estimator; `expected` is to be expected.
+        p_value: how often twins never seen would stand so far from where they do among the references of their formats,
+            too likely or too unlikely: an exact permutation test of all twins, whatever is known of their exposures;
+            small where something is wrong with them. NaN where there are no references.
         difference: mean of log-perplexity of the twin minus that of its canary, in bits; 0 without memorisation.
         low: lower end of its 95 % interval (paired, Student's).
         high: upper end.
+        expected: the mean exposure of as many fills never seen: 1.44 bits in large spaces, less in small ones.
     """
 
     mean: float
@@ -138,6 +137,7 @@ class Control:
     difference: float
     low: float
     high: float
+    expected: float = NEVER_SEEN
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,6 @@ class ExposureReport:
         """What the twins say."""
         main = [e for e in self.twins if e.estimator in self.estimators[:1] and not math.isnan(e.value)]
         values = [e.value for e in main]
-        is_sure = bool(main) and all(e.status in (EXACT, RELIABLE) for e in main)
         of_canary = {each.canary_id: each.log_perplexity for each in self.live}
         of_twin = {each.canary_id: each.log_perplexity for each in self.twins}
         pairs = np.array([of_twin[name] - of_canary[name] for name in of_canary if name in of_twin])
@@ -243,8 +242,15 @@ class ExposureReport:
         if pairs.size > 1:
             far = float(stats.t.ppf((1.0 + _CONFIDENCE) / 2.0, pairs.size - 1) * stats.sem(pairs))
             low, high = mean - far, mean + far
-        p_value = float(stats.kstest(values, "expon", args=(0.0, NEVER_SEEN)).pvalue) if is_sure else math.nan
-        return Control(statistics.fmean(values) if values else math.nan, p_value, mean, low, high)
+        p_value = permutation_p(
+            [
+                (np.array([of_twin[name] for name in group.canary_ids if name in of_twin]), group.references)
+                for group in self.groups
+            ]
+        )
+        sizes = {canary.id: canary.format.space_size for canary in self.canaries}
+        expected = [expected_mean(sizes[e.canary_id]) for e in main if e.canary_id in sizes]
+        return Control(_mean(values), p_value, mean, low, high, _mean(expected) if expected else NEVER_SEEN)
 
     def queries_to_extract(self, probability: float = 0.5) -> dict[str, float]:
         """How often one must sample from the model until a canary has come out with this probability, by id.
@@ -376,6 +382,10 @@ def _is_censored(exposures: list[Exposure]) -> bool:
     """Whether their median may be too low; one between two values has a part of the greater."""
     lowest = min((each.value for each in exposures if CENSORED in each.flags), default=math.inf)
     return bool(exposures) and lowest <= statistics.median_high([each.value for each in exposures])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
 
 
 def plain(value: Any) -> Any:

@@ -96,8 +96,11 @@ def _remarks(report: Any, *, is_whole: bool) -> str:
     if not report.is_valid:
         lines.append("INVALID: of some repetition level no canary was trained on.")
     if not math.isnan(control.mean):
-        chance = "" if math.isnan(control.p_value) else f"; so far from that by chance: p = {control.p_value:.2f}"
-        lines.append(f"Twins, never inserted: {control.mean:.2f} bits on average (1.44 is to be expected{chance}).")
+        chance = "" if math.isnan(control.p_value) else f"; so far from the references by chance: {_p(control.p_value)}"
+        lines.append(
+            f"Twins, never inserted: {control.mean:.2f} bits on average "
+            f"({control.expected:.2f} is to be expected{chance})."
+        )
     interval = "" if math.isnan(control.low) else f" (95 %: {control.low:.2f} to {control.high:.2f})"
     if not math.isnan(control.difference):
         lines.append(f"Log-perplexity of twin minus canary: {control.difference:.2f} bits on average{interval}.")
@@ -145,6 +148,10 @@ def _value(exposure: Any) -> str:
     if math.isnan(exposure.value):
         return "none"
     return f"{'≥ ' if CENSORED in exposure.flags else ''}{exposure.value:.2f}"
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.2f}" if value >= 0.01 else f"p = {value:.1g}"
 
 
 def _count(number: float) -> str:

@@ -11,10 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from .exposures import queries
+from .exposures import SAME, queries
 
-# Costs of two candidates that differ by less may be equal, but for rounding.
-_TIE = 1e-4
 _EVEN = 0.5
 
 
@@ -43,7 +41,7 @@ def ranks_of_listed(costs: Sequence[float], copies: Sequence[int], unlisted: flo
         >>> ranks_of_listed([3.0, 5.0, 5.0, 7.0], [1, 2, 1, 1], unlisted=7.0)
         [1, 4, 4, None]
     """
-    within = np.asarray(costs, dtype=np.float64) + _TIE
+    within = np.asarray(costs, dtype=np.float64) + SAME
     counted = np.concatenate([[0], np.cumsum(copies, dtype=object)])
     ends = np.searchsorted(costs, within, side="right")
     return [int(counted[end]) if most < unlisted else None for end, most in zip(ends, within, strict=True)]

@@ -25,7 +25,7 @@ FLOORS = (
     {"ranking", "trained"},
     {"extraction"},
     {"prepared"},
-    {"decoding", "evidence", "tables"},
+    {"decoding", "evidence", "permutation", "tables"},
     {"results"},
     {"measure"},
     {"metrics", "report"},

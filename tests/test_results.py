@@ -1,6 +1,7 @@
 """What a measurement comes to: levels, the control, queries, the file and the table; closed forms and counting."""
 
 import io
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from hf_canary import CanaryFormat, CanarySet
+from hf_canary import CanaryFormat, CanarySet, permutation
 from hf_canary.errors import DataError
 from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT, queries
+from hf_canary.permutation import permutation_p
 from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, median_interval
 from hf_canary.tables import tables
 
@@ -90,13 +92,88 @@ def test_the_control_is_a_paired_interval():
     assert (control.low, control.high) == pytest.approx((interval.low, interval.high))
 
 
+def with_twins(twins, references):
+    """A report of canaries of one format or several, whose twins and references have these costs."""
+    formats = [CanaryFormat(f"{'x' * number}{{digit:6}}") for number in range(len(twins))]
+    canaries = CanarySet.draw(formats, repetitions=(1,), per_repetition=len(twins[0]), seed=0)
+    costs = iter(np.concatenate(twins).tolist())
+    found = {
+        canary.id: Exposure(canary.id, "auto", 1.0, 0.0, 9.0, next(costs), 9, (CENSORED,), "censored")
+        for canary in sorted(canaries, key=lambda canary: formats.index(canary.format))
+    }
+    all_of_them = tuple(found[canary.id] for canary in canaries)
+    groups = tuple(
+        Group(format, tuple(c.id for c in canaries if c.format == format), np.asarray(pool), 2 * len(twins[0]))
+        for format, pool in zip(formats, references, strict=True)
+    )
+    return ExposureReport(all_of_them, all_of_them, canaries, groups, 1.0)
+
+
+def enumerated_p(strata, steps):
+    """Twice the smaller tail of the sum of scores, over every choice of the twins, counted out."""
+    laws, observed = [], 0
+    for twins, references in strata:
+        everyone = sorted([*twins, *references])
+        scores = [round(steps * math.log2(len(everyone) / place)) for place in range(1, len(everyone) + 1)]
+        laws.append([sum(chosen) for chosen in itertools.combinations(scores, len(twins))])
+        observed += sum(scores[everyone.index(twin)] for twin in twins)
+    sums = np.array([sum(each) for each in itertools.product(*laws)])
+    return min(1.0, 2.0 * min((sums <= observed).mean(), (sums >= observed).mean()))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_p_of_twins_is_that_of_every_choice(seed):
+    """All choices of the twins among twins and references counted out, one format and two; also in the report."""
+    generator = np.random.default_rng(seed)
+    strata = [(generator.normal(size=n), generator.normal(size=m)) for n, m in [(3, 9), (2, 4)][: 1 + seed % 2]]
+    steps = permutation._steps([(len(twins), len(twins) + len(others)) for twins, others in strata])
+    assert permutation_p(strata) == pytest.approx(enumerated_p(strata, steps), rel=1e-9)
+    if seed % 2 == 0:
+        report = with_twins(*([each] for each in strata[0]))
+        assert report.control.p_value == pytest.approx(permutation_p(strata), rel=1e-12)
+
+
+@pytest.mark.parametrize(("twins", "space_size", "references"), [(10, 20, 10), (12, 100, 76), (12, 10**4, 256)])
+def test_the_p_of_twins_never_seen_is_valid(twins, space_size, references):
+    """Ranks drawn at random, of a small space whole and of a large one by 256 references: p < .05 in 5 % of runs, also
+    where a twin is likelier than all references; and nothing is left out.
+    """
+    generator = np.random.default_rng(0)
+    runs = [generator.choice(space_size, twins + references, replace=False).astype(float) for _ in range(3000)]
+    p = np.array([permutation_p([(run[:twins], run[twins:])]) for run in runs])
+    assert not np.isnan(p).any()
+    for level in (0.01, 0.05, 0.2):
+        spread = 3 * math.sqrt(level * (1 - level) / len(p))
+        assert (p <= level).mean() <= level + spread
+    assert (p <= 0.05).mean() >= 0.035  # and no more careful than the steps of p require
+
+
 def test_twins_that_were_seen_are_found_out():
-    """Exposures of uniform ranks give a p-value that is uniform; those of memorised fills one that is tiny."""
+    """Twelve that are likelier than all references, or unlikelier; ties say nothing, whatever their order."""
     generator = np.random.default_rng(1)
-    p_values = [report_of([5.0] * 12, twins=-np.log2(generator.random(12))).control.p_value for _ in range(200)]
-    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
-    assert report_of([5.0] * 12, twins=[12.0] * 12).control.p_value < 1e-6
-    assert math.isnan(report_of([5.0] * 12, twins=[1.0] * 12, status="rough").control.p_value)
+    references = generator.normal(50.0, 5.0, 10_000)
+    assert with_twins([np.arange(12.0)], [references]).control.p_value < 1e-30
+    assert with_twins([100 + np.arange(12.0)], [references]).control.p_value < 1e-3
+    assert with_twins([np.full(12, 7.0)], [np.full(300, 7.0)]).control.p_value == 1.0
+    assert with_twins([np.full(12, np.inf)], [np.full(300, np.inf)]).control.p_value == 1.0
+    assert math.isnan(report_of([5.0] * 12).control.p_value)  # without references
+    assert math.isnan(permutation_p([(np.array([math.nan]), references)]))
+
+
+def test_the_mean_to_be_expected_is_that_of_all_ranks():
+    """1.27 bits for |R| = 20: the exposures of all ranks, averaged; in the report for the spaces at hand."""
+    for size in (1, 2, 20, 1000, 10**5):
+        exposures = math.log2(size) - np.log2(np.arange(1, size + 1))
+        assert permutation.expected_mean(size) == pytest.approx(exposures.mean(), abs=1e-9)
+    assert permutation.expected_mean(20) == pytest.approx(1.27, abs=0.005)
+    assert permutation.expected_mean(2**49) == pytest.approx(NEVER_SEEN, abs=1e-9)
+    assert permutation.expected_mean(10**400) == NEVER_SEEN
+    canaries = CanarySet.draw(CanaryFormat("{x}", spaces={"x": list("abcdefghijklmnopqrst")}), per_repetition=2, seed=0)
+    one = report_of([1.0]).exposures[0]
+    twins = tuple(replace(one, canary_id=canary.id) for canary in canaries)
+    report = ExposureReport(twins, twins, canaries, (), 1.0)
+    assert report.control.expected == pytest.approx(1.27, abs=0.005)
+    assert "(1.27 is to be expected" in str(report)
 
 
 def test_the_mean_of_the_never_seen():

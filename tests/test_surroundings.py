@@ -237,7 +237,8 @@ def test_canaries_of_one_context_share_references_and_know_all_others():
         )
         for mine, theirs, own in zip(report, whole, contexts, strict=True):
             if own == context:
-                assert mine.value == theirs.value
+                # The first has the references of a measurement of its own, the second others.
+                assert mine.value == pytest.approx(theirs.value, abs=0.5 * (context is None))
                 assert mine.log_perplexity == pytest.approx(theirs.log_perplexity, abs=1e-4)
     assert [group.known for group in report.groups] == [8, 8]
     exact = measure_exposure(model, tokenizer, canaries, context=contexts, num_references=1_000, estimators=["exact"])
