@@ -96,9 +96,12 @@ class Surroundings:
         for format in self._canaries.formats:
             with quietly():
                 of_format, lost_here = self._contexts_of(format, self._before[0])
-                others = self._contexts_of(format, self._before[1]) if lost_here else ({}, lost_here)
-            if lost_here:
-                of_format, lost_here = others if len(others[1]) < len(lost_here) else (of_format, lost_here)
+                if lost_here or not all(map(_is_alone, of_format.values())):
+                    others, lost_too = self._contexts_of(format, self._before[1])
+                    # Some tokenizers put a space before every text, which is the text's own then.
+                    is_own = len(lost_too) <= len(lost_here) and all(map(_is_alone, others.values()))
+                    if is_own or len(lost_too) < len(lost_here):
+                        of_format, lost_here = others, lost_too
             for number, context in of_format.items():
                 found[number] = context
             lost += [self._canaries[number].id for number in lost_here]
@@ -271,6 +274,11 @@ def in_words(context: Before, tokenizer: Any) -> str:
         end = "a letter or mark"
     of_them = f", {special} of them special" if special else ""
     return f"{len(ids)} token{'s' * (len(ids) > 1)}{of_them}, the last {end}"
+
+
+def _is_alone(context: Before) -> bool:
+    """Whether canaries are encoded behind it as they are alone."""
+    return not isinstance(context, Context) or not (context.behind or context.replaced)
 
 
 def _add(seen: Seen, number: int, written: Path, before: Path, count: int) -> None:

@@ -20,6 +20,7 @@ from tokenizers import models as token_models
 from hf_canary import (
     CanaryFormat,
     CanarySet,
+    ExposureCallback,
     FormatLogitsProcessor,
     exact_rank,
     extract,
@@ -649,3 +650,45 @@ def test_a_hole_in_a_context_is_refused_where_canaries_are_measured(trained):
     for kind in (FormatLogitsProcessor, CheapestFills):
         with pytest.raises(FormatError, match="context"):
             kind(FORMAT, tokenizer, target=True, context="pin {digit}")
+
+
+# ---------------------------------------------------------------------------------------------- as they are trained
+
+
+WITH_SOURCE = CanaryFormat("pin {digit:2}.", source="my pin {digit:2}.")
+
+
+@pytest.mark.parametrize("prefix", ["", "translate: "])
+@pytest.mark.parametrize("kind", ["marian", "mbart", "nllb", "t5 with a prefix", "bart"])
+def test_the_callback_measures_sources_as_preprocessing_makes_them(tmp_path, kind, prefix, caplog):
+    """What preprocessing puts before each source is read from the rows: costs are those of the model's own pass on the
+    rows of its training. A prefix that is in the source as well is there twice, and said.
+    """
+    make_tokenizer, make_model, _ = KINDS[kind]
+    tokenizer = make_tokenizer()
+    model = sharp(lambda: make_model(tokenizer))
+    canaries = CanarySet.draw(WITH_SOURCE, repetitions=(1, 3), per_repetition=2, seed=0)
+    rows = Dataset.from_list([{"en": f"pin {n}", "fr": f"pin {n}."} for n in range(12)])
+    data = canaries.inject(rows, "fr", source_column="en")
+    collator = hf.DataCollatorForSeq2Seq(tokenizer, model=model)
+    callback = ExposureCallback(canaries, looks=[3], num_references=100)
+    trainer = hf.Seq2SeqTrainer(
+        model=model,
+        args=hf.Seq2SeqTrainingArguments(
+            str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True, dataloader_pin_memory=False, max_steps=3,
+            save_strategy="no", learning_rate=0.03,
+        ),
+        train_dataset=Dataset.from_list([preprocessed(tokenizer, prefix + row["en"], row["fr"]) for row in data]),
+        data_collator=collator,
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )  # fmt: skip
+    trainer.train()
+    sources = [prefix + canary.source for canary in canaries]
+    wanted = costs_in_training(model.eval(), tokenizer, collator, sources, [canary.text for canary in canaries])
+    found = [each.log_perplexity for each in callback.report if each.estimator == "auto"]
+    assert found == pytest.approx(wanted, abs=1e-3)
+    assert [each.live for each in callback.presence] == [1, 1, 3, 3]
+    assert any("before the sources" in line for line in callback.presence.lines()) == bool(prefix)
+    by_hand = measure_exposure(model, tokenizer, canaries, num_references=100, source_prefix=prefix or None)
+    assert [each.value for each in callback.report] == [each.value for each in by_hand]

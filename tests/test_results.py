@@ -16,7 +16,7 @@ from hf_canary import CanaryFormat, CanarySet, permutation
 from hf_canary.errors import DataError
 from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT, queries
 from hf_canary.permutation import permutation_p
-from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, median_interval
+from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, Group, median_interval
 from hf_canary.tables import tables
 
 
