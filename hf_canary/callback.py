@@ -29,7 +29,7 @@ from .looks.public import public_keys, public_levels, public_summary, rounded
 from .looks.record import CONTEXTS, Record
 from .looks.record import RECORD_FILE as RECORD_FILE
 from .looks.schedule import Schedule, When
-from .looks.threshold import OnExceed, Threshold
+from .looks.threshold import OnExceed, Threshold, bits_against_chance
 from .measure import Measurement, check_measurable, check_request
 from .presence import Presence
 from .processes import from_each, from_main, is_main_process, summed, together
@@ -120,7 +120,8 @@ class ExposureCallback(TrainerCallback):
         presence: whether to check that canaries are trained on, and behind what; takes some seconds for a million rows.
             Without it the context is nothing, or what is given.
         threshold: bits of exposure that no canary may surely reach. 5 % is the chance that any is said to reach it, at
-            any look, which does not; a canary never seen has `bits` of exposure itself with chance 2^−bits.
+            any look, which does not; a canary never seen has `bits` of exposure itself with chance 2^−bits at one look,
+            and more often at any of several (a warning says how often at most, when the training starts).
         on_exceed: what to do then: `"warn"`, `"stop"` the training, or a function of the report and the ids of the
             canaries; a training is stopped if it returns True. In several processes each calls it.
         max_seconds: of a look; its samples shrink, and its intervals widen.
@@ -199,13 +200,6 @@ class ExposureCallback(TrainerCallback):
         self._found: dict[str, float] = {}
         if trainer is not None:
             self._bind(trainer)
-        chance = self._threshold.by_chance(canaries)
-        if chance > _LIKELY_BY_CHANCE:
-            logger.warning(
-                "threshold=%s bits: with %d canaries, one is above it by chance alone in %.0f %% of runs, though none "
-                "was ever seen. Raise it to tell that from memorisation.",
-                threshold, len(canaries), 100 * chance,
-            )  # fmt: skip
 
     @property
     def presence(self) -> Presence | None:
@@ -224,6 +218,7 @@ class ExposureCallback(TrainerCallback):
             self._watch(at, tokenizer, kwargs.get("train_dataloader"))
         least = together(lambda: self._checked(at, tokenizer))
         self._tell_what_is_not_reached(args, state)
+        self._tell_what_chance_does(args, state)
         is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
         # A look at the step that it starts from stays, but for one of another training, and one that is taken anew.
         is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or _chooses(args))
@@ -400,6 +395,25 @@ class ExposureCallback(TrainerCallback):
                 RECORD_FILE,
                 ", ".join(reporters),
             )
+
+    def _tell_what_chance_does(self, args: TrainingArguments, state: TrainerState) -> None:
+        """A threshold that canaries never seen may pass, at as many looks as this training has."""
+        evaluations = _evaluations(args, state)
+        looks = self._schedule.count(state.max_steps, epochs=state.num_train_epochs, evaluations=evaluations)
+        if _chooses(args) and not self._schedule.at_evaluations:
+            looks += evaluations
+        chance = self._threshold.by_chance(self.canaries, looks)
+        if chance <= _LIKELY_BY_CHANCE or not state.is_world_process_zero:
+            return
+        enough = bits_against_chance(len(self.canaries), looks, _LIKELY_BY_CHANCE)
+        most = max(math.log2(format.space_size) for format in self.canaries.formats)
+        at_one = self._threshold.by_chance(self.canaries)
+        logger.warning(
+            "threshold=%s bits: with %d canaries and %d looks, the chance that one is truly above it at any of them, "
+            "though none was ever seen, is %.0f %% at most (%.1f %% at one look). For 5 %% it takes %.1f bits%s.",
+            self._threshold.bits, len(self.canaries), looks, 100 * chance, 100 * at_one, math.ceil(10 * enough) / 10,
+            "" if enough <= most else ", and a larger format",
+        )  # fmt: skip
 
     def _watch(self, at: _Moment, tokenizer: Any, loader: Any) -> None:
         """Check that the canaries are in the data, and behind what; and count them from now on.
@@ -670,6 +684,16 @@ def _begun(
     looks = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
     here = [line for line in here if line.get("role") != CONTEXTS]
     return len(looks), stays and bool(here), copies or None
+
+
+def _evaluations(args: TrainingArguments, state: TrainerState) -> int:
+    """How many evaluations a training has, at most; one at its start among them."""
+    each = 0
+    if args.eval_strategy == "steps":
+        each = -(-state.max_steps // max(1, int(state.eval_steps or 1)))  # some trainers evaluate after the last step
+    elif args.eval_strategy == "epoch":
+        each = state.num_train_epochs
+    return each + bool(args.eval_on_start)
 
 
 def _chooses(args: TrainingArguments, prefix: str = "") -> bool:

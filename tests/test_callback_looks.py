@@ -169,13 +169,35 @@ def test_beyond_the_threshold_it_only_warns_or_asks(tmp_path, caplog):
     assert all(maximum >= 5.0 and CANARIES[0].id in above for maximum, above in asked)
 
 
-def test_a_threshold_that_chance_passes_is_told(caplog):
-    """Before any training: how often one of so many canaries passes it that was never seen."""
-    ExposureCallback(CANARIES, threshold=2.0)
-    assert "68 % of runs" in caplog.text  # 1 − (3/4)⁴
-    caplog.clear()
-    ExposureCallback(CANARIES, threshold=10.0)
-    assert not caplog.records
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize(
+    ("looks", "arguments"),
+    [(when, {"eval_strategy": "no"}) for when in (1, 4, "epoch", [0, 2, 99])]
+    + [(None, {"eval_strategy": "epoch"}), ([3], {"eval_strategy": "epoch"})]
+    + [(None, {"eval_strategy": "steps", "eval_steps": 3, "eval_on_start": True})],
+)
+def test_a_threshold_that_chance_passes_is_told(tmp_path, caplog, bound, looks, arguments):
+    """When the training starts, for all looks that it will have: 1 − (1 − n 2^−b)^M, M the canaries, n the looks. Not
+    before, when nobody knows how many these are.
+    """
+    trainer, _ = watched(tmp_path, bound=bound, options={"looks": looks, "threshold": 4.0}, **arguments)
+    assert "none was ever seen" not in caplog.text
+    trainer.train()
+    count = len({line["step"] for line in records(tmp_path)})
+    assert count
+    (line,) = [each.getMessage() for each in caplog.records if "at one look" in each.getMessage()]
+    chance = 1 - (1 - min(1.0, count / 16)) ** len(CANARIES)
+    assert f"{len(CANARIES)} canaries and {count} looks" in line
+    assert f"{100 * chance:.0f} % at most ({100 * (1 - (15 / 16) ** len(CANARIES)):.1f} % at one look)" in line
+    bits = math.log2(count / (1 - 0.95 ** (1 / len(CANARIES))))
+    assert f"For 5 % it takes {math.ceil(10 * bits) / 10:.1f} bits" in line
+
+
+def test_a_threshold_that_chance_does_not_pass_is_not_told(tmp_path, caplog):
+    """A threshold for as many looks as there are says nothing."""
+    trainer, _ = watched(tmp_path, options={"looks": 1, "threshold": 10.4}, eval_strategy="no")
+    trainer.train()
+    assert "at one look" not in caplog.text
 
 
 def test_a_look_in_a_hurry_says_so(tmp_path, capsys):

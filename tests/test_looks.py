@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from hf_canary.looks.allowance import Allowance
 from hf_canary.looks.keeping import kept
 from hf_canary.looks.record import Record
 from hf_canary.looks.schedule import Schedule
-from hf_canary.looks.threshold import Threshold
+from hf_canary.looks.threshold import Threshold, bits_against_chance
 from tests import oracles
 
 
@@ -218,17 +219,51 @@ def test_the_chances_of_error_are_five_per_cent_in_all():
 
 
 def test_the_chance_of_canaries_never_seen():
-    """Ranks drawn at random pass the threshold so often."""
+    """Fills drawn at random, all different, pass the threshold so often."""
     canaries = CanarySet.draw(
         [CanaryFormat("{digit:2}."), CanaryFormat("x{digit}.")], repetitions=(1,), per_repetition=2, seed=0
     )
     generator = np.random.default_rng(0)
-    ranks = [1 + generator.integers(c.format.space_size, size=40_000) for c in canaries]
-    exposures = [np.log2(c.format.space_size / rank) for c, rank in zip(canaries, ranks, strict=True)]
+    sizes = [format.space_size for format in canaries.formats]
+    ranks = [1 + generator.random((40_000, size)).argsort(axis=1)[:, :2] for size in sizes]
+    exposures = [np.log2(size / rank).max(axis=1) for size, rank in zip(sizes, ranks, strict=True)]
     for bits in (2.0, 3.0, 5.0, 9.0):
         often = np.any([exposure >= bits for exposure in exposures], axis=0).mean()
         assert Threshold(bits, "warn").by_chance(canaries) == pytest.approx(often, abs=0.01)
     assert Threshold(7.0, "warn").by_chance(canaries) == 0.0
+
+
+def test_the_chance_over_many_looks_is_a_bound():
+    """Fills whose exposure wanders, or is drawn anew at each look, are above the threshold at some look no more often;
+    and as often where those above it are others at each look. More looks are more chance.
+    """
+    size, canaries = 256, CanarySet.draw(CanaryFormat("{hex:2}."), repetitions=(1,), per_repetition=3, seed=0)
+    generator = np.random.default_rng(0)
+    threshold, looks = Threshold(4.0, "warn"), 6
+    bound = threshold.by_chance(canaries, looks)
+    fills = np.array([generator.choice(size, 3, replace=False) for _ in range(8000)])
+    costs = generator.normal(size=(looks, size))
+    others = np.stack([np.roll(np.arange(size), 16 * look) for look in range(looks)])
+    orders = {"wandering": costs.cumsum(axis=0), "anew": costs, "others at each look": others}
+    often = {}
+    for name, by_look in orders.items():
+        ranks = 1 + by_look.argsort(axis=1).argsort(axis=1)
+        often[name] = (math.log2(size) - np.log2(ranks[:, fills]) >= 4.0).any(axis=(0, 2)).mean()
+    assert often["wandering"] < often["anew"] < bound
+    assert often["others at each look"] == pytest.approx(bound, abs=0.02)
+    assert threshold.by_chance(canaries, 1) < often["wandering"]
+    assert threshold.by_chance(canaries, 16) == threshold.by_chance(canaries, 10**6) == 1.0
+
+
+@pytest.mark.parametrize(("canaries", "looks"), [(1, 1), (4, 6), (12, 22), (48, 100)])
+def test_bits_against_chance_solve_the_bound(canaries, looks):
+    """1 − (1 − n 2^−b)^M is the chance at that b; the table in docs/training.md has it, rounded up."""
+    bits = bits_against_chance(canaries, looks, 0.05)
+    assert 1 - (1 - looks * 2.0**-bits) ** canaries == pytest.approx(0.05, rel=1e-9)
+    if canaries > 1:
+        docs = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+        (row,) = [line for line in docs.splitlines() if line.startswith(f"| {canaries} |")]
+        assert f"| {math.ceil(10 * bits) / 10:.1f} |" in row
 
 
 @pytest.mark.parametrize(("bits", "action"), [(0, "warn"), (-1, "warn"), ("5", "warn"), (5.0, "end"), (5.0, None)])

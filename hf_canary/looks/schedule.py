@@ -60,6 +60,18 @@ class Schedule:
             return self._every <= max_steps
         return not self._steps or min(self._steps) <= max_steps
 
+    def count(self, max_steps: int, *, epochs: int, evaluations: int) -> int:
+        """How many looks a training of so many steps, epochs and evaluations has, at most; once it has begun.
+
+        Example:
+            >>> [Schedule(when).count(105, epochs=3, evaluations=7) for when in (10, [0, 50, 200], "epoch")]
+            [10, 2, 3]
+        """
+        if self._every:
+            return max_steps // self._every
+        of_steps = sum(step <= max_steps for step in self._steps)
+        return of_steps + epochs * self._at_epochs + evaluations * self.at_evaluations
+
     def __repr__(self) -> str:
         """What was asked for; the same in every process."""
         return f"{self._default} {self.at_evaluations} {self._at_epochs} {self._every} {sorted(self._steps)}"

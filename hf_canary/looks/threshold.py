@@ -82,23 +82,43 @@ class Threshold:
             return []
         return [e.canary_id for e in report.live if e.estimator == "auto" and e.at_least >= self.bits]
 
-    def by_chance(self, canaries: CanarySet) -> float:
-        """How likely it is that some canary is above it though none was ever seen: ranks of those are uniform.
+    def by_chance(self, canaries: CanarySet, looks: int = 1) -> float:
+        """How likely it is, at most, that some canary is truly above it at any of so many looks though none was ever
+        seen.
+
+        At one look the ranks of those are uniform, and this is the chance itself. Exposures of a fill wander while a
+        model trains: with more looks it is the chance if no fill were ever above at two of them (the union bound, for
+        each canary), which is more than there is.
 
         Example:
             >>> from hf_canary import CanaryFormat
             >>> canaries = CanarySet.draw(CanaryFormat("{digit:6}."), repetitions=(1,), per_repetition=4, seed=0)
             >>> round(Threshold(10.0, "warn").by_chance(canaries), 4)
             0.0039
+            >>> round(Threshold(10.0, "warn").by_chance(canaries, looks=6), 4)
+            0.0232
         """
         if self.bits is None:
             return 0.0
-        chance = 1.0
-        for canary in canaries:
-            space = canary.format.space_size
-            above = math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
-            chance *= 1.0 - above / space
-        return 1.0 - chance
+        none = 1.0
+        for format in canaries.formats:
+            space, own = format.space_size, sum(canary.format == format for canary in canaries)
+            above = looks * math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
+            for drawn in range(own):  # without replacement
+                none *= max(0, space - above - drawn) / (space - drawn)
+        return 1.0 - none
+
+
+def bits_against_chance(canaries: int, looks: int, chance: float) -> float:
+    """The threshold that some of so many canaries never seen truly passes at any look with so much chance at most.
+
+    1 − (1 − looks · 2^−bits)^canaries = chance, solved for the bits.
+
+    Example:
+        >>> round(bits_against_chance(12, 1, 0.05), 1), round(bits_against_chance(12, 22, 0.05), 1)
+        (7.9, 12.3)
+    """
+    return math.log2(looks) - math.log2(-math.expm1(math.log1p(-chance) / canaries))
 
 
 def _check_signature(function: Callable[..., object]) -> None:
