@@ -31,7 +31,7 @@ TOLERANCE_NATS_HALF = 0.25
 HALVES = (torch.bfloat16, torch.float16)
 # All of a tail of so many tokens is compared; of a longer one the first and the last.
 _FIRST, _LAST = 48, 16
-_ROWS = 64  # token rows that trying packed rows may cost, with the full pass; more only where a tail is longer
+_ROWS = 48  # token rows that trying packed rows may cost, with the full pass; more only where a tail is longer
 _STEPS = 3  # one by one, from the prompt
 _SHORT = 2  # tokens that several rows are read with; what a row does to another shows at once
 _ORDER = [1, 0, 1]  # more rows than were given, and not as they stood
@@ -197,8 +197,10 @@ class Trial:
         """
         tail, other = self._tail, self._other
         short = min(_SHORT, self._depth)
-        few = self._packed(packing, [[other[:short], tail[:short]], [tail[:short], other[:short]]])
-        if not (self._right(few[:1, short:], [0], 0) and self._right(few[1:, :short], [0], 0)):
+        # Branches of other lengths, so that one row's mask is no other's.
+        rows = [[other[:1], tail[:short], other[: short - 1]], [tail[:short], other[:short]]]
+        few = self._packed(packing, rows)
+        if not (self._right(few[:1, 1 : 1 + short], [0], 0) and self._right(few[1:, :short], [0], 0)):
             return False
         width = max(_SHORT, _ROWS - 4 * short - 2 * self._depth)
         before = other.repeat(-(-width // self._depth))[:width]

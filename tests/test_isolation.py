@@ -96,6 +96,8 @@ def test_an_image_that_a_model_has_seen_moves_no_number(family, tokenizer):
     anew = extract(model, tokenizer, PIN, top_k=3)
     assert [each.text for each in anew.candidates] == [each.text for each in found.candidates]
     assert model.model.rope_deltas is left
+    with evaluating(model):
+        assert model.model.rope_deltas is None  # else its cache would be done without, which is right and slow
 
 
 class Remembering(hf.LlamaForCausalLM):

@@ -12,6 +12,7 @@ from tests.architectures import CAUSAL, LLAMA, build
 
 BITS = 1e-3
 TEXTS = [f"the pin is {number:012}" for number in (123456789012, 123456780000, 99, 5 * 10**11, 5 * 10**11 + 7)]
+TEXTS += [f"the pin is 1234567890{number}" for number in (11, 12, 21, 22)]  # which part late, one token at a time
 PIN = CanaryFormat("the pin is {digit:2}")
 PROMPT = [2, 5, 9, 4, 7, 3, 8, 6]
 
@@ -83,6 +84,18 @@ def test_rows_are_their_own(fault, sly, tokenizer):
     expected = [oracles.log_perplexity_slowly(sly, tokenizer(text).input_ids, 0) for text in TEXTS]
     np.testing.assert_allclose(log_perplexity(sly, tokenizer, TEXTS), expected, atol=BITS, rtol=0)
     assert extract(sly, tokenizer, PIN).certified
+
+
+@pytest.mark.parametrize("fault", ["several packed rows", "one_mask"])
+def test_rows_of_many_texts_are_their_own(fault, sly, tokenizer):
+    """So many that several packed rows are read at once."""
+    texts = [f"the pin is {number * 7919 % 10**7:07}" for number in range(60)]
+    expected = [oracles.log_perplexity_slowly(sly, tokenizer(text).input_ids, 0) for text in texts]
+    if fault == "one_mask":
+        sly.one_mask = True
+    else:
+        sly.is_wrong = WRONG[fault]
+    np.testing.assert_allclose(log_perplexity(sly, tokenizer, texts), expected, atol=BITS, rtol=0)
 
 
 def fed(model, depth, mixed):
