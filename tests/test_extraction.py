@@ -282,7 +282,7 @@ def test_a_checkpoint_of_something_else_is_refused(lstm, tokenizer, pin, tmp_pat
     for changed, words in (
         (content[:-3], "torn"),
         (content[:-1] + bytes([content[-1] ^ 1]), "changed"),
-        (content.replace(b'"version":"3"', b'"version":"0"'), "version"),
+        (content.replace(b'"version":"4"', b'"version":"0"'), "version"),
         (b"something", "torn"),
     ):
         kept.write_bytes(changed)
