@@ -56,7 +56,7 @@ _HOPELESS = 1e-5
 # Where so many times the references are more than the rest of R, Clopper-Pearson, which assumes draws with
 # replacement, is wider than it need be.
 _HYPERGEOMETRIC_SHARE = 10
-_FEW = 64
+_FEW, _BLOCK = 128, 2**16
 _LN2 = math.log(2.0)
 _LOG_QUERIES_EXACT = 50.0
 
@@ -168,8 +168,10 @@ def sampled(
         )
 
     own = _copies(copies, costs)
-    within, below = (_at_most(pool, ends) for ends in _around(costs))
-    known_within, known_below = (_at_most(taken, ends) for ends in _around(costs))
+    around = np.concatenate(_around(costs))
+    (within, below), (known_within, known_below) = (
+        (counts[: costs.size], counts[costs.size :]) for counts in (_at_most(pool, around), _at_most(taken, around))
+    )
 
     def one(number: int, cost: float) -> Estimate:
         hits, counted = within[number], max(1, known_within[number])
@@ -207,8 +209,11 @@ def _copies(copies: ArrayLike | None, costs: Floats) -> Floats:
 def _at_most(pool: Floats, costs: Floats) -> list[int]:
     """How many of the pool are no more than each cost; for a few costs it does not pay to sort."""
     if costs.size <= _FEW:
-        marks = np.empty(pool.size, dtype=bool)
-        return [int(np.count_nonzero(np.less_equal(pool, cost, out=marks))) for cost in costs]
+        counts = np.zeros(costs.size, dtype=np.int64)
+        for start in range(0, pool.size, _BLOCK):  # which stays in the cache
+            block = pool[start : start + _BLOCK]
+            counts += np.array([np.count_nonzero(block <= cost) for cost in costs], dtype=np.int64)
+        return counts.tolist()
     return [int(place) for place in np.searchsorted(np.sort(pool), costs, side="right")]
 
 
