@@ -7,37 +7,29 @@ packing, filtered out, masked from the loss. Knows datasets and labels; it calls
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from .canaries import CanarySet
 from .errors import DataError, kind, shown, told
 from .occurrences import Core, Found, Hit, Occurrences, Piece
-from .sequences import LENGTHS, cut, lengths_in, says_starts
-from .surroundings import Surroundings, in_words
-from .tokenization.contexts import Before, one_for_each
-from .tokenization.encoding import context_of
+from .sequences import cut
+from .surroundings import Surroundings
+from .token_rows import IGNORED, Collator, Ints, TokenRows, collated
+from .tokenization.contexts import Before
 
 logger = logging.getLogger(__name__)
 
-Ints = NDArray[np.int64]
-Collator = Callable[[list[Any]], Mapping[str, Any]]
-
-_BATCH_TOKENS = 2**22
-_IGNORED = -100
 # Columns of zeros and ones that some trainers make labels of: 0 is not trained on.
 _MASKS = ("completion_mask", "assistant_masks")
 
@@ -235,7 +227,7 @@ def _presence(
     given: Before | Sequence[Before],
 ) -> Presence:
     collator = _copy_of(collator)
-    data = _Data(tokenised, "tokenised", target, collator)
+    data = TokenRows(tokenised, "tokenised", target, collator)
     of_decoder = data.has_targets if target is None else target
     occurrences = Occurrences(canaries, tokenizer, target=of_decoder)
     found = occurrences.find(data.batches("labels" if of_decoder else "input_ids"))
@@ -243,8 +235,7 @@ def _presence(
     inspector = _Inspector(data, canaries, occurrences, surroundings, collator)
     counts = _counted(found, canaries, inspector)
     leaked = _leaked(evaluation, occurrences, of_decoder, len(canaries))
-    context, lost = surroundings.contexts()
-    source_prefix, lost_too = surroundings.source_prefixes()
+    context, source_prefix, shapes, doubts = surroundings.told(given)
     return Presence(
         tuple(
             CanaryPresence(
@@ -261,70 +252,9 @@ def _presence(
         data.num_rows,
         tuple(context),
         tuple(source_prefix),
-        tuple(_shapes(canaries, context, source_prefix, tokenizer)),
-        (*_lost_in_words([*lost, *lost_too]), *_strange(surroundings, canaries, context, given, tokenizer, of_decoder)),
+        tuple(shapes),
+        tuple(doubts),
     )
-
-
-def _lost_in_words(lost: Sequence[str]) -> list[str]:
-    if not lost:
-        return []
-    return [
-        f"no context could be made out for {_named(list(dict.fromkeys(lost)))}: their copies have nothing in common in "
-        "front of them, or the tokenizer writes them otherwise there. They are measured as if they stood alone, which "
-        "may make a leak look safe. Give context= by hand."
-    ]
-
-
-def _strange(
-    surroundings: Surroundings,
-    canaries: CanarySet,
-    context: Sequence[Before],
-    given: Before | Sequence[Before],
-    tokenizer: Any,
-    of_decoder: bool,
-) -> list[str]:
-    """Where contexts that were given by hand are not what stands before the canaries."""
-    if given is None:
-        return []
-    never: dict[tuple[str, str], list[str]] = {}
-    for number, (canary, mine, theirs) in enumerate(
-        zip(canaries, one_for_each(given, len(canaries), "canaries"), context, strict=True)
-    ):
-        asked = context_of(tokenizer, mine, canary.text, target=of_decoder)
-        alone = context_of(tokenizer, None, canary.text, target=of_decoder)
-        is_without = asked.ids == alone.ids and theirs is not None
-        if is_without or not surroundings.stands(number, asked):
-            shape = "nothing" if is_without else in_words(asked, tokenizer)
-            never.setdefault((shape, in_words(theirs, tokenizer)), []).append(canary.id)
-    return [
-        f"context= is {mine}, but before {_named(names)} stand in the data {theirs}: measured so, a leak may look "
-        "safe. Leave context= out, and what the rows say is taken."
-        for (mine, theirs), names in never.items()
-    ]
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
-
-
-def _shapes(
-    canaries: CanarySet, context: Sequence[Before], source_prefix: Sequence[Before], tokenizer: Any
-) -> list[str]:
-    """What stands before canaries, and before their sources, in words, where it is anything; without a text."""
-    lines = []
-    for what, befores in (("the canaries", context), ("the sources", source_prefix)):
-        for format in canaries.formats:
-            here = Counter(b for b, canary in zip(befores, canaries, strict=True) if canary.format == format)
-            number = f" of format {canaries.formats.index(format)}" if len(canaries.formats) > 1 else ""
-            if len(here) > 1:
-                lines.append(
-                    f"before {what}{number} stand {len(here)} different contexts: each has references of its own, so "
-                    f"that a measurement takes {len(here)} times as long as with one"
-                )
-            elif any(here):
-                lines.append(f"before {what}{number} stand {in_words(next(iter(here)), tokenizer)}, in all copies")
-    return lines
 
 
 def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: int) -> list[int] | None:
@@ -334,7 +264,9 @@ def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: 
         return None
     leaked = Counter[int]()
     for each in several:
-        found = occurrences.find(_Data(each, "evaluation", of_decoder).batches("labels" if of_decoder else "input_ids"))
+        found = occurrences.find(
+            TokenRows(each, "evaluation", of_decoder).batches("labels" if of_decoder else "input_ids")
+        )
         leaked.update(hit.core.number for hit in found.hits)
     return [leaked[number] for number in range(count)]
 
@@ -421,7 +353,7 @@ class _Inspector:
 
     def __init__(
         self,
-        data: _Data,
+        data: TokenRows,
         canaries: CanarySet,
         occurrences: Occurrences,
         surroundings: Surroundings,
@@ -442,7 +374,7 @@ class _Inspector:
         row, at = self._data.row(hit.row)
         if self._collator is not None:
             try:
-                row = _collated(self._collator, row)
+                row = collated(self._collator, row)
             except Exception as error:  # whatever a collator raises that wants more than a row
                 logger.warning("The collator takes no single rows; the labels are those of the data: %s", told(error))
                 self._collator = None
@@ -460,12 +392,6 @@ class _Inspector:
             if verdict != "truncated":
                 break
         return said
-
-
-def _collated(collator: Collator, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a collator makes of one row; its values, as those of a row."""
-    made = collator([copy.deepcopy(row)])
-    return {name: np.asarray(value).reshape(-1) for name, value in made.items() if np.ndim(value)}
 
 
 def _copy_of(collator: Collator | None) -> Collator | None:
@@ -516,7 +442,7 @@ def _fill_places(ids: Ints, hit: Hit, occurrences: Occurrences) -> Ints:
 def _trained(row: Mapping[str, Any]) -> NDArray[np.bool_]:
     """(n_tokens,) which tokens the loss is of."""
     if row.get("labels") is not None:
-        return np.asarray(np.asarray(row["labels"]) != _IGNORED)
+        return np.asarray(np.asarray(row["labels"]) != IGNORED)
     trained = np.ones(len(row["input_ids"]), dtype=bool)
     for name in _MASKS:
         if row.get(name) is not None:
@@ -534,141 +460,3 @@ def undisturbed() -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(of_numpy)
         torch.random.set_rng_state(of_torch)
-
-
-class _Data:
-    """Sequences of tokens, wherever they are: in batches of ids, and one by one. A row is one sequence, or says where
-    those begin that it holds.
-    """
-
-    def __init__(self, dataset: Any, argument: str, target: bool | None, collator: Collator | None = None) -> None:
-        self._dataset = dataset
-        self._is_stream = isinstance(dataset, datasets.IterableDataset)
-        self.num_rows = 0
-        self._kept: dict[int, Any] = {}
-        _check(dataset, argument, "labels" if target else "input_ids")
-        self._saying = [] if target else _columns_saying_starts(self._first(1), collator)
-        self._row_of: list[int] = []  # of each sequence, if a row may hold several
-        self._first_of: list[int] = []  # of each row, its first sequence
-
-    @property
-    def has_targets(self) -> bool:
-        """Whether labels are other tokens than the ids, as a decoder's are."""
-        for row in self._first(20):
-            if row.get("labels") is None:
-                return False
-            ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
-            if len(ids) != len(labels) or ((labels != _IGNORED) & (labels != ids)).any():
-                return True
-        return False
-
-    def batches(self, column: str) -> Iterator[tuple[Ints, Ints]]:
-        """(n,) ids of some rows, and (sequences,) how many each of their sequences has; labels with gaps."""
-        for values, beside in self._columns(column):
-            lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-            flat = pc.list_flatten(values).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-            if beside:
-                lengths = self._cut(lengths, beside)
-            else:
-                self.num_rows += len(lengths)
-            yield flat, lengths
-
-    def keep(self, sequences: set[int]) -> None:
-        """Of a stream, which has no rows to ask for: read it once more for these."""
-        if self._is_stream and sequences:
-            numbers = {self._place(sequence)[0] for sequence in sequences}
-            self._kept = {number: row for number, row in enumerate(self._dataset) if number in numbers}
-
-    def row(self, sequence: int) -> tuple[Mapping[str, Any], int]:
-        """The row that holds a sequence, and which of its sequences it is."""
-        number, at = self._place(sequence)
-        row: Mapping[str, Any] = self._kept[number] if self._is_stream else self._dataset[number]
-        named = {name: row[name] for name in row if name not in _SAYING or name in self._saying}
-        return named, at
-
-    def _place(self, sequence: int) -> tuple[int, int]:
-        if not self._row_of:
-            return sequence, 0
-        number = self._row_of[sequence]
-        return number, sequence - self._first_of[number]
-
-    def _cut(self, lengths: Ints, beside: list[Mapping[str, Any]]) -> Ints:
-        """How many tokens each sequence of some rows has, by what stands beside their ids."""
-        found = []
-        for length, row in zip(lengths.tolist(), beside, strict=True):
-            inner = lengths_in(row, length) if length else np.zeros(1, dtype=np.int64)
-            self._first_of.append(len(self._row_of))
-            self._row_of += [self.num_rows] * len(inner)
-            self.num_rows += 1
-            found.append(inner)
-        return np.concatenate(found)
-
-    def _first(self, count: int) -> list[Any]:
-        if self._is_stream:
-            return list(self._dataset.take(count))
-        return [self._dataset[number] for number in range(min(count, len(self._dataset)))]
-
-    def _columns(self, column: str) -> Iterator[tuple[pa.Array, list[Mapping[str, Any]]]]:
-        """Rows of ids, and for each what says where its sequences begin; nothing where nobody says so."""
-        if isinstance(self._dataset, datasets.Dataset):
-            size = max(1, _BATCH_TOKENS * len(self._dataset) * 8 // max(1, self._dataset.data.nbytes))
-            wanted = [column, *self._saying]
-            for table in self._dataset.select_columns(wanted).with_format("arrow").iter(batch_size=size):
-                beside = table.select(self._saying).to_pylist() if self._saying else []
-                yield table[column].combine_chunks(), beside
-            return
-        rows: Iterable[Any] = (
-            self._dataset if self._is_stream else map(self._dataset.__getitem__, range(len(self._dataset)))
-        )
-        for some in _by(1000, rows):
-            ids = [np.asarray([] if row[column] is None else row[column], dtype=np.int64) for row in some]
-            beside = [{name: row.get(name) for name in self._saying} for row in some] if self._saying else []
-            yield pa.array(ids), beside
-
-
-# Columns that say where sequences begin within a row.
-_SAYING = (LENGTHS, "position_ids", "seq_idx")
-
-
-def _columns_saying_starts(first: Sequence[Mapping[str, Any]], collator: Collator | None) -> list[str]:
-    """Those of the data that the model is told of, as far as a collator shows with one row."""
-    saying = [name for name in _SAYING if first and first[0].get(name) is not None]
-    if saying and collator is not None:
-        try:
-            return saying if says_starts(_collated(collator, first[0])) else []
-        except Exception:  # it is said when the rows are looked at
-            return saying
-    return saying
-
-
-def _by(count: int, rows: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(rows)
-    while some := list(itertools.islice(iterator, count)):
-        yield some
-
-
-def _holds_ints(feature: Any) -> bool:
-    """Whether a column is one of lists of whole numbers."""
-    return "int" in str(getattr(getattr(feature, "feature", None), "dtype", ""))
-
-
-def _check(dataset: Any, argument: str, column: str) -> None:
-    columns: Any = ()
-    is_empty = False
-    if isinstance(dataset, datasets.Dataset):
-        columns, is_empty = (
-            [name for name, feature in dataset.features.items() if _holds_ints(feature)],
-            not len(dataset),
-        )
-    elif isinstance(dataset, datasets.IterableDataset):
-        columns = list(next(iter(dataset), {}))
-    elif hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not isinstance(dataset, dict):
-        is_empty = not len(dataset)
-        columns = list(dataset[0]) if not is_empty and isinstance(dataset[0], Mapping) else ()
-    if column not in columns or is_empty:
-        raise DataError(
-            argument,
-            f"rows of token ids, with a column {column}",
-            f"{type(dataset).__name__} with {'no rows' if is_empty else shown(list(columns))}",
-            "Give the dataset as the trainer has it, such as trainer.train_dataset.",
-        )

@@ -18,7 +18,7 @@ from .canaries import CanarySet
 from .errors import ModelError
 from .formats import CanaryFormat
 from .occurrences import Hit, Occurrences, quietly
-from .tokenization.contexts import Before, Context
+from .tokenization.contexts import Before, Context, one_for_each
 from .tokenization.encoding import context_of, token_ids
 
 Ints = NDArray[np.int64]
@@ -106,6 +106,57 @@ class Surroundings:
                 found[number] = context
             lost += [self._canaries[number].id for number in lost_here]
         return found, lost
+
+    def told(self, given: Before | Sequence[Before]) -> tuple[list[Before], list[Before], list[str], list[str]]:
+        """The contexts and what stands before the sources, what they are like in words, and where a measurement behind
+        them, or behind what was given by hand, would mislead.
+        """
+        (context, lost), (source_prefix, lost_too) = self.contexts(), self.source_prefixes()
+        shapes = [*self._shapes("the canaries", context), *self._shapes("the sources", source_prefix)]
+        doubts = [] if given is None else self._strange(given, context)
+        if lost or lost_too:
+            names = _named(list(dict.fromkeys([*lost, *lost_too])))
+            doubts.append(
+                f"no context could be made out for {names}: their copies have nothing in common in front of them, or the "
+                "tokenizer writes them otherwise there. They are measured as if they stood alone, which may make a leak "
+                "look safe. Give context= by hand."
+            )
+        return context, source_prefix, shapes, doubts
+
+    def _shapes(self, what: str, befores: Sequence[Before]) -> list[str]:
+        """What stands before canaries, or their sources, in words, where it is anything."""
+        lines, formats = [], self._canaries.formats
+        for format in formats:
+            here = Counter(b for b, canary in zip(befores, self._canaries, strict=True) if canary.format == format)
+            number = f" of format {formats.index(format)}" if len(formats) > 1 else ""
+            if len(here) > 1:
+                lines.append(
+                    f"before {what}{number} stand {len(here)} different contexts: each has references of its own, so "
+                    f"that a measurement takes {len(here)} times as long as with one"
+                )
+            elif any(here):
+                lines.append(
+                    f"before {what}{number} stand {in_words(next(iter(here)), self._tokenizer)}, in all copies"
+                )
+        return lines
+
+    def _strange(self, given: Before | Sequence[Before], context: Sequence[Before]) -> list[str]:
+        """Where contexts that were given by hand are not what stands before the canaries."""
+        never: dict[tuple[str, str], list[str]] = {}
+        by_hand = one_for_each(given, len(self._canaries), "canaries")
+        for number, (canary, mine, theirs) in enumerate(zip(self._canaries, by_hand, context, strict=True)):
+            asked, alone = (
+                context_of(self._tokenizer, each, canary.text, target=self._occurrences.target) for each in (mine, None)
+            )
+            is_without = asked.ids == alone.ids and theirs is not None
+            if is_without or not self.stands(number, asked):
+                shape = "nothing" if is_without else in_words(asked, self._tokenizer)
+                never.setdefault((shape, in_words(theirs, self._tokenizer)), []).append(canary.id)
+        return [
+            f"context= is {mine}, but before {_named(names)} stand in the data {theirs}: measured so, a leak may look "
+            "safe. Leave context= out, and what the rows say is taken."
+            for (mine, theirs), names in never.items()
+        ]
 
     def _contexts_of(self, format: CanaryFormat, copies: Seen) -> tuple[dict[int, Before], list[int]]:
         """The contexts of the canaries of a format, by number; and those that could not be made out."""
@@ -274,6 +325,10 @@ def in_words(context: Before, tokenizer: Any) -> str:
         end = "a letter or mark"
     of_them = f", {special} of them special" if special else ""
     return f"{len(ids)} token{'s' * (len(ids) > 1)}{of_them}, the last {end}"
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
 
 
 def _is_alone(context: Before) -> bool:

@@ -20,7 +20,7 @@ FLOORS = (
     {"trials", "starts"},
     {"canaries", "language_model"},
     {"walks", "occurrences", "sequences"},
-    {"surroundings"},
+    {"surroundings", "token_rows"},
     {"scoring", "drawing", "presence"},
     {"ranking", "trained"},
     {"extraction"},
