@@ -117,9 +117,9 @@ class Surroundings:
         if lost or lost_too:
             names = _named(list(dict.fromkeys([*lost, *lost_too])))
             doubts.append(
-                f"no context could be made out for {names}: their copies have nothing in common in front of them, or the "
-                "tokenizer writes them otherwise there. They are measured as if they stood alone, which may make a leak "
-                "look safe. Give context= by hand."
+                f"no context could be made out for {names}: their copies have nothing in common in front of them, or "
+                "the tokenizer writes them otherwise there. They are measured as if they stood alone, which may make a "
+                "leak look safe. Give context= by hand."
             )
         return context, source_prefix, shapes, doubts
 
