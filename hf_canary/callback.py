@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -190,7 +191,7 @@ class ExposureCallback(TrainerCallback):
         self._plot, self._checks = plot, presence
         self._copies = Copies(canaries)
         self._trainer = trainer
-        self._in_training, self._has_looked = False, False
+        self._in_training, self._has_looked, self._has_read = False, False, False
         self._recorded: int | None = None  # the step that a training went on from, if it had been looked at
         self._number = 0  # of looks, for the threshold
         self._left_out: set[int] = set()  # steps, for lack of time
@@ -430,6 +431,7 @@ class ExposureCallback(TrainerCallback):
         if presence is None:
             return
         self._contexts.take(presence)
+        self._has_read = True
         if at.state.is_world_process_zero:
             logger.log(logging.INFO if self._copies.is_fine else logging.WARNING, "%s", presence)
         live = {each.repetitions for each in presence if not each.is_dead}
@@ -558,6 +560,7 @@ class ExposureCallback(TrainerCallback):
         After each part the processes hear of one another's errors, so that none goes on alone.
         """
         tokenizer = self._tokenizer(at)
+        self._read_before_training(at, tokenizer)
         self._take_what_batches_say(at)
         if self.base_report is None and has_adapter(at.model):
             self._look_at_base(at, tokenizer)
@@ -565,6 +568,23 @@ class ExposureCallback(TrainerCallback):
         report = together(lambda: self._measure(at, tokenizer, allowed, error))
         self._number += 1
         return together(lambda: self._copies.told(report, epochs=at.state.epoch or 0.0))
+
+    def _read_before_training(self, at: _Moment, tokenizer: Any) -> None:
+        """A look before any training, as a baseline: canaries are to stand behind what they will be trained behind."""
+        if self._in_training or self._has_read or not self._checks or self._contexts.are_known:
+            return
+        self._has_read = True
+        if self._trainer is None:
+            logger.warning(
+                "A look before the training: what will stand before the canaries is not known yet; they are measured "
+                "behind nothing. Give the callback the trainer, trainer=trainer, or context=."
+            )
+            return
+        collator = self._trainer._get_collator_with_removed_columns(self._trainer.data_collator)
+        data = SimpleNamespace(dataset=self._trainer.train_dataset, collate_fn=collator)
+        self._copies.begin(at.model, data, tokenizer, evaluation=None, context=self._contexts.given)
+        if self._copies.presence is not None:
+            self._contexts.take(self._copies.presence)
 
     def _take_what_batches_say(self, at: _Moment) -> None:
         """Of a stream, what stands before canaries is seen in its batches alone."""

@@ -132,7 +132,8 @@ class Surroundings:
             if len(here) > 1:
                 lines.append(
                     f"before {what}{number} stand {len(here)} different contexts: each has references of its own, so "
-                    f"that a measurement takes {len(here)} times as long as with one"
+                    f"that a measurement takes {len(here)} times as long as with one; context= measures all behind "
+                    "one, num_references= and max_seconds= take less"
                 )
             elif any(here):
                 lines.append(

@@ -77,9 +77,10 @@ def look(**options):
     return ExposureCallback(CANARIES, **({"num_references": 60} | options))
 
 
-def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60, error=None):
+def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60, error=None, context=None):
     """What a look says of a model, by a measurement as thorough as a look."""
     options = {"num_draws": callback_room._DRAWS, "bootstrap": 0, "counting": callback_room._COUNTING}
+    options["context"] = context
     return Measurement(canaries, tokenizer, num_references=num_references, **options).of(model, error=error)
 
 

@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, s
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, measure_exposure
 from hf_canary.looks.contexts import Recorded
+from tests.small_training import CANARIES, LETTERS, look, make_trainer, measured
 
 _TURN = "<|im_start|>{{ m['role'] }}\n"
 _SAID = "{{ m['content'] }}<|im_end|>\n"
@@ -127,3 +128,21 @@ def test_another_context_by_hand_is_warned_of(tmp_path, given, caplog):
     assert "tell me" not in caplog.text
     expected = measure_exposure(model, tokenizer, canaries, num_references=10_000, context=given)
     assert [each.value for each in callback.report] == pytest.approx([each.value for each in expected], abs=0.1)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_baseline_before_the_training_stands_behind_the_same(tmp_path, bound, caplog):
+    """`trainer.evaluate()` first: with the trainer the rows are read then; without it what is not known is said."""
+    rows = [f"row -> {canary.text}" for canary in CANARIES for _ in range(canary.repetitions)]
+    data = Dataset.from_dict({"input_ids": [LETTERS(row)["input_ids"] for row in rows]})
+    trainer = make_trainer(tmp_path, data=data, num_train_epochs=1)
+    callback = look(trainer=trainer if bound else None)
+    trainer.add_callback(callback)
+    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+        trainer.evaluate()
+    found = [each.log_perplexity for each in callback.report]
+    expected = measured(trainer.model, context="row -> " if bound else None)
+    assert found == pytest.approx([each.log_perplexity for each in expected], abs=1e-3)
+    assert ("is not known yet" in caplog.text) != bound
+    trainer.train()
+    assert {context.ids[-2:] for context in callback.presence.context} == {tuple(LETTERS("> ")["input_ids"][-2:])}
