@@ -146,3 +146,12 @@ def test_a_baseline_before_the_training_stands_behind_the_same(tmp_path, bound, 
     assert ("is not known yet" in caplog.text) != bound
     trainer.train()
     assert {context.ids[-2:] for context in callback.presence.context} == {tuple(LETTERS("> ")["input_ids"][-2:])}
+
+
+def test_without_a_look_at_the_data_nothing_is_known(tmp_path, caplog):
+    """presence=False measures behind nothing, and says so; not where the context is given."""
+    for options, is_said in (({}, True), ({"context": "row -> "}, False)):
+        caplog.clear()
+        trainer = make_trainer(tmp_path, max_steps=1, callbacks=[look(presence=False, looks=[9], **options)])
+        trainer.train()
+        assert ("presence=False: what stands before" in caplog.text) == is_said

@@ -50,7 +50,8 @@ class Contexts:
     @property
     def are_known(self) -> bool:
         """Whether nothing is left to be read from rows."""
-        return all(self._is_given)
+        has_sources = any(format.source is not None for format in self._canaries.formats)
+        return self._is_given[0] and (self._is_given[1] or not has_sources)
 
     def take(self, presence: Presence) -> None:
         """What the data say, where nothing was given."""

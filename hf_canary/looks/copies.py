@@ -58,7 +58,9 @@ class Copies:
                     lambda: _presence_in(loader, self._canaries, tokenizer, target, evaluation, context)
                 )
         except Exception as error:
-            logger.warning("Whether the canaries are in the data could not be checked: %s", told(error))
+            logger.warning(
+                "Whether the canaries are in the data, and behind what, could not be checked: %s", told(error)
+            )
 
     def go_on(self, before: Mapping[str, int] | None) -> None:
         """Copies counted before this start, by id; None if they are not known, {} if there were no steps."""
