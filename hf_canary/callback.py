@@ -219,7 +219,7 @@ class ExposureCallback(TrainerCallback):
             self._watch(at, tokenizer, kwargs.get("train_dataloader"))
         elif not self._contexts.are_known and state.is_world_process_zero:
             logger.warning(
-                "presence=False: what stands before the canaries is not read from the data, and they are measured behind "
+                "presence=False: what stands before the canaries is not read from the data; they are measured behind "
                 "nothing: a leak may look safe. Give context= (and source_prefix=), or leave presence= out."
             )
         least = together(lambda: self._checked(at, tokenizer))
