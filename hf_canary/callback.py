@@ -207,6 +207,12 @@ class ExposureCallback(TrainerCallback):
         """What the check before the first step found, or None."""
         return self._copies.presence
 
+    @property
+    def num_contexts(self) -> int:
+        """Behind how many contexts the canaries stand: so many times a look scores its references."""
+        pairs = zip((canary.format for canary in self.canaries), self._contexts.context, strict=True)
+        return len(set(pairs))
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

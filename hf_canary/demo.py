@@ -6,7 +6,6 @@ the text, the model's size and the words that it prints.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shlex
@@ -39,6 +38,8 @@ from .errors import DataError, shown
 from .exposures import CENSORED
 from .extraction import Extraction, extract
 from .formats import CanaryFormat
+from .looks.fingerprints import FINGERPRINT_FILE
+from .looks.record import Record
 from .models import character_tokenizer, config_file
 from .results import ExposureReport
 
@@ -110,6 +111,8 @@ def run(settings: Settings, console: Console) -> Extraction:
         trainer.add_callback(_Bar(progress))
         with progress:
             trainer.train()
+        for line in look.presence.lines()[1:] if look.presence is not None else ():
+            _say(console, f"{line[0].upper()}{line[1:]}.")
         _save_checkpoint(model, tokenizer, settings.out / "checkpoint")
         _say(console, "\nExtracting: a search for the likeliest of all fills, without knowing the canaries.")
         found = _extract(model, tokenizer, format, console)
@@ -144,10 +147,13 @@ def windows(sequences: Sequence[list[int]], length: int, pad: int) -> list[list[
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Progress bars and hints of the libraries off, and what drawing says of a seed: the demonstration has its own."""
-    drawing = logging.getLogger(CanarySet.__module__)
-    level = drawing.level
-    drawing.setLevel(logging.ERROR)
+    """Progress bars and hints of the libraries off, and what drawing says of a seed and the callback of the data: the
+    demonstration has its own words.
+    """
+    telling = [logging.getLogger(each.__module__) for each in (CanarySet, ExposureCallback)]
+    levels = [each.level for each in telling]
+    for each in telling:
+        each.setLevel(logging.ERROR)
     bars, verbosity = datasets.are_progress_bars_disabled(), transformers.logging.get_verbosity()
     model_bars = transformers.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -156,7 +162,8 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        drawing.setLevel(level)
+        for each, level in zip(telling, levels, strict=True):
+            each.setLevel(level)
         transformers.logging.set_verbosity(verbosity)
         if model_bars:
             transformers.logging.enable_progress_bar()
@@ -174,7 +181,7 @@ class _TableCallback(ExposureCallback):
 
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
-        candidates = self.num_references + 2 * len(self.canaries)
+        candidates = (self.num_references + 2 * len(self.canaries)) * self.num_contexts
         task = self._progress.add_task("Looking", total=candidates)
         try:
             yield lambda count: self._progress.advance(task, count)
@@ -211,7 +218,7 @@ def _claim(out: Path) -> None:
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARK).touch()
-    for name in ("canaries.json", RECORD_FILE, *_PICTURES):
+    for name in ("canaries.json", RECORD_FILE, FINGERPRINT_FILE, *_PICTURES):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
 
@@ -406,7 +413,7 @@ def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> s
 
 
 def _draw(out: Path, last: ExposureReport, format: CanaryFormat) -> None:
-    records = [json.loads(line) for line in (out / RECORD_FILE).read_text(encoding="utf-8").splitlines()]
+    records = Record(out).lines()
     over_training, against_repetitions, histogram = (out / name for name in _PICTURES)
     pictures.exposure_over_training(records, format.space_size, over_training)
     pictures.exposure_against_repetitions(last, format.space_size, against_repetitions)

@@ -50,6 +50,7 @@ def test_it_leaves_what_it_promises(demo):
         "canaries.json",
         "checkpoint",
         "_exposure.jsonl",
+        "hf_canary.json",
         "exposure-over-training.png",
         "exposure-against-repetitions.png",
         "reference-histogram.png",

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, exact_rank, log_perplexity
+from hf_canary.exposures import SAME
 from tests import oracles
 from tests.fresh import run_python
 from tests.tokenizers_of_all_kinds import KINDS
@@ -158,7 +159,7 @@ def test_a_checkpoint_with_subwords_is_extracted_from(subwords, tmp_path):
     for line, fill in zip(output.splitlines(), best.tolist(), strict=False):
         assert line == f"{costs[fill]:8.2f} bits  {CanaryFormat(template).render(fill)}"
     assert "proven" in output
-    assert f"the pin is 999 ant: rank {(costs <= costs[999]).sum()}" in output
+    assert f"the pin is 999 ant: rank {(costs <= costs[999] + SAME).sum()}" in output
 
 
 def test_a_canary_is_put_in_trained_on_and_extracted(subwords, tmp_path):

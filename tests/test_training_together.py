@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
+from hf_canary.looks.public import public_summary
 from tests import oracles
 from tests.small_training import CANARIES, LETTERS, measured, records, steps
 
@@ -41,9 +42,10 @@ def test_two_processes_look_as_one(together, way):
     assert found == other[way][0]
     assert [entry["step"] for entry in found] == [4, 8, 12, 16]
     model = AutoModelForCausalLM.from_pretrained(folder / way / "model")
-    expected = measured(model, num_references=61).summary()
+    expected = public_summary(measured(model, num_references=61))
     for name in ("mean", "max", "x1", "x2", "skewnorm_mean", "twin_mean"):
-        assert found[-1][f"eval_exposure_{name}"] == pytest.approx(expected[f"exposure_{name}"], abs=1e-4, nan_ok=True)
+        # To a tenth of a bit, which rounding may have moved to the next.
+        assert found[-1][f"eval_exposure_{name}"] == pytest.approx(expected[f"exposure_{name}"], abs=0.11, nan_ok=True)
     assert copies == other[way][1]
     assert all(
         2 * c.repetitions <= copies[c.id] <= 2 * c.repetitions + 2 for c in CANARIES
@@ -86,7 +88,7 @@ def test_clocks_that_differ_decide_alike(together):
 
 def test_sharded_weights_are_looked_at_as_whole_ones(together):
     """Also in batches that differ from process to process."""
-    expected = measured(oracles.small_model("gpt2", len(LETTERS)), num_references=61).summary()
+    expected = public_summary(measured(oracles.small_model("gpt2", len(LETTERS)), num_references=61))
     for each in together[1]:
-        assert each["sharded"]["eval_exposure_mean"] == pytest.approx(expected["exposure_mean"], abs=1e-3)
-        assert each["sharded"]["eval_exposure_twin_mean"] == pytest.approx(expected["exposure_twin_mean"], abs=1e-3)
+        for name in ("exposure_mean", "exposure_twin_mean"):
+            assert each["sharded"][f"eval_{name}"] == pytest.approx(expected[name], abs=0.11)

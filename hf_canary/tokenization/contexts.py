@@ -36,7 +36,7 @@ class Context:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
         >>> tokenizer = character_tokenizer(["to be or not to be"])
         >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
-        >>> ids = Context(tuple(tokenizer("or ", add_special_tokens=False)["input_ids"]))
+        >>> ids = Context(tuple(tokenizer("or ")["input_ids"]))
         >>> one, other = (log_perplexity(model, tokenizer, ["to"], context=before) for before in (ids, "or "))
         >>> bool(one == other)
         True
