@@ -1,9 +1,10 @@
 """What somebody gains who has a model and all that is uploaded with it: bits less to guess than from the model alone.
 
-Trains a small LSTM with canaries, each inserted another number of times, and measures them as it trains. Then three
-programs look for each fill. One has the model: it tries candidates from the likeliest on. One has what `push_to_hub`
-uploads besides (the log, `hf_canary.json`): it tries candidates whose exposure is next to the one that is published,
-and in turn those that are likely. One has the private record, and takes the candidate of that log-perplexity.
+Trains a small LSTM with canaries, each inserted another number of times, and measures them as it trains. Then programs
+look for each fill. One has the model: it tries candidates from the likeliest on. One has the log, too: it tries those
+whose exposure is next to what is published of the canary's level, and in turn those that are likely. One has the
+weights of every look besides, as a Hub repository keeps them that is pushed to at each save, and compares with all
+looks. One has the private record, and takes the candidates next to that log-perplexity.
 
     python benchmarks/public_record.py
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import statistics
 import tempfile
 from pathlib import Path
 
@@ -46,6 +46,8 @@ def trained(folder, repetitions, per_repetition, epochs, rows=400):
             use_cpu=True,
             disable_tqdm=True,
             logging_strategy="no",
+            eval_strategy="no",
+            save_strategy="epoch",
         ),
         train_dataset=texts.map(
             lambda row: {"input_ids": tokenizer(row["text"])["input_ids"]}, remove_columns=["text"]
@@ -60,52 +62,63 @@ def trained(folder, repetitions, per_repetition, epochs, rows=400):
     return trainer, canaries, tokenizer
 
 
-def gains(trainer, canaries, tokenizer):
-    """For each canary: log2 of the guesses that the model alone takes, and with what is public; whether the private
-    record gives it away.
-    """
-    costs = log_perplexity(trainer.model, tokenizer, list(FORMAT.candidates()))
-    order = np.argsort(costs, kind="stable")
+def exposures(model, tokenizer):
+    """(|R|,) log-perplexities and exposures of all candidates, by their exact ranks."""
+    costs = log_perplexity(model, tokenizer, list(FORMAT.candidates()))
     rank = np.empty(len(costs))
-    rank[order] = np.arange(1, len(costs) + 1)
-    exposure = np.log2(len(costs)) - np.log2(rank)
+    rank[np.argsort(costs, kind="stable")] = np.arange(1, len(costs) + 1)
+    return costs, np.log2(len(costs)) - np.log2(rank)
+
+
+def gains(trainer, canaries, tokenizer, *, with_weights=False):
+    """For each canary: log2 of the guesses that the model alone takes, with the log, and with the weights of all looks
+    (NaN unless asked for); and whether it is among the three that the private record says.
+    """
+    costs, exposure = exposures(trainer.model, tokenizer)
     folder = Path(trainer.args.output_dir)
-    public = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    said = next(entry for entry in reversed(public) if "eval_exposure_mean" in entry)
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    looks = [entry for entry in log if "eval_exposure_mean" in entry]
     lines = [json.loads(line) for line in (folder / RECORD_FILE).read_text().splitlines()]
     private = {line["canary_id"]: line for line in lines if line["role"] == "canary"}  # the last look's
+    of_looks = []
+    if with_weights:
+        for look in looks:
+            saved = LSTMForCausalLM.from_pretrained(folder / f"checkpoint-{look['step']}")
+            of_looks.append(exposures(saved, tokenizer)[1])
     found = []
     for canary in canaries:
-        alone = rank[canary.fill]
-        published = [
-            value for key, value in said.items() if key in (f"eval_exposure_x{canary.repetitions}", "eval_exposure_max")
-        ]
-        near = min(
-            1 + int((np.abs(exposure - value) < abs(exposure[canary.fill] - value)).sum()) for value in published
-        )
-        # Those at the same distance are tried in any order; and the three lists in turn.
-        with_public = min(alone, near)
-        given_away = int(np.argmin(np.abs(costs - private[canary.id]["log_perplexity"]))) == canary.fill
-        found.append((np.log2(alone), np.log2(3 * with_public), given_away))
+        keys = [f"eval_exposure_x{canary.repetitions}{end}" for end in ("", "_low", "_high")] + ["eval_exposure_max"]
+        own = exposure[canary.fill]
+        alone = len(costs) * 2.0**-own
+        near = min(1 + int((np.abs(exposure - looks[-1][key]) < abs(own - looks[-1][key])).sum()) for key in keys)
+        all_near = np.nan
+        if with_weights:
+            pairs = zip(of_looks, looks, strict=True)
+            apart = np.sum([np.minimum(1.0, np.abs(each - look[keys[0]])) for each, look in pairs], axis=0)
+            all_near = np.log2(2 * min(alone, 1 + int((apart < apart[canary.fill]).sum())))
+        closest = np.argsort(np.abs(costs - private[canary.id]["log_perplexity"]))[:3]
+        # The lists are tried in turn.
+        found.append((np.log2(alone), np.log2((1 + len(keys)) * min(alone, near)), all_near, canary.fill in closest))
     return found
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--epochs", type=int, default=12)
-    options.add_argument("--trainings", type=int, default=3)
+    options.add_argument("--trainings", type=int, default=2)
     given = options.parse_args()
     logging.disable(logging.WARNING)
     for per_level, repetitions in ((1, (1, 2, 3, 4, 6, 8, 12, 16)), (4, (1, 4))):
-        all_found = []
+        found = []
         for _ in range(given.trainings):
             with tempfile.TemporaryDirectory() as folder:
-                all_found += gains(*trained(folder, repetitions, per_level, given.epochs))
-        gained = [alone - public for alone, public, _ in all_found]
+                found += gains(*trained(folder, repetitions, per_level, given.epochs), with_weights=True)
+        alone, public, weights, away = map(np.array, zip(*found, strict=True))
         print(
-            f"{per_level} a level: {sum(away for *_, away in all_found)} of {len(all_found)} given away by the private "
-            f"record; with what is public {statistics.fmean(gained):.1f} bits less to guess on average, "
-            f"{max(gained):.1f} at most, of {statistics.fmean(alone for alone, *_ in all_found):.1f}"
+            f"{per_level} a level, {alone.mean():.1f} bits to guess from the model alone: with the log "
+            f"{(alone - public).mean():.1f} less on average, {(alone - public).max():.1f} at most; with the weights of "
+            f"all looks {(alone - weights).mean():.1f} less, {(alone - weights).max():.1f} at most, "
+            f"{int((weights <= 1.0).sum())} of {len(found)} found at once; by the private record {int(away.sum())}"
         )
 
 

@@ -22,11 +22,11 @@ from .canaries import CanarySet
 from .errors import CanaryError, DataError, ModelError, shown, told
 from .language_model import check_batch_size
 from .looks.allowance import Allowance
-from .looks.contexts import Contexts
+from .looks.contexts import Contexts, Recorded
 from .looks.copies import Copies
 from .looks.fingerprints import leave_fingerprint
 from .looks.keeping import has_adapter, kept, without_adapter
-from .looks.public import public_keys, public_levels, public_summary, rounded
+from .looks.public import base_mean, public_keys, public_levels, public_summary
 from .looks.record import CONTEXTS, Record
 from .looks.record import RECORD_FILE as RECORD_FILE
 from .looks.schedule import Schedule, When
@@ -243,7 +243,10 @@ class ExposureCallback(TrainerCallback):
         self._last, self._in_training, self.base_report = None, True, None
         self._left_out = set()
         self._measurement = None
-        self._write(at, [self._contexts.record()], is_look=False)
+        if state.global_step and self.presence is None:
+            self._contexts.take_recorded(from_main(lambda: Recorded(at.record.file.parent).of_canaries(self.canaries)))
+        if self._contexts.has_any:
+            self._write(at, [self._contexts.record()], is_look=False)
         if has_adapter(at.model):
             self._look_at_base(at, tokenizer)
         self._allowance.begin(least=least)
@@ -364,12 +367,27 @@ class ExposureCallback(TrainerCallback):
 
     def _checked(self, at: _Moment, tokenizer: Any) -> float:
         """Refuse what cannot be measured; the seconds that scoring a few candidates takes."""
-        contexts, began = self._contexts, time.monotonic()
+        began = time.monotonic()
+        self._contexts.fit(at.model)
         with kept(at.model):
-            check_measurable(
-                at.model, tokenizer, self.canaries, context=contexts.context, source_prefix=contexts.source_prefix
-            )
+            try:
+                self._check_measurable(at, tokenizer)
+            except ModelError as error:
+                if not self._contexts.let_go():
+                    raise
+                self._check_measurable(at, tokenizer)  # else it is no fault of what was read
+                logger.warning(
+                    "The canaries cannot be measured behind what the rows have before them; they are measured behind "
+                    "nothing, which may make a leak look safe. %s",
+                    error,
+                )
         return time.monotonic() - began
+
+    def _check_measurable(self, at: _Moment, tokenizer: Any) -> None:
+        contexts = self._contexts
+        check_measurable(
+            at.model, tokenizer, self.canaries, context=contexts.context, source_prefix=contexts.source_prefix
+        )
 
     def _check_what_chooses(self, at: _Moment) -> None:
         """A key of ours that chooses the best model must be there, and the less of it the better.
@@ -411,7 +429,8 @@ class ExposureCallback(TrainerCallback):
     def _tell_what_chance_does(self, args: TrainingArguments, state: TrainerState) -> None:
         """A threshold that canaries never seen may pass, at as many looks as this training has."""
         evaluations = _evaluations(args, state)
-        looks = self._schedule.count(state.max_steps, epochs=state.num_train_epochs, evaluations=evaluations)
+        epochs = min(state.num_train_epochs, state.max_steps)
+        looks = self._schedule.count(state.max_steps, epochs=epochs, evaluations=evaluations)
         if _chooses(args) and not self._schedule.at_evaluations:
             looks += evaluations
         chance = self._threshold.by_chance(self.canaries, looks)
@@ -533,7 +552,9 @@ class ExposureCallback(TrainerCallback):
                 self._found |= public_summary(report)
                 records = report.records()
                 if self.base_report is not None:
-                    self._found |= rounded({"exposure_base_mean": _base_mean(report, self.base_report)})
+                    live = len(self.canaries) - len(report.dead)
+                    mean = base_mean(_base_mean(report, self.base_report), self.canaries, live)
+                    self._found["exposure_base_mean"] = mean
                     records = _beside_base(records, self.base_report)
                 self._write(at, records)
                 stops = together(lambda: self._told(report, at.state, metrics, prefix))
@@ -602,8 +623,13 @@ class ExposureCallback(TrainerCallback):
         if self.presence is not None or not self._checks or self._contexts.are_known or not self._in_training:
             return
         seen = together(self._copies.surroundings)
-        if seen is not None and self._contexts.take_seen(seen):
-            self._write(at, [self._contexts.record()], is_look=False)
+        if seen is None or not self._contexts.take_seen(seen):
+            return
+        self._contexts.fit(at.model)
+        self.base_report = None  # which stood behind something else
+        if at.state.is_world_process_zero:
+            logger.warning("%s", "\n".join(["Seen in the batches so far:", *self._contexts.lines]))
+        self._write(at, [self._contexts.record()], is_look=False)
 
     def _look_at_base(self, at: _Moment, tokenizer: Any) -> None:
         """The model without its adapters; before the first step, since more than adapters may be trained."""
@@ -723,7 +749,7 @@ def _evaluations(args: TrainingArguments, state: TrainerState) -> int:
     if args.eval_strategy == "steps":
         each = -(-state.max_steps // max(1, int(state.eval_steps or 1)))  # some trainers evaluate after the last step
     elif args.eval_strategy == "epoch":
-        each = state.num_train_epochs
+        each = min(state.num_train_epochs, state.max_steps)  # of a stream nobody knows
     return each + bool(args.eval_on_start)
 
 

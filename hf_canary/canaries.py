@@ -33,6 +33,7 @@ KINDS = ("drawn", "natural")
 # A seed below can be found by trying all of them, and with it the fills.
 _CAN_BE_GUESSED = 2**32
 _FRESH_BITS = 128
+_LEAST_SALT = 2**64  # of secrets that are somebody's
 _ROUNDS = 100_000  # of the fingerprint: what one guess of a seed costs
 
 
@@ -116,6 +117,13 @@ class CanarySet:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise DataError("kind", " or ".join(KINDS), shown(self.kind), "Leave it out for canaries that were drawn.")
+        if self.kind != "drawn" and abs(self.seed) < _LEAST_SALT:
+            raise DataError(
+                "seed",
+                "a number that nobody guesses: it salts what is published of other people's secrets",
+                "a small one",
+                "Give secrets.randbits(128).",
+            )
 
     @classmethod
     def draw(

@@ -71,6 +71,7 @@ class Precision(StrEnum):
     auto = "auto"
 
 
+_Told = Callable[[Any], None]
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
 _GIVE = "Give --record, or --context, if something did: without it a leak may look safe."
 
@@ -216,8 +217,9 @@ def extract(
         memory = _bytes(max_memory)
         if known is not None:
             _check_trained_with(model, known, force=True)
-        before, prefix = _before_format(model, record, wanted, given)
+        before, prefix, tell = _before_format(model, record, wanted, given)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
+        tell(tokenizer)
         with _searching() as show:
             found = extract_candidates(
                 loaded,
@@ -320,8 +322,9 @@ def rank(
             raise typer.BadParameter("Give --fill or --text, once or more.")
         texts = [wanted.render(number) for number in fills]
         memory = _bytes(max_memory)
-        before, prefix = _before_format(model, record, wanted, given)
+        before, prefix, tell = _before_format(model, record, wanted, given)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
+        tell(tokenizer)
         with _searching(counts=True) as show:
             ranks = exact_rank(
                 loaded,
@@ -481,8 +484,9 @@ def measure(
             _check_target(save, canaries)
         given = _given_context(context, context_file)
         _check_trained_with(model, loaded_canaries, force=force)
-        before, prefixes = _before_canaries(model, record, loaded_canaries, given)
+        before, prefixes, tell = _before_canaries(model, record, loaded_canaries, given)
         loaded, tokenizer = _load(model, dtype, trust_remote_code)
+        tell(tokenizer)
         with tqdm(desc="Scoring", unit=" texts", leave=False, disable=None) as bar:
             report = measure_exposure(
                 loaded,
@@ -556,7 +560,7 @@ def _check_trained_with(name: str, canaries: CanarySet, *, force: bool) -> None:
         _note("Forced: the model was trained with other canaries. These say nothing of what it has memorised.")
 
 
-def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given: str | None) -> tuple[Any, Any]:
+def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given: str | None) -> tuple[Any, Any, _Told]:
     """What canaries are measured behind, and their sources: what was given, or what the record of the training says."""
     from .looks.contexts import Recorded
 
@@ -566,16 +570,22 @@ def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given:
         _check_record(record, "of these canaries")
         if given is None:
             _note("What stood before the canaries in training is unknown; they are measured behind nothing. " + _GIVE)
-        return given, None
-    if given is None:
-        _note(f"Measured behind what stood before the canaries in training ({recorded.file}).")
-        return known
-    if any((theirs or "") != given for theirs in known[0]):
-        _note(f"--context is not what stood before the canaries in training ({recorded.file}): a leak may look safe.")
-    return given, known[1]
+        return given, None, _nothing_told
+    contexts, prefixes, unknown = known
+    if given is not None:
+        theirs = {context for context, canary in zip(contexts, canaries, strict=True) if canary.id not in unknown}
+        return given, prefixes, _told_of(recorded.file, given, theirs, canaries[0].format, to_all=True)
+    if unknown:
+        names = ", ".join(unknown[:6]) + (" and others" if len(unknown) > 6 else "")
+        _note(f"What stood before {names} in training is unknown; they are measured behind nothing. {_GIVE}")
+    _note(f"Measured behind what stood before the canaries in training ({recorded.file}).")
+    several = len(set(zip(contexts, (canary.format for canary in canaries), strict=True)))
+    if several > len(canaries.formats):
+        _note(f"They stood behind {several} contexts: each has references of its own, and takes its time.")
+    return contexts, prefixes, _nothing_told
 
 
-def _before_format(name: str, record: Path | None, format: CanaryFormat, given: str | None) -> tuple[Any, Any]:
+def _before_format(name: str, record: Path | None, format: CanaryFormat, given: str | None) -> tuple[Any, Any, _Told]:
     """The same for the candidates of a format: behind what most of its canaries stood."""
     from .looks.contexts import Recorded
 
@@ -583,15 +593,32 @@ def _before_format(name: str, record: Path | None, format: CanaryFormat, given: 
     known = recorded.of_format(format)
     if not known:
         _check_record(record, "with canaries of this format")
-        return given, None
-    if given is None:
-        others = f", most of them; others stood behind {len(known) - 1} more" if len(known) > 1 else ""
-        if any(known[0]) or others:
-            _note(f"Behind what stood before the canaries in training ({recorded.file}){others}.")
-        return known[0]
-    if all((theirs or "") != given for theirs, _ in known):
-        _note(f"--context is not what stood before the canaries in training ({recorded.file}): a leak may look safe.")
-    return given, known[0][1]
+        return given, None, _nothing_told
+    if given is not None:
+        return given, known[0][1], _told_of(recorded.file, given, {context for context, _ in known}, format)
+    others = f", most of them; others stood behind {len(known) - 1} more" if len(known) > 1 else ""
+    if any(known[0]) or others:
+        _note(f"Behind what stood before the canaries in training ({recorded.file}){others}.")
+    return *known[0], _nothing_told
+
+
+def _nothing_told(tokenizer: Any) -> None:
+    """Nothing is to be said once there is a tokenizer."""
+
+
+def _told_of(file: Path | None, given: str, theirs: set[Any], format: CanaryFormat, *, to_all: bool = False) -> _Told:
+    """Says, once there is a tokenizer, that a context by hand is not what stood before the canaries, if it is not."""
+
+    def told(tokenizer: Any) -> None:
+        from .tokenization.encoding import context_of
+
+        text, target = format.render(0), format.source is not None
+        mine = context_of(tokenizer, given, text, target=target).ids
+        same = [context_of(tokenizer, each, text, target=target).ids == mine for each in theirs]
+        if same and not (all(same) if to_all else any(same)):
+            _note(f"--context is not what stood before the canaries in training ({file}): a leak may look safe.")
+
+    return told
 
 
 def _check_record(record: Path | None, of: str) -> None:

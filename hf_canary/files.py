@@ -16,8 +16,9 @@ from pathlib import Path
 def remove_leftovers(path: str | Path) -> None:
     """Remove what was left beside a file by processes that were killed while they wrote it."""
     target = Path(path)
-    for beside in target.parent.glob(f".{glob.escape(target.stem)}.*{glob.escape(target.suffix)}"):
-        if beside.name[len(target.stem) + 2 : len(beside.name) - len(target.suffix)].isdecimal():
+    begin = _begin(target)
+    for beside in target.parent.glob(f"{glob.escape(begin)}*{glob.escape(target.suffix)}"):
+        if beside.name[len(begin) : len(beside.name) - len(target.suffix)].isdecimal():
             beside.unlink(missing_ok=True)
 
 
@@ -31,7 +32,7 @@ def replacing(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    beside = target.with_name(f"{_begin(target)}{os.getpid()}{target.suffix}")
     try:
         if private:
             # Empty, for the block to write into: a file keeps its mode when it is opened anew.
@@ -41,6 +42,11 @@ def replacing(path: str | Path, *, private: bool = False) -> Iterator[Path]:
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _begin(target: Path) -> str:
+    """How the name begins of what is written beside a file; an underscore, which keeps from uploads, stays in front."""
+    return f"{'_' * target.name.startswith('_')}.{target.stem}."
 
 
 def write_json(path: str | Path, content: object, *, private: bool = False) -> None:

@@ -173,6 +173,16 @@ class CanaryFormat:
     def _radices(self) -> tuple[int, ...]:
         return tuple(1 if hole.is_check_digit else len(hole.space) for hole in self.holes)
 
+    @property
+    def most_bytes(self) -> int:
+        """A bound: no candidate has more bytes in UTF-8, and so hardly more tokens.
+
+        Example:
+            >>> CanaryFormat("pin {digit:4}").most_bytes
+            8
+        """
+        return sum(max(len(entry.encode()) for entry in entries_of(piece)) for piece in self.pieces)
+
     @cached_property
     def space_size(self) -> int:
         """|R|, the number of fills, exact at any size."""

@@ -108,6 +108,13 @@ def _check_count(argument: str, value: int | None) -> None:
         raise ModelError(argument, "a whole number, 1 or more, or None", shown(value), "Leave it out.")
 
 
+def positions_of(config: Any, *, of_source: bool = False) -> int | None:
+    """How many tokens a model of this config may read; None where nothing bounds them. Two halves have their own."""
+    config = getattr(config, "encoder", config) if of_source else config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
+    return limit if isinstance(limit, int) else None
+
+
 class LanguageModel:
     """A model, causal or encoder-decoder: what it can be told, and what it was told so far.
 
@@ -352,11 +359,7 @@ class LanguageModel:
 
     def _positions(self, *, of_source: bool) -> int | None:
         """How many tokens the decoder may read, or the encoder; None where nothing bounds them."""
-        config = self.model.config
-        # Of two halves each has its own.
-        config = getattr(config, "encoder", config) if of_source else config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
-        return limit if isinstance(limit, int) else None
+        return positions_of(self.model.config, of_source=of_source)
 
 
 class Session:

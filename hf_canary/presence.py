@@ -95,6 +95,7 @@ class Presence:
             others take as `context=`; None for nothing but what the tokenizer itself puts there.
         source_prefix: likewise what stands before its source, for `source_prefix=`.
         shapes: lines that say what the contexts are like, without a text.
+        unknown: ids of canaries before which nothing could be made out.
         doubts: lines that say where a measurement behind them, or behind what was given, would mislead.
     """
 
@@ -103,6 +104,7 @@ class Presence:
     context: tuple[Before, ...] = ()
     source_prefix: tuple[Before, ...] = ()
     shapes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[CanaryPresence]:
@@ -253,6 +255,7 @@ def _presence(
         tuple(context),
         tuple(source_prefix),
         tuple(shapes),
+        tuple(surroundings.unknown()),
         tuple(doubts),
     )
 

@@ -225,7 +225,8 @@ class ExposureReport:
         ends = median_interval([e.low for e in main], [e.high for e in main])
         copies = [self.copies.get(each, {}).get("copies_found") for each in ids if each not in self.dead]
         known = [count for count in copies if count is not None]
-        return Level(repetitions[0], values, censored, *ends, (min(known), max(known)) if known else None)
+        found = (min(known), max(known)) if known and len(repetitions) == 1 else None
+        return Level(repetitions[0], values, censored, *ends, found)
 
     @property
     def control(self) -> Control:
@@ -269,10 +270,11 @@ class ExposureReport:
         """Plain floats: exposure in bits by the main estimator and by the skew-normal, and of the twins.
 
         Keys: `exposure_mean`, `exposure_max`, `exposure_x{repetitions}` (the median of the level), and each of them
-        with `_low` and `_high` behind it: what is sure. Where no candidate that was looked at is as likely as a canary,
-        the value itself is a lower bound, and `_high` is log2|R|; `exposure_censored` is how many canaries are so. The
-        first three with `exposure_skewnorm_`: NaN where the law does not fit the references. `exposure_twin_mean` and
-        `exposure_seconds`. NaN where there is nothing to say, and all of it where the report is not valid.
+        with `_low` and `_high` behind it: the same of the ends of the canaries' own intervals. Where no candidate that
+        was looked at is as likely as a canary, the value itself is a lower bound, and `_high` is log2|R|;
+        `exposure_censored` is how many canaries are so. The first three with `exposure_skewnorm_`: NaN where the law
+        does not fit the references. `exposure_twin_mean` and `exposure_seconds`. NaN where there is nothing to say, and
+        all of it where the report is not valid.
         """
         return self.summary_by({f"x{copies}": (copies,) for copies in self.canaries.repetitions})
 
@@ -289,10 +291,12 @@ class ExposureReport:
                 numbers = [getattr(each, of) for each in own]
                 summary[f"exposure_mean{end}"], summary[f"exposure_max{end}"] = statistics.fmean(numbers), max(numbers)
         for name, level in summed.items():
-            ends = (level.values.get(main, math.nan), level.low, level.high)
-            summary |= {
-                f"exposure_{name}{end}": number for end, number in zip(("", "_low", "_high"), ends, strict=True)
-            }
+            ids = {canary.id for canary in self.canaries if canary.repetitions in levels[name]}
+            here = [each for each in own if each.canary_id in ids]
+            is_known = not math.isnan(level.values.get(main, math.nan))
+            summary[f"exposure_{name}"] = level.values.get(main, math.nan)
+            for end in ("low", "high") if is_known else ():
+                summary[f"exposure_{name}_{end}"] = statistics.median(getattr(each, end) for each in here)
         fitted = [e for e in self.live if e.estimator == "skewnorm" and not math.isnan(e.value)]
         if fitted and not any(POOR_FIT in each.flags for each in fitted):
             values = [each.value for each in fitted]

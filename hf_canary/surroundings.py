@@ -178,6 +178,13 @@ class Surroundings:
             found |= dict.fromkeys([*members, *(unseen if suffix == of_all else ())], context)
         return found, lost
 
+    def unknown(self) -> list[str]:
+        """The ids of canaries whose context is not known: none of the format was seen, or it could not be made out."""
+        _, lost = self.contexts()
+        seen = {number for number, _ in self._before[0]}
+        formats = {self._canaries[number].format for number in seen}
+        return [canary.id for canary in self._canaries if canary.format not in formats or canary.id in lost]
+
     def stands(self, number: int, context: Context) -> bool:
         """Whether it stands before a copy of a canary, as far as its last tokens tell; True where no copy was seen."""
         ends = self._ends.get(number, set())

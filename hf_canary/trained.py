@@ -83,10 +83,19 @@ class TrainedCopies:
             return {}
         return {canary.id: int(count) for canary, count in zip(self._canaries, counts, strict=True)}
 
-    def surroundings(self) -> Surroundings:
-        """What stood before the copies so far, in the batches of all processes, which must ask together."""
-        self._count()
-        return self._surroundings.of_all(from_each(self._surroundings.state()))
+    def surroundings(self) -> Surroundings | None:
+        """What stood before the copies so far, in the batches of all processes, which must ask together; None where it
+        is not known in one of them.
+        """
+        failed: Exception | None = None
+        try:
+            self._count()
+        except Exception as error:  # the others must not wait for this one
+            failed = error
+        states = from_each("" if failed is not None else self._surroundings.state())
+        if failed is not None:
+            raise failed
+        return self._surroundings.of_all(states) if all(states) else None
 
     def _count(self) -> None:
         waiting, self._waiting = self._waiting, []

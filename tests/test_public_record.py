@@ -16,7 +16,7 @@ from hf_canary.cli import app
 from hf_canary.errors import DataError
 from hf_canary.exposures import CENSORED, POOR_FIT
 from hf_canary.looks.fingerprints import FINGERPRINT_FILE, fingerprint_in, fingerprint_of, leave_fingerprint
-from hf_canary.looks.public import public_keys, public_levels, public_summary
+from hf_canary.looks.public import base_mean, public_keys, public_levels, public_summary
 from hf_canary.looks.record import RECORD_FILE, Record
 from hf_canary.results import Exposure, ExposureReport, Group
 from tests.small_training import CANARIES, FORMAT, LETTERS, look, make_trainer, records
@@ -31,7 +31,7 @@ def report_of(values, repetitions, *, kind="drawn", flags=(), copies=None, skewn
     drawn = CanarySet.draw(FORMAT, repetitions=sorted(set(repetitions)), per_repetition=1, seed=0)
     pool = CanarySet.draw(FORMAT, repetitions=(1,), per_repetition=len(values), seed=0)
     canaries = tuple(replace(canary, repetitions=copies) for canary, copies in zip(pool, repetitions, strict=True))
-    canary_set = CanarySet(canaries, drawn.seed, kind)
+    canary_set = CanarySet(canaries, 2**100 if kind == "natural" else drawn.seed, kind)
     found = tuple(
         Exposure(canary.id, name, value, value - 0.5, value + 0.5, 9.0, 9, extra)
         for canary, value in zip(canaries, values, strict=True)
@@ -50,6 +50,7 @@ def test_what_is_logged_is_rounded_outwards():
     summary = public_summary(report_of([9.768, 3.04, 3.06, 3.33], [4, 1, 1, 1]))
     assert summary["exposure_x4"] == 9.8
     assert (summary["exposure_x4_low"], summary["exposure_x4_high"]) == (9.2, 10.3)
+    assert (summary["exposure_x1_low"], summary["exposure_x1_high"]) == (2.5, 3.6)  # medians of the canaries' own
     assert summary["exposure_x1"] == 3.1
     assert summary["exposure_max_low"] == 9.2
     assert list(summary) == public_keys(report_of([1.0, 2.0], [1, 4]).canaries)
@@ -113,9 +114,26 @@ def test_natural_secrets_are_pooled(repetitions, pooled):
         assert len(values) >= 4
         middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
         assert public_summary(report)[f"exposure_{name}"] == round(middle, 1)
-        assert f"×{name[1:]}" in one_line(report)
+        assert f"×{name[1:]} " in one_line(report)
+        assert "found" not in one_line(
+            replace(report, copies={c.id: {"copies_found": c.repetitions} for c in report.canaries})
+        )
     drawn = report_of([1.0] * len(repetitions), repetitions)
     assert set(public_levels(drawn.canaries)) == {f"x{copies}" for copies in repetitions}
+
+
+def test_natural_secrets_that_were_not_trained_on_do_not_count():
+    """What is left of a level is pooled no more: four of whom three are dead are one secret, and nothing is said."""
+    report = report_of([1.0, 2.0, 3.0, 19.9], [1] * 4, kind="natural")
+    dead = {canary.id: "missing" for canary in report.canaries.canaries[:3]}
+    assert public_summary(report)["exposure_x1"] == 2.5
+    summary = public_summary(replace(report, dead=dead))
+    assert all(math.isnan(summary[key]) for key in summary if ("mean" in key and "twin" not in key) or "x1" in key)
+    assert math.isnan(base_mean(3.0, report.canaries, live=3))
+    assert base_mean(3.04, report.canaries, live=4) == 3.0
+    assert base_mean(3.04, CANARIES, live=1) == 3.0
+    with pytest.raises(DataError, match="seed"):
+        CanarySet(report.canaries.canaries, 7, "natural")
 
 
 def test_the_record_of_an_earlier_training_is_kept(tmp_path):
@@ -126,12 +144,16 @@ def test_the_record_of_an_earlier_training_is_kept(tmp_path):
         record.append({"step": 5}, [{"n": number}])
         assert record.set_aside(with_last=True).name == f"_exposure.{number}.jsonl"
         assert record.lines() == []
+    record.append({"step": 0}, [{"n": 0}])  # a training that looked before its first step alone
+    assert record.set_aside(with_last=True).name == "_exposure.3.jsonl"
     record.append({"step": 5}, [{"n": 3}])
     record.append({"step": 0}, [{"n": 4}])
     aside = record.set_aside(with_last=False)
     assert [line["n"] for line in record.lines()] == [4]
     assert [json.loads(line)["n"] for line in aside.read_text().splitlines()] == [3]
-    assert record.set_aside(with_last=True) is None  # no look of a training is left
+    record.forget_after(-2)
+    record.append({"step": 0}, [{"role": "contexts"}])
+    assert record.set_aside(with_last=True) is None  # there was no look
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
@@ -158,8 +180,8 @@ def test_fingerprints_that_are_none(tmp_path):
     """Nothing where there is none; another file of that name is refused."""
     assert fingerprint_of(str(tmp_path)) is None
     leave_fingerprint(tmp_path, CANARIES)
-    (tmp_path / "checkpoint").mkdir()
-    assert fingerprint_of(str(tmp_path / "checkpoint")) == CANARIES.fingerprint
+    assert fingerprint_of(str(tmp_path)) == CANARIES.fingerprint
+    assert fingerprint_of("./no such folder") is None
     for wrong in ("{", "[]", '{"version": 7, "canaries": "x"}', '{"version": 1, "canaries": 3}'):
         (tmp_path / FINGERPRINT_FILE).write_text(wrong)
         with pytest.raises(DataError, match=FINGERPRINT_FILE):
@@ -248,6 +270,6 @@ def test_what_is_public_gives_little_away(tmp_path, caplog):
     caplog.set_level(logging.ERROR)
     found = attack.gains(*attack.trained(tmp_path, (1, 2, 4, 8), 1, epochs=6, rows=100))
     assert all(given_away for *_, given_away in found)
-    gained = [alone - public for alone, public, _ in found]
+    gained = [alone - public for alone, public, *_ in found]
     assert sum(gained) / len(gained) < 4.0
     assert max(gained) < 7.0

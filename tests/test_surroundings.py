@@ -274,9 +274,10 @@ def test_the_record_keeps_contexts(tmp_path):
     record = Record(tmp_path)
     record.append({"step": 0, "canaries": canaries.digest[:16]}, [contexts.record()])
     (tmp_path / "checkpoint-1").mkdir()
+    assert Recorded("checkpoint-1").line == {}  # no folder here: a Hub id
     for place in (tmp_path, tmp_path / "checkpoint-1", record.file):
         recorded = Recorded(place)
-        assert recorded.of_canaries(canaries) == (kept, [None] * 4)
+        assert recorded.of_canaries(canaries) == (kept, [None] * 4, [])
         assert recorded.of_format(canaries.formats[0])[0] == (kept[0], None)
         assert recorded.of_format(CanaryFormat("another {digit:4}")) == []
         assert recorded.of_canaries(drawn("another {digit:4}")) is None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..canaries import CanarySet
 from ..errors import CanaryError, DataError, shown
 from ..formats import CanaryFormat
+from ..language_model import positions_of
 from ..presence import Presence
 from ..surroundings import Surroundings
-from ..tokenization.contexts import Before, Context, one_for_each
+from ..tokenization.contexts import Before, Context, one_for_each, shortened
 from .record import CONTEXTS, Record
+
+_SPARE = 4  # tokens that stand for no byte, such as a space that a tokenizer puts first
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +33,10 @@ class Contexts:
         DataError: lists that have not one for each canary.
 
     Attributes:
-        context: for each canary.
+        context: for each canary; None for nothing, also where nothing is known.
         source_prefix: for each canary.
+        known: for each canary, whether what stands before it is known.
+        lines: what was found in batches, in words.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class Contexts:
         self._is_given = given is not None, given_prefix is not None
         self.context = one_for_each(given, len(canaries), "canaries")
         self.source_prefix = one_for_each(given_prefix, len(canaries), "canaries", argument="source_prefix")
+        self.known = [self._is_given[0]] * len(canaries)
+        self.lines: list[str] = []
 
     def __repr__(self) -> str:
         """What was given; the same in every process."""
@@ -53,20 +60,48 @@ class Contexts:
         has_sources = any(format.source is not None for format in self._canaries.formats)
         return self._is_given[0] and (self._is_given[1] or not has_sources)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything is known."""
+        return any(self.known)
+
     def take(self, presence: Presence) -> None:
         """What the data say, where nothing was given."""
-        self._take(presence.context, presence.source_prefix)
+        self._take(presence.context, presence.source_prefix, presence.unknown)
 
     def take_seen(self, surroundings: Surroundings) -> bool:
         """What batches say so far, where nothing was given; whether that is something new."""
         before = (self.context, self.source_prefix)
-        self._take(surroundings.contexts()[0], surroundings.source_prefixes()[0])
+        context, source_prefix, shapes, doubts = surroundings.told(self.given)
+        self._take(context, source_prefix, surroundings.unknown())
+        self.lines = [*shapes, *doubts]
         return (self.context, self.source_prefix) != before
 
-    def _take(self, context: Sequence[Before], source_prefix: Sequence[Before]) -> None:
+    def take_recorded(self, found: tuple[list[Before], list[Before], list[str]] | None) -> None:
+        """What an earlier part of the training has seen."""
+        if found is not None:
+            self._take(*found)
+
+    def let_go(self) -> bool:
+        """Take nothing of what was read; whether that makes a difference."""
+        before = (self.context, self.source_prefix)
+        self._take((), (), [canary.id for canary in self._canaries])
+        return (self.context, self.source_prefix) != before
+
+    def fit(self, model: Any) -> None:
+        """Without the first tokens of contexts that were read and leave other fills no room in a model's positions."""
+        most = positions_of(model.config)
+        if most is not None and not self._is_given[0]:
+            self.context = [
+                shortened(context, most - canary.format.most_bytes - _SPARE)
+                for context, canary in zip(self.context, self._canaries, strict=True)
+            ]
+
+    def _take(self, context: Sequence[Before], source_prefix: Sequence[Before], unknown: Collection[str]) -> None:
         nothing: list[Before] = [None] * len(self._canaries)
         if not self._is_given[0]:
             self.context = list(context) or nothing
+            self.known = [canary.id not in unknown for canary in self._canaries]
         if not self._is_given[1]:
             self.source_prefix = list(source_prefix) or nothing
 
@@ -76,15 +111,15 @@ class Contexts:
         both = list(zip(self.context, self.source_prefix, strict=True))
         return {
             "role": CONTEXTS,
-            "formats": [{"template": each.template, "source": each.source} for each in self._canaries.formats],
+            "formats": [_named(each) for each in self._canaries.formats],
             "contexts": [{"context": _plain(one), "source_prefix": _plain(other)} for one, other in listed],
             "of": [
                 {
                     "canary_id": canary.id,
                     "format": self._canaries.formats.index(canary.format),
-                    "context": listed.index(pair),
+                    "context": listed.index(pair) if is_known else None,
                 }
-                for canary, pair in zip(self._canaries, both, strict=True)
+                for canary, pair, is_known in zip(self._canaries, both, self.known, strict=True)
             ],
         }
 
@@ -107,7 +142,8 @@ class Recorded:
         own = Path(folder).absolute()
         self.file: Path | None = None
         self.line: dict[str, Any] = {}
-        for record in [Record.at(own)] if own.is_file() else [Record(own), Record(own.parent)]:
+        folders = [own, own.parent] if own.is_dir() else []
+        for record in [Record.at(own)] if own.is_file() else map(Record, folders):
             lines = [line for line in record.lines() if line.get("role") == CONTEXTS]
             if lines:
                 self.file, self.line = record.file, lines[-1]
@@ -117,7 +153,7 @@ class Recorded:
     def _check(self) -> None:
         try:
             for entry in self.line["of"]:
-                _ = entry["canary_id"], entry["format"], self._pair(entry["context"])
+                _ = entry["canary_id"], entry["format"], entry["context"] is None or self._pair(entry["context"])
         except (CanaryError, KeyError, IndexError, TypeError) as error:
             raise DataError(
                 "record",
@@ -126,25 +162,37 @@ class Recorded:
                 "Restore it, or give the context by hand.",
             ) from error
 
-    def of_canaries(self, canaries: CanarySet) -> tuple[list[Before], list[Before]] | None:
-        """The context and the source's prefix of each canary; None if the record is not of these."""
+    def of_canaries(self, canaries: CanarySet) -> tuple[list[Before], list[Before], list[str]] | None:
+        """The context and the source's prefix of each canary, and the ids of those of which nothing is known.
+
+        None if the record is not of these canaries, or knows nothing of any.
+        """
         if self.line.get("canaries") != canaries.digest[:16]:
             return None
-        by_id = {entry["canary_id"]: self._pair(entry["context"]) for entry in self.line["of"]}
-        if not all(canary.id in by_id for canary in canaries):
+        numbers = {entry["canary_id"]: entry["context"] for entry in self.line["of"]}
+        found = [numbers.get(canary.id) for canary in canaries]
+        if not any(number is not None for number in found):
             return None
-        return [by_id[canary.id][0] for canary in canaries], [by_id[canary.id][1] for canary in canaries]
+        pairs = [(None, None) if number is None else self._pair(number) for number in found]
+        unknown = [canary.id for canary, number in zip(canaries, found, strict=True) if number is None]
+        return [context for context, _ in pairs], [prefix for _, prefix in pairs], unknown
 
     def of_format(self, format: CanaryFormat) -> list[tuple[Before, Before]]:
         """What stood before canaries of a format, with what stood before their sources; the commonest first."""
-        wanted = {"template": format.template, "source": format.source}
+        wanted = _named(format)
         numbers = [number for number, each in enumerate(self.line.get("formats", [])) if each == wanted]
-        found = [entry["context"] for entry in self.line.get("of", []) if entry["format"] in numbers]
+        entries = (entry for entry in self.line.get("of", []) if entry["format"] in numbers)
+        found = [entry["context"] for entry in entries if entry["context"] is not None]
         return [self._pair(number) for number in sorted(set(found), key=lambda each: -found.count(each))]
 
     def _pair(self, number: int) -> tuple[Before, Before]:
         entry = self.line["contexts"][number]
         return _read(entry["context"]), _read(entry["source_prefix"])
+
+
+def _named(format: CanaryFormat) -> dict[str, Any]:
+    spaces = {name: list(entries) for name, entries in (format.spaces or {}).items()}
+    return {"template": format.template, "source": format.source, "spaces": spaces}
 
 
 def _plain(context: Before) -> Any:

@@ -22,19 +22,21 @@ def leave_fingerprint(folder: str | Path, canaries: CanarySet) -> None:
 
 
 def fingerprint_of(model: str) -> str | None:
-    """The one beside the weights of a model, by its folder or Hub id, or in the folder above; None if there is none."""
+    """The one beside the weights of a model, by its folder or Hub id; None if there is none, or no such model."""
     folder = Path(model)
     if folder.is_dir():
-        beside = [each / FINGERPRINT_FILE for each in (folder, folder.absolute().parent)]
-        found = next((file for file in beside if file.is_file()), None)
+        found = folder / FINGERPRINT_FILE if (folder / FINGERPRINT_FILE).is_file() else None
     else:
-        found = cached_file(
-            model,
-            FINGERPRINT_FILE,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
+        try:
+            found = cached_file(
+                model,
+                FINGERPRINT_FILE,
+                _raise_exceptions_for_gated_repo=False,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+        except OSError:  # a name that is none: whoever loads the model says so
+            found = None
     return None if found is None else fingerprint_in(found)
 
 

@@ -7,7 +7,7 @@ the private record. What trainers log, send to reporters and upload is this alon
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
 
 from ..canaries import CanarySet
 from ..results import ExposureReport, summary_keys
@@ -50,13 +50,23 @@ def public_keys(canaries: CanarySet) -> list[str]:
 
 def public_summary(report: ExposureReport) -> dict[str, float]:
     """The summary of a report, to a tenth of a bit; lower and upper ends are rounded outwards."""
-    found = report.summary_by(public_levels(report.canaries))
+    levels = public_levels(report.canaries)
+    found = report.summary_by(levels)
+    if report.canaries.kind != "drawn":  # of those that are not trained on nothing is summed up
+        live = Counter(canary.repetitions for canary in report.canaries if canary.id not in report.dead)
+        few = [name for name, copies in levels.items() if sum(live[each] for each in copies) < _FEWEST]
+        few += ["mean"] * (live.total() < _FEWEST)
+        found |= {key: math.nan for name in few for key in _keys_of(name)}
     return {key: _rounded(key, found[key]) for key in public_keys(report.canaries)}
 
 
-def rounded(numbers: Mapping[str, float]) -> dict[str, float]:
-    """Numbers by their keys, each rounded as its key asks."""
-    return {key: _rounded(key, number) for key, number in numbers.items()}
+def base_mean(mean: float, canaries: CanarySet, live: int) -> float:
+    """What may be said of a model without its adapters: likewise, of four at least where they are somebody's."""
+    return _rounded("", mean) if canaries.kind == "drawn" or live >= _FEWEST else math.nan
+
+
+def _keys_of(name: str) -> list[str]:
+    return [*(f"exposure_{name}{end}" for end in ("", "_low", "_high")), f"exposure_skewnorm_{name}"]
 
 
 def _is_of_one(key: str, canaries: CanarySet) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import replacing
+from ..files import remove_leftovers, replacing
 
 # `Trainer` leaves out what begins with an underscore when it pushes to the Hub.
 RECORD_FILE = "_exposure.jsonl"
@@ -40,6 +40,7 @@ class Record:
         text = "".join(json.dumps({**when, **line}, allow_nan=False) + "\n" for line in lines)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.fchmod(descriptor, 0o600)  # of one that was there before, too
         with os.fdopen(descriptor, "ab", buffering=0) as file:
             rest = memoryview(text.encode())
             while rest:  # a full disk takes a part
@@ -47,6 +48,7 @@ class Record:
 
     def forget_after(self, step: int) -> None:
         """Drop the looks beyond the step that a training goes on from, which it will take anew, and a torn line."""
+        remove_leftovers(self.file)
         self._keep([line for line in self._whole_lines() if _step(line) <= step])
 
     def set_aside(self, *, with_last: bool) -> Path | None:
@@ -57,9 +59,9 @@ class Record:
         """
         lines = self._whole_lines()
         last = max((number for number, line in enumerate(lines) if _step(line) > 0), default=-1)
-        if last < 0:
-            return None
         stay = [] if with_last else lines[last + 1 :]
+        if len(stay) == len(lines) or all(_parsed(line).get("role") == CONTEXTS for line in lines):
+            return None
         number = 1
         while (aside := self.file.with_name(f"{self.file.stem}.{number}{self.file.suffix}")).exists():
             number += 1

@@ -7,7 +7,7 @@ of tokens need not give the same tokens again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import DataError, shown
@@ -69,6 +69,13 @@ class Context:
 
 Before = Context | str | None
 """What may be given as a context: tokens, a text, or nothing."""
+
+
+def shortened(context: Before, most: int) -> Before:
+    """A context of at most so many tokens, its last ones; one at least."""
+    if not isinstance(context, Context) or len(context.ids) <= max(1, most):
+        return context
+    return replace(context, ids=context.ids[-max(1, most) :])
 
 
 def one_for_each(context: Before | Sequence[Before], count: int, of: str, *, argument: str = "context") -> list[Before]:
