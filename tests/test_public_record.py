@@ -219,7 +219,8 @@ def test_the_shell_measures_behind_what_the_record_says(checkpoint):
     last = {line["canary_id"]: line["log_perplexity"] for line in lines}
     assert found == pytest.approx(last, abs=1e-3)
     assert "Measured behind what stood before" in answer.stderr
-    _, by_hand = measured(checkpoint, "--context", "row -> ")
+    same, by_hand = measured(checkpoint, "--context", "row -> ")
+    assert "leak" not in same.stderr
     assert by_hand == pytest.approx(found, abs=1e-3)
     other, alone = measured(checkpoint, "--context", "")
     assert "a leak may look safe" in other.stderr
@@ -260,7 +261,11 @@ def test_extract_and_rank_take_the_context_from_the_record(checkpoint):
         found, wanted = (json.loads(each.stdout)[named][0] for each in (by_record, by_hand))
         assert found == pytest.approx(wanted)
         assert "Behind what stood before the canaries" in by_record.stderr
+        assert "leak" not in by_hand.stderr
         assert "a leak may look safe" in alone.stderr
+    missing = RUNNER.invoke(app, ["measure", "./no model", "--canaries", str(checkpoint / "canaries.json")])
+    assert missing.exit_code == 1
+    assert "a folder that is there" in missing.stderr
 
 
 def test_what_is_public_gives_little_away(tmp_path, caplog):

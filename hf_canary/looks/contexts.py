@@ -73,7 +73,14 @@ class Contexts:
         """What batches say so far, where nothing was given; whether that is something new."""
         before = (self.context, self.source_prefix)
         context, source_prefix, shapes, doubts = surroundings.told(self.given)
-        self._take(context, source_prefix, surroundings.unknown())
+        unseen, was_known = set(surroundings.unknown()), dict(zip(self._canaries, self.known, strict=True))
+
+        def latest(now: list[Before], so_far: list[Before]) -> list[Before]:
+            """What was known stays where the batches say nothing, as after a training was resumed."""
+            return [old if c.id in unseen else new for new, old, c in zip(now, so_far, self._canaries, strict=True)]
+
+        unknown = [c.id for c in self._canaries if c.id in unseen and not was_known[c]]
+        self._take(latest(context, self.context), latest(source_prefix, self.source_prefix), unknown)
         self.lines = [*shapes, *doubts]
         return (self.context, self.source_prefix) != before
 
