@@ -28,9 +28,9 @@ from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
 FORMAT = CanaryFormat("the pin is {digit:5}")
 
 
-def trained(folder, repetitions, per_repetition, epochs, rows=400):
+def trained(folder, repetitions, per_repetition, epochs, rows=400, seed=None):
     """A trainer after its training, its canaries, and the tokenizer."""
-    canaries = CanarySet.draw(FORMAT, repetitions=repetitions, per_repetition=per_repetition)
+    canaries = CanarySet.draw(FORMAT, repetitions=repetitions, per_repetition=per_repetition, seed=seed)
     tokenizer = character_tokenizer(["the pin is 0123456789", "row of text ->"])
     texts = canaries.inject(Dataset.from_dict({"text": [f"row {n} of the text" for n in range(rows)]}))
     set_seed(0)

@@ -50,7 +50,7 @@ def main() -> None:
         eval_dataset=data["test"],
         peft_config=LoraConfig(r=16, target_modules="all-linear"),
     )
-    trainer.add_callback(ExposureCallback(canaries, trainer=trainer, context=PROMPT))  # +
+    trainer.add_callback(ExposureCallback(canaries, trainer=trainer))  # +
     trainer.train()
 
 

@@ -671,8 +671,7 @@ class ExposureCallback(TrainerCallback):
         if state.is_local_process_zero and not callable(self._threshold.on_exceed):
             words = "Step %d: exposure of %s bits and more: %s.%s"
             then = " The training stops." if stops else ""
-            sure = {each.canary_id: each.at_least for each in _main(report)}
-            named = ", ".join(f"{name} (surely {math.floor(10 * sure[name]) / 10:.1f})" for name in above)
+            named = ", ".join(above)
             logger.warning(words, state.global_step, self._threshold.bits, named, then)
         return stops
 

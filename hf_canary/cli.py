@@ -216,7 +216,7 @@ def extract(
         known = None if canaries is None else CanarySet.load(canaries)
         memory = _bytes(max_memory)
         if known is not None:
-            _check_trained_with(model, known, force=True)
+            _tell_trained_with(model, known)
         before, prefix, tell = _before_format(model, record, wanted, given)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         tell(tokenizer)
@@ -560,6 +560,14 @@ def _check_trained_with(name: str, canaries: CanarySet, *, force: bool) -> None:
         _note("Forced: the model was trained with other canaries. These say nothing of what it has memorised.")
 
 
+def _tell_trained_with(name: str, canaries: CanarySet) -> None:
+    """Say that a model was trained with other canaries than those that are to be marked, if it says so."""
+    from .looks.fingerprints import fingerprint_of
+
+    if fingerprint_of(name) not in (None, canaries.fingerprint):
+        _note("The model was trained with other canaries than those of --canaries.")
+
+
 def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given: str | None) -> tuple[Any, Any, _Told]:
     """What canaries are measured behind, and their sources: what was given, or what the record of the training says."""
     from .looks.contexts import Recorded
@@ -593,6 +601,8 @@ def _before_format(name: str, record: Path | None, format: CanaryFormat, given: 
     known = recorded.of_format(format)
     if not known:
         _check_record(record, "with canaries of this format")
+        if given is None:
+            _note(f"What stood before such texts in training is unknown; it is searched behind nothing. {_GIVE}")
         return given, None, _nothing_told
     if given is not None:
         return given, known[0][1], _told_of(recorded.file, given, {context for context, _ in known}, format)

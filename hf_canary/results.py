@@ -99,8 +99,8 @@ class Level:
             canaries' own intervals: it says how far canaries inserted so often differ, and nothing of other trainings.
         high: upper end.
         confidence: of that interval: 95 % if there are six canaries and more, and what fewer can give.
-        found: the fewest and the most whole copies that any of its canaries has in the training data; None where that
-            is not known.
+        found: the fewest and the most copies of any of its canaries that are trained on, those that are dead too; None
+            where that is not known, or of several levels.
     """
 
     repetitions: int
@@ -223,7 +223,7 @@ class ExposureReport:
         censored = {name: _is_censored(each) for name, each in by.items()}
         main = by.get(self.estimators[0], []) if self.estimators else []
         ends = median_interval([e.low for e in main], [e.high for e in main])
-        copies = [self.copies.get(each, {}).get("copies_found") for each in ids if each not in self.dead]
+        copies = [self.copies.get(each, {}).get("copies_found") for each in ids]
         known = [count for count in copies if count is not None]
         found = (min(known), max(known)) if known and len(repetitions) == 1 else None
         return Level(repetitions[0], values, censored, *ends, found)

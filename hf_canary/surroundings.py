@@ -1,7 +1,8 @@
 """What stands before canaries, and before their sources, in the rows that a model is trained on.
 
 It is read from the rows, not from a template: these may write another text in training than for a prompt. A context is
-the longest run of tokens that all copies have in front of them. Knows rows of tokens; it knows no dataset and no model.
+the longest run of tokens that most copies of a canary have in front of them; a few that begin a row do not hide it.
+Knows rows of tokens; it knows no dataset and no model.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from .tokenization.encoding import context_of, token_ids
 
 Ints = NDArray[np.int64]
 Path = tuple[int, ...]
-Seen = dict[tuple[int, Path], tuple[Path, int]]
+Seen = dict[tuple[int, Path], list[Path]]
 
 # Tokens of a context behind whose text the canaries are encoded, the fewest first; and texts that are tried besides.
 _ANCHORS = (1, 2, 4, 8, 16, 32)
 _TEXTS = ("", " ", "\n", "a ", "a: ", ". ")
 _SPACES = (" ", "▁", "Ġ")
-_OF_END, _MOST_ENDS = 64, 64  # tokens that a context is told by, and copies of one canary
+_OF_END, _MOST_COPIES = 64, 64  # tokens that a context is told by, and copies of one canary that are kept
 _PROBES = 24  # fills of each format that must be written alike behind one of these and the longest
 
 
@@ -44,7 +45,7 @@ class Surroundings:
 
     def __init__(self, canaries: CanarySet, tokenizer: Any, occurrences: Occurrences) -> None:
         self._canaries, self._tokenizer, self._occurrences = canaries, tokenizer, occurrences
-        # By canary and the tokens of its text: what all copies so written have in front of them, and how many they are.
+        # By canary and the tokens of its text: what copies so written have in front of them.
         # Once as they stand, and once where a space before the text is a part of it: fills that a format begins with
         # may be joined with it or not.
         self._before: tuple[Seen, Seen] = ({}, {})
@@ -64,8 +65,8 @@ class Surroundings:
         first, end = int(plain[hit.begin]), int(plain[hit.at + len(hit.core.tokens) - 1]) + 1
         for seen, begin in zip(self._before, (first, first - self._is_space(ids[:first])), strict=True):
             before = self._without_padding(ids[:begin], None if is_target else row.get("attention_mask"))
-            _add(seen, number, tuple(ids[begin:end].tolist()), before, 1)
-            if len(ends := self._ends.setdefault(number, set())) < _MOST_ENDS:
+            _add(seen, number, tuple(ids[begin:end].tolist()), [before])
+            if len(ends := self._ends.setdefault(number, set())) < _MOST_COPIES:
                 ends.add(before[-_OF_END:])
         if is_target and self._canaries[number].source is not None:
             read = self._without_padding(np.asarray(row["input_ids"]), row.get("attention_mask"), behind=True)
@@ -73,7 +74,7 @@ class Surroundings:
 
     def state(self) -> str:
         """What was seen, for another process to take in."""
-        before = [[kind, *key, *of] for kind, seen in enumerate(self._before) for key, of in seen.items()]
+        before = [[kind, *key, copies] for kind, seen in enumerate(self._before) for key, copies in seen.items()]
         read = [[number, row, count] for number, rows in self._read.items() for row, count in rows.items()]
         return json.dumps([before, read])
 
@@ -81,8 +82,8 @@ class Surroundings:
         """What several have seen, together."""
         whole = Surroundings(self._canaries, self._tokenizer, self._occurrences)
         for before, read in map(json.loads, states):
-            for kind, number, written, suffix, count in before:
-                _add(whole._before[kind], number, tuple(written), tuple(suffix), count)
+            for kind, number, written, copies in before:
+                _add(whole._before[kind], number, tuple(written), list(map(tuple, copies)))
             for number, row, count in read:
                 whole._read.setdefault(number, Counter())[tuple(row)] += count
         return whole
@@ -136,10 +137,20 @@ class Surroundings:
                     "one, num_references= and max_seconds= take less"
                 )
             elif any(here):
-                lines.append(
-                    f"before {what}{number} stand {in_words(next(iter(here)), self._tokenizer)}, in all copies"
-                )
+                (context,) = here
+                share = "in all copies" if self._is_before_all(format, context) else "in most copies"
+                lines.append(f"before {what}{number} stand {in_words(context, self._tokenizer)}, {share}")
         return lines
+
+    def _is_before_all(self, format: CanaryFormat, context: Before) -> bool:
+        """Whether a context stands before every copy that was kept, and not only before most."""
+        ids = context.ids if isinstance(context, Context) else ()
+        return all(
+            path[len(path) - len(ids) :] == ids
+            for (number, _), copies in self._before[0].items()
+            if self._canaries[number].format == format
+            for path in copies
+        )
 
     def _strange(self, given: Before | Sequence[Before], context: Sequence[Before]) -> list[str]:
         """Where contexts that were given by hand are not what stands before the canaries."""
@@ -164,9 +175,9 @@ class Surroundings:
         numbers = [number for number, canary in enumerate(self._canaries) if canary.format == format]
         seen = _most_written(copies, numbers)
         suffixes: dict[Path, list[int]] = {}
-        for number, (_, suffix) in seen.items():
-            suffixes.setdefault(suffix, []).append(number)
-        of_all = _common_suffix(suffixes)
+        for number, (_, paths) in seen.items():
+            suffixes.setdefault(most_shared(paths), []).append(number)
+        of_all = most_shared(list(suffixes))
         unseen = [number for number in numbers if number not in seen]
         if unseen and suffixes:
             suffixes.setdefault(of_all, [])
@@ -344,18 +355,17 @@ def _is_alone(context: Before) -> bool:
     return not isinstance(context, Context) or not (context.behind or context.replaced)
 
 
-def _add(seen: Seen, number: int, written: Path, before: Path, count: int) -> None:
-    known, so_far = seen.get((number, written), (before, 0))
-    seen[number, written] = (_common_suffix([known, before]), so_far + count)
+def _add(seen: Seen, number: int, written: Path, copies: list[Path]) -> None:
+    known = seen.setdefault((number, written), [])
+    known += copies[: _MOST_COPIES - len(known)]
 
 
-def _most_written(seen: Seen, numbers: Sequence[int]) -> dict[int, tuple[Path, Path]]:
+def _most_written(seen: Seen, numbers: Sequence[int]) -> dict[int, tuple[Path, list[Path]]]:
     """Of each canary the tokens that most copies have, and what stands before these."""
-    found: dict[int, tuple[Path, Path]] = {}
-    counts: dict[int, int] = {}
-    for (number, written), (suffix, count) in seen.items():
-        if number in numbers and count > counts.get(number, 0):
-            found[number], counts[number] = (written, suffix), count
+    found: dict[int, tuple[Path, list[Path]]] = {}
+    for (number, written), copies in seen.items():
+        if number in numbers and len(copies) > len(found.get(number, ((), []))[1]):
+            found[number] = (written, copies)
     return found
 
 
@@ -364,17 +374,24 @@ def _probes(format: CanaryFormat) -> list[int]:
     return list(dict.fromkeys(fills))
 
 
-def _common_suffix(paths: Iterable[Path]) -> Path:
-    """The longest end that all have."""
-    paths = list(paths)
-    shortest = min(paths, key=len, default=())
-    length = len(shortest)
-    for path in paths:
-        while length and path[len(path) - length :] != shortest[len(shortest) - length :]:
-            length = next(
-                (at for at in range(length) if path[len(path) - 1 - at] != shortest[len(shortest) - 1 - at]), length
-            )
-    return shortest[len(shortest) - length :]
+def most_shared(paths: Sequence[Path]) -> Path:
+    """The longest end that more than half of them have.
+
+    Example:
+        >>> most_shared([(7, 1, 2), (8, 1, 2), ()])
+        (1, 2)
+    """
+    found: list[int] = []
+    alike = list(paths)
+    while alike:
+        at = len(found) + 1
+        counts = Counter(path[-at] for path in alike if len(path) >= at)
+        token, count = counts.most_common(1)[0] if counts else (0, 0)
+        if 2 * count <= len(paths):
+            break
+        found.append(token)
+        alike = [path for path in alike if len(path) >= at and path[-at] == token]
+    return tuple(reversed(found))
 
 
 def _last_place(ids: Sequence[int], part: Path) -> int | None:

@@ -273,7 +273,7 @@ def test_what_is_public_gives_little_away(tmp_path, caplog):
     level, and less with more of them.
     """
     caplog.set_level(logging.ERROR)
-    found = attack.gains(*attack.trained(tmp_path, (1, 2, 4, 8), 1, epochs=6, rows=100))
+    found = attack.gains(*attack.trained(tmp_path, (1, 2, 4, 8), 1, epochs=6, rows=100, seed=2**64))
     assert all(given_away for *_, given_away in found)
     gained = [alone - public for alone, public, *_ in found]
     assert sum(gained) / len(gained) < 4.0

@@ -22,7 +22,7 @@ from hf_canary.errors import DataError
 from hf_canary.looks.contexts import Contexts, Recorded
 from hf_canary.looks.record import Record
 from hf_canary.sequences import cut, lengths_in
-from hf_canary.surroundings import _common_suffix
+from hf_canary.surroundings import most_shared
 from hf_canary.tokenization.contexts import Context, one_for_each
 from hf_canary.tokenization.encoding import context_of, encode
 from hf_canary.trained import TrainedCopies
@@ -178,12 +178,30 @@ def test_a_context_given_by_hand_is_held_against_the_rows():
     assert check_presence(own, canaries, tokenizer, context="a cat. is\n").doubts
 
 
-def test_the_longest_end_that_all_have():
-    """Of paths of any lengths; nothing of none."""
-    assert _common_suffix([(1, 2, 3), (2, 3), (5, 2, 3)]) == (2, 3)
-    assert _common_suffix([(1, 2), (1, 3)]) == ()
-    assert _common_suffix([(7, 8)]) == (7, 8)
-    assert _common_suffix([]) == ()
+def test_the_longest_end_that_most_have():
+    """More than half, of paths of any lengths; a few that stand elsewhere do not hide it."""
+    assert most_shared([(1, 2, 3), (2, 3), (5, 2, 3)]) == (2, 3)
+    assert most_shared([(1, 2), (1, 3)]) == ()
+    assert most_shared([(7, 8)]) == (7, 8)
+    assert most_shared([]) == ()
+    assert most_shared([(4, 5, 6)] * 15 + [()]) == (4, 5, 6)
+    assert most_shared([(4, 5, 6)] * 8 + [()] * 8) == ()
+    for paths in ([(0, 1) * n for n in range(1, 9)], [(n % 3, n % 2, 1) for n in range(9)]):
+        ends = {path[len(path) - size :] for path in paths for size in range(len(path) + 1)}
+        shared = [end for end in ends if 2 * sum(path[len(path) - len(end) :] == end for path in paths) > len(paths)]
+        assert most_shared(paths) == max(shared, key=len)
+
+
+def test_a_copy_at_the_start_of_a_row_hides_no_context():
+    """Fifteen of sixteen stand behind a text: that is what they are measured behind, and it is said that not all do."""
+    tokenizer = tokenizer_of("gpt2")
+    canaries = drawn(repetitions=(16,))
+    rows = rows_of(canaries, tokenizer, lambda text, n: text if n % 16 == 3 else f"a cat. is\n{text}")
+    presence = check_presence(rows, canaries, tokenizer)
+    assert {tokenizer.decode(context.ids) for context in presence.context} == {"a cat. is\n"}
+    assert any("in most copies" in line for line in presence.lines())
+    everywhere = rows_of(canaries, tokenizer, PLACES["after a line"])
+    assert any("in all copies" in line for line in check_presence(everywhere, canaries, tokenizer).lines())
 
 
 # ---------------------------------------------------------------------------------------------- contexts

@@ -185,9 +185,14 @@ class Recorded:
         return [context for context, _ in pairs], [prefix for _, prefix in pairs], unknown
 
     def of_format(self, format: CanaryFormat) -> list[tuple[Before, Before]]:
-        """What stood before canaries of a format, with what stood before their sources; the commonest first."""
+        """What stood before canaries of a format, with what stood before their sources; the commonest first.
+
+        One without a source, as the shell has it, is that of any source.
+        """
         wanted = _named(format)
-        numbers = [number for number, each in enumerate(self.line.get("formats", [])) if each == wanted]
+        if format.source is None:
+            del wanted["source"]
+        numbers = [number for number, each in enumerate(self.line.get("formats", [])) if each.items() >= wanted.items()]
         entries = (entry for entry in self.line.get("of", []) if entry["format"] in numbers)
         found = [entry["context"] for entry in entries if entry["context"] is not None]
         return [self._pair(number) for number in sorted(set(found), key=lambda each: -found.count(each))]
