@@ -620,16 +620,17 @@ class ExposureCallback(TrainerCallback):
 
     def _take_what_batches_say(self, at: _Moment) -> None:
         """Of a stream, what stands before canaries is seen in its batches alone."""
-        if self.presence is not None or not self._checks or self._contexts.are_known or not self._in_training:
+        if self.presence is not None or not self._checks or not self._in_training:
             return
         seen = together(self._copies.surroundings)
-        if seen is None or not self._contexts.take_seen(seen):
+        if seen is None:
             return
-        self._contexts.fit(at.model)
-        self.base_report = None  # which stood behind something else
-        if at.state.is_world_process_zero:
+        told = self._contexts.lines
+        if self._contexts.take_seen(seen, at.model):
+            self.base_report = None  # which stood behind something else
+            self._write(at, [self._contexts.record()], is_look=False)
+        if self._contexts.lines not in ([], told) and at.state.is_world_process_zero:
             logger.warning("%s", "\n".join(["Seen in the batches so far:", *self._contexts.lines]))
-        self._write(at, [self._contexts.record()], is_look=False)
 
     def _look_at_base(self, at: _Moment, tokenizer: Any) -> None:
         """The model without its adapters; before the first step, since more than adapters may be trained."""

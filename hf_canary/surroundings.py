@@ -30,7 +30,7 @@ Seen = dict[tuple[int, Path], list[Path]]
 _ANCHORS = (1, 2, 4, 8, 16, 32)
 _TEXTS = ("", " ", "\n", "a ", "a: ", ". ")
 _SPACES = (" ", "▁", "Ġ")
-_OF_END, _MOST_COPIES = 64, 64  # tokens that a context is told by, and copies of one canary that are kept
+_MOST_COPIES = 64  # of one canary, before which the tokens are kept
 _PROBES = 24  # fills of each format that must be written alike behind one of these and the longest
 
 
@@ -49,7 +49,6 @@ class Surroundings:
         # Once as they stand, and once where a space before the text is a part of it: fills that a format begins with
         # may be joined with it or not.
         self._before: tuple[Seen, Seen] = ({}, {})
-        self._ends: dict[int, set[Path]] = {}  # the last tokens before a copy, in all the ways that they are
         self._read: dict[int, Counter[Path]] = {}
 
     def see(self, row: Mapping[str, Any], hit: Hit) -> None:
@@ -66,8 +65,6 @@ class Surroundings:
         for seen, begin in zip(self._before, (first, first - self._is_space(ids[:first])), strict=True):
             before = self._without_padding(ids[:begin], None if is_target else row.get("attention_mask"))
             _add(seen, number, tuple(ids[begin:end].tolist()), [before])
-            if len(ends := self._ends.setdefault(number, set())) < _MOST_COPIES:
-                ends.add(before[-_OF_END:])
         if is_target and self._canaries[number].source is not None:
             read = self._without_padding(np.asarray(row["input_ids"]), row.get("attention_mask"), behind=True)
             self._read.setdefault(number, Counter())[read] += 1
@@ -197,11 +194,10 @@ class Surroundings:
         return [canary.id for canary in self._canaries if canary.format not in formats or canary.id in lost]
 
     def stands(self, number: int, context: Context) -> bool:
-        """Whether it stands before a copy of a canary, as far as its last tokens tell; True where no copy was seen."""
-        ends = self._ends.get(number, set())
-        return not ends or any(
-            end[len(end) - len(wanted) :] == wanted for end in ends for wanted in [context.ids[-_OF_END:]]
-        )
+        """Whether it stands before a copy of a canary; True where no copy was seen."""
+        ids = context.ids
+        copies = [path for (of, _), paths in self._before[0].items() if of == number for path in paths]
+        return not copies or any(path[len(path) - len(ids) :] == ids for path in copies if len(path) >= len(ids))
 
     def source_prefixes(self) -> tuple[list[Before], list[str]]:
         """Likewise, what stands before the source of each."""

@@ -470,6 +470,20 @@ def test_what_is_not_known_is_not_recorded_as_nothing(tmp_path, caplog):
     assert Recorded(tmp_path / "x").of_canaries(canaries) is None
 
 
+def test_a_wrong_context_by_hand_is_seen_in_a_stream(tmp_path, caplog):
+    """Once a canary has come: what was given never stands before it."""
+    tokenizer = tokenizer_of("gpt2")
+    canaries = drawn(repetitions=(1,))
+    rows = [tokenizer(f"a cat\n{canary.text}")["input_ids"] for canary in canaries] * 4
+    for given, is_told in (("the dog\n", True), ("a cat\n", False)):
+        caplog.clear()
+        callback = ExposureCallback(canaries, num_references=20, looks=[2, 3], context=given)
+        model = small_model("gpt2", len(tokenizer))
+        with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+            trained_on(tmp_path / given[:5], rows, tokenizer, model, callback, max_steps=3, save_steps=9)
+        assert caplog.text.count("a leak may look safe") == is_told
+
+
 def test_a_process_that_cannot_count_leaves_no_other_waiting(monkeypatch):
     """It says so in the very exchange in which the others say what they have seen."""
     tokenizer = tokenizer_of("gpt2")

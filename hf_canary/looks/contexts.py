@@ -69,8 +69,8 @@ class Contexts:
         """What the data say, where nothing was given."""
         self._take(presence.context, presence.source_prefix, presence.unknown)
 
-    def take_seen(self, surroundings: Surroundings) -> bool:
-        """What batches say so far, where nothing was given; whether that is something new."""
+    def take_seen(self, surroundings: Surroundings, model: Any) -> bool:
+        """What batches say so far, where nothing was given, as it fits a model; whether that is something new."""
         before = (self.context, self.source_prefix)
         context, source_prefix, shapes, doubts = surroundings.told(self.given)
         unseen, was_known = set(surroundings.unknown()), dict(zip(self._canaries, self.known, strict=True))
@@ -81,7 +81,8 @@ class Contexts:
 
         unknown = [c.id for c in self._canaries if c.id in unseen and not was_known[c]]
         self._take(latest(context, self.context), latest(source_prefix, self.source_prefix), unknown)
-        self.lines = [*shapes, *doubts]
+        self.lines = doubts if self._is_given[0] else [*shapes, *doubts]
+        self.fit(model)
         return (self.context, self.source_prefix) != before
 
     def take_recorded(self, found: tuple[list[Before], list[Before], list[str]] | None) -> None:
