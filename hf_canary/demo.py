@@ -38,7 +38,7 @@ from .errors import DataError, shown
 from .exposures import CENSORED
 from .extraction import Extraction, extract
 from .formats import CanaryFormat
-from .looks.fingerprints import FINGERPRINT_FILE
+from .looks.fingerprints import FINGERPRINT_FILE, leave_fingerprint
 from .looks.record import Record
 from .models import character_tokenizer, config_file
 from .results import ExposureReport
@@ -114,6 +114,7 @@ def run(settings: Settings, console: Console) -> Extraction:
         for line in look.presence.lines()[1:] if look.presence is not None else ():
             _say(console, f"{line[0].upper()}{line[1:]}.")
         _save_checkpoint(model, tokenizer, settings.out / "checkpoint")
+        leave_fingerprint(settings.out / "checkpoint", canaries)
         _say(console, "\nExtracting: a search for the likeliest of all fills, without knowing the canaries.")
         found = _extract(model, tokenizer, format, console)
     last = look.report
