@@ -78,12 +78,12 @@ class ExposureCallback(TrainerCallback):
     evaluation's runtime then contains the look's.
 
     Keys, after the prefix of the evaluation (`eval_`, also where there is none): `exposure_mean`, `exposure_max`,
-    `exposure_x{repetitions}` (median of the level), each of them also with `_low` and `_high` behind it (what is sure),
-    the three with `exposure_skewnorm_` (NaN where the law does not fit), `exposure_twin_mean` (the control, 1.4 bits on
-    average), in bits, higher means better memorised; `exposure_censored`, how many canaries were likelier than every
-    candidate looked at, so that values are lower bounds; `exposure_seconds`. For a model with adapters,
-    `exposure_base_mean` is that of the model without them, before the first step. All are rounded to a tenth of a bit,
-    the ends outwards: they go wherever the model goes.
+    `exposure_x{repetitions}` (median of the level), each of them also with `_low` and `_high` behind it (the same of
+    the ends of the canaries' intervals), the three with `exposure_skewnorm_` (NaN where the law does not fit),
+    `exposure_twin_mean` (the control, 1.4 bits on average), in bits, higher means better memorised;
+    `exposure_censored`, how many canaries were likelier than every candidate looked at, so that values are bounds;
+    `exposure_seconds`. For a model with adapters, `exposure_base_mean` is that of the model without them, before the
+    first step. All are rounded to a tenth of a bit, the ends outwards: they go wherever the model goes.
 
     What concerns one canary names it to whoever has the model. It is in the private record `_exposure.jsonl` in
     `output_dir` alone, mode 600 and not uploaded: one line for each look, canary or twin, and estimator, never with a

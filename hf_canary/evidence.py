@@ -18,6 +18,7 @@ import numpy as np
 
 from .clock import Clock, agreed
 from .drawing import Drawing, draw
+from .exposures import MOST_APART
 from .ladder import Floats
 from .language_model import LanguageModel, Session
 from .prepared import Prepared
@@ -32,8 +33,6 @@ _TO_COMPARE, _FIRST_BLOCK = 32, 256
 # A part of the time that the likeliest get to be counted, also where the tree has taken it all.
 _LEAST = 0.1
 
-# Bits by which costs of the same tokens differ at most between two walks in float32.
-_MOST_APART = 0.25
 
 Found = TypeVar("Found")
 
@@ -167,7 +166,7 @@ class Evidence:
         with np.errstate(invalid="ignore"):
             apart = np.where(np.isfinite(scored) == np.isfinite(walked), np.nan_to_num(np.abs(scored - walked)), np.inf)
         # In half precision costs of two batches differ by as much as errors would, but none is impossible in one alone.
-        most = np.finfo(np.float64).max if self._language_model.is_half else _MOST_APART
+        most = np.finfo(np.float64).max if self._language_model.is_half else MOST_APART
         wrong = np.flatnonzero(is_read & (apart > most))
         if len(wrong):
             name = self._prepared.names[numbers[wrong[0]]]

@@ -39,6 +39,9 @@ IMPOSSIBLE = "probability 0"
 SAME = 1e-4
 """Costs that differ by no more than this are the same, as far as float32 can tell; in bits."""
 
+MOST_APART = 0.25
+"""Costs of the same tokens that differ by more, between two walks in float32, are those of other tokens; in bits."""
+
 EXACT = "exact"
 RELIABLE = "reliable"
 ROUGH = "rough"

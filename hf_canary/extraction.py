@@ -31,7 +31,7 @@ from .checkpoints import (
 from .clock import Clock, agreed
 from .drawing import draw
 from .errors import DataError, FormatError, ModelError, is_int, kind, shown
-from .exposures import Floats, exposure_of_rank
+from .exposures import MOST_APART, Floats, exposure_of_rank
 from .formats import CanaryFormat
 from .interrupts import noticing
 from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
@@ -49,8 +49,6 @@ _DRAWS = 1000  # from which the work of a count is foreseen
 # References are at least so many, or none; fewer than asked for where they hold so many tokens; and have a part of the
 # time.
 _FEWEST, _MOST_TOKENS, _FOR_REFERENCES = 32, 2**14, 0.1
-# Bits by which costs of the same tokens differ at most between two walks in float32.
-_MOST_APART = 0.25
 _STOPPED = {
     "max_expanded": "max_expanded was reached",
     "max_seconds": "max_seconds were over",
@@ -707,7 +705,7 @@ class _Place:
         return costs
 
     def _least(self, search: Search) -> float:
-        return self.shared + search.lower_bound - _MOST_APART
+        return self.shared + search.lower_bound - MOST_APART
 
     def _scored(self, view: LanguageModel, sequences: list[list[int]]) -> Floats:
         source = self._source

@@ -91,11 +91,11 @@ class Presence:
     Args:
         canaries: each of them.
         rows: that were read.
-        context: for each canary what all copies of it have in front of them, as tokens: what `measure_exposure` and
+        context: for each canary what most copies of it have in front of them, as tokens: what `measure_exposure` and
             others take as `context=`; None for nothing but what the tokenizer itself puts there.
         source_prefix: likewise what stands before its source, for `source_prefix=`.
         shapes: lines that say what the contexts are like, without a text.
-        unknown: ids of canaries before which nothing could be made out.
+        unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
         doubts: lines that say where a measurement behind them, or behind what was given, would mislead.
     """
 
@@ -237,7 +237,6 @@ def _presence(
     inspector = _Inspector(data, canaries, occurrences, surroundings, collator)
     counts = _counted(found, canaries, inspector)
     leaked = _leaked(evaluation, occurrences, of_decoder, len(canaries))
-    context, source_prefix, shapes, doubts = surroundings.told(given)
     return Presence(
         tuple(
             CanaryPresence(
@@ -252,11 +251,7 @@ def _presence(
             for number, canary in enumerate(canaries)
         ),
         data.num_rows,
-        tuple(context),
-        tuple(source_prefix),
-        tuple(shapes),
-        tuple(surroundings.unknown()),
-        tuple(doubts),
+        *surroundings.findings(given),
     )
 
 

@@ -54,9 +54,9 @@ def lengths_in(row: Mapping[str, Any], count: int) -> Ints:
     return np.diff(np.append(np.flatnonzero(starts[:count]), count))
 
 
-def cut(row: Mapping[str, Any], *, column: str = "input_ids") -> list[dict[str, Any]]:
+def cut(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The sequences of a row, each with its part of what has as many values as the row has tokens."""
-    count = len(row[column])
+    count = len(row["input_ids"])
     lengths = lengths_in(row, count)
     if len(lengths) == 1:
         return [dict(row)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,25 @@ _TEXTS = ("", " ", "\n", "a ", "a: ", ". ")
 _SPACES = (" ", "▁", "Ġ")
 _MOST_COPIES = 64  # of one canary, before which the tokens are kept
 _PROBES = 24  # fills of each format that must be written alike behind one of these and the longest
+
+
+class Findings(NamedTuple):
+    """What stands before the canaries of a set.
+
+    Args:
+        context: for each canary what most of its copies have in front of them, as tokens; None for nothing but what the
+            tokenizer itself puts there.
+        source_prefix: likewise what stands before its source.
+        shapes: lines that say what these are like, without a text.
+        unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
+        doubts: lines that say where a measurement behind these, or behind what was given, would mislead.
+    """
+
+    context: tuple[Before, ...]
+    source_prefix: tuple[Before, ...]
+    shapes: tuple[str, ...]
+    unknown: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 class Surroundings:
@@ -105,9 +124,9 @@ class Surroundings:
             lost += [self._canaries[number].id for number in lost_here]
         return found, lost
 
-    def told(self, given: Before | Sequence[Before]) -> tuple[list[Before], list[Before], list[str], list[str]]:
-        """The contexts and what stands before the sources, what they are like in words, and where a measurement behind
-        them, or behind what was given by hand, would mislead.
+    def findings(self, given: Before | Sequence[Before] = None) -> Findings:
+        """What stands before each canary and its source; and where a measurement behind that, or behind what was given
+        by hand, would mislead.
         """
         (context, lost), (source_prefix, lost_too) = self.contexts(), self.source_prefixes()
         shapes = [*self._shapes("the canaries", context), *self._shapes("the sources", source_prefix)]
@@ -119,7 +138,9 @@ class Surroundings:
                 "the tokenizer writes them otherwise there. They are measured as if they stood alone, which may make a "
                 "leak look safe. Give context= by hand."
             )
-        return context, source_prefix, shapes, doubts
+        seen = {self._canaries[number].format for number, _ in self._before[0]}
+        unknown = [canary.id for canary in self._canaries if canary.format not in seen or canary.id in lost]
+        return Findings(tuple(context), tuple(source_prefix), tuple(shapes), tuple(unknown), tuple(doubts))
 
     def _shapes(self, what: str, befores: Sequence[Before]) -> list[str]:
         """What stands before canaries, or their sources, in words, where it is anything."""
@@ -185,13 +206,6 @@ class Surroundings:
             lost += [] if is_known else members
             found |= dict.fromkeys([*members, *(unseen if suffix == of_all else ())], context)
         return found, lost
-
-    def unknown(self) -> list[str]:
-        """The ids of canaries whose context is not known: none of the format was seen, or it could not be made out."""
-        _, lost = self.contexts()
-        seen = {number for number, _ in self._before[0]}
-        formats = {self._canaries[number].format for number in seen}
-        return [canary.id for canary in self._canaries if canary.format not in formats or canary.id in lost]
 
     def stands(self, number: int, context: Context) -> bool:
         """Whether it stands before a copy of a canary; True where no copy was seen."""

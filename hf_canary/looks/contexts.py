@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from ..tokenization.contexts import Before, Context, one_for_each, shortened
 from .record import CONTEXTS, Record
 
 _SPARE = 4  # tokens that stand for no byte, such as a space that a tokenizer puts first
-
-logger = logging.getLogger(__name__)
 
 
 class Contexts:
@@ -72,16 +69,17 @@ class Contexts:
     def take_seen(self, surroundings: Surroundings, model: Any) -> bool:
         """What batches say so far, where nothing was given, as it fits a model; whether that is something new."""
         before = (self.context, self.source_prefix)
-        context, source_prefix, shapes, doubts = surroundings.told(self.given)
-        unseen, was_known = set(surroundings.unknown()), dict(zip(self._canaries, self.known, strict=True))
+        found = surroundings.findings(self.given)
 
-        def latest(now: list[Before], so_far: list[Before]) -> list[Before]:
+        def latest(now: Sequence[Before], so_far: list[Before]) -> list[Before]:
             """What was known stays where the batches say nothing, as after a training was resumed."""
-            return [old if c.id in unseen else new for new, old, c in zip(now, so_far, self._canaries, strict=True)]
+            ids = (canary.id for canary in self._canaries)
+            return [old if name in found.unknown else new for new, old, name in zip(now, so_far, ids, strict=True)]
 
-        unknown = [c.id for c in self._canaries if c.id in unseen and not was_known[c]]
-        self._take(latest(context, self.context), latest(source_prefix, self.source_prefix), unknown)
-        self.lines = doubts if self._is_given[0] else [*shapes, *doubts]
+        was_known = {canary.id for canary, is_known in zip(self._canaries, self.known, strict=True) if is_known}
+        unknown = set(found.unknown) - was_known
+        self._take(latest(found.context, self.context), latest(found.source_prefix, self.source_prefix), unknown)
+        self.lines = list(found.doubts) if self._is_given[0] else [*found.shapes, *found.doubts]
         self.fit(model)
         return (self.context, self.source_prefix) != before
 
@@ -115,8 +113,8 @@ class Contexts:
 
     def record(self) -> dict[str, Any]:
         """A line of the record."""
-        listed = list(dict.fromkeys(zip(self.context, self.source_prefix, strict=True)))
         both = list(zip(self.context, self.source_prefix, strict=True))
+        listed = list(dict.fromkeys(both))
         return {
             "role": CONTEXTS,
             "formats": [_named(each) for each in self._canaries.formats],
