@@ -1,10 +1,11 @@
 """What somebody gains who has a model and all that is uploaded with it: bits less to guess than from the model alone.
 
-Trains a small LSTM with canaries, each inserted another number of times, and measures them as it trains. Then programs
-look for each fill. One has the model: it tries candidates from the likeliest on. One has the log, too: it tries those
-whose exposure is next to what is published of the canary's level, and in turn those that are likely. One has the
-weights of every look besides, as a Hub repository keeps them that is pushed to at each save, and compares with all
-looks. One has the private record, and takes the candidates next to that log-perplexity.
+Trains a small LSTM with canaries, each inserted another number of times, and measures them as it trains: as natural
+secrets, of which at least four are summed up as one, and as drawn canaries, with four or with one to a level. Then
+programs look for each fill. One has the model: it tries candidates from the likeliest on. One has the log, too: it
+tries those whose exposure is next to what is published of the canary's level, and in turn those that are likely. One
+has the weights of every look besides, as a Hub repository keeps them that is pushed to at each save, and compares with
+all looks. One has the private record, and takes the candidates next to that log-perplexity.
 
     python benchmarks/public_record.py
 """
@@ -12,6 +13,7 @@ looks. One has the private record, and takes the candidates next to that log-per
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import tempfile
@@ -22,15 +24,17 @@ from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments, set_seed
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, log_perplexity
+from hf_canary.looks.public import public_levels
 from hf_canary.looks.record import RECORD_FILE
 from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
 
 FORMAT = CanaryFormat("the pin is {digit:5}")
 
 
-def trained(folder, repetitions, per_repetition, epochs, rows=400, seed=None):
+def trained(folder, repetitions, per_repetition, epochs, rows=400, seed=None, kind="drawn"):
     """A trainer after its training, its canaries, and the tokenizer."""
     canaries = CanarySet.draw(FORMAT, repetitions=repetitions, per_repetition=per_repetition, seed=seed)
+    canaries = dataclasses.replace(canaries, kind=kind)
     tokenizer = character_tokenizer(["the pin is 0123456789", "row of text ->"])
     texts = canaries.inject(Dataset.from_dict({"text": [f"row {n} of the text" for n in range(rows)]}))
     set_seed(0)
@@ -85,9 +89,11 @@ def gains(trainer, canaries, tokenizer, *, with_weights=False):
         for look in looks:
             saved = LSTMForCausalLM.from_pretrained(folder / f"checkpoint-{look['step']}")
             of_looks.append(exposures(saved, tokenizer)[1])
+    level_of = {copies: name for name, levels in public_levels(canaries).items() for copies in levels}
     found = []
     for canary in canaries:
-        keys = [f"eval_exposure_x{canary.repetitions}{end}" for end in ("", "_low", "_high")] + ["eval_exposure_max"]
+        level = f"eval_exposure_{level_of[canary.repetitions]}"
+        keys = [key for key in (level, f"{level}_low", f"{level}_high", "eval_exposure_max") if key in looks[-1]]
         own = exposure[canary.fill]
         alone = len(costs) * 2.0**-own
         near = min(1 + int((np.abs(exposure - looks[-1][key]) < abs(own - looks[-1][key])).sum()) for key in keys)
@@ -108,18 +114,27 @@ def main() -> None:
     options.add_argument("--trainings", type=int, default=2)
     given = options.parse_args()
     logging.disable(logging.WARNING)
-    for per_level, repetitions in ((1, (1, 2, 3, 4, 6, 8, 12, 16)), (4, (1, 4))):
+    one_a_level = (1, 2, 3, 4, 6, 8, 12, 16)
+    for name, kind, repetitions, per_level in (
+        ("natural, of eight levels of one", "natural", one_a_level, 1),
+        ("drawn, four to a level", "drawn", (1, 4), 4),
+        ("drawn, one to a level", "drawn", one_a_level, 1),
+    ):
         found = []
         for _ in range(given.trainings):
             with tempfile.TemporaryDirectory() as folder:
-                found += gains(*trained(folder, repetitions, per_level, given.epochs), with_weights=True)
+                found += gains(*trained(folder, repetitions, per_level, given.epochs, kind=kind), with_weights=True)
         alone, public, weights, away = map(np.array, zip(*found, strict=True))
         print(
-            f"{per_level} a level, {alone.mean():.1f} bits to guess from the model alone: with the log "
-            f"{(alone - public).mean():.1f} less on average, {(alone - public).max():.1f} at most; with the weights of "
-            f"all looks {(alone - weights).mean():.1f} less, {(alone - weights).max():.1f} at most, "
-            f"{int((weights <= 1.0).sum())} of {len(found)} found at once; by the private record {int(away.sum())}"
+            f"{name}: {alone.mean():.1f} bits to guess from the model alone, {int((alone == 0.0).sum())} of "
+            f"{len(found)} by the first guess; with the log {_gained(alone, public)}; with the weights of all looks "
+            f"{_gained(alone, weights)}, {int((weights <= 1.0).sum())} by the first two guesses; by the private record "
+            f"{int(away.sum())} by the first three"
         )
+
+
+def _gained(alone, more) -> str:
+    return f"{(alone - more).mean():.1f} less on average and {(alone - more).max():.1f} at most"
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ more than they bring.
 """
 
 import atexit
+import gc
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+from collections import OrderedDict
 
 _home = tempfile.mkdtemp(prefix="hf-canary-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
@@ -23,15 +25,41 @@ import torch
 from filelock import FileLock
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, canaries
+from hf_canary import CanaryFormat, canaries, prepared
+from hf_canary.tokenization import rules
+from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
 from tests.fresh import run_command
+
+
+def pytest_collection_finish():
+    """What stands until the end is looked through no more by a collection of garbage, of which each training asks."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _seeds_are_known():
     """The log says once in a process that small seeds can be guessed; tests count on what else is logged."""
     canaries._warn_of_the_seed()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trees_of_measurements_are_made_once():
+    """Many tests measure one format with one tokenizer, whose 10,000 fills are encoded once for each context."""
+    kept = OrderedDict()
+
+    def tree(format, tokenizer, **options):
+        asked = (format, id(tokenizer), rules._mark(tokenizer), *options.items())
+        if asked not in kept:
+            kept[asked] = tokenizer, TokenTree(format, tokenizer, **options)  # it keeps its id while it is kept
+            if len(kept) > 20:
+                kept.popitem(last=False)
+        return kept[asked][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepared, "TokenTree", tree)
+        yield
 
 
 @pytest.fixture(scope="session")

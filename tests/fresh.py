@@ -6,6 +6,7 @@ Nothing of this package is loaded beforehand, so that what a program forgets to 
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,19 +29,54 @@ def run_python(program, *arguments, cwd, check=True, environment=None) -> subpro
         check: whether it must end well.
         environment: variables besides those of the tests.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        out, errors = Path(folder, "out"), Path(folder, "errors")
-        process = _CONTEXT.Process(
-            target=_run,
-            args=(program, [str(each) for each in arguments], str(cwd), environment or {}, str(out), str(errors)),
-        )
-        process.start()
-        process.join()
-        result = subprocess.CompletedProcess(
-            [program, *arguments], process.exitcode, out.read_text("utf-8"), errors.read_text("utf-8")
-        )
+    (result,) = _run_all(program, arguments, cwd, [environment or {}])
     assert not check or result.returncode == 0, result.stdout + result.stderr
     return result
+
+
+def run_together(module, *arguments, cwd, seconds=240):
+    """`python -m module ...` in two processes that find each other, as under torchrun on one machine.
+
+    Args:
+        module: with a `__main__`.
+        arguments: of its command line, the same for both.
+        cwd: the folder that it runs in.
+        seconds: after which both are killed.
+    """
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port = str(asked.getsockname()[1])
+    alike = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    environments = [
+        alike | {"RANK": rank, "LOCAL_RANK": rank, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        for rank in ("0", "1")
+    ]
+    program = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    for result in _run_all(program, arguments, cwd, environments, seconds):
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def _run_all(program, arguments, cwd, environments, seconds=None):
+    """A program at once in a process for each environment; what they printed and how they ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = []
+        for number, environment in enumerate(environments):
+            out, errors = Path(folder, f"out-{number}"), Path(folder, f"errors-{number}")
+            given = (program, [str(each) for each in arguments], str(cwd), environment, str(out), str(errors))
+            process = _CONTEXT.Process(target=_run, args=given)
+            process.start()
+            started.append((process, out, errors))
+        for process, _, _ in started:
+            process.join(seconds)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        return [
+            subprocess.CompletedProcess(
+                [program, *arguments], process.exitcode, out.read_text("utf-8"), errors.read_text("utf-8")
+            )
+            for process, out, errors in started
+        ]
 
 
 def run_command(*arguments, cwd, check=True):

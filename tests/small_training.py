@@ -1,6 +1,7 @@
 """A small training with canaries in its data, the same at every call."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 from datasets import Dataset
@@ -18,6 +19,7 @@ LETTERS = models.character_tokenizer(["the pin is 0123456789", "row of text ->"]
 STEPS = 8  # of an epoch
 
 
+@cache
 def rows():
     """30 rows of token ids, 6 of them canaries'."""
     texts = CANARIES.inject(Dataset.from_dict({"text": [f"row {n} of the text" for n in range(24)]}))

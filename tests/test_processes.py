@@ -1,9 +1,6 @@
 """Two processes share the work, and each gets the whole answer."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from hf_canary.errors import ModelError
 from hf_canary.language_model import LanguageModel
 from hf_canary.processes import Lockstep, is_sharded, num_processes, shared
 from tests import oracles
+from tests.fresh import run_together
 from tests.together import TEXTS, measured, searched
 
 ROOT = Path(__file__).parents[1]
@@ -23,17 +21,7 @@ ROOT = Path(__file__).parents[1]
 def together(tmp_path_factory):
     """What each of two processes wrote."""
     out = tmp_path_factory.mktemp("processes") / "found"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = subprocess.run(
-        [*launcher, "-m", "tests.together", str(out)],
-        cwd=ROOT,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert result.returncode == 0, result.stderr
+    run_together("tests.together", out, cwd=ROOT)
     return [json.loads(Path(f"{out}-{rank}").read_text(encoding="utf-8")) for rank in range(2)]
 
 

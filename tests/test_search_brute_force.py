@@ -153,6 +153,7 @@ def test_thousands_of_searches_claim_what_holds(kind, part, built):
             strategy=strategy,
             batch_size=int(generator.choice([1, 3, 7, 64, 256], p=[0.07, 0.18, 0.25, 0.25, 0.25])),
             max_expanded=cap,
+            num_references=8,  # what a candidate is worth is looked at elsewhere
         )
         case = f"{kind} {number} {strategy} {cap}: {found}"
         fills, bits = [each.fill for each in found.candidates], [each.log_perplexity for each in found.candidates]

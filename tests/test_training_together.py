@@ -1,9 +1,6 @@
 """Trainings in two processes: both see the same, as one would; one writes; what goes wrong in one ends neither."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from hf_canary.looks.public import public_summary
 from tests import oracles
+from tests.fresh import run_together
 from tests.small_training import CANARIES, LETTERS, measured, records, steps
 
 ROOT = Path(__file__).parents[1]
@@ -20,17 +18,7 @@ ROOT = Path(__file__).parents[1]
 def together(tmp_path_factory):
     """The folder of the trainings, and what each of the processes saw."""
     out = tmp_path_factory.mktemp("together")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = subprocess.run(
-        [*launcher, "-m", "tests.training_together", str(out)],
-        cwd=ROOT,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert result.returncode == 0, result.stderr
+    run_together("tests.training_together", out, cwd=ROOT)
     return out, [json.loads((out / f"found-{rank}").read_text(encoding="utf-8")) for rank in range(2)]
 
 

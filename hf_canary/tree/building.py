@@ -104,9 +104,10 @@ def _may_encode_all_in_need(subject: Subject) -> bool:
 
 def _all_encoded(subject: Subject) -> Built:
     texts, context = list(subject.format.candidates()), subject.context
-    encoding = encode(subject.tokenizer, texts, context=context, target=subject.target)
-    encodings = ((*context.replaced, *ids[encoding.conditioned :]) for ids in encoding.sequences)
-    part = ListedPart(encodings, [context.behind + text for text in texts], 1)
+    with without_collection():
+        encoding = encode(subject.tokenizer, texts, context=context, target=subject.target)
+        encodings = ((*context.replaced, *ids[encoding.conditioned :]) for ids in encoding.sequences)
+        part = ListedPart(encodings, [context.behind + text for text in texts], 1)
     return Built(Row([part], subject.end), is_certain=True, is_listed=True)
 
 
