@@ -189,15 +189,15 @@ def test_extraction_against_exposure_is_counted_and_drawn(characters, text_file,
     """Each point is a rank that was counted: Definition 4 holds, more of what is likelier costs more, and canaries
     that were inserted more often end with more exposure.
     """
-    options = ["--model", characters, "--text", text_file, "--format", "the pin is {digit:4}", "--epochs", 3]
+    options = ["--model", characters, "--text", text_file, "--format", "the pin is {digit:3}", "--epochs", 3]
     options += ["--learning-rate", 1e-2, "--out", tmp_path / "out", "--draw"]
     run("examples/paper/extraction.py", *options, cwd=tmp_path)
     results = json.loads((tmp_path / "out" / "points.json").read_text())
     points = sorted(results["points"], key=lambda point: point["rank"])
     assert len(points) == 3 * 18
     for point in points:
-        assert point["exposure"] == pytest.approx(math.log2(10_000 / point["rank"]))
-        assert point["expanded"] >= 4
+        assert point["exposure"] == pytest.approx(math.log2(1_000 / point["rank"]))
+        assert point["expanded"] >= 3
     by_epoch = [[point["expanded"] for point in points if point["epoch"] == epoch] for epoch in (1.0, 2.0, 3.0)]
     assert all(expanded == sorted(expanded) for expanded in by_epoch)
     last = {n: [p["exposure"] for p in points if p["epoch"] == 3.0 and p["repetitions"] == n] for n in (1, 32)}
