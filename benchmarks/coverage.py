@@ -26,7 +26,7 @@ from hf_canary.drawing import Drawing, draw
 from hf_canary.exposures import Estimate, exposure_of_rank
 from hf_canary.language_model import LanguageModel, Session, evaluating
 from hf_canary.tree.token_tree import TokenTree
-from hf_canary.walks.score import score_leaves
+from hf_canary.walks.score import score
 
 
 class Space:
@@ -36,9 +36,8 @@ class Space:
         self.language_model = LanguageModel(model)
         self.tree = TokenTree(format, tokenizer)
         self.session = self.language_model.session(self.tree.prompt, self.tree.depth)
-        found = list(score_leaves(self.session, self.tree))
-        costs = np.concatenate([batch.costs for batch in found])
-        paths = np.concatenate([batch.paths for batch in found])
+        prompt, paths = self.tree.prompt, self.tree.paths(list(format.candidates()))
+        costs = score(self.language_model.session, [[*prompt, *path] for path in paths], len(prompt))
         order = np.argsort(costs, kind="stable")
         self.costs, self.size = costs[order], format.space_size
         assert len(costs) == self.size
@@ -46,8 +45,7 @@ class Space:
         wanted = np.unique(np.round(2.0 ** (most - np.arange(0.0, most + steps, steps).clip(max=most))).astype(int))
         self.ranks = np.searchsorted(self.costs, self.costs[wanted - 1], side="right")
         self.exposures = np.array([exposure_of_rank(int(rank), self.size) for rank in self.ranks])
-        texts = [self.tree.text([t for t in paths[order[rank - 1]] if t >= 0]) for rank in self.ranks]
-        self.fills = [format.parse(text) for text in texts]
+        self.fills = order[self.ranks - 1].tolist()
         self.own_costs = self.costs[self.ranks - 1]
 
     def start(self) -> Session:

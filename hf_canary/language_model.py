@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 
+from .batching import BatchLimit
 from .errors import ModelError, is_int, shown
 from .isolation import alone, as_a_new_one, as_torch_is_by_itself
 from .processes import Lockstep, does_all, shared, summed
@@ -381,7 +381,7 @@ class Session:
         mixed: bool,
     ) -> None:
         self._language_model = language_model
-        self._most_rows = language_model.batch_size or _ROWS_AT_ONCE
+        self.limit = BatchLimit(language_model.batch_size or _ROWS_AT_ONCE)
         self._prompt_length, self._depth = max(1, len(prompt)), depth
         self._check(prompt, depth, source)
         reader = language_model.reader(source)
@@ -500,7 +500,7 @@ class Session:
         bytes_of_row = tokens * _FLOAT_BYTES * (2 * self._language_model.vocabulary + 2 * read)
         bytes_of_row += self._needs.row_bytes * read // (self._prompt_length + self._depth)
         most = self._language_model.max_memory // bytes_of_row
-        return max(1, min(max(1, _PACKED_AT_ONCE // tokens), self._most_rows, most))
+        return max(1, min(max(1, _PACKED_AT_ONCE // tokens), self.limit.rows, most))
 
     def rows_at_once(self, tokens: int, levels: int = 1) -> int:
         """How many rows of so many new tokens go into one forward pass.
@@ -510,20 +510,11 @@ class Session:
             levels: how many batches of states a walk holds at once.
         """
         if self._language_model.batch_size is not None:
-            return self._most_rows
+            return self.limit.rows
         needs = self._needs
         logits = (needs.replayed + max(1, tokens)) * self._language_model.vocabulary * 2 * _FLOAT_BYTES
         most = self._language_model.max_memory // (logits + levels * needs.row_bytes)
-        return max(1, min(self._most_rows, most))
-
-    def halve(self, rows: int, error: Exception) -> bool:
-        """Take half of so many rows from now on, if the error says that memory ran out; False if it says something
-        else, or if one row is too much.
-        """
-        if not should_reduce_batch_size(error):
-            return False
-        self._most_rows = max(1, rows // 2)
-        return rows > 1
+        return max(1, min(self.limit.rows, most))
 
     def _check(self, prompt: list[int], depth: int, source: Source | Encoded | None) -> None:
         language_model = self._language_model

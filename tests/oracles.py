@@ -1,5 +1,6 @@
 """Slow and obvious twins of what the package computes, and small models to compute it on."""
 
+import itertools
 import math
 import zlib
 
@@ -9,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, JambaConfig, JambaForCausa
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import hf_canary.models as models
+from hf_canary.walks.score import score
 
 # What random weights are multiplied by, 3 unless it stands here, for costs of a few bits to a few dozen.
 SHARPNESS = {"cnn": 1.4, "wavenet": 1.8}
@@ -71,6 +73,15 @@ def small_translation(cell, attention, vocab_size, seed=0, **options):
             for parameter in model.parameters():
                 parameter.mul_(3.0)
     return model
+
+
+def costs_of_digits(view, tokenizer, format):
+    """(|R|,) bits of all fills of a format that ends in digits, by their numbers; a token each."""
+    start = tokenizer(format.template.split("{")[0]).input_ids
+    digits = [ids[-1] for ids in tokenizer([str(digit) for digit in range(10)]).input_ids]
+    count = len(str(format.space_size)) - 1
+    sequences = [[*start, *fill] for fill in itertools.product(digits, repeat=count)]
+    return score(view.session, sequences, 1)
 
 
 def small_model(kind: str, vocab_size: int, seed: int = 0):

@@ -15,7 +15,7 @@ FLOORS = (
     {"placing", "finding", "tokenization", "exposures", "clock", "interrupts", "checkpoints"},
     {"rows", "worth"},
     {"injection", "tree"},
-    {"states", "isolation"},
+    {"states", "isolation", "batching"},
     {"ways"},
     {"trials", "starts"},
     {"canaries", "language_model"},

@@ -163,19 +163,12 @@ def test_every_exact_route_gives_one_number(name, seed):
 
 def test_exposure_of_a_million_by_counting(lstm, tokenizer):
     """A fill whose rank in 10^6 is known by reading all of them: counted from a fraction of the prefixes."""
-    from hf_canary.walks.score import score_leaves
-
     format = CanaryFormat("the pin is {digit:6}")
     tree = TokenTree(format, tokenizer)
     with evaluating(lstm) as bare:
         view = LanguageModel(bare)
-        session = view.session(tree.prompt, tree.depth)
         mixed = view.session(tree.prompt, tree.depth, mixed=True)
-        found = list(score_leaves(session, tree))
-        costs = np.concatenate([batch.costs for batch in found])
-        paths = np.concatenate([batch.paths for batch in found])
-        order = np.argsort(costs)
-        fill = format.parse(tree.text([token for token in paths[order[99]] if token >= 0]))
+        fill = int(np.argsort(oracles.costs_of_digits(view, tokenizer, format))[99])
         before = view.token_rows
         (rank,) = ranking.Ranking(view, mixed, tree, [fill], max_memory=view.max_memory).count(max_expanded=10**6)
         assert view.token_rows - before < 30_000

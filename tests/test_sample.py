@@ -13,13 +13,27 @@ from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, Session, evaluating
 from hf_canary.tokenization.encoding import encode
+from hf_canary.tree.parts import Edges
 from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.walks.sample import Plan, sample
 from tests import oracles, oracles_ladder
-from tests.test_score import Both
 from tests.tokenizers_of_all_kinds import KINDS
 
 EQUAL = np.full(9, 1 / 9)
+
+
+class Both:
+    """A tree in which a candidate ends where another goes on: 1, 1 2, 1 3 4, 5."""
+
+    root, depth = 0, 3
+
+    def edges(self, state):
+        out = {
+            0: ([1, 5], [1, -1], [True, True]),
+            1: ([2, 3], [-1, 2], [True, False]),
+            2: ([4], [-1], [True]),
+        }[state]
+        return Edges(*map(np.array, out))
 
 
 class World:

@@ -13,9 +13,8 @@ from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.tokenization.encoding import encode
-from hf_canary.tree.token_tree import Edges, TokenTree
 from hf_canary.walks import packed
-from hf_canary.walks.score import _leaf_paths, score, score_leaves
+from hf_canary.walks.score import score
 from tests import oracles
 
 TABLE = oracles.TableModel(8)
@@ -109,42 +108,18 @@ def test_transformers_pack_and_others_do_not(tokenizer, name):
             assert not LanguageModel(model).session([2, 5], 3).packs
 
 
-@pytest.mark.parametrize("template", ["the pin is {digit:3}", "{w} is {w}.", "{digit:2}{luhn}", "{w}"])
-@pytest.mark.parametrize("packs", [True, False])
-def test_all_leaves_of_a_tree_cost_what_their_texts_cost(model, tokenizer, monkeypatch, template, packs):
-    """Each candidate once, by the walk over the tree and by listing."""
-    format = CanaryFormat(template, spaces={"w": ["a", "bb", "cde", "z"]})
-    tree = TokenTree(format, tokenizer, context="the ")
-    if not packs:
-        monkeypatch.setattr(language_model.Session, "packs", property(lambda session: False))
-    with evaluating(model):
-        session = LanguageModel(model, batch_size=7).session(tree.prompt, tree.depth)
-        found = list(score_leaves(session, tree))
-    costs = {
-        tree.text([token for token in path if token >= 0]): cost
-        for batch in found
-        for path, cost in zip(batch.paths.tolist(), batch.costs.tolist(), strict=True)
-    }
-    assert sum(len(batch.costs) for batch in found) == len(costs) == format.space_size
-    expected = log_perplexity(model, tokenizer, list(costs), context="the ")
-    shared = session.prompt_bits[tree.conditioned :].sum()
-    np.testing.assert_allclose(shared + list(costs.values()), expected, atol=1e-3)
-
-
 @pytest.mark.parametrize(
-    ("name", "packs", "most"), [("lstm", False, 111_110), ("gpt2", False, 111_110), ("gpt2", True, 120_000)]
+    ("name", "packs", "most"), [("lstm", False, 11_110), ("gpt2", False, 11_110), ("gpt2", True, 12_000)]
 )
-def test_a_million_fills_cost_a_hundred_thousand_token_rows(tokenizer, monkeypatch, name, packs, most):
-    """10 + ... + 10^5 for six digits, and the prompt; where rows are packed, the first tokens of each once more."""
-    model = oracles.small_model(name, len(tokenizer))
-    tree = TokenTree(CanaryFormat("the pin is {digit:6}"), tokenizer)
+def test_a_hundred_thousand_fills_cost_eleven_thousand_token_rows(tokenizer, monkeypatch, name, packs, most):
+    """10 + ... + 10^4 for five digits, and the prompt; where rows are packed, the first tokens of each once more."""
+    model, format = oracles.small_model(name, len(tokenizer)), CanaryFormat("the pin is {digit:5}")
     monkeypatch.setattr(language_model.Session, "packs", property(lambda session: packs))
     with evaluating(model):
         view = LanguageModel(model)
-        session = view.session(tree.prompt, tree.depth)
-        count = sum(len(batch.costs) for batch in score_leaves(session, tree))
-    assert count == 10**6
-    assert view.token_rows <= most + len(tree.prompt)
+        costs = oracles.costs_of_digits(view, tokenizer, format)
+    assert len(costs) == 10**5
+    assert view.token_rows <= most + len(tokenizer("the pin is ").input_ids)
 
 
 @pytest.mark.parametrize(
@@ -227,35 +202,15 @@ def test_what_packed_rows_read_is_counted_without_padding(tokenizer):
     np.testing.assert_allclose(bits, expected, atol=1e-4)
 
 
-class Both:
-    """A tree in which a candidate ends where another goes on: 1, 1 2, 1 3 4, 5."""
-
-    root, depth = 0, 3
-
-    def edges(self, state):
-        out = {
-            0: ([1, 5], [1, -1], [True, True]),
-            1: ([2, 3], [-1, 2], [True, False]),
-            2: ([4], [-1], [True]),
-        }[state]
-        return Edges(*map(np.array, out))
-
-
-def test_leaves_that_go_on_are_listed_in_order(tokenizer):
-    """A leaf before what follows it, by both walks over a tree."""
-    (paths,) = _leaf_paths(Both())
-    assert paths.tolist() == [[1, -1, -1], [1, 2, -1], [1, 3, 4], [5, -1, -1]]
-    for name in ("lstm", "gpt2"):
-        model = oracles.small_model(name, len(tokenizer))
-        with evaluating(model):
-            found = list(score_leaves(LanguageModel(model).session([2, 6], 3), Both()))
-        costs = {
-            tuple(token for token in path if token >= 0): cost
-            for batch in found
-            for path, cost in zip(batch.paths.tolist(), batch.costs.tolist(), strict=True)
-        }
-        for path in [(1,), (1, 2), (1, 3, 4), (5,)]:
-            assert costs[path] == pytest.approx(oracles.teacher_forced_bits(model, [2, 6, *path], 2), abs=1e-4)
+@pytest.mark.parametrize("name", ["lstm", "gpt2"])
+def test_a_sequence_that_another_goes_on_from(tokenizer, name):
+    """1, 1 2, 1 3 4 and 5 behind a prompt: some end where others go on."""
+    model = oracles.small_model(name, len(tokenizer))
+    sequences = [[2, 6, *path] for path in ((1, 3, 4), (1,), (5,), (1, 2))]
+    with evaluating(model):
+        found = score(LanguageModel(model).session, sequences, 2)
+    expected = [oracles.teacher_forced_bits(model, sequence, 2) for sequence in sequences]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba", "table"])

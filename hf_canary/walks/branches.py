@@ -1,6 +1,6 @@
-"""Trees as the score walk sees them: nodes that are numbers, found by the batch.
+"""Trees by the batch: what follows many nodes at once, in the tree of listed sequences or in that of a format.
 
-Two kinds: the tree of listed sequences, and the tree of a format's encodings. Knows no model.
+Knows no model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,71 +43,29 @@ class Children:
     leaves: Ints
 
 
-class Branches(Protocol):
-    """A tree whose nodes are numbers: what the walk asks of it.
-
-    Attributes:
-        root: the node after the prompt, whose run has been read.
-        levels: how many nodes stand on the longest way to a leaf, at most.
-    """
-
-    root: int
-    levels: int
-
-    def runs(self, nodes: Ints) -> Runs:
-        """The tokens after each node's first one, up to where the tree branches or a leaf ends."""
-        ...
-
-    def leaves(self, nodes: Ints) -> Ints:
-        """The leaf that ends with each node's run, or -1."""
-        ...
-
-    def tails(self, nodes: Ints) -> NDArray[np.bool_]:
-        """Whether nothing follows after a run: it ends in a leaf alone."""
-        ...
-
-    def children(self, nodes: Ints) -> Children:
-        """What follows after the runs."""
-        ...
-
-
-class Automaton:
-    """A token tree as the walk sees it: no runs, states that many nodes share, and leaves without numbers."""
-
-    def __init__(self, tree: TokenTree) -> None:
-        self._tree = tree
-        self.root = tree.root
-        self.levels = tree.depth
-
-    def runs(self, nodes: Ints) -> Runs:
-        return Runs(np.empty((len(nodes), 0), dtype=np.int64), np.zeros(len(nodes), dtype=np.int64))
-
-    def leaves(self, nodes: Ints) -> Ints:
-        return np.full(len(nodes), -1)
-
-    def tails(self, nodes: Ints) -> NDArray[np.bool_]:
-        return np.zeros(len(nodes), dtype=bool)
-
-    def children(self, nodes: Ints) -> Children:
-        states, which = np.unique(nodes, return_inverse=True)
-        edges = [self._tree.edges(int(state)) for state in states]
-        counts = np.array([len(out.tokens) for out in edges])
-        parents = np.repeat(np.arange(len(nodes)), counts[which])
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])[which]
-        before = np.repeat(np.cumsum(counts[which]) - counts[which], counts[which])
-        at = np.repeat(starts, counts[which]) + np.arange(len(parents)) - before
-        return Children(
-            parents,
-            np.concatenate([out.tokens for out in edges])[at],
-            np.concatenate([out.states for out in edges])[at],
-            np.concatenate([np.where(out.is_leaf, 0, -1) for out in edges])[at],
-        )
+def children_of(tree: TokenTree, states: Ints) -> Children:
+    """What follows some states of a format's tree; they have no runs, and their leaves no numbers: 0 for each."""
+    distinct, which = np.unique(states, return_inverse=True)
+    edges = [tree.edges(int(state)) for state in distinct]
+    counts = np.array([len(out.tokens) for out in edges])
+    parents = np.repeat(np.arange(len(states)), counts[which])
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])[which]
+    before = np.repeat(np.cumsum(counts[which]) - counts[which], counts[which])
+    at = np.repeat(starts, counts[which]) + np.arange(len(parents)) - before
+    return Children(
+        parents,
+        np.concatenate([out.tokens for out in edges])[at],
+        np.concatenate([out.states for out in edges])[at],
+        np.concatenate([np.where(out.is_leaf, 0, -1) for out in edges])[at],
+    )
 
 
 class Listed:
     """The tree of listed sequences: nodes are the longest runs without a branch, leaves are numbered as they sort.
 
     Attributes:
+        root: the node after the prompt, whose run has been read.
+        levels: how many nodes stand on the longest way to a leaf, at most.
         inverse: (n_sequences,) the leaf of each given sequence; equal ones share it.
         count: how many leaves there are.
         longest: the most tokens of a sequence.
@@ -134,20 +91,28 @@ class Listed:
         length = len(self.prompt)
         return Paths(self._sorted[:, length:], self._lengths - length, np.maximum(self._whole.shared - length, 0))
 
+    def run_lengths(self, nodes: Ints) -> Ints:
+        """How many tokens follow each node's first one, up to where the tree branches or a leaf ends."""
+        return np.asarray(self._end[nodes] - self._begin[nodes] - 1)
+
     def runs(self, nodes: Ints) -> Runs:
-        lengths = self._end[nodes] - self._begin[nodes] - 1
+        """These tokens."""
+        lengths = self.run_lengths(nodes)
         width = int(lengths.max(initial=0))
         columns = self._begin[nodes, None] + 1 + np.arange(width)
         columns = np.minimum(columns, self._sorted.shape[1] - 1)
         return Runs(np.maximum(self._sorted[self._low[nodes, None], columns], 0), lengths)
 
     def leaves(self, nodes: Ints) -> Ints:
+        """The leaf that ends with each node's run, or -1."""
         return self._leaf[nodes]
 
     def tails(self, nodes: Ints) -> NDArray[np.bool_]:
+        """Whether nothing follows after a run: it ends in a leaf alone."""
         return np.asarray(self._child_start[nodes] == self._child_stop[nodes])
 
     def children(self, nodes: Ints) -> Children:
+        """What follows after the runs."""
         counts = self._child_stop[nodes] - self._child_start[nodes]
         parents = np.repeat(np.arange(len(nodes)), counts)
         before = np.repeat(np.cumsum(counts) - counts, counts)

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ..batching import in_batches
 from ..language_model import Floats, LanguageModel, Session
 from ..processes import everywhere, num_processes
 from ..states import Ints, Rows
@@ -156,17 +157,7 @@ def _shared(
 
 def _in_parts(session: Session, numbers: Ints, read: Callable[[Ints], tuple[Floats, Rows]]) -> tuple[Floats, Rows]:
     """As many rows at once as there was memory for so far."""
-    found: list[tuple[Floats, Rows]] = []
-    at = 0
-    while at < len(numbers):
-        part = numbers[at : at + session.rows_at_once(1)]
-        try:
-            found.append(read(part))
-        except Exception as error:
-            if not session.halve(len(part), error):
-                raise
-            continue
-        at += len(part)
+    found = list(in_batches(numbers, lambda _: session.rows_at_once(1), read, session.limit))
     if len(found) == 1:
         return found[0]
     tensors = zip(*(states.tensors for _, states in found), strict=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batching import in_batches
 from ..language_model import Floats, Session
 from ..states import Ints
 
@@ -88,19 +89,12 @@ def _batches(
     """As many rows at once as there is memory for; `read` is told which paths, and with which of them rows begin."""
     starts = _starts(paths, fed)
     width = max(ROW, int(fed.max()))
-    at = 0
-    while at < len(starts) - 1:
-        size = session.packed_at_once(width)
-        rows = starts[at : at + size + 1]
-        chosen = slice(int(rows[0]), int(rows[-1]))
-        try:
-            found = read(chosen, rows[:-1] - rows[0])
-        except Exception as error:
-            if not session.halve(len(rows) - 1, error):
-                raise
-            continue
-        yield chosen, found
-        at += size
+
+    def read_rows(rows: range) -> tuple[slice, Floats]:
+        chosen = slice(int(starts[rows.start]), int(starts[rows.stop]))
+        return chosen, read(chosen, starts[rows.start : rows.stop] - starts[rows.start])
+
+    return in_batches(range(len(starts) - 1), lambda _: session.packed_at_once(width), read_rows, session.limit)
 
 
 def _starts(paths: Paths, fed: Ints) -> Ints:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from accelerate.utils.memory import should_reduce_batch_size
 
+from ..batching import BatchLimit, in_batches
 from ..language_model import Floats, LanguageModel
 from ..ways import Source
 
@@ -39,20 +39,18 @@ def score_pairs(
     report = progress or (lambda count: None)
     # Pairs of like length side by side, so that little is padded; the longest first, so that memory fails at once.
     waiting = sorted(range(len(pairs)), key=lambda i: (len(pairs[i][1]), len(pairs[i][0].ids)), reverse=True)
-    most = len(pairs)
-    while waiting:
+    limit = BatchLimit(len(pairs))
+
+    def size_of(waiting: list[int]) -> int:
         # The longest target comes first; its source, or another's, may be the longest of the batch.
-        longest = len(pairs[waiting[0]][1]) + max(len(pairs[i][0].ids) for i in waiting[:most])
-        size = min(most, language_model.pairs_at_once(longest))
-        batch = waiting[:size]
-        try:
-            bits = language_model.bits_of_pairs([pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
-        except Exception as error:
-            if not should_reduce_batch_size(error) or size == 1:
-                raise
-            most = max(1, len(batch) // 2)
-            continue
-        costs[batch] = bits[:, conditioned:].sum(axis=1)
+        longest = len(pairs[waiting[0]][1]) + max(len(pairs[i][0].ids) for i in waiting[: limit.rows])
+        return min(limit.rows, language_model.pairs_at_once(longest))
+
+    def read(batch: list[int]) -> tuple[list[int], Floats]:
+        bits = language_model.bits_of_pairs([pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
+        return batch, bits[:, conditioned:].sum(axis=1)
+
+    for batch, bits in in_batches(waiting, size_of, read, limit):
+        costs[batch] = bits
         report(len(batch))
-        waiting = waiting[size:]
     return costs

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batching import in_batches
 from ..language_model import Floats, Session
 from ..states import Ints, States
 from ..tree.token_tree import TokenTree, unlike
@@ -84,8 +85,12 @@ class _Waiting:
     prefixes: Ints
     depth: int
 
-    def take(self, first: int, behind: int) -> _Waiting:
-        """A part of the prefixes, with their draws."""
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, chosen: slice) -> _Waiting:
+        """Neighbouring prefixes, with their draws."""
+        first, behind, _ = chosen.indices(len(self))
         begin, end = np.searchsorted(self.prefixes, [first, behind])
         return _Waiting(
             self.tree_states[first:behind],
@@ -144,35 +149,23 @@ class _Walk:
             options = self._options(np.array([self._tree.root]))
             bits = self._session.bits(options.tokens[0])[None]
             waiting = self._step(options, bits, self._session.state, draws, np.zeros_like(draws), 0)
-            stack = [self._batches(waiting)]
+            stack = [self._read(waiting)]
             while stack:
-                batch = next(stack[-1], None)
-                if batch is None:
+                after = next(stack[-1], None)
+                if after is None:
                     stack.pop()
-                    continue
-                try:
-                    waiting = self._feed(batch)
-                except Exception as error:
-                    size = len(batch.tokens)
-                    if not self._session.halve(size, error):
-                        raise
-                    # Nothing is lost: the same prefixes wait again, in halves.
-                    stack.append(iter([batch.take(0, size // 2), batch.take(size // 2, size)]))
-                    continue
-                if len(waiting.tokens):
-                    stack.append(self._batches(waiting))
+                elif len(after):
+                    stack.append(self._read(after))
         return Drawn(self._paths, self._costs, self._log_q, self._ended)
 
-    def _batches(self, waiting: _Waiting) -> Iterator[_Waiting]:
-        at = 0
-        while at < len(waiting.tokens):
-            # Asked anew each time, since memory may have run out.
-            rows = self._session.rows_at_once(1, self._tree.depth)
-            widths = [self._width(int(state)) for state in waiting.tree_states[at : at + rows]]
-            filled = np.arange(1, len(widths) + 1) * np.maximum.accumulate(widths)
-            size = max(1, int(np.searchsorted(filled, _MOST_OPTIONS, side="right")))
-            yield waiting.take(at, at + size)
-            at += size
+    def _read(self, waiting: _Waiting) -> Iterator[_Waiting]:
+        return in_batches(waiting, self._size_of, self._feed, self._session.limit)
+
+    def _size_of(self, waiting: _Waiting) -> int:
+        rows = self._session.rows_at_once(1, self._tree.depth)
+        widths = [self._width(int(state)) for state in waiting.tree_states[:rows]]
+        filled = np.arange(1, len(widths) + 1) * np.maximum.accumulate(widths)
+        return max(1, int(np.searchsorted(filled, _MOST_OPTIONS, side="right")))
 
     def _feed(self, batch: _Waiting) -> _Waiting:
         """Read one token more of each prefix, and let its draws go on."""

@@ -1,4 +1,4 @@
-"""The score walk: the log-perplexity of listed token sequences, or of all leaves of a tree, each shared prefix once.
+"""The score walk: the log-perplexity of listed token sequences, each shared prefix once.
 
 Children of a node are read from one softmax, so that a last token costs nothing; a run that ends in a leaf goes through
 the model in one pass. What waits is one batch's children at each level, however large the job is. Knows tokens and
@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..batching import in_batches
 from ..language_model import Floats, Session
 from ..states import Ints, States
-from ..tree.token_tree import TokenTree
-from .branches import Automaton, Branches, Children, Listed
-from .packed import LONGEST, Paths, score_packed
-
-_BLOCK = 4096  # leaves that are listed at once, or so many times what a node branches into
+from .branches import Children, Listed
+from .packed import LONGEST, score_packed
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,6 @@ class _Waiting:
         costs: up to and including these.
         states: the model's, of their parents.
         rows: the row of `states` at each one's parent.
-        paths: (n_nodes, depth) tokens since the prompt; of no columns where nobody asks for them.
-        depth: how many of these columns are filled.
     """
 
     nodes: Ints
@@ -40,33 +36,24 @@ class _Waiting:
     costs: Floats
     states: States
     rows: Ints
-    paths: Ints
-    depth: int
 
-    def take(self, chosen: Ints | slice) -> _Waiting:
-        return _Waiting(
-            self.nodes[chosen],
-            self.firsts[chosen],
-            self.costs[chosen],
-            self.states,
-            self.rows[chosen],
-            self.paths[chosen],
-            self.depth,
-        )
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __getitem__(self, chosen: Ints | slice) -> _Waiting:
+        return _Waiting(self.nodes[chosen], self.firsts[chosen], self.costs[chosen], self.states, self.rows[chosen])
 
 
 @dataclass(frozen=True)
-class Found:
+class _Found:
     """Leaves with their costs: summed bits, lower means better memorised.
 
     Args:
-        leaves: (n_leaves,) their numbers; 0 for those of a tree, which are known by their paths.
-        paths: (n_leaves, depth) tokens since the prompt, -1 behind the end; of no columns for listed sequences.
+        leaves: (n_leaves,) their numbers.
         costs: (n_leaves,) bits.
     """
 
     leaves: Ints
-    paths: Ints
     costs: Floats
 
 
@@ -100,132 +87,79 @@ def score(
             costs[chosen] = shared + bits
             report(int(copies[chosen].sum()))
         return np.asarray(costs[listed.inverse])
-    for found in _walk(session, listed, shared, path_length=0):
+    for found in _walk(session, listed, shared):
         costs[found.leaves] = found.costs
         report(int(copies[found.leaves].sum()))
     return np.asarray(costs[listed.inverse])
 
 
-def score_leaves(session: Session, tree: TokenTree) -> Iterator[Found]:
-    """All leaves of a tree, batch by batch, with their paths and costs after the prompt; in any order.
-
-    Args:
-        session: after the tree's prompt, for its depth.
-        tree: of a format.
-    """
-    if not session.packs or tree.depth > LONGEST:
-        yield from _walk(session, Automaton(tree), 0.0, path_length=tree.depth)
-        return
-    for tokens in _leaf_paths(tree):
-        for chosen, bits in score_packed(session, Paths.of(tokens)):
-            yield Found(np.zeros(len(bits), dtype=np.int64), tokens[chosen], bits)
-
-
-def _leaf_paths(tree: TokenTree) -> Iterator[Ints]:
-    """(n_leaves, depth) tokens of all leaves since the prompt, padded with -1; in lexicographic order, in blocks."""
-    automaton = Automaton(tree)
-    pending = [(np.full((1, tree.depth), -1), np.array([tree.root]), 0)]
-    while pending:
-        paths, states, depth = pending.pop()
-        open = states >= 0
-        if not open.any():
-            yield paths
-        elif len(paths) > _BLOCK:
-            parts = range(0, len(paths), _BLOCK)
-            pending += [(paths[at : at + _BLOCK], states[at : at + _BLOCK], depth) for at in reversed(parts)]
-        else:
-            pending.append((*_grown(automaton, paths, states, depth), depth + 1))
-
-
-def _grown(automaton: Automaton, paths: Ints, states: Ints, depth: int) -> tuple[Ints, Ints]:
-    """One token more where something follows; leaves that have ended stay in their places."""
-    open = np.flatnonzero(states >= 0)
-    children = automaton.children(states[open])
-    both = (children.leaves >= 0) & (children.nodes >= 0)
-    copies = 1 + both
-    source = np.repeat(np.arange(len(both)), copies)
-    grown = paths[open[children.parents[source]]]
-    grown[:, depth] = children.tokens[source]
-    after = children.nodes[source]
-    after[(np.cumsum(copies) - copies)[both]] = -1  # the leaf comes before what follows it
-    ended = np.flatnonzero(states < 0)
-    order = np.argsort(np.concatenate([open[children.parents[source]], ended]), kind="stable")
-    return np.concatenate([grown, paths[ended]])[order], np.concatenate([after, np.full(len(ended), -1)])[order]
-
-
-def _walk(session: Session, branches: Branches, cost: float, *, path_length: int) -> Iterator[Found]:
+def _walk(session: Session, listed: Listed, cost: float) -> Iterator[_Found]:
     """Depth first in batches, from the root at this cost."""
-    root = np.array([branches.root], dtype=np.int64)
-    here = branches.leaves(root)
+    root = np.array([listed.root], dtype=np.int64)
+    here = listed.leaves(root)
     if here[0] >= 0:
-        yield Found(here, np.full((1, path_length), -1), np.array([cost]))
-    children = branches.children(root)
+        yield _Found(here, np.array([cost]))
+    children = listed.children(root)
     if not len(children.tokens):
         return
-    parent = _Waiting(root, root, np.array([cost]), session.state, root * 0, np.full((1, path_length), -1), 0)
-    found, waiting = _part(parent, children, cost + session.bits(children.tokens), session.state)
+    found, waiting = _part(children, cost + session.bits(children.tokens), session.state)
     yield found
-    stack = [_batches(session, branches, waiting)]
+    stack = [_read(session, listed, waiting)]
     while stack:
         batch = next(stack[-1], None)
         if batch is None:
             stack.pop()
             continue
-        try:
-            found, waiting = _feed(session, branches, batch)
-        except Exception as error:
-            if not session.halve(len(batch.nodes), error):
-                raise
-            # Nothing is lost: the same nodes wait again, in halves.
-            middle = len(batch.nodes) // 2
-            stack.append(iter([batch.take(slice(middle)), batch.take(slice(middle, None))]))
-            continue
+        found, waiting = batch
         yield found
-        if len(waiting.nodes):
-            stack.append(_batches(session, branches, waiting))
+        if len(waiting):
+            stack.append(_read(session, listed, waiting))
 
 
-def _batches(session: Session, branches: Branches, waiting: _Waiting) -> Iterator[_Waiting]:
-    """Batches of one kind: runs that end in leaves by length, so that little is padded; others of one length."""
-    lengths = branches.runs(waiting.nodes).lengths
-    is_tail = branches.tails(waiting.nodes)
+def _read(session: Session, listed: Listed, waiting: _Waiting) -> Iterator[tuple[_Found, _Waiting]]:
+    """Batch by batch, what is found and what waits then."""
+
+    def size_of(waiting: _Waiting) -> int:
+        # The rows of a batch are at most as long as the last one that waits.
+        longest = int(listed.run_lengths(waiting.nodes).max())
+        return session.rows_at_once(1 + longest, listed.levels)
+
+    for alike in _alike(listed, waiting):
+        yield from in_batches(alike, size_of, lambda batch: _feed(session, listed, batch), session.limit)
+
+
+def _alike(listed: Listed, waiting: _Waiting) -> Iterator[_Waiting]:
+    """Nodes of one kind: runs that end in leaves by length, so that little is padded; others of one length."""
+    lengths = listed.run_lengths(waiting.nodes)
+    is_tail = listed.tails(waiting.nodes)
     tails = np.flatnonzero(is_tail)
-    yield from _chunks(session, branches, waiting, tails[np.argsort(lengths[tails], kind="stable")], lengths)
+    yield waiting[tails[np.argsort(lengths[tails], kind="stable")]]
     for length in np.unique(lengths[~is_tail]):
-        yield from _chunks(session, branches, waiting, np.flatnonzero(~is_tail & (lengths == length)), lengths)
+        yield waiting[np.flatnonzero(~is_tail & (lengths == length))]
 
 
-def _chunks(session: Session, branches: Branches, waiting: _Waiting, chosen: Ints, lengths: Ints) -> Iterator[_Waiting]:
-    at = 0
-    while at < len(chosen):
-        # The rows of a chunk are at most as long as its last one; asked anew each time, since memory may have run out.
-        size = session.rows_at_once(1 + int(lengths[chosen[at:]].max()), branches.levels)
-        yield waiting.take(chosen[at : at + size])
-        at += size
-
-
-def _feed(session: Session, branches: Branches, batch: _Waiting) -> tuple[Found, _Waiting]:
+def _feed(session: Session, listed: Listed, batch: _Waiting) -> tuple[_Found, _Waiting]:
     """Read the runs of a batch; what is found are the leaves at their ends and right behind, what waits the others."""
-    if branches.tails(batch.nodes)[0]:
-        return _finish(session, branches, batch), batch.take(slice(0))
-    return _descend(session, branches, batch)
+    if listed.tails(batch.nodes)[0]:
+        return _finish(session, listed, batch), batch[:0]
+    return _descend(session, listed, batch)
 
 
-def _finish(session: Session, branches: Branches, batch: _Waiting) -> Found:
+def _finish(session: Session, listed: Listed, batch: _Waiting) -> _Found:
     """The costs at the ends of runs that end in leaves. The last token of a run is read, never fed."""
-    runs = branches.runs(batch.nodes)
+    runs = listed.runs(batch.nodes)
     width = int(runs.lengths.max())
     fed = np.concatenate([batch.firsts[:, None], runs.tokens[:, : width - 1]], axis=1)
     states = batch.states.select(batch.rows)
     bits, _ = session.advance(states, fed, runs.tokens[:, :width, None], lengths=runs.lengths)
     real = np.arange(width) < runs.lengths[:, None]
     costs = batch.costs + np.where(real, bits[..., 0], 0.0).sum(axis=1)
-    return Found(branches.leaves(batch.nodes), batch.paths, costs)
+    return _Found(listed.leaves(batch.nodes), costs)
 
 
-def _descend(session: Session, branches: Branches, batch: _Waiting) -> tuple[Found, _Waiting]:
-    """Feed runs of one length, after which the tree branches."""
-    runs, children = branches.runs(batch.nodes), branches.children(batch.nodes)
+def _descend(session: Session, listed: Listed, batch: _Waiting) -> tuple[_Found, _Waiting]:
+    """Feed runs of one length, after which the tree listed."""
+    runs, children = listed.runs(batch.nodes), listed.children(batch.nodes)
     count, length = len(batch.nodes), int(runs.lengths[0])
     fed = np.concatenate([batch.firsts[:, None], runs.tokens[:, :length]], axis=1)
     column = np.arange(len(children.parents)) - np.searchsorted(children.parents, children.parents)
@@ -234,35 +168,20 @@ def _descend(session: Session, branches: Branches, batch: _Waiting) -> tuple[Fou
     picks[children.parents, -1, column] = children.tokens
     bits, states = session.advance(batch.states.select(batch.rows), fed, picks)
     costs = batch.costs + bits[:, :-1, 0].sum(axis=1)
-    leaves = branches.leaves(batch.nodes)
+    leaves = listed.leaves(batch.nodes)
     ends = np.flatnonzero(leaves >= 0)
-    at_ends = Found(leaves[ends], batch.paths[ends], costs[ends])
+    at_ends = _Found(leaves[ends], costs[ends])
     below = costs[children.parents] + bits[children.parents, -1, column]
-    found, waiting = _part(batch, children, below, states)
+    found, waiting = _part(children, below, states)
     return _joined(at_ends, found), waiting
 
 
-def _part(batch: _Waiting, children: Children, costs: Floats, states: States) -> tuple[Found, _Waiting]:
+def _part(children: Children, costs: Floats, states: States) -> tuple[_Found, _Waiting]:
     """Children that are leaves, and children after whose first token something follows; some are both."""
-    paths = batch.paths[children.parents]
-    if paths.shape[1]:
-        paths[:, batch.depth] = children.tokens
     done, open = np.flatnonzero(children.leaves >= 0), np.flatnonzero(children.nodes >= 0)
-    waiting = _Waiting(
-        children.nodes[open],
-        children.tokens[open],
-        costs[open],
-        states,
-        children.parents[open],
-        paths[open],
-        batch.depth + 1,
-    )
-    return Found(children.leaves[done], paths[done], costs[done]), waiting
+    waiting = _Waiting(children.nodes[open], children.tokens[open], costs[open], states, children.parents[open])
+    return _Found(children.leaves[done], costs[done]), waiting
 
 
-def _joined(one: Found, other: Found) -> Found:
-    return Found(
-        np.concatenate([one.leaves, other.leaves]),
-        np.concatenate([one.paths, other.paths]),
-        np.concatenate([one.costs, other.costs]),
-    )
+def _joined(one: _Found, other: _Found) -> _Found:
+    return _Found(np.concatenate([one.leaves, other.leaves]), np.concatenate([one.costs, other.costs]))

@@ -25,7 +25,7 @@ from ..language_model import Floats, LanguageModel, Session, evaluating
 from ..states import Ints, Rows
 from ..tree.token_tree import TokenTree
 from ..ways import Encoded, Source
-from .branches import Automaton, Children, sort_keys
+from .branches import Children, children_of, sort_keys
 from .expand import expander
 from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Order, Parents, Prefixes
 from .goals import Goal
@@ -130,7 +130,6 @@ class Search:
         self._session, self._tree, self._goal, self._strategy = session, tree, goal, strategy
         self._max_memory = max_memory
         self._depth = tree.depth
-        self._branches = Automaton(tree)
         self._expand = expander(language_model, session, tree.depth)
         self._most = session.rows_at_once(1)
         self._parents = Parents(tree.depth)
@@ -201,7 +200,7 @@ class Search:
         batch = self._next_batch(most)
         if not len(batch):
             return
-        children = self._branches.children(batch["state"].astype(np.int64))
+        children = children_of(self._tree, batch["state"].astype(np.int64))
         lengths = batch["depth"].astype(np.int64)
         paths = self._paths(batch)
         if batch["parent"][0] < 0:
