@@ -336,8 +336,11 @@ class CanaryFormat:
             >>> list(CanaryFormat("bit {b}", spaces={"b": ["0", "1"]}).candidates())
             ['bit 0', 'bit 1']
         """
-        for choices in itertools.product(*map(range, self._radices)):
-            yield _written(self.pieces, choices)
+        if any(hole.is_check_digit for hole in self.holes):
+            yield from (_written(self.pieces, choices) for choices in itertools.product(*map(range, self._radices)))
+        else:
+            written = ((piece.text,) if isinstance(piece, Literal) else piece.space for piece in self.pieces)
+            yield from map("".join, itertools.product(*written))
 
     def covering_candidates(self) -> list[str]:
         """As few candidates as can be in which every entry of every hole occurs: what a tokenizer is checked on.

@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, canaries, prepared
+from hf_canary import CanaryFormat, callback, canaries, extraction, prepared
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
@@ -45,8 +45,10 @@ def _seeds_are_known():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _trees_of_measurements_are_made_once():
-    """Many tests measure one format with one tokenizer, whose 10,000 fills are encoded once for each context."""
+def _measurements_are_quick():
+    """Many tests ask for one format with one tokenizer, whose 10,000 fills are encoded once for each context; and
+    looks of trainings make few draws.
+    """
     kept = OrderedDict()
 
     def tree(format, tokenizer, **options):
@@ -58,7 +60,9 @@ def _trees_of_measurements_are_made_once():
         return kept[asked][1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepared, "TokenTree", tree)
+        for room in (prepared, extraction):
+            patch.setattr(room, "TokenTree", tree)
+        patch.setattr(callback, "_DRAWS", 300)  # how well draws estimate is tested where they are made
         yield
 
 
