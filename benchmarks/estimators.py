@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_canary.models  # noqa: F401 (registers the paper's architectures)
 from hf_canary import CanaryFormat, exposures, log_perplexity
+from hf_canary.arrays import Floats
 from hf_canary.clock import Clock
 from hf_canary.drawing import Drawing, draw
 from hf_canary.language_model import LanguageModel, Session, evaluating
@@ -38,8 +38,6 @@ REFERENCES = (1000, 10_000, 100_000)
 CLOSE = 0.5
 OFTEN = 0.95
 MOST_COUNTED = 5_000_000
-
-Floats = NDArray[np.float64]
 
 
 @dataclass

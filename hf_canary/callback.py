@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from .arguments import check_batch_size, check_tokenizer
 from .canaries import CanarySet
 from .errors import CanaryError, DataError, ModelError, shown, told
-from .language_model import check_batch_size
 from .looks.allowance import Allowance
 from .looks.contexts import Contexts, Recorded
 from .looks.copies import Copies
@@ -32,6 +32,7 @@ from .looks.record import RECORD_FILE as RECORD_FILE
 from .looks.schedule import Schedule, When
 from .looks.threshold import OnExceed, Threshold, bits_against_chance
 from .measure import Measurement, check_measurable, check_request
+from .prepared import possible_references
 from .presence import Presence
 from .processes import from_each, from_main, is_main_process, summed, together
 from .results import Exposure, ExposureReport, Level, plain
@@ -133,8 +134,8 @@ class ExposureCallback(TrainerCallback):
         plot: whether to draw the looks into `_exposure.png` in `output_dir` at the end; needs matplotlib.
 
     Raises:
-        DataError, FormatError: arguments that cannot be measured or done on any model; at the start of training, other
-            arguments in another process, and with `strict` a run that is INVALID.
+        ArgumentError: arguments that cannot be measured or done on any model.
+        DataError: at the start of training, other arguments in another process; with `strict`, a run that is INVALID.
         ModelError: at the start of training: no tokenizer, a character that it cannot represent, a canary longer
             than the model's positions, logits that are no numbers.
 
@@ -171,6 +172,8 @@ class ExposureCallback(TrainerCallback):
     ) -> None:
         check_request(canaries, num_references, seed=seed)
         check_batch_size(batch_size)
+        if tokenizer is not None:
+            check_tokenizer(tokenizer)
         self._schedule = Schedule(looks)
         self._allowance = Allowance(max_seconds, max_overhead)
         self._threshold = Threshold(threshold, on_exceed)
@@ -808,7 +811,8 @@ def one_line(report: ExposureReport, num_references: int | None = None) -> str:
     line = f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins}"
     fewest = min((len(group.references) for group in report.groups), default=0)
     is_short = num_references is not None and any(
-        len(group.references) < min(num_references, group.format.space_size - group.known) for group in report.groups
+        len(group.references) < possible_references(num_references, group.format, group.known)
+        for group in report.groups
     )
     return f"{line} · in time for {fewest:,} references" if is_short else line
 

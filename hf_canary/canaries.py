@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CanaryError, DataError, FormatError, is_int, kind, shown
+from .arguments import check_among, check_instance, check_int
+from .errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, kind, shown
 from .files import write_json
-from .formats import CanaryFormat
+from .formats import CanaryFormat, check_format
 
 if TYPE_CHECKING:
     from .injection import AnyDataset
@@ -82,8 +83,7 @@ class Canary:
             >>> canary.seen_as(CanaryFormat("is {digit:4}")).text == canary.text.removeprefix("the PIN ")
             True
         """
-        if not isinstance(format, CanaryFormat):
-            raise FormatError("format", "a CanaryFormat", kind(format), "Wrap it: CanaryFormat(...).")
+        check_format(format)
         if format.holes != self.format.holes:
             raise FormatError(
                 "format",
@@ -107,7 +107,7 @@ class CanarySet:
             reported of with more care. `draw` makes the first kind.
 
     Raises:
-        DataError: another kind.
+        ArgumentError: another kind.
     """
 
     canaries: tuple[Canary, ...]
@@ -115,10 +115,9 @@ class CanarySet:
     kind: str = "drawn"
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise DataError("kind", " or ".join(KINDS), shown(self.kind), "Leave it out for canaries that were drawn.")
+        check_among("kind", self.kind, KINDS, "Leave it out for canaries that were drawn.")
         if self.kind != "drawn" and abs(self.seed) < _LEAST_SALT:
-            raise DataError(
+            raise ArgumentError(
                 "seed",
                 "a number that nobody guesses: it salts what is published of other people's secrets",
                 "a small one",
@@ -147,7 +146,8 @@ class CanarySet:
                 once.
 
         Raises:
-            FormatError: a space smaller than the draw, or an argument out of range.
+            ArgumentError: an argument of another type or out of range.
+            FormatError: a space smaller than the draw.
 
         Example:
             >>> from hf_canary import CanaryFormat, CanarySet
@@ -452,21 +452,18 @@ def _check_draw(
 ) -> None:
     listed = formats if isinstance(formats, Sequence) else ()
     if not listed or not all(isinstance(format, CanaryFormat) for format in listed):
-        raise FormatError("formats", "a CanaryFormat or a list of them", kind(formats), "Wrap it: CanaryFormat(...).")
+        raise ArgumentTypeError("formats", "a CanaryFormat or a list of them", kind(formats), "Wrap the text.")
+    check_instance("repetitions", repetitions, Sequence, "a list of whole numbers", "Put one alone into a list.")
+    if not repetitions:
+        raise ArgumentError("repetitions", "one level at least", "none", "The twins are inserted 0 times already.")
     if len(set(formats)) < len(formats):
-        raise FormatError("formats", "different formats", "one format twice", "Raise per_repetition instead.")
-    counts = [per_repetition, *(repetitions if isinstance(repetitions, Sequence) else ())]
-    if len(counts) < 2 or not all(is_int(n) and n >= 1 for n in counts):
-        raise FormatError(
-            "repetitions",
-            "whole numbers, 1 or more, at least one of them; per_repetition likewise",
-            f"repetitions={shown(repetitions)}, per_repetition={shown(per_repetition)}",
-            "The twins are the canaries that are inserted 0 times.",
-        )
+        raise ArgumentError("formats", "different formats", "one format twice", "Raise per_repetition instead.")
+    for count in repetitions:
+        check_int("repetitions", count, least=1, remedy="The twins are the canaries that are inserted 0 times.")
+    check_int("per_repetition", per_repetition, least=1)
     if len(set(repetitions)) < len(repetitions):
-        raise FormatError("repetitions", "distinct levels", shown(repetitions), "Raise per_repetition instead.")
-    if seed is not None and not is_int(seed):
-        raise FormatError("seed", "an int or None", shown(seed), "Leave it out for a fresh, unpredictable draw.")
+        raise ArgumentError("repetitions", "distinct levels", shown(repetitions), "Raise per_repetition instead.")
+    check_int("seed", seed, optional=True, remedy="Leave it out for a fresh, unpredictable draw.")
 
 
 def _read_document(path: str | Path) -> dict[str, Any]:

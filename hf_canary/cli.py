@@ -206,13 +206,12 @@ def extract(
     error, 2 wrong usage.
     """
     from .canaries import CanarySet
-    from .extraction import check_top_k
     from .extraction import extract as extract_candidates
 
     with _plain_errors():
         given = _given_context(context, context_file)
         wanted = _format(format, spaces, source, given)
-        check_top_k(top_k, wanted)
+        wanted.check_top_k(top_k)
         known = None if canaries is None else CanarySet.load(canaries)
         memory = _bytes(max_memory)
         if known is not None:
@@ -411,14 +410,14 @@ def _parsed(format: CanaryFormat, texts: list[str]) -> Iterator[int]:
             yield format.parse(text)
         except FormatError as error:
             which = f"as number {number} of {len(texts)} " if len(texts) > 1 else ""
-            raise FormatError(error.argument, error.expected, f"{which}{error.got}", error.remedy) from error
+            raise type(error)(error.argument, error.expected, f"{which}{error.got}", error.remedy) from error
 
 
 def _bytes(amount: str | None) -> int | None:
     """`4GB`, `512MiB` or a plain number as bytes."""
     from accelerate.utils.modeling import convert_file_size_to_int
 
-    from .errors import DataError, shown
+    from .errors import ArgumentError, shown
 
     if amount is None:
         return None
@@ -427,7 +426,7 @@ def _bytes(amount: str | None) -> int | None:
     except ValueError:
         size = 0
     if size < 1:
-        raise DataError("--max-memory", "bytes, or an amount such as 4GB or 512MiB", shown(amount), "Write it so.")
+        raise ArgumentError("--max-memory", "bytes, or an amount such as 4GB or 512MiB", shown(amount), "Write it so.")
     return size
 
 
@@ -517,10 +516,10 @@ def measure(
 
 def _given_context(text: str | None, file: Path | None) -> str | None:
     """What was said of the context: a text with its escapes written out, or that of a file; None if nothing was."""
-    from .errors import DataError, shown
+    from .errors import ArgumentError, DataError, shown
 
     if text is not None and file is not None:
-        raise DataError("--context", "one of --context and --context-file", "both", "Leave one out.")
+        raise ArgumentError("--context", "one of --context and --context-file", "both", "Leave one out.")
     if file is not None:
         try:
             return file.read_bytes().decode("utf-8")
@@ -532,7 +531,7 @@ def _given_context(text: str | None, file: Path | None) -> str | None:
         return None
     unknown = next((found for found in re.findall(r"\\(.?)", text, re.DOTALL) if found not in _ESCAPES), None)
     if unknown is not None:
-        raise DataError(
+        raise ArgumentError(
             "--context",
             "a text in which a backslash is followed by n, t or another backslash",
             f"one followed by {shown(unknown)}",

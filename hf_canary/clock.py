@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 
-from .errors import DataError, shown
 from .processes import summed
 
 # What part of the time left a step may plan for: its speed is foreseen from the step before.
@@ -16,19 +15,6 @@ _PLANNED = 0.8
 def agreed(number: float) -> float:
     """The mean over the processes of a number that each of them has measured."""
     return summed(number) / summed(1.0)
-
-
-def check_seconds(seconds: float | None) -> None:
-    """Refuse a limit of time that is none; None is no limit.
-
-    Raises:
-        DataError: it is no finite number above 0.
-    """
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if seconds is not None and not (is_number and 0 < seconds < math.inf):
-        raise DataError(
-            "max_seconds", "a finite number of seconds, above 0", shown(seconds), "Without it there is no limit."
-        )
 
 
 class Clock:

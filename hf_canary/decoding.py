@@ -16,13 +16,13 @@ import torch
 from transformers import LogitsProcessor
 from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput
 
+from .arguments import check_batch_size, check_expanded, check_memory, check_tokenizer
+from .arrays import LN2, Ints
 from .clock import Clock
-from .errors import FormatError, ModelError, is_int, shown
-from .extraction import check_caps, check_format, check_top_k
-from .formats import CanaryFormat
-from .language_model import LanguageModel, check_batch_size, check_memory, evaluating
-from .states import Ints
-from .tokenization.contexts import Before
+from .errors import ArgumentError, FormatError, ModelError, is_int, shown
+from .formats import CanaryFormat, check_format
+from .language_model import MEMORY, LanguageModel, evaluating
+from .tokenization.contexts import Before, check_context
 from .tokenization.encoding import end_token
 from .tree.token_tree import TokenTree
 from .walks.goals import Cheapest
@@ -51,7 +51,7 @@ class _Guide:
     def __init__(
         self, format: CanaryFormat, tokenizer: Any, context: Before, end: bool, target: bool, lengths: Any
     ) -> None:
-        check_format(format)
+        check_context("context", context)
         format.check_fixed("context", context)
         behind = end_token(tokenizer, target=target) if end else None
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
@@ -64,7 +64,7 @@ class _Guide:
         least = len(self.before) + target
         self.lengths = _checked_lengths(least if lengths is None else lengths)
         if target and min(self.lengths) < least:
-            raise ModelError(
+            raise ArgumentError(
                 "prompt_length",
                 f"{least} or more: a decoder's start token, what the tokenizer puts before a text, and the context",
                 str(min(self.lengths)),
@@ -75,7 +75,7 @@ class _Guide:
         """How many tokens stand before the canary in a row; `generate` repeats each prompt for its beams."""
         count = len(self.lengths)
         if count > 1 and rows % count:
-            raise ModelError(
+            raise ArgumentError(
                 "prompt_length",
                 "one number, or one for each prompt",
                 f"{count} numbers for {rows} rows",
@@ -123,7 +123,7 @@ class _Guide:
     def canary_in(self, row: Sequence[int], length: int) -> Path:
         """The tokens behind the first `length`."""
         if len(row) < length:
-            raise ModelError(
+            raise ArgumentError(
                 "prompt_length",
                 f"at most {len(row)}, the tokens that generate was given",
                 str(length),
@@ -171,7 +171,7 @@ class _Guide:
         """No candidate begins with these."""
         same = next((at for at, pair in enumerate(zip(path, self.shared, strict=False)) if pair[0] != pair[1]), None)
         same = min(len(path), len(self.shared)) if same is None else same
-        raise ModelError(
+        raise ArgumentError(
             "prompt_length",
             f"behind so many tokens nothing, or those that {shown(self.tree.format.template)} begins with: token ids "
             f"{shown(list(self.shared))}",
@@ -189,7 +189,7 @@ class _Guide:
 def _checked_lengths(given: Any) -> list[int]:
     lengths = list(given) if isinstance(given, (list, tuple, np.ndarray, torch.Tensor)) else [given]
     if not lengths or not all(is_int(length) and length >= 0 for length in lengths):
-        raise ModelError(
+        raise ArgumentError(
             "prompt_length",
             "a whole number, 0 or more, or one for each prompt",
             shown(given),
@@ -270,6 +270,8 @@ class FormatLogitsProcessor(LogitsProcessor):
         end: bool = False,
         target: bool = False,
     ) -> None:
+        check_format(format)
+        check_tokenizer(tokenizer)
         end_token(tokenizer, target=target)  # or it says now that there is none
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self.prompt_ids = list(self._guide.tree.prompt)
@@ -383,8 +385,8 @@ class CheapestFills:
         prompt_lengths: likewise.
 
     Raises:
-        FormatError: `top_k` above |R|, or candidates that are prefixes of one another.
-        DataError: a cap that is none.
+        ArgumentError: what is no format, tokenizer or number; `top_k` above |R|.
+        FormatError: candidates that are prefixes of one another.
         ModelError: as in `FormatLogitsProcessor`; a decoder's start token that the model is not trained with.
 
     Example:
@@ -414,12 +416,14 @@ class CheapestFills:
     ) -> None:
         check_batch_size(batch_size)
         check_format(format)
-        check_top_k(top_k, format)
-        check_caps(max_expanded, None)
+        check_tokenizer(tokenizer)
+        format.check_top_k(top_k)
+        check_expanded(max_expanded)
+        check_memory(max_memory)
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         self._top_k, self._batch_size = top_k, batch_size
-        self._max_expanded, self._max_memory = max_expanded, check_memory(max_memory)
+        self._max_expanded, self._max_memory = max_expanded, max_memory or MEMORY
         self.prompt_ids = list(self._guide.tree.prompt)
         self.prompt_lengths = self._guide.lengths
 
@@ -439,7 +443,7 @@ class CheapestFills:
                 "model", "an encoder-decoder in evaluation", "one in training, whose encoder drops out", "Call eval()."
             )
         if model.config.is_encoder_decoder != self._guide.target:
-            raise ModelError(
+            raise ArgumentError(
                 "target",
                 "True for an encoder-decoder, and for no other model",
                 str(self._guide.target),
@@ -464,7 +468,7 @@ class CheapestFills:
             found, costs = self._searched(model, rows[number], first, length, source, generation_config.max_time)
             missing = self._top_k - len(found)  # not found in time, or of probability 0
             sequences += [[*rows[number][:length], *path] for path in found] + [rows[number]] * missing
-            scores += [-math.log(2.0) * cost for cost in costs] + [-math.inf] * missing
+            scores += [-LN2 * cost for cost in costs] + [-math.inf] * missing
         longest = max(map(len, sequences), default=0)
         ids: Any = input_ids.new_full((len(sequences), longest), self._pad)
         for row, sequence in zip(ids, sequences, strict=True):

@@ -14,8 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
+from .arrays import Floats, Ints
 from .clock import Clock
-from .ladder import BETAS, Draws, Floats, Ints, apportioned, better_shares, expected_expansions, log_mixture
+from .ladder import BETAS, Draws, apportioned, better_shares, expected_expansions, log_mixture
 from .language_model import LanguageModel, Session
 from .tree.token_tree import TokenTree, padded
 from .walks.sample import Drawn, Plan, sample

@@ -83,7 +83,15 @@ class CanaryError(Exception):
         return f"{self.argument}: expected {self.expected}; got {self.got}. {self.remedy}"
 
 
-class FormatError(CanaryError):
+class ArgumentError(CanaryError, ValueError):
+    """The caller must act: an argument that no data and no model would make right. It is a `ValueError`, too."""
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """The caller must act: an argument of another type. It is a `TypeError`, too."""
+
+
+class FormatError(ArgumentError):
     """The author of a canary format must act: a template, an alphabet, a fill, a draw that does not fit."""
 
 

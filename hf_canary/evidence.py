@@ -16,10 +16,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from .arrays import Floats
 from .clock import Clock, agreed
 from .drawing import Drawing, draw
 from .exposures import MOST_APART
-from .ladder import Floats
 from .language_model import LanguageModel, Session
 from .prepared import Prepared
 from .ranking import FORESEEN, Rank, Ranking

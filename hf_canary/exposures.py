@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from .errors import DataError, is_int, shown
+from .arguments import check_bootstrap, check_confidence, check_space_size
+from .arrays import LN2, Floats
+from .errors import DataError, shown
 from .ladder import Draws, Share, share_below
 from .skew_normal import SkewNormal, misfit, misfit_p, refits, standard_errors, why_not_fitted
-
-Floats = NDArray[np.float64]
 
 CENSORED = "censored"
 BEYOND_SPACE = "beyond log2|R|"
@@ -35,6 +35,9 @@ NOT_FINITE = "not finite"
 NOT_FITTED = "not fitted"
 TIES = "ties"
 IMPOSSIBLE = "probability 0"
+
+CONFIDENCE = 0.95
+"""Of every interval, unless it is said."""
 
 SAME = 1e-4
 """Costs that differ by no more than this are the same, as far as float32 can tell; in bits."""
@@ -60,7 +63,6 @@ _HOPELESS = 1e-5
 # replacement, is wider than it need be.
 _HYPERGEOMETRIC_SHARE = 10
 _FEW, _BLOCK = 128, 2**16
-_LN2 = math.log(2.0)
 _LOG_QUERIES_EXACT = 50.0
 
 
@@ -122,7 +124,7 @@ def sampled(
     *,
     known: ArrayLike | None = None,
     copies: ArrayLike | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> list[Estimate]:
     """Exposure by Theorem 1: the share of random candidates at least as likely as the canary.
 
@@ -154,7 +156,7 @@ def sampled(
         >>> sampled([3.0], [1.0, 2.0, 4.0, 5.0], space_size=5)[0].value == exposure_of_rank(3, 5)
         True
     """
-    space_size, alpha = _space(space_size), _error_rate(confidence)
+    alpha = _error_rate(space_size, confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
     taken = costs if known is None else _numbers(known, "known")
@@ -310,7 +312,7 @@ def importance(
     known_copies: ArrayLike | None = None,
     copies: ArrayLike | None = None,
     own_log_weights: ArrayLike | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> list[Estimate]:
     """Exposure from fills drawn by the temperature ladder (Dell'Amico & Filippone 2015; see `ladder.py`).
 
@@ -341,7 +343,7 @@ def importance(
     Raises:
         DataError: a value that is no number, or `known_copies` that are not as many as `known`.
     """
-    space_size, alpha = _space(space_size), _error_rate(confidence)
+    alpha = _error_rate(space_size, confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     taken = costs if known is None else _numbers(known, "known")
     encoded = np.ones(taken.size) if known_copies is None else _numbers(known_copies, "known_copies")
@@ -390,7 +392,7 @@ def _part_of(log_share: float, space_size: int, rest: int) -> Fraction:
     """How many candidates a share of R is, and `rest` at most; as exact as a float."""
     if log_share == -math.inf:
         return Fraction(0)
-    whole, part = divmod(min(log_share, 0.0) / _LN2 + math.log2(space_size), 1.0)
+    whole, part = divmod(min(log_share, 0.0) / LN2 + math.log2(space_size), 1.0)
     return min(Fraction(2.0**part) * Fraction(2) ** int(whole), Fraction(rest))
 
 
@@ -431,7 +433,7 @@ def skewnorm(
     *,
     bootstrap: int = 0,
     seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> list[Estimate]:
     """The paper's estimate by extrapolation (§4.2): exposure ≈ −log2 of the fitted skew-normal's mass at or below c.
 
@@ -454,9 +456,10 @@ def skewnorm(
         skew-normal describes give NaN, flagged `not fitted: reason`; but a canary of probability 0 has exposure 0.
 
     Raises:
-        DataError: no references, NaN among them, a value that is no number, a bootstrap of 1 to 98 samples.
+        ArgumentError: a bootstrap of 1 to 98 samples; a confidence or |R| that is none.
+        DataError: no references, NaN among them, a value that is no number.
     """
-    space_size, alpha = _space(space_size), _error_rate(confidence)
+    alpha = _error_rate(space_size, confidence)
     check_bootstrap(bootstrap)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
@@ -487,16 +490,6 @@ def skewnorm(
     return [one(*each) for each in zip(costs.tolist(), values.tolist(), lows.tolist(), highs.tolist(), strict=True)]
 
 
-def check_bootstrap(bootstrap: int) -> None:
-    """Refuse so few samples that none of them could show that a law does not fit.
-
-    Raises:
-        DataError: neither 0 nor 99 and more.
-    """
-    if not is_int(bootstrap) or (bootstrap != 0 and bootstrap < _FEWEST_REFITS):
-        raise DataError("bootstrap", f"0, or {_FEWEST_REFITS} and more", shown(bootstrap), "Give 200, or leave it out.")
-
-
 def _worth(hits: float) -> str:
     if hits == 0:
         return CENSORED
@@ -512,18 +505,10 @@ def _nothing(flag: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, (flag,), NO_ESTIMATE)
 
 
-def _error_rate(confidence: float) -> float:
-    if not 0.0 < confidence < 1.0:
-        raise DataError("confidence", "a number between 0 and 1", shown(confidence), "Give 0.95 for 95 %.")
+def _error_rate(space_size: int, confidence: float) -> float:
+    check_space_size(space_size)
+    check_confidence(confidence)
     return 1.0 - confidence
-
-
-def _space(space_size: int) -> int:
-    if not is_int(space_size) or space_size < 1:
-        raise DataError(
-            "space_size", "|R|, a whole number, 1 or more", shown(space_size), "Give the format's space_size, an int."
-        )
-    return int(space_size)
 
 
 def _numbers(values: ArrayLike, argument: str) -> Floats:

@@ -15,8 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from .arguments import (
+    check_among,
+    check_batch_size,
+    check_expanded,
+    check_instance,
+    check_int,
+    check_memory,
+    check_model,
+    check_seconds,
+    check_tokenizer,
+)
+from .arrays import Floats
 from .canaries import Canary
 from .checkpoints import (
     Answers,
@@ -30,14 +41,14 @@ from .checkpoints import (
 )
 from .clock import Clock, agreed
 from .drawing import draw
-from .errors import DataError, FormatError, ModelError, is_int, kind, shown
-from .exposures import MOST_APART, Floats, exposure_of_rank
-from .formats import CanaryFormat
+from .errors import DataError, FormatError, ModelError, shown
+from .exposures import MOST_APART, exposure_of_rank
+from .formats import CanaryFormat, check_format
 from .interrupts import noticing
-from .language_model import LanguageModel, Session, check_batch_size, check_memory, evaluating
+from .language_model import MEMORY, LanguageModel, Session, evaluating
 from .ranking import Rank, Ranking, impossible
 from .scoring import score_encoded
-from .tokenization.contexts import Before
+from .tokenization.contexts import Before, check_context
 from .tokenization.encoding import Encoding, end_token, source_ids
 from .tree.token_tree import TokenTree, unlike
 from .walks.goals import Ascending, Cheapest
@@ -219,12 +230,13 @@ def extract(
         `log_perplexity` gives for their texts; equal ones in the order of their tokens.
 
     Raises:
-        FormatError: `top_k` above |R|, candidates that are prefixes of one another, a source that differs between
-            fills, a hole in `source` or `context`.
+        ArgumentError: what is no model, tokenizer, format, number or strategy; `top_k` above |R|.
+        FormatError: candidates that are prefixes of one another, a source that differs between fills, a hole in
+            `source` or `context`.
         ModelError: a tokenizer that does not know a character, logits that are no numbers, a format longer than the
-            model's positions; a `batch_size` or `max_memory` that is none.
-        DataError: a strategy or a cap that is none; canaries of which none has a text of this format; a checkpoint that
-            is torn, of another search, or in a place where no file can be written.
+            model's positions.
+        DataError: canaries of which none has a text of this format; a checkpoint that is torn, of another search, or in
+            a place where no file can be written.
 
     Example:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
@@ -234,12 +246,12 @@ def extract(
         >>> found.certified, len(found.candidates)
         (True, 3)
     """
-    _check_model_and_format(model, format)
-    check_top_k(top_k, format)
-    check_strategy(strategy)
-    check_caps(max_expanded, max_seconds)
-    if not is_int(num_references) or num_references < 0:
-        raise DataError("num_references", "a whole number, 0 or more", shown(num_references), "Leave it out.")
+    _check_given(model, tokenizer, format, context, source_prefix)
+    format.check_top_k(top_k)
+    check_among("strategy", strategy, STRATEGIES, "Leave it out for auto.")
+    check_expanded(max_expanded)
+    check_seconds(max_seconds)
+    check_int("num_references", num_references, least=0)
     known = _of_format(canaries, format)
     check_writable(checkpoint)
     began = Clock()
@@ -295,15 +307,15 @@ def _of_format(canaries: Iterable[Canary] | None, format: CanaryFormat) -> list[
     """Those whose texts the format writes.
 
     Raises:
-        DataError: no canaries, or none of this format.
+        DataError: none of this format; what is no canary, an `ArgumentTypeError`.
     """
     if canaries is None:
         return []
-    given = list(canaries) if isinstance(canaries, Iterable) else []
-    if not given or not all(isinstance(canary, Canary) for canary in given):
-        raise DataError(
-            "canaries", "a CanarySet, or a list of its canaries", kind(canaries), "Load it: CanarySet.load."
-        )
+    expected, remedy = "a CanarySet, or a list of its canaries", "Load it: CanarySet.load."
+    check_instance("canaries", canaries, Iterable, expected, remedy)
+    given = list(canaries)
+    for canary in given:
+        check_instance("canaries", canary, Canary, expected, remedy)
 
     def is_written(canary: Canary) -> bool:
         try:
@@ -356,9 +368,8 @@ def iter_extract(
         max_memory: likewise.
 
     Raises:
-        FormatError: as `extract`, at once.
-        ModelError: likewise; a tokenizer written in Python, of whose encodings nothing is proven.
-        DataError: a cap that is none.
+        ArgumentError, FormatError: as `extract`, at once.
+        ModelError: as `extract`; a tokenizer written in Python, of whose encodings nothing is proven.
 
     Example:
         >>> from itertools import islice
@@ -370,8 +381,9 @@ def iter_extract(
         >>> bits == sorted(bits)
         True
     """
-    _check_model_and_format(model, format)
-    check_caps(max_expanded, max_seconds)
+    _check_given(model, tokenizer, format, context, source_prefix)
+    check_expanded(max_expanded)
+    check_seconds(max_seconds)
     place = _Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not place.tree.is_certain:
         raise ModelError(
@@ -449,8 +461,7 @@ def exact_rank(
 
     Raises:
         FormatError: a fill that is none, and as `extract`.
-        ModelError: as `extract`.
-        DataError: likewise.
+        ArgumentError, ModelError, DataError: as `extract`.
 
     Example:
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
@@ -461,14 +472,14 @@ def exact_rank(
         >>> [rank.rank for rank in exact_rank(model, tokenizer, format, [likeliest.fill])]
         [1]
     """
-    _check_model_and_format(model, format)
-    if not isinstance(fills, Iterable):
-        raise FormatError("fills", "a list of whole numbers", kind(fills), "Put one alone into a list.")
+    _check_given(model, tokenizer, format, context, source_prefix)
+    check_instance("fills", fills, Iterable, "a list of whole numbers", "Put one alone into a list.")
     fills = list(fills)
     for fill in fills:
         format.render(fill)
     fills = [operator.index(fill) for fill in fills]
-    check_caps(max_expanded, max_seconds)
+    check_expanded(max_expanded)
+    check_seconds(max_seconds)
     check_writable(checkpoint)
     began = Clock()
     place = _Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
@@ -551,55 +562,17 @@ class _Pace:
         return min(most, self._search.expanded + done * self._clock.left / max(agreed(self.seconds), 1e-9))
 
 
-def _check_model_and_format(model: Any, format: CanaryFormat) -> None:
-    if not isinstance(model, torch.nn.Module):
-        raise ModelError("model", "a model of transformers", shown(model), "Load it with from_pretrained.")
+def _check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_prefix: Any) -> None:
+    """Refuse what nothing could be searched with.
+
+    Raises:
+        ArgumentTypeError: one of another type, such as a name or a text.
+    """
+    check_model(model)
+    check_tokenizer(tokenizer)
     check_format(format)
-
-
-def check_format(format: CanaryFormat) -> None:
-    """Refuse its text alone.
-
-    Raises:
-        FormatError: it is no format.
-    """
-    if not isinstance(format, CanaryFormat):
-        raise FormatError("format", "a CanaryFormat", kind(format), "Write CanaryFormat(...) around the text.")
-
-
-def check_top_k(top_k: int, format: CanaryFormat) -> None:
-    """Refuse no candidates, and more than there are.
-
-    Raises:
-        FormatError: not 1 to |R|.
-    """
-    if not is_int(top_k) or not 1 <= top_k <= format.space_size:
-        raise FormatError(
-            "top_k", f"1 to |R| = {shown(format.space_size)}", shown(top_k), "Ask for as many as the format has."
-        )
-
-
-def check_caps(max_expanded: int | None, max_seconds: float | None) -> None:
-    """Refuse caps that are none.
-
-    Raises:
-        DataError: no whole number, 1 or more; no number, 0 or more.
-    """
-    if max_expanded is not None and (not is_int(max_expanded) or max_expanded < 1):
-        raise DataError("max_expanded", "a whole number, 1 or more, or None", shown(max_expanded), "Leave it out.")
-    is_number = isinstance(max_seconds, (int, float)) and not isinstance(max_seconds, bool)
-    if max_seconds is not None and not (is_number and max_seconds >= 0):
-        raise DataError("max_seconds", "seconds, 0 or more, or None", shown(max_seconds), "Leave it out.")
-
-
-def check_strategy(strategy: str) -> None:
-    """Refuse what is none.
-
-    Raises:
-        DataError: not one of those that there are.
-    """
-    if strategy not in STRATEGIES:
-        raise DataError("strategy", f"one of {', '.join(STRATEGIES)}", shown(strategy), "Leave it out for auto.")
+    check_context("context", context)
+    check_context("source_prefix", source_prefix)
 
 
 class _Place:
@@ -629,7 +602,8 @@ class _Place:
         self._model, self._tokenizer, self._format = model, tokenizer, format
         self._context, self._end, self._batch_size = context, end, batch_size
         self._source_prefix = source_prefix
-        self.max_memory = check_memory(max_memory)
+        check_memory(max_memory)
+        self.max_memory = max_memory or MEMORY
         self.shared = 0.0
         with evaluating(model) as bare:
             view = LanguageModel(bare)

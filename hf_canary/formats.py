@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from .arguments import check_instance, check_int
 from .errors import FormatError, is_int, kind, shown
 
 _DIGITS = "0123456789"
@@ -207,6 +208,14 @@ class CanaryFormat:
                 "End the template in fixed text that no entry contains, such as a full stop or a line end; or give "
                 "end=True, where it can be given, so that the end token tells them apart.",
             )
+
+    def check_top_k(self, top_k: int) -> None:
+        """Refuse no candidates, and more than there are.
+
+        Raises:
+            ArgumentError: not 1 to |R|.
+        """
+        check_int("top_k", top_k, least=1, most=self.space_size, remedy="|R| is the most; without it it is one.")
 
     def check_fixed(self, argument: str, text: object) -> None:
         """Refuse a hole in what stands beside every fill, where it would be read as the characters that it is.
@@ -694,3 +703,12 @@ def _overlap(pieces: Sequence[Piece], *, whole: bool) -> bool:
                     seen.add(state)
                     pending.append(state)
     return False
+
+
+def check_format(format: object) -> None:
+    """Refuse a format's text alone.
+
+    Raises:
+        ArgumentTypeError: it is no format.
+    """
+    check_instance("format", format, CanaryFormat, "a CanaryFormat", "Write CanaryFormat(...) around the text.")

@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch
 
+from .arguments import check_among, check_int
 from .errors import DataError, is_int, shown
 from .finding import Finder
-from .placing import VERSION, check_num_rows, check_placement, check_seed, draw_places, part
+from .placing import MODES, VERSION, draw_places, part
 from .rows import (
     Insertion,
     MakeRow,
@@ -75,6 +76,7 @@ class InjectCanaries:
         when: likewise.
 
     Raises:
+        ArgumentError: what is no number, placement, tokenizer, function or role.
         DataError: a missing column, an index beyond `num_rows`, a stream, rows that hold the canaries already. A
             `num_rows` that is too large cannot be seen from inside `map`, and leaves canaries out.
 
@@ -104,9 +106,10 @@ class InjectCanaries:
         placement: str = "rows",
         when: str | tuple[float, float] = "uniform",
     ) -> None:
-        check_num_rows(num_rows)
-        check_seed(seed)
-        check_placement(placement)
+        check_int("num_rows", num_rows, least=1, remedy="Give len(dataset).")
+        check_int("seed", seed, optional=True, remedy="Leave it out to derive it from the canaries.")
+        remedy = "Copies are rows of their own, or spliced into rows that are there."
+        check_among("placement", placement, MODES, remedy)
         check_row_arguments(tokenizer, make_row, role)
         self.column, self.num_rows, self.version = column, num_rows, VERSION
         self.canaries = tuple(canaries.canaries)
@@ -525,7 +528,7 @@ def _lengths(dataset: datasets.IterableDataset, num_rows: Any, shards: int) -> l
             f"Declare it: num_rows=..., or a list with that of each of the {shards} shards.{hint}",
         )
     if is_int(num_rows):
-        check_num_rows(num_rows)
+        check_int("num_rows", num_rows, least=1, remedy="Give len(dataset).")
         each, more = divmod(int(num_rows), shards)
         return [each + (number < more) for number in range(shards)]
     lengths = list(num_rows) if isinstance(num_rows, (list, tuple)) else []

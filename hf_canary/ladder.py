@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-_LN2 = math.log(2.0)
+from .arrays import LN2, Floats, Ints
 
 BETAS: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Inverse temperatures: a draw takes each step with probability ∝ p^β; β = 0 is a uniform fill, not uniform tokens."""
@@ -77,7 +74,7 @@ class Draws:
     def log_largest(self, cost: float) -> float:
         """Ln B, the most that a hit can stand for: 1 / (s_0 + s_1 |R| 2^−cost), since its q_1 is at least 2^−cost."""
         uniform, model = _logs(self.shares)[[_UNIFORM, _MODEL]]
-        return -float(np.logaddexp(uniform, model + self.log_space - cost * _LN2 - math.log(self.most_copies)))
+        return -float(np.logaddexp(uniform, model + self.log_space - cost * LN2 - math.log(self.most_copies)))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ keeps its state is the matter of `ways.py`. This file knows no format, no tokeni
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,26 +15,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .arguments import check_batch_size, check_memory
+from .arrays import LN2, Floats, Ints
 from .batching import BatchLimit
-from .errors import ModelError, is_int, shown
+from .errors import ModelError
 from .isolation import alone, as_a_new_one, as_torch_is_by_itself
 from .processes import Lockstep, does_all, shared, summed
 from .starts import COMPARED, check_start, decoder_start
-from .states import Ints, States
+from .states import States
 from .trials import HALVES, TOLERANCE_NATS, TOLERANCE_NATS_HALF, Trial, start
 from .ways import Encoded, Packing, Reader, Recurrent, Source, Way
-
-Floats = NDArray[np.float64]
 
 # What to do where nothing stands before the first token.
 GIVE_CONTEXT = (
     "Give context=: what stands before it in the training data, a line end, or tokenizer.bos_token if there is one"
 )
 
-_LN2 = math.log(2.0)
 _FLOAT_BYTES = 4
 # What one forward pass and the states of a walk may take, and the rows beyond which a batch brings nothing.
-_MEMORY, _LEAST_MEMORY = 2**30, 2**26
+MEMORY, _LEAST_MEMORY = 2**30, 2**26
 _ROWS_AT_ONCE = 1024
 # Tokens of a text by which a model is known again.
 _ASKED = 16
@@ -84,30 +82,6 @@ def _bare(model: Any) -> Any:
             return model
 
 
-def check_batch_size(batch_size: int | None) -> None:
-    """Refuse what is no number of rows.
-
-    Raises:
-        ModelError: neither None nor a whole number, 1 or more.
-    """
-    _check_count("batch_size", batch_size)
-
-
-def check_memory(max_memory: int | None) -> int:
-    """Bytes, 1 GiB unless it is said.
-
-    Raises:
-        ModelError: neither None nor a whole number, 1 or more.
-    """
-    _check_count("max_memory", max_memory)
-    return max_memory or _MEMORY
-
-
-def _check_count(argument: str, value: int | None) -> None:
-    if value is not None and (not is_int(value) or value < 1):
-        raise ModelError(argument, "a whole number, 1 or more, or None", shown(value), "Leave it out.")
-
-
 def positions_of(config: Any, *, of_source: bool = False) -> int | None:
     """How many tokens a model of this config may read; None where nothing bounds them. Two halves have their own."""
     config = getattr(config, "encoder", config) if of_source else config.get_text_config()
@@ -133,7 +107,8 @@ class LanguageModel:
         check_batch_size(batch_size)
         self.model = model
         self.batch_size = batch_size
-        self.max_memory = check_memory(max_memory) if max_memory is not None else _memory_of(_device(model))
+        check_memory(max_memory)
+        self.max_memory = _memory_of(_device(model)) if max_memory is None else max_memory
         embedding = model.get_input_embeddings()
         self.vocabulary = int((_decoders_embedding(model) or embedding).num_embeddings)
         self._source_vocabulary = int(embedding.num_embeddings)
@@ -267,7 +242,7 @@ class LanguageModel:
     @property
     def tolerance(self) -> float:
         """By how many bits what a token costs may differ between two ways of reading it that are both right."""
-        return (TOLERANCE_NATS_HALF if self.is_half else TOLERANCE_NATS) / _LN2
+        return (TOLERANCE_NATS_HALF if self.is_half else TOLERANCE_NATS) / LN2
 
     def pairs_at_once(self, tokens: int) -> int:
         """How many rows of so many tokens of source and target together go into one full pass."""
@@ -560,7 +535,7 @@ def _device(model: Any) -> torch.device:
 def _memory_of(device: torch.device) -> int:
     """A part of what is free, which a training needs too; small batches would leave such a device idle."""
     if device.type != "cuda":
-        return _MEMORY
+        return MEMORY
     free, _ = torch.cuda.mem_get_info(device)
     return max(_LEAST_MEMORY, free // 4)
 
@@ -596,4 +571,4 @@ def _normalisers(logits: torch.Tensor, wanted: NDArray[np.bool_] | None = None) 
 
 
 def _bits_of(nats: torch.Tensor) -> Floats:
-    return np.asarray(nats.clamp_min(0.0).double().cpu().numpy() / _LN2, dtype=np.float64)
+    return np.asarray(nats.clamp_min(0.0).double().cpu().numpy() / LN2, dtype=np.float64)

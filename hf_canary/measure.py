@@ -13,14 +13,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import exposures
+from .arguments import (
+    check_batch_size,
+    check_bootstrap,
+    check_instance,
+    check_int,
+    check_memory,
+    check_model,
+    check_number,
+    check_seconds,
+    check_tokenizer,
+)
+from .arrays import Floats
 from .canaries import CanarySet
-from .clock import Clock, check_seconds
+from .clock import Clock
 from .drawing import Drawing
-from .errors import DataError, FormatError, ModelError, is_int, kind, shown
+from .errors import ArgumentError, ArgumentTypeError, FormatError, ModelError, shown
 from .evidence import Evidence
 from .exposures import Estimate
 from .formats import CanaryFormat
-from .language_model import Floats, LanguageModel, evaluating
+from .language_model import LanguageModel, evaluating
 from .prepared import Prepared, Request
 from .ranking import Rank
 from .results import Exposure, ExposureReport, Group
@@ -33,7 +45,6 @@ from .tree.traces import check_written
 # much work again, or four times as much where nothing else says enough. Asked for by name, it may take more.
 _EXPANDED_PER_REFERENCE, _EXPANDED_IN_NEED = 5, 20
 _MOST_EXPANDED = 2_000_000
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class _Estimators:
     def sampled(self) -> list[_Choice]:
         return [
             _Choice(estimate, "sampled", exposures.in_words(estimate.details.get("hits", 0)))
-            for estimate in self._by_references(_CONFIDENCE)
+            for estimate in self._by_references(exposures.CONFIDENCE)
         ]
 
     def skewnorm(self) -> list[_Choice]:
@@ -106,7 +117,7 @@ class _Estimators:
             return self._none("importance", _NO_TIME)
         return [
             _Choice(estimate, "importance", f"{estimate.details.get('effective_hits', 0):.0f} draws")
-            for estimate in self._by_draws(evidence.drawing, _CONFIDENCE, evidence.drawing.known_log_weights)
+            for estimate in self._by_draws(evidence.drawing, exposures.CONFIDENCE, evidence.drawing.known_log_weights)
         ]
 
     def exact(self) -> list[_Choice]:
@@ -315,7 +326,7 @@ def measure_exposure(
         shows a table.
 
     Raises:
-        DataError: an unknown estimator, no canaries, a number that is out of range.
+        ArgumentError: what is no model, no tokenizer or no set; an unknown estimator, a number that is out of range.
         FormatError: a format some candidates of which are prefixes of others; one without a source for an
             encoder-decoder.
         ModelError: what `log_perplexity` raises.
@@ -356,7 +367,7 @@ class Measurement:
         counting: how much work `auto` may put into counted ranks, as a part of what it may otherwise.
 
     Raises:
-        DataError, FormatError: what cannot be measured on any model.
+        ArgumentError: what cannot be measured on any model.
         ModelError: a tokenizer that writes nothing for what tells candidates apart; one without a token tree, where all
             estimators need it.
 
@@ -391,6 +402,9 @@ class Measurement:
         check_request(
             canaries, num_references, estimators, num_draws=num_draws, bootstrap=bootstrap, seed=seed, end=end
         )
+        check_tokenizer(tokenizer)
+        check_batch_size(batch_size)
+        check_memory(max_memory)
         self._canaries, self._estimators = canaries, estimators
         self._bootstrap, self._seed, self._counting = bootstrap, seed, counting
         self._batch_size, self._max_memory = batch_size, max_memory
@@ -437,11 +451,14 @@ class Measurement:
         """A report on a model.
 
         Raises:
-            DataError, FormatError, ModelError: as `measure_exposure`.
+            ArgumentError, ModelError: as `measure_exposure`.
         """
         started = time.monotonic()
+        check_model(model)
         check_seconds(max_seconds)
-        _check_error(error)
+        expected = "a chance between 0 and 0.5"
+        remedy = "0.05 is one in twenty."
+        check_number("error", error, lambda error: 0.0 < error < 0.5, expected, optional=True, remedy=remedy)
         found: dict[tuple[str, str], list[Exposure]] = {}
         groups: list[Group] = []
         fill_bits: dict[str, float] = {}
@@ -582,32 +599,29 @@ def check_request(
         DataError: an unknown estimator, no canaries, a number that is out of range.
         FormatError: a format some candidates of which are prefixes of others.
     """
-    if not isinstance(canaries, CanarySet):
-        raise DataError("canaries", "a CanarySet", kind(canaries), "Draw or load one: CanarySet.load(...).")
+    check_instance("canaries", canaries, CanarySet, "a CanarySet", "Draw or load one: CanarySet.load(...).")
     if len(canaries) == 0:
-        raise DataError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
+        raise ArgumentError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
     for format in canaries.formats:
         if not end:
             format.check_prefix_free()
-    unknown = [] if isinstance(estimators, str) else [name for name in estimators if name not in _NAMES]
-    if isinstance(estimators, str) or unknown or not estimators or len(set(estimators)) < len(estimators):
-        raise DataError(
-            "estimators",
-            f"a list of some of {', '.join(_NAMES)}",
-            shown(estimators),
-            'Give names in a list, each once: ["auto", "skewnorm"]; on the command line, --estimator for each.',
-        )
-    for argument, number in (("num_references", num_references), ("num_draws", num_draws)):
-        if not is_int(number) or number < 1:
-            raise DataError(argument, "a whole number, 1 or more", shown(number), "Leave it out.")
-    if not is_int(seed):
-        raise DataError("seed", "a whole number", shown(seed), "Leave it out.")
-    exposures.check_bootstrap(bootstrap)
+    _check_estimators(estimators)
+    check_int("num_references", num_references, least=1)
+    check_int("num_draws", num_draws, least=1)
+    check_int("seed", seed)
+    check_bootstrap(bootstrap)
 
 
-def _check_error(error: float | None) -> None:
-    if error is not None and not (isinstance(error, float) and 0.0 < error < 0.5):
-        raise DataError("error", "a chance between 0 and 0.5", shown(error), "0.05 is one in twenty.")
+def _check_estimators(estimators: Sequence[str]) -> None:
+    is_list = isinstance(estimators, Sequence) and not isinstance(estimators, str)
+    if is_list and estimators and len(set(estimators)) == len(estimators) and set(estimators) <= set(_NAMES):
+        return
+    raise (ArgumentError if is_list else ArgumentTypeError)(
+        "estimators",
+        f"a list of some of {', '.join(_NAMES)}",
+        shown(estimators),
+        'Give names in a list, each once: ["auto", "skewnorm"]; on the command line, --estimator for each.',
+    )
 
 
 def _with_collisions(exposure: Exposure, evidence: Evidence) -> Exposure:

@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Ints
 from .canaries import Canary, CanarySet
 from .formats import Literal
 from .tokenization.encoding import token_ids
 
 Part = TypeVar("Part", list[int], str)
-Ints = NDArray[np.int64]
 
 # What may stand before a canary, and behind it, in data where nothing is glued to it.
 _BESIDE = (

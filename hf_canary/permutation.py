@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from .exposures import SAME, Floats
+from .arrays import LN2, Floats
+from .exposures import SAME
 
-NEVER_SEEN = 1.0 / math.log(2.0)
+NEVER_SEEN = 1.0 / LN2
 """The mean exposure, in bits, of a fill that the model never saw, in a large space: its rank is uniform."""
 
 _LARGE = 2**50
@@ -33,7 +34,7 @@ def expected_mean(space_size: int) -> float:
     """
     if space_size >= _LARGE:
         return NEVER_SEEN
-    return math.log2(space_size) - math.lgamma(space_size + 1) / math.log(2.0) / space_size
+    return math.log2(space_size) - math.lgamma(space_size + 1) / LN2 / space_size
 
 
 def permutation_p(strata: Sequence[tuple[Floats, Floats]]) -> float:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, is_int, shown
-
-Ints = NDArray[np.int64]
+from .arrays import Ints
+from .errors import ArgumentError, shown
 
 # Part of the fingerprint of every mapped dataset: raise it when the same arguments give other rows.
 VERSION = 2
@@ -87,34 +86,11 @@ def draw_places(
     )
 
 
-def check_num_rows(num_rows: object) -> None:
-    """A typed error for what is no number of rows."""
-    if not is_int(num_rows) or num_rows < 1:  # type: ignore[operator]
-        raise DataError("num_rows", "a whole number, 1 or more", shown(num_rows), "Give len(dataset).")
-
-
-def check_seed(seed: object) -> None:
-    """A typed error for what is no seed."""
-    if seed is not None and not is_int(seed):
-        raise DataError("seed", "an int or None", shown(seed), "Leave it out to derive it from the canaries.")
-
-
-def check_placement(placement: object) -> None:
-    """A typed error for what is no way of placing."""
-    if placement not in MODES:
-        raise DataError(
-            "placement",
-            f"one of {', '.join(map(repr, MODES))}",
-            shown(placement),
-            "Copies are rows of their own, or spliced into rows that are there.",
-        )
-
-
 def part(when: str | tuple[float, float]) -> tuple[float, float]:
     """The part of the dataset that `when` names, in shares.
 
     Raises:
-        DataError: it names none.
+        ArgumentError: it names none.
     """
     if isinstance(when, str) and when in WHEN:
         return WHEN[when]
@@ -123,7 +99,7 @@ def part(when: str | tuple[float, float]) -> tuple[float, float]:
     except (TypeError, ValueError):
         first, last = 1.0, 0.0
     if not 0.0 <= first < last <= 1.0:
-        raise DataError(
+        raise ArgumentError(
             "when",
             f"one of {', '.join(map(repr, WHEN))}, or two shares of the dataset, such as (0.2, 0.3)",
             shown(when),

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import Floats
 from .canaries import Canary
 from .errors import ModelError
-from .exposures import Floats
+from .formats import CanaryFormat
 from .tokenization.contexts import Before
 from .tokenization.encoding import Encoding, encode, end_token, source_ids
 from .tree.token_tree import TokenTree, Unlike
@@ -76,7 +77,7 @@ class Prepared:
     @cached_property
     def fills(self) -> list[int]:
         """Those known, then random other ones."""
-        count = min(self.request.num_references, self.format.space_size - len(self.known))
+        count = possible_references(self.request.num_references, self.format, len(self.known))
         # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
         name = f"references {self.request.seed}" + (f" {self._number}" if self._number else "")
         drawn = self.format.sample(count, name, exclude=self.known)
@@ -178,3 +179,13 @@ class Prepared:
             return None
         source = self.format.render_source(self.known[0]) or ""
         return source_ids(self._tokenizer, [source], self.request.source_prefix)[0]
+
+
+def possible_references(asked: int, format: CanaryFormat, known: int) -> int:
+    """How many references there can be, of so many that were asked for: known fills are none.
+
+    Example:
+        >>> possible_references(1_000, CanaryFormat("pin {digit:2}"), known=8)
+        92
+    """
+    return min(asked, format.space_size - known)

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import copy
 import logging
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from .arguments import check_instance, check_tokenizer
+from .arrays import Ints
 from .canaries import CanarySet
-from .errors import DataError, kind, shown, told
+from .errors import told
 from .occurrences import Core, Found, Hit, Occurrences, Piece
+from .random_state import random_state_kept
 from .sequences import cut
 from .surroundings import Surroundings
-from .token_rows import IGNORED, Collator, Ints, TokenRows, collated
+from .token_rows import IGNORED, Collator, TokenRows, collated
 from .tokenization.contexts import Before
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,8 @@ def check_presence(
             among the `doubts`. "" for nothing.
 
     Raises:
-        DataError: no rows, or none with `input_ids`; no set of canaries; no tokenizer.
+        ArgumentError: what is no set of canaries, or no tokenizer.
+        DataError: no rows, or none with `input_ids`.
 
     Example:
         >>> from datasets import Dataset
@@ -211,11 +212,9 @@ def check_presence(
         truncated: f0-x2-0 (0 of 2 left). To mend it: raise max_length, or make the format shorter.
         INVALID: no canary of x2 is trained on; its exposure would say nothing.
     """
-    if not isinstance(canaries, CanarySet):
-        raise DataError("canaries", "a CanarySet", kind(canaries), "Load it: CanarySet.load(path).")
-    if not hasattr(tokenizer, "all_special_ids"):
-        raise DataError("tokenizer", "the tokenizer that made the tokens", shown(tokenizer), "Give it.")
-    with undisturbed():  # rows may be made as they are asked for, and with chance
+    check_instance("canaries", canaries, CanarySet, "a CanarySet", "Load it: CanarySet.load(path).")
+    check_tokenizer(tokenizer)
+    with random_state_kept():  # rows may be made as they are asked for, and with chance
         return _presence(tokenised, canaries, tokenizer, evaluation, target, collator, context)
 
 
@@ -446,15 +445,3 @@ def _trained(row: Mapping[str, Any]) -> NDArray[np.bool_]:
         if row.get(name) is not None:
             trained &= np.asarray(row[name], dtype=bool)
     return trained
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Every random state as it was, for what is called on the side."""
-    python, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(of_numpy)
-        torch.random.set_rng_state(of_torch)

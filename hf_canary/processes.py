@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather, gather_object, parse_flag_from_env, reduce
-from numpy.typing import NDArray
 
+from .arrays import Floats, Ints
 from .errors import CanaryError, ModelError
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 T = TypeVar("T")
 
 

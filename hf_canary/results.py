@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from .arguments import check_number
+from .arrays import Floats
 from .canaries import CanarySet
-from .errors import DataError, shown
-from .exposures import CENSORED, NOT_FINITE, POOR_FIT, Floats, queries
+from .exposures import CENSORED, CONFIDENCE, NOT_FINITE, POOR_FIT, queries
 from .files import write_json
 from .formats import CanaryFormat
 from .permutation import NEVER_SEEN, expected_mean, permutation_p
 from .tokenization.contexts import Before
 
-_CONFIDENCE = 0.95
 # What a record says instead of numbers, where they would say that nothing was memorised.
 _INVALID = {**dict.fromkeys(("value", "low", "high", "at_least")), "status": "invalid", "valid": False}
 
@@ -241,7 +241,7 @@ class ExposureReport:
         if pairs.size:
             mean = float(pairs.mean())
         if pairs.size > 1:
-            far = float(stats.t.ppf((1.0 + _CONFIDENCE) / 2.0, pairs.size - 1) * stats.sem(pairs))
+            far = float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, pairs.size - 1) * stats.sem(pairs))
             low, high = mean - far, mean + far
         p_value = permutation_p(
             [
@@ -260,10 +260,10 @@ class ExposureReport:
         bits, rounded up; infinite where it is beyond float64 (Hayes et al. 2024: (n, p)-discoverable extraction).
 
         Raises:
-            DataError: a probability that is none, or 0 or 1.
+            ArgumentError: a probability that is none, or 0 or 1.
         """
-        if not 0.0 < probability < 1.0:
-            raise DataError("probability", "a number between 0 and 1", shown(probability), "Give 0.5 for even odds.")
+        expected = "a number between 0 and 1"
+        check_number("probability", probability, lambda p: 0.0 < p < 1.0, expected, remedy="Give 0.5 for even odds.")
         return {name: queries(bits, probability) for name, bits in self.fill_bits.items()}
 
     def summary(self) -> dict[str, float]:
@@ -342,7 +342,7 @@ class ExposureReport:
                     {"template": format.template, "source": format.source, "space_size": format.space_size}
                     for format in self.canaries.formats
                 ],
-                "confidence": _CONFIDENCE,
+                "confidence": CONFIDENCE,
                 "exposures": self.records(),
             }
         )
@@ -371,7 +371,7 @@ def median_interval(lows: Sequence[float], highs: Sequence[float]) -> tuple[floa
     count = len(lows)
     if not count:
         return math.nan, math.nan, 0.0
-    place = max(1, int(stats.binom.ppf((1.0 - _CONFIDENCE) / 2.0, count, 0.5)))
+    place = max(1, int(stats.binom.ppf((1.0 - CONFIDENCE) / 2.0, count, 0.5)))
     confidence = 1.0 - 2.0 * float(stats.binom.cdf(place - 1, count, 0.5))
     return sorted(lows)[place - 1], sorted(highs)[-place], max(0.0, confidence)
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, LargeList, List, Translation, Value
 
-from .errors import DataError, kind, shown
+from .arguments import check_among, check_tokenizer
+from .errors import ArgumentTypeError, DataError, kind, shown
 from .tokenization.encoding import token_ids
 
 _STRINGS = ("string", "large_string")
@@ -261,14 +262,13 @@ def check_row_arguments(tokenizer: Any, make_row: Any, role: Any) -> None:
     """Refuse what no row could be made with.
 
     Raises:
-        DataError: no tokenizer, no function, no role of a chat.
+        ArgumentError: no tokenizer, no function, no role of a chat.
     """
-    if tokenizer is not None and (isinstance(tokenizer, str) or not hasattr(tokenizer, "apply_chat_template")):
-        raise DataError("tokenizer", "a tokenizer", shown(tokenizer), "Load it: AutoTokenizer.from_pretrained(...).")
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, needs="apply_chat_template")
     if make_row is not None and not callable(make_row):
-        raise DataError("make_row", "a function: canary → row", shown(make_row), "Leave it out for columns of text.")
-    if role not in _ROLES:
-        raise DataError("role", f"one of {', '.join(_ROLES)}", shown(role), "For another one give make_row=.")
+        raise ArgumentTypeError("make_row", "a function: canary → row", kind(make_row), "Leave it out for text.")
+    check_among("role", role, _ROLES, "For another one give make_row=.")
 
 
 def spliced_into(shape: Shape) -> Cell | Turns:

@@ -6,16 +6,17 @@ Knows no canary and no estimator; the sums are those of the walks.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import DataError, ModelError, kind
-from .language_model import GIVE_CONTEXT, Floats, LanguageModel, NotNumbers, evaluating
+from .arguments import check_model, check_tokenizer
+from .arrays import Floats, Ints
+from .errors import ArgumentError, ArgumentTypeError, ModelError, kind
+from .language_model import GIVE_CONTEXT, LanguageModel, NotNumbers, evaluating
 from .processes import num_processes
-from .states import Ints
 from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import Encoding, encode, token_ids
 from .walks.pairs import score_pairs
@@ -64,7 +65,7 @@ def log_perplexity(
         (n_texts,) float64, in order; lower means better memorised.
 
     Raises:
-        DataError: an empty text, or not as many sources as texts.
+        ArgumentError: an empty text, not as many sources or contexts as texts, what is no model, tokenizer or text.
         ModelError: a character that the tokenizer cannot represent, a text longer than the model's positions, logits
             that are no numbers, a source for a causal model or none for an encoder-decoder; a decoder that does not
             say what it starts with in training, or whose costs differ from those of its own pass on labels.
@@ -76,6 +77,8 @@ def log_perplexity(
         >>> log_perplexity(model, tokenizer, ["to be", "not to be"]).shape
         (2,)
     """
+    check_model(model)
+    check_tokenizer(tokenizer)
     with evaluating(model) as bare:
         language_model = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
         return score_texts(language_model, tokenizer, texts, sources, context=context, end=end, progress=progress)
@@ -97,7 +100,7 @@ def score_texts(
     if sources is not None:
         sources = _checked_texts("sources", sources)
         if len(sources) != len(texts):
-            raise DataError("sources", f"{len(texts)}, one for each text", f"{len(sources)}", "Pair them up.")
+            raise ArgumentError("sources", f"{len(texts)}, one for each text", f"{len(sources)}", "Pair them up.")
     alike: dict[Before, list[int]] = {}
     for number, each in enumerate(one_for_each(context, len(texts), "texts")):
         alike.setdefault(each, []).append(number)
@@ -135,12 +138,13 @@ def score_encoded(
 
 
 def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise DataError(argument, "a list of texts", "one text", "Put one alone into a list.")
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        got = "one text" if isinstance(texts, str) else kind(texts)
+        raise ArgumentTypeError(argument, "a list of texts", got, "Put one alone into a list.")
     texts = list(texts)
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text:
-            raise DataError(
+            raise (ArgumentError if isinstance(text, str) else ArgumentTypeError)(
                 f"{argument}[{number}]",
                 "a text that is not empty",
                 "an empty one" if text == "" else kind(text),

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from .arrays import Ints
 
 # By which a batch says where sequences begin, and the column of packed datasets that says how long they are.
 LIMITS = ("cu_seq_lens_q", "cu_seq_lens", "cu_seqlens")

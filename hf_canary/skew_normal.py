@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
+from .arrays import LN2, Floats
 from .errors import DataError
 
-Floats = NDArray[np.float64]
-
-_LN2, _SQRT2 = math.log(2.0), math.sqrt(2.0)
+_SQRT2 = math.sqrt(2.0)
 _HALF_LN_2PI = 0.5 * math.log(2.0 * math.pi)
 _FEWEST_TO_FIT = 50
 # The search for the likeliest law runs over so many bins of a larger sample; its last steps are taken on all of it.
@@ -86,12 +85,12 @@ class SkewNormal:
     def density(self, log_perplexities: ArrayLike) -> Floats:
         """ρ, per bit, at each log-perplexity."""
         z = self.standardised(log_perplexities)
-        logs = _LN2 - _HALF_LN_2PI - z * z / 2.0 + special.log_ndtr(self.shape * z)
+        logs = LN2 - _HALF_LN_2PI - z * z / 2.0 + special.log_ndtr(self.shape * z)
         return np.asarray(np.exp(logs) / self.scale)
 
     def tail_bits(self, log_perplexities: ArrayLike) -> Floats:
         """−log2 ∫_{−∞}^{c} ρ, in bits, for each c: the extrapolated exposure (§4.2), finite however far the tail."""
-        return -_log_cdf(np.atleast_1d(self.standardised(log_perplexities)), self.shape) / _LN2
+        return -_log_cdf(np.atleast_1d(self.standardised(log_perplexities)), self.shape) / LN2
 
     def draws(self, count: int, generator: np.random.Generator) -> Floats:
         """`count` independent draws: ξ + ω (δ|X| + √(1−δ²) Y), X and Y standard normal (Azzalini 1985)."""
@@ -365,7 +364,7 @@ def _log_left_tail(z: Floats, shape: float) -> Floats:
     stretch = 1.0 / np.maximum(-start + shape * _mills(shape * start), 0.5)
     u = stretch * 20.0 * (_NODES + 1.0)
     falls = np.exp(start * u - u * u / 2.0 + _log_ndtr_change(shape * start, -shape * u, left=shape >= 0.0))
-    at_z = _LN2 + stats.norm.logpdf(z) + special.log_ndtr(shape * z)
+    at_z = LN2 + stats.norm.logpdf(z) + special.log_ndtr(shape * z)
     return np.asarray(at_z + np.log(20.0 * stretch[:, 0] * (falls @ _WEIGHTS)))
 
 

@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from .arrays import Ints
 
 _BLOCK = 4096
 

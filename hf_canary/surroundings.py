@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Ints
 from .canaries import CanarySet
 from .errors import ModelError
 from .formats import CanaryFormat
@@ -22,7 +22,6 @@ from .occurrences import Hit, Occurrences, quietly
 from .tokenization.contexts import Before, Context, one_for_each
 from .tokenization.encoding import context_of, token_ids
 
-Ints = NDArray[np.int64]
 Path = tuple[int, ...]
 Seen = dict[tuple[int, Path], list[Path]]
 

@@ -14,12 +14,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from .arrays import Ints
 from .errors import DataError, shown
 from .sequences import LENGTHS, lengths_in, says_starts
 
-Ints = NDArray[np.int64]
 Collator = Callable[[list[Any]], Mapping[str, Any]]
 
 IGNORED = -100  # in labels: tokens that the loss leaves out

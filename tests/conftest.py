@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, callback, canaries, extraction, prepared
+from hf_canary import CanaryFormat, canaries, extraction, prepared
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
@@ -45,10 +45,8 @@ def _seeds_are_known():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _measurements_are_quick():
-    """Many tests ask for one format with one tokenizer, whose 10,000 fills are encoded once for each context; and
-    looks of trainings make few draws.
-    """
+def _trees_are_made_once():
+    """Many tests ask for one format with one tokenizer, whose 10,000 fills are encoded once for each context."""
     kept = OrderedDict()
 
     def tree(format, tokenizer, **options):
@@ -62,7 +60,6 @@ def _measurements_are_quick():
     with pytest.MonkeyPatch.context() as patch:
         for room in (prepared, extraction):
             patch.setattr(room, "TokenTree", tree)
-        patch.setattr(callback, "_DRAWS", 300)  # how well draws estimate is tested where they are made
         yield
 
 

@@ -13,6 +13,8 @@ from hf_canary import callback as callback_room
 from hf_canary.callback import RECORD_FILE
 from hf_canary.measure import Measurement
 
+callback_room._DRAWS = 300  # how well draws estimate is tested where they are made
+
 FORMAT = CanaryFormat("the pin is {digit:4}")
 CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)
 LETTERS = models.character_tokenizer(["the pin is 0123456789", "row of text ->"])

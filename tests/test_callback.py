@@ -10,7 +10,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
-from hf_canary.errors import CanaryError, DataError, ModelError
+from hf_canary.errors import ArgumentError, CanaryError, ModelError
 from hf_canary.looks.public import public_keys, public_summary
 from tests.small_training import CANARIES, LETTERS, entries, look, make_trainer, measured, records, steps
 from tests.tokenizers_of_all_kinds import letters_alone
@@ -180,7 +180,7 @@ def test_wrong_arguments_are_refused_before_any_training(wrong):
     """... when the callback is made."""
     with pytest.raises(CanaryError, match=next(iter(wrong))):
         ExposureCallback(CANARIES, **wrong)
-    with pytest.raises(DataError, match="canaries"):
+    with pytest.raises(ArgumentError, match="canaries"):
         ExposureCallback(CanarySet((), 0))
 
 

@@ -24,7 +24,7 @@ from scipy import stats
 import hf_canary.canaries
 from hf_canary import Canary, CanaryFormat, CanarySet
 from hf_canary.canaries import _warn_of_the_seed
-from hf_canary.errors import DataError, FormatError
+from hf_canary.errors import ArgumentError, ArgumentTypeError, DataError, FormatError
 from tests.test_errors import check_error, kind_of
 
 PIN = CanaryFormat("the PIN is {digit:4}")
@@ -219,9 +219,9 @@ BAD_DRAWS = {
 @pytest.mark.parametrize("arguments", BAD_DRAWS.values(), ids=BAD_DRAWS)
 def test_a_bad_draw_is_refused(arguments):
     """An argument of a draw that is out of range, or of another type, is named."""
-    with pytest.raises(FormatError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         CanarySet.draw(**{"formats": PIN, "seed": 0, **arguments})
-    check_error(caught.value, FormatError)
+    check_error(caught.value, ArgumentError)
     named = next(iter(arguments))
     expected = {"per_repetition": ("per_repetition", "repetitions", "formats")}.get(named, (named,))
     assert caught.value.argument in expected
@@ -286,9 +286,9 @@ def test_holes_of_other_entries_are_other_holes():
 def test_a_context_is_a_format(format):
     """`seen_as` takes a format, not its template."""
     canary = CanarySet.draw(PIN, seed=0)[0]
-    with pytest.raises(FormatError) as caught:
+    with pytest.raises(ArgumentTypeError) as caught:
         canary.seen_as(format)
-    check_error(caught.value, FormatError, "format")
+    check_error(caught.value, ArgumentTypeError, "format")
 
 
 @pytest.mark.parametrize("name", ["id", "format", "fill", "twin", "repetitions"])
@@ -705,9 +705,9 @@ def test_the_kind_of_a_set_is_a_part_of_it(tmp_path):
     (tmp_path / "natural.json").write_text(json.dumps(document | {"kind": "drawn"}))
     with pytest.raises(DataError):
         CanarySet.load(tmp_path / "natural.json")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         dataclasses.replace(drawn, kind="found")
-    check_error(caught.value, DataError, "kind")
+    check_error(caught.value, ArgumentError, "kind")
 
 
 def test_the_fingerprint_is_salted_by_the_seed():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import hf_canary.models as models
 from hf_canary import CanaryFormat, FormatLogitsProcessor, extract, log_perplexity
 from hf_canary.decoding import CheapestFills
-from hf_canary.errors import FormatError, ModelError
+from hf_canary.errors import ArgumentError, FormatError, ModelError
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
 
@@ -254,10 +254,10 @@ def test_it_may_be_used_again(tokenizer):
     good, bad = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "x"))
     processor(prompt, torch.zeros(1, len(tokenizer)))
     beside = torch.cat([prompt.repeat(2, 1), torch.tensor([good, bad])], dim=1)
-    with pytest.raises(ModelError, match="prompt_length"):
+    with pytest.raises(ArgumentError, match="prompt_length"):
         FormatLogitsProcessor(format, tokenizer)(beside, torch.zeros(2, len(tokenizer)))
     off = torch.cat([prompt, torch.tensor([tokenizer("x", add_special_tokens=False)["input_ids"]])], dim=1)
-    with pytest.raises(ModelError, match="prompt_length"):
+    with pytest.raises(ArgumentError, match="prompt_length"):
         model.generate(off, max_new_tokens=3, **options)
 
 
@@ -290,7 +290,7 @@ def test_a_prompt_off_the_tree_is_an_error_also_beside_others(tokenizer):
     processor = FormatLogitsProcessor(CanaryFormat("pin {digit:2}"), tokenizer, 0)
     good = tokenizer("pin 1", add_special_tokens=False)["input_ids"]
     bad = tokenizer("pin x", add_special_tokens=False)["input_ids"]
-    with pytest.raises(ModelError, match="prompt_length"):
+    with pytest.raises(ArgumentError, match="prompt_length"):
         processor(torch.tensor([good, bad]), torch.zeros(2, len(tokenizer)))
 
 
@@ -410,7 +410,7 @@ def test_a_model_of_the_other_kind_is_refused(tokenizer, lstm):
     translation, format = oracles.small_translation("gru", True, len(tokenizer)).eval(), CanaryFormat("pin {digit}")
     ids = tokenizer("abc", return_tensors="pt")["input_ids"]
     for model, target in ((translation, False), (lstm, True)):
-        with pytest.raises(ModelError, match=f"Say target={not target}"):
+        with pytest.raises(ArgumentError, match=f"Say target={not target}"):
             model.generate(ids, custom_generate=CheapestFills(format, tokenizer, target=target), max_new_tokens=9)
 
 
@@ -419,7 +419,7 @@ def test_bad_prompts_are_refused_before_any_of_them_is_searched(tokenizer, lstm,
     search = CheapestFills(CanaryFormat("pin {digit:2}"), tokenizer)
     good, other = search.prompt_ids, [*search.prompt_ids[:-1], *tokenizer("7", add_special_tokens=False)["input_ids"]]
     monkeypatch.setattr(CheapestFills, "_searched", lambda *_: pytest.fail("searched"))
-    with pytest.raises(ModelError, match="prompt_length"):
+    with pytest.raises(ArgumentError, match="prompt_length"):
         lstm.generate(torch.tensor([good, other]), custom_generate=search, max_new_tokens=9)
 
 
@@ -460,7 +460,7 @@ def test_candidates_whose_encodings_begin_others_are_refused():
 @pytest.mark.parametrize("top_k", [0, 101, True, 1.5])
 def test_bad_top_k(tokenizer, top_k):
     """One to |R|."""
-    with pytest.raises(FormatError, match="top_k"):
+    with pytest.raises(ArgumentError, match="top_k"):
         CheapestFills(CanaryFormat("pin {digit:2}"), tokenizer, top_k=top_k)
 
 
@@ -468,5 +468,5 @@ def test_a_search_from_a_prompt_that_holds_a_part_of_the_fill_is_refused(tokeniz
     """It says how far a prompt may go."""
     search = CheapestFills(CanaryFormat("pin {digit:2}"), tokenizer)
     begun = [*search.prompt_ids, *tokenizer("1", add_special_tokens=False)["input_ids"]]
-    with pytest.raises(ModelError, match="prompt_length"):
+    with pytest.raises(ArgumentError, match="prompt_length"):
         lstm.generate(torch.tensor([begun]), custom_generate=search, max_new_tokens=9)

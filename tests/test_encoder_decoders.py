@@ -28,7 +28,7 @@ from hf_canary import (
     measure_exposure,
 )
 from hf_canary.decoding import CheapestFills
-from hf_canary.errors import FormatError, ModelError
+from hf_canary.errors import ArgumentError, FormatError, ModelError
 from hf_canary.extraction import iter_extract
 from tests import oracles
 from tests.test_asked_tree import TwoSided
@@ -547,7 +547,7 @@ def test_a_canary_right_behind_the_start_is_refused(forcing):
     """Where the tokenizer puts a token before a text: neither a score of minus infinity nor another answer."""
     _, tokenizer, _, _ = forcing
     for kind in (FormatLogitsProcessor, CheapestFills):
-        with pytest.raises(ModelError, match=r"prompt_length: expected 2 or more.*Leave it out"):
+        with pytest.raises(ArgumentError, match=r"prompt_length: expected 2 or more.*Leave it out"):
             kind(FORMAT, tokenizer, 1, target=True)
 
 

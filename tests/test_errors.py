@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hf_canary
-from hf_canary.errors import CanaryError, DataError, FormatError, ModelError, shown
+from hf_canary.errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, ModelError, shown
 
 LONGEST_MESSAGE = 600
-KINDS = [CanaryError, FormatError, DataError, ModelError]
+KINDS = [CanaryError, FormatError, DataError, ModelError, ArgumentError, ArgumentTypeError]
 
 
 def check_error(error: BaseException, kind: type[CanaryError], argument: str | None = None) -> None:
     """What holds for every error of the package; the other test files call it on each that they provoke."""
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert isinstance(error, CanaryError)
     parts = [error.argument, error.expected, error.got, error.remedy]
     for part in parts:
@@ -27,7 +27,7 @@ def check_error(error: BaseException, kind: type[CanaryError], argument: str | N
     if argument is not None:
         assert error.argument == argument
     again = pickle.loads(pickle.dumps(error))
-    assert type(again) is kind
+    assert type(again) is type(error)
     assert [again.argument, again.expected, again.got, again.remedy] == parts
     assert str(again) == str(error)
 
@@ -80,10 +80,16 @@ def test_an_error_survives_a_process_boundary(kind, protocol):
 
 
 def test_the_kinds_are_apart():
-    """Each kind is a CanaryError and none is another, so that `except` splits them by who must act."""
-    kinds = KINDS[1:]
-    assert all(issubclass(kind, CanaryError) for kind in kinds)
+    """Each kind is a CanaryError, and of caller, data and model none is another: `except` splits them by who must act.
+    Of the caller's, those of a format and of a type are special ones; they are what Python calls them, too.
+    """
+    assert all(issubclass(kind, CanaryError) for kind in KINDS)
+    kinds = (ArgumentError, DataError, ModelError)
     assert not any(issubclass(one, other) for one in kinds for other in kinds if one is not other)
+    assert issubclass(ArgumentError, ValueError)
+    assert issubclass(ArgumentTypeError, (ArgumentError, TypeError))
+    assert issubclass(FormatError, ArgumentError)
+    assert not issubclass(FormatError, TypeError)
     assert hf_canary.CanaryError is CanaryError
 
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, DataError
 from hf_canary.exposures import (
     BEYOND_SPACE,
     CENSORED,
@@ -800,7 +800,7 @@ def test_degenerate_references_give_numbers_or_a_reason():
 @pytest.mark.parametrize("space_size", [1e6, 0, -5, "many", True, None])
 def test_a_space_is_a_whole_number_of_candidates(estimator, space_size):
     """A float is refused by name, and so is a space without candidates."""
-    with pytest.raises(DataError, match="space_size"):
+    with pytest.raises(ArgumentError, match="space_size"):
         estimator([1.0], np.linspace(2.0, 3.0, 60), space_size)
 
 
@@ -808,7 +808,7 @@ def test_a_space_is_a_whole_number_of_candidates(estimator, space_size):
 @pytest.mark.parametrize("confidence", [95, 0.0, 1.0, -1.0, float("nan")])
 def test_a_confidence_is_a_share(estimator, confidence):
     """95 is a slip for 0.95, and said to be one."""
-    with pytest.raises(DataError, match="confidence"):
+    with pytest.raises(ArgumentError, match="confidence"):
         estimator([1.0], np.linspace(2.0, 3.0, 60), 10**6, confidence=confidence)
 
 
@@ -957,7 +957,7 @@ def test_what_hits_are_worth(hits, status):
 @pytest.mark.parametrize("bootstrap", [-1, 1, 98, 2.5, True])
 def test_a_bootstrap_of_too_few_could_refuse_no_fit(bootstrap):
     """... and is refused itself."""
-    with pytest.raises(DataError, match="bootstrap"):
+    with pytest.raises(ArgumentError, match="bootstrap"):
         skewnorm([1.0], np.linspace(2.0, 3.0, 60), 10**6, bootstrap=bootstrap)
 
 

@@ -11,7 +11,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, CanaryError, DataError
 from hf_canary.models import character_tokenizer
 from tests.test_errors import check_error
 
@@ -328,9 +328,9 @@ def test_a_stream_without_a_length_is_refused_before_it_is_read(declared):
     stream = IterableDataset.from_generator(
         rows, features=Features({"text": Value("string")}), gen_kwargs={"shards": [0, 1]}
     )
-    with pytest.raises(DataError) as caught:
+    with pytest.raises((ArgumentError, DataError)) as caught:  # what is no number of rows; none, or of other shards
         canaries.inject(stream, num_rows=declared)
-    check_error(caught.value, DataError, "num_rows")
+    check_error(caught.value, CanaryError, "num_rows")
 
 
 def test_an_empty_stream_is_refused():
@@ -551,9 +551,10 @@ def test_bad_requests(make, format, how, argument):
     canaries = a_set(format)
     given = [(make(), how), (make().to_iterable_dataset(), {"num_rows": ROWS} | how)]
     for dataset, arguments in given[: 1 if argument == "num_rows" else 2]:
-        with pytest.raises(DataError) as caught:
+        is_wrong_anywhere = argument == "when" or how.get("placement") == "anywhere"
+        with pytest.raises(ArgumentError if is_wrong_anywhere else DataError) as caught:
             canaries.inject(dataset, **arguments)
-        check_error(caught.value, DataError, argument)
+        check_error(caught.value, CanaryError, argument)
 
 
 def test_a_chat_without_a_turn_cannot_be_spliced_into():
@@ -626,9 +627,9 @@ def test_what_was_spliced_is_not_spliced_again():
 def test_arguments_of_another_kind(how, argument):
     """Before any work."""
     canaries = a_set()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         canaries.inject(texts(), **how)
-    check_error(caught.value, DataError, argument)
+    check_error(caught.value, ArgumentError, argument)
     with pytest.raises(DataError) as caught:
         canaries.count_in(DatasetDict(train=texts()))
     check_error(caught.value, DataError, "dataset")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hf_canary import language_model, states
-from hf_canary.errors import ModelError
+from hf_canary.errors import ArgumentError, ModelError
 from hf_canary.language_model import LanguageModel, evaluating
 from hf_canary.states import RowPool, Rows
 from tests import oracles
@@ -238,7 +238,7 @@ def test_an_impossible_token_costs_infinity(tokenizer):
 @pytest.mark.parametrize("size", [0, -1, True, 1.5])
 def test_bad_batch_sizes(lstm, size):
     """A batch has at least one row."""
-    with pytest.raises(ModelError, match="batch_size"):
+    with pytest.raises(ArgumentError, match="batch_size"):
         LanguageModel(lstm, batch_size=size)
 
 

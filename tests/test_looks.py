@@ -19,7 +19,7 @@ from scipy import stats
 from torch import nn
 
 from hf_canary import CanaryFormat, CanarySet, measure_exposure
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError
 from hf_canary.looks.allowance import Allowance
 from hf_canary.looks.keeping import kept
 from hf_canary.looks.record import Record
@@ -65,7 +65,7 @@ def test_without_evaluations_each_epoch_is_looked_at():
 @pytest.mark.parametrize("when", ["epochs", 0, -1, 1.5, True, [], [1, -1], [1.5], {"a": 1}, object()])
 def test_no_other_times(when):
     """A typed error that names the argument."""
-    with pytest.raises(DataError, match="looks"):
+    with pytest.raises(ArgumentError, match="looks"):
         Schedule(when)
 
 
@@ -127,7 +127,7 @@ def test_without_a_share_the_limit_of_each_look_holds():
 )
 def test_no_other_limits(wrong):
     """A typed error that names the argument."""
-    with pytest.raises(DataError, match="max_"):
+    with pytest.raises(ArgumentError, match="max_"):
         Allowance(*wrong)
 
 
@@ -269,7 +269,7 @@ def test_bits_against_chance_solve_the_bound(canaries, looks):
 @pytest.mark.parametrize(("bits", "action"), [(0, "warn"), (-1, "warn"), ("5", "warn"), (5.0, "end"), (5.0, None)])
 def test_no_other_thresholds(bits, action):
     """A typed error that names the argument."""
-    with pytest.raises(DataError, match=r"threshold|on_exceed"):
+    with pytest.raises(ArgumentError, match=r"threshold|on_exceed"):
         Threshold(bits, action)
 
 
@@ -347,5 +347,5 @@ def test_lower_ends_hold_where_the_interval_does(tokenizer):
 def test_no_other_chance_of_error(tokenizer, lstm, error):
     """A typed error before any work."""
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), seed=2)
-    with pytest.raises(DataError, match="error"):
+    with pytest.raises(ArgumentError, match="error"):
         measure_exposure(lstm, tokenizer, canaries, error=error)

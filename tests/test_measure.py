@@ -13,7 +13,7 @@ from tokenizers import Regex, pre_tokenizers
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, evidence, extract, log_perplexity, measure_exposure
-from hf_canary.errors import CanaryError, DataError, FormatError, ModelError
+from hf_canary.errors import ArgumentError, CanaryError, DataError, FormatError, ModelError
 from hf_canary.exposures import CENSORED, SAME, sampled
 from hf_canary.measure import check_measurable
 from hf_canary.results import Exposure, ExposureReport, summary_keys
@@ -211,13 +211,13 @@ def test_a_median_with_a_censored_part_is_marked(values, marked):
 
 def test_an_empty_set_has_no_exposure(lstm, tokenizer):
     """... and asking for it is a mistake."""
-    with pytest.raises(DataError, match="canaries"):
+    with pytest.raises(ArgumentError, match="canaries"):
         measure_exposure(lstm, tokenizer, CanarySet((), 0))
 
 
 def test_empty_texts_are_an_error_and_no_texts_are_none(lstm, tokenizer):
     """An empty text has no log-perplexity; an empty list has an empty answer."""
-    with pytest.raises(DataError, match=r"texts\[1\]"):
+    with pytest.raises(ArgumentError, match=r"texts\[1\]"):
         log_perplexity(lstm, tokenizer, ["a", ""])
     assert log_perplexity(lstm, tokenizer, []).shape == (0,)
 
@@ -493,7 +493,7 @@ def test_a_tree_that_cannot_be_derived_is_none():
 def test_bad_numbers_are_refused_by_name(lstm, tokenizer, request_):
     """Before any work."""
     canaries = CanarySet.draw(CanaryFormat("pin {digit:2}"), per_repetition=1, seed=0)
-    with pytest.raises(DataError, match=next(iter(request_))):
+    with pytest.raises(ArgumentError, match=next(iter(request_))):
         measure_exposure(lstm, tokenizer, canaries, **request_)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hf_canary import EXPOSURE_METRIC, exposures
-from hf_canary.errors import CanaryError, DataError
+from hf_canary.errors import ArgumentError, CanaryError, DataError
 
 SPACE_SIZE = 10**6
 
@@ -104,7 +104,7 @@ def test_a_result_is_worked_out_by_hand(metric):
 
 def test_unknown_estimator_is_refused(metric):
     """The error is the package's own and names the choices."""
-    with pytest.raises(DataError, match="auto, exact, sampled, skewnorm") as caught:
+    with pytest.raises(ArgumentError, match="'auto', 'exact', 'sampled', 'skewnorm'") as caught:
         metric.compute(log_perplexities=[1.0, 2.0], is_canary=[True, False], space_size=10, estimator="best")
     assert caught.value.argument == "estimator"
 

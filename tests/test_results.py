@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 
 from hf_canary import CanaryFormat, CanarySet, permutation
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError
 from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT, queries
 from hf_canary.permutation import permutation_p
 from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, Group, median_interval
@@ -212,7 +212,7 @@ def test_queries_by_chance():
     assert math.isnan(queries(math.nan, 0.5))
     report = report_of([3.0, 4.0])
     assert list(report.queries_to_extract(0.5).values()) == [queries(3.0, 0.5), queries(4.0, 0.5)]
-    with pytest.raises(DataError, match="probability"):
+    with pytest.raises(ArgumentError, match="probability"):
         report.queries_to_extract(1.0)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import hf_canary.models as models
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, DataError
 from tests.fresh import run_python
 
 SPELLED = "a <|endoftext|> b<|pad|><|unk|> c<unk>"
@@ -167,5 +167,5 @@ def test_a_token_that_was_added_is_known(caplog):
 )
 def test_bad_options_are_named(options, argument):
     """Fewer tokens than there are characters cannot be."""
-    with pytest.raises(DataError, match=argument):
+    with pytest.raises(ArgumentError, match=argument):
         models.word_tokenizer(CORPUS, **options)

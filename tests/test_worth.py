@@ -188,7 +188,7 @@ def test_ranks_of_listed_are_those_of_counting(costs, listed, data):
 def test_without_time_the_references_are_left_out_and_it_says_so(lstm, tokenizer):
     """A search that had none, and one that was interrupted."""
     format = CanaryFormat("the pin is {digit:6}")
-    assert math.isnan(extract(lstm, tokenizer, format, max_seconds=0.0).typical)
+    assert math.isnan(extract(lstm, tokenizer, format, max_seconds=1e-9).typical)
     hurried = extract(lstm, tokenizer, format, max_seconds=1e-4, num_references=10**6)
     assert hurried.num_references < 10**6
     words = in_words(3.0, 4.0, math.nan, math.nan, 0, 1000)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..clock import agreed, check_seconds
-from ..errors import DataError, shown
+from ..arguments import check_number, check_seconds
+from ..clock import agreed
 
 
 class Allowance:
@@ -18,7 +18,7 @@ class Allowance:
         now: a clock, in seconds.
 
     Raises:
-        DataError: a limit that is not above 0, or a share that is not between 0 and 1.
+        ArgumentError: a limit that is not above 0, or a share that is not between 0 and 1.
 
     Example:
         >>> times = iter([0.0, 99.0])
@@ -32,14 +32,14 @@ class Allowance:
         self, max_seconds: float | None, max_overhead: float | None, *, now: Callable[[], float] = time.monotonic
     ) -> None:
         check_seconds(max_seconds)
-        is_share = isinstance(max_overhead, float) and 0.0 < max_overhead < 1.0
-        if max_overhead is not None and not is_share:
-            raise DataError(
-                "max_overhead",
-                "a share of the training's time, between 0 and 1",
-                shown(max_overhead),
-                "0.01 is one per cent; without it there is no limit.",
-            )
+        check_number(
+            "max_overhead",
+            max_overhead,
+            lambda share: 0.0 < share < 1.0,
+            "a share of the training's time, between 0 and 1",
+            optional=True,
+            remedy="0.01 is one per cent; without it there is no limit.",
+        )
         self._max_seconds, self._share, self._now = max_seconds, max_overhead, now
         self._began, self._spent, self._least, self._earned = 0.0, 0.0, 0.0, 0.0
 

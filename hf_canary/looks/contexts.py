@@ -27,7 +27,7 @@ class Contexts:
         given_prefix: the same of what stands before sources.
 
     Raises:
-        DataError: lists that have not one for each canary.
+        ArgumentError: lists that have not one for each canary.
 
     Attributes:
         context: for each canary; None for nothing, also where nothing is known.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
+
+from ..random_state import random_state_kept
 
 
 @contextmanager
@@ -24,13 +24,10 @@ def kept(model: Any) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None and not buffer.is_inference()
     ]
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(**_devices(model)):
+    with random_state_kept(*_devices(model)):
         try:
             yield
         finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
             for module, name, buffer, content in buffers:
                 if not torch.equal(buffer, content):
                     with torch.no_grad():
@@ -55,8 +52,8 @@ def has_adapter(model: Any) -> bool:
     return callable(getattr(model, "disable_adapter", None)) and bool(getattr(model, "peft_config", None))
 
 
-def _devices(model: Any) -> dict[str, Any]:
+def _devices(model: Any) -> tuple[list[int], str]:
     """Those that the model is on, besides the processor; no others, which would have to be started first."""
     used = {parameter.device for parameter in model.parameters() if parameter.device.type in ("cuda", "xpu")}
     kind = next((device.type for device in used), "cuda")
-    return {"devices": sorted(device.index or 0 for device in used), "device_type": kind}
+    return sorted(device.index or 0 for device in used), kind

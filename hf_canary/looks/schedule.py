@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ..errors import DataError, is_int, shown
+from ..errors import ArgumentError, is_int, shown
 
 EVALUATION, EPOCH = "evaluation", "epoch"
 
@@ -19,7 +19,7 @@ class Schedule:
             list of steps, with 0 for before the first. None: at each evaluation, or where there are none, each epoch.
 
     Raises:
-        DataError: anything else.
+        ArgumentError: anything else.
 
     Example:
         >>> schedule = Schedule(10)
@@ -83,8 +83,8 @@ def _whole(step: object, least: int) -> int:
     return int(step)  # type: ignore[call-overload, no-any-return]
 
 
-def _wrong(when: object) -> DataError:
-    return DataError(
+def _wrong(when: object) -> ArgumentError:
+    return ArgumentError(
         "looks",
         '"evaluation", "epoch", a number of steps, or a list of steps',
         shown(when),

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..arguments import check_number
 from ..canaries import CanarySet
-from ..errors import DataError, shown
+from ..errors import ArgumentError, shown
 from ..results import ExposureReport
 
 _ERROR = 0.05
@@ -31,21 +32,22 @@ class Threshold:
         on_exceed: `"warn"`, `"stop"`, or a function of the report and the ids of the canaries above it.
 
     Raises:
-        DataError: bits that are no positive number, or an action that is none.
+        ArgumentError: bits that are no positive number, or an action that is none.
     """
 
     def __init__(self, bits: float | None, on_exceed: OnExceed) -> None:
-        if bits is not None and (isinstance(bits, bool) or not isinstance(bits, (int, float)) or not bits > 0):
-            raise DataError("threshold", "a number of bits, above 0", shown(bits), "Without it nothing is decided.")
+        expected = "a number of bits, above 0"
+        remedy = "Without it nothing is decided."
+        check_number("threshold", bits, lambda bits: bits > 0, expected, optional=True, remedy=remedy)
         if not callable(on_exceed) and on_exceed not in _ACTIONS:
-            raise DataError(
+            raise ArgumentError(
                 "on_exceed",
                 '"warn", "stop" or a function of the report and the ids above the threshold',
                 shown(on_exceed),
                 "Leave it out for a warning.",
             )
         if bits is None and on_exceed != "warn":
-            raise DataError("on_exceed", "a threshold beside it", shown(on_exceed), "Say threshold=12.0, in bits.")
+            raise ArgumentError("on_exceed", "a threshold beside it", shown(on_exceed), "Say threshold=12.0, in bits.")
         if callable(on_exceed):
             _check_signature(on_exceed)
         self.bits, self.on_exceed = bits, on_exceed
@@ -54,11 +56,11 @@ class Threshold:
         """Refuse one that no canary can reach.
 
         Raises:
-            DataError: it is above log2|R| of every format.
+            ArgumentError: it is above log2|R| of every format.
         """
         most = max(math.log2(format.space_size) for format in canaries.formats)
         if self.bits is not None and self.bits > most:
-            raise DataError(
+            raise ArgumentError(
                 "threshold",
                 f"at most {most:.1f} bits, the exposure of the likeliest fill of all",
                 shown(self.bits),
@@ -125,7 +127,7 @@ def _check_signature(function: Callable[..., object]) -> None:
     try:
         inspect.signature(function).bind(None, [])
     except TypeError as error:
-        raise DataError(
+        raise ArgumentError(
             "on_exceed", "a function of the report and the ids", f"{shown(function)}: {error}", "Take two arguments."
         ) from error
     except ValueError:  # one that does not say what it takes

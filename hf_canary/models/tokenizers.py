@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ..errors import DataError, is_int, kind, shown
+from ..errors import ArgumentError, DataError, is_int, kind, shown
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ def word_tokenizer(
         end_token: `<|endoftext|>` behind every text and not before it, as an encoder-decoder model wants.
 
     Raises:
-        DataError: no character at all, what is no text, or a `vocab_size` below the number of characters.
+        ArgumentError: a `vocab_size` below the number of characters, or another number that is none.
+        DataError: no character at all, or what is no text.
 
     Example:
         >>> tokenizer = word_tokenizer(["to be or not to be"])
@@ -103,9 +104,11 @@ def word_tokenizer(
     least = len(characters) + len(SPECIAL)
     if not is_int(vocab_size) or not least <= vocab_size < _MOST:
         expected = f"a whole number from {least}, for the characters alone, to {_MOST - 1}"
-        raise DataError("vocab_size", expected, shown(vocab_size), "Correct it.")
+        raise ArgumentError("vocab_size", expected, shown(vocab_size), "Correct it.")
     if not is_int(min_frequency) or not 1 <= min_frequency < _MOST:
-        raise DataError("min_frequency", f"a whole number from 1 to {_MOST - 1}", shown(min_frequency), "Leave it out.")
+        raise ArgumentError(
+            "min_frequency", f"a whole number from 1 to {_MOST - 1}", shown(min_frequency), "Leave it out."
+        )
     splitter = pre_tokenizers.Split(tokenizers.Regex(_WORD), "isolated")
     counter = tokenizers.Tokenizer(models.WordLevel())
     counter.pre_tokenizer = splitter

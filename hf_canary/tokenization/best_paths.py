@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .vocabulary import Ints, Trie
+from ..arrays import Bools, Floats, Ints
+from .vocabulary import Trie
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Masks = NDArray[np.uint64]
 
 # Beginnings of entries, each with the best score at the boundary where it begins, in the order in which they begin. The

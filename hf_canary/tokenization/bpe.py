@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Bools, Ints
 from .letters import UNKNOWN, EndOfWord, Letters, Seams
 from .merges import Merges
 from .stages import Stage, Unfollowed
-from .vocabulary import WORD_END, Ints, Trie, byte_entry, byte_unit, spelled
-from .word_rule import FRESH, Bools, Config, Entries, NothingWatched, StagesFor, check_options
+from .vocabulary import WORD_END, Trie, byte_entry, byte_unit, spelled
+from .word_rule import FRESH, Config, Entries, NothingWatched, StagesFor, check_options
 
 _FEW = 32  # so many pairs are quicker asked one by one
 _OPTIONS = (

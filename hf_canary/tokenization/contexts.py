@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..errors import DataError, shown
+from ..errors import ArgumentError, ArgumentTypeError, kind, shown
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Context:
             there.
 
     Raises:
-        DataError: ids that are no whole numbers, 0 or more; a text that is none.
+        ArgumentError: ids that are no whole numbers, 0 or more; a text that is none.
 
     Example:
         >>> from hf_canary import log_perplexity
@@ -55,12 +55,12 @@ class Context:
             except (TypeError, ValueError):
                 tokens = (-1,)
             if isinstance(given, str) or any(token < 0 for token in tokens):
-                raise DataError(
+                raise ArgumentError(
                     f"context.{name}", "token ids, whole numbers of 0 and more", shown(given), "Give a tuple of them."
                 )
             object.__setattr__(self, name, tokens)
         if not isinstance(self.behind, str):
-            raise DataError("context.behind", "a text", shown(self.behind), "Leave it out.")
+            raise ArgumentTypeError("context.behind", "a text", kind(self.behind), "Leave it out.")
 
     def as_json(self) -> dict[str, Any]:
         """A plain dict, of which `Context(**it)` makes it again."""
@@ -69,6 +69,16 @@ class Context:
 
 Before = Context | str | None
 """What may be given as a context: tokens, a text, or nothing."""
+
+
+def check_context(argument: str, context: object) -> None:
+    """Refuse what is no `Before`.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not _is_one(context):
+        raise ArgumentTypeError(argument, "a text, or a Context of tokens", kind(context), "Leave it out for nothing.")
 
 
 def shortened(context: Before, most: int) -> Before:
@@ -88,13 +98,14 @@ def one_for_each(context: Before | Sequence[Before], count: int, of: str, *, arg
         argument: what it is called.
 
     Raises:
-        DataError: not as many, or something else.
+        ArgumentError: not as many; something else, an `ArgumentTypeError`.
     """
     if context is None or isinstance(context, (Context, str)):
         return [context] * count
-    if not isinstance(context, Sequence) or len(context) != count or not all(map(_is_one, context)):
-        given = f"{len(context)} of them" if isinstance(context, Sequence) else shown(context)
-        raise DataError(
+    is_list = isinstance(context, Sequence) and all(map(_is_one, context))
+    if not is_list or len(context) != count:
+        given = f"{len(context)} of them" if is_list else kind(context)
+        raise (ArgumentError if is_list else ArgumentTypeError)(
             argument,
             f"one text or Context for all, or a list with one for each of {count} {of}",
             given,

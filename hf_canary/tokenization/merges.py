@@ -24,10 +24,8 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from ..arrays import Bools, Ints
 
 _NEVER = np.iinfo(np.int64).max
 _NOTHING = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))

@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Bools, Ints
 from .best_paths import Beginnings, LetterMasks, Spelled, UnderWay
 from .letters import Letters, NeverSpelled
 from .stages import Stage
-from .vocabulary import Ints, Trie, byte_entry, byte_unit, spelled
-from .word_rule import FRESH, Bools, Config, Entries, NothingPlain, StagesFor, Watch, check_options
+from .vocabulary import Trie, byte_entry, byte_unit, spelled
+from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, Watch, check_options
 
 _UNKNOWN_COSTS = 10.0  # what is taken off for a character that is no entry, beside the least score
 

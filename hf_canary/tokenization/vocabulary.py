@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from ..arrays import Ints
 
 # Units that are no characters of a text stand where Unicode has none for ever.
 WORD_END = "\U0010ffff"

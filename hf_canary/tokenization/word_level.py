@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arrays import Ints
 from .letters import WholeWords
-from .vocabulary import Ints, Trie
+from .vocabulary import Trie
 from .word_rule import Config, Entries, NothingPlain, StagesFor, check_options
 
 

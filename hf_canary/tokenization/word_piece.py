@@ -13,9 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..arrays import Ints
 from .letters import Letters
 from .stages import Unfollowed
-from .vocabulary import Ints, Trie
+from .vocabulary import Trie
 from .word_rule import FRESH, Config, Entries, NothingPlain, StagesFor, check_options
 
 

@@ -10,14 +10,13 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Bools, Ints
 from .merges import Candidates, Merges
 from .stages import Stage, Unfollowed
-from .vocabulary import Ints, Trie
+from .vocabulary import Trie
 
 Config = Mapping[str, Any]
-Bools = NDArray[np.bool_]
 StagesFor = Callable[[frozenset[str]], tuple[Sequence[Stage], Sequence[Stage]]]
 
 FRESH = 0  # the state before a word's first token

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Ints
 from ..errors import ModelError, shown
 from ..formats import CanaryFormat, Literal, entries_of
 from ..tokenization.contexts import Before, Context
 from ..tokenization.encoding import context_of, encode, side, unknown_characters
 from .asked_units import FormatUnits, Readings, UnitPlace
 from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
-from .parts import Edges, Follows, Ints
+from .parts import Edges, Follows
 
 _CHECKED = 64
 _WITNESSES = 6

@@ -14,11 +14,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Bools, Ints
 from ..tokenization.letters import UNKNOWN
 from ..tokenization.stages import Atom
 from ..tokenization.vocabulary import Trie
 from ..tokenization.word_rule import FRESH, Entries, Watch, WordRule
-from .parts import Bools, Follows, Ints, merged
+from .parts import Follows, merged
 from .spelling import Spelling, Unit
 
 _WORD_BITS = 35

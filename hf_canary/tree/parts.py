@@ -14,10 +14,9 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from ..arrays import Bools, Ints
+
 Path = tuple[int, ...]
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from ..states import Ints
+from ..arrays import Ints
 from ..tree.token_tree import TokenTree
 from .packed import Paths
 

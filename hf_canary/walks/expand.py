@@ -12,10 +12,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ..arrays import Floats, Ints
 from ..batching import in_batches
-from ..language_model import Floats, LanguageModel, Session
+from ..language_model import LanguageModel, Session
 from ..processes import everywhere, num_processes
-from ..states import Ints, Rows
+from ..states import Rows
 from .branches import Children, sort_keys
 from .packed import LONGEST, Paths, read_behind
 

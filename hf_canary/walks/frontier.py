@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..states import Ints, RowPool, Rows
+from ..arrays import Ints
+from ..states import RowPool, Rows
 
 # A prefix that waits for the model.
 #   key     what its children that are not open yet cost at least: its cost, or more where some were opened

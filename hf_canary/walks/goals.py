@@ -14,9 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ints
 from ..exposures import SAME
-from ..language_model import Floats
-from ..states import Ints
 from .branches import sort_keys
 
 # About what Python takes for one leaf that waits in a heap, beside its tokens.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ints
 from ..batching import in_batches
-from ..language_model import Floats, Session
-from ..states import Ints
+from ..language_model import Session
 
 # Tokens of a row: more share more, and see more that is not theirs. Longer paths are better read by themselves.
 ROW = 64

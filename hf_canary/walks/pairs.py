@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..arrays import Floats
 from ..batching import BatchLimit, in_batches
-from ..language_model import Floats, LanguageModel
+from ..language_model import LanguageModel
 from ..ways import Source
 
 Tokens = Sequence[int]

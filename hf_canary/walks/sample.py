@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import LN2, Floats, Ints
 from ..batching import in_batches
-from ..language_model import Floats, Session
-from ..states import Ints, States
+from ..language_model import Session
+from ..states import States
 from ..tree.token_tree import TokenTree, unlike
 
-_LN2 = np.log(2.0)
 # Prefixes of one pass times what may follow each, and draws times that: what the arrays of one step may hold.
 _MOST_OPTIONS = 2**21
 
@@ -179,7 +179,7 @@ class _Walk:
     ) -> _Waiting:
         """Choose for each draw what follows its prefix; what waits then are the new prefixes that are no leaves."""
         width = options.tokens.shape[1]
-        logs = np.where(np.arange(width) < options.counts[:, None], -_LN2 * bits, -np.inf)
+        logs = np.where(np.arange(width) < options.counts[:, None], -LN2 * bits, -np.inf)
         norms = np.stack([_log_sum_exp(beta * logs) for beta in self._plan.betas], axis=-1)
         chosen = np.concatenate(
             [

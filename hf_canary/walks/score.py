@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import Floats, Ints
 from ..batching import in_batches
-from ..language_model import Floats, Session
-from ..states import Ints, States
+from ..language_model import Session
+from ..states import States
 from .branches import Children, Listed
 from .packed import LONGEST, score_packed
 

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..arrays import Floats, Ints
 from ..clock import Clock
-from ..language_model import Floats, LanguageModel, Session, evaluating
-from ..states import Ints, Rows
+from ..language_model import LanguageModel, Session, evaluating
+from ..states import Rows
 from ..tree.token_tree import TokenTree
 from ..ways import Encoded, Source
 from .branches import Children, children_of, sort_keys

@@ -5,6 +5,7 @@ import evaluate
 import numpy as np
 
 from hf_canary import exposures
+from hf_canary.arguments import check_among
 from hf_canary.errors import DataError, shown
 
 _DESCRIPTION = """
@@ -67,9 +68,10 @@ class CanaryExposure(evaluate.Metric):
             ),
         )
 
-    def _compute(self, log_perplexities, is_canary, space_size, estimator="sampled", confidence=0.95, bootstrap=0):
-        if estimator not in _ESTIMATORS:
-            raise DataError("estimator", f"one of {', '.join(_ESTIMATORS)}", shown(estimator), "Choose one of these.")
+    def _compute(
+        self, log_perplexities, is_canary, space_size, estimator="sampled", confidence=exposures.CONFIDENCE, bootstrap=0
+    ):
+        check_among("estimator", estimator, _ESTIMATORS, "Choose one of these.")
         costs, own = np.asarray(log_perplexities, dtype=np.float64), np.asarray(is_canary, dtype=bool)
         if (costs < 0).any():
             raise DataError(
