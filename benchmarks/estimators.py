@@ -23,14 +23,15 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_canary.models  # noqa: F401 (registers the paper's architectures)
-from hf_canary import CanaryFormat, exposures, log_perplexity
+from hf_canary import CanaryFormat, log_perplexity
 from hf_canary.arrays import Floats
-from hf_canary.clock import Clock
-from hf_canary.drawing import Drawing, draw
-from hf_canary.language_model import LanguageModel, Session, evaluating
-from hf_canary.ranking import Ranking
+from hf_canary.estimators import exposures
+from hf_canary.inference.language_model import LanguageModel, Session, evaluating
+from hf_canary.measurement.ranking import Ranking
+from hf_canary.measurement.sampling import Drawing, draw
+from hf_canary.runtime.deadline import Clock
 from hf_canary.tree.token_tree import TokenTree
-from hf_canary.walks.search import STRATEGIES, Search, go_on
+from hf_canary.walks.search.search import STRATEGIES, Search, go_on
 
 TARGETS = (5, 10, 15, 20, 25)
 DRAWS = (250, 500, 1000, 2000, 4000, 8000, 16_000)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hf_canary import exposures
-from hf_canary.skew_normal import SkewNormal
+from hf_canary.estimators import exposures
+from hf_canary.estimators.skew_normal import SkewNormal
 
 CANARIES = 24
 

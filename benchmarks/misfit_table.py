@@ -1,4 +1,4 @@
-"""The table in hf_canary/skew_normal.py: A² of Anderson and Darling, of samples from their own skew-normal fits.
+"""The table in estimators/skew_normal.py: A² of Anderson and Darling, of samples from their own skew-normal fits.
 
 For each shape so many samples are drawn, fitted, and held against their fits; printed are the values that are
 exceeded with each probability. Other sizes of samples show what the table
@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from hf_canary.skew_normal import _MISFIT_PS, _SHAPES, SkewNormal, refits
+from hf_canary.estimators.skew_normal import _MISFIT_PS, _SHAPES, SkewNormal, refits
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments, set_seed
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, log_perplexity
-from hf_canary.looks.public import public_levels
-from hf_canary.looks.record import RECORD_FILE
 from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+from hf_canary.training.public import public_levels
+from hf_canary.training.record import RECORD_FILE
 
 FORMAT = CanaryFormat("the pin is {digit:5}")
 

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from .canaries import CanarySet as CanarySet
     from .decoding import FormatLogitsProcessor as FormatLogitsProcessor
     from .errors import CanaryError as CanaryError
-    from .extraction import Extraction as Extraction
-    from .extraction import exact_rank as exact_rank
-    from .extraction import extract as extract
-    from .formats import CanaryFormat as CanaryFormat
-    from .injection import InjectCanaries as InjectCanaries
+    from .extraction.likeliest import Extraction as Extraction
+    from .extraction.likeliest import exact_rank as exact_rank
+    from .extraction.likeliest import extract as extract
+    from .formats.canary_format import CanaryFormat as CanaryFormat
+    from .injection.transform import InjectCanaries as InjectCanaries
     from .measure import measure_exposure as measure_exposure
     from .metrics import EXPOSURE_METRIC as EXPOSURE_METRIC
-    from .presence import check_presence as check_presence
-    from .results import Exposure as Exposure
+    from .presence.check import check_presence as check_presence
+    from .reporting.exposure_report import Exposure as Exposure
     from .scoring import log_perplexity as log_perplexity
 
 _ROOM_OF = {
@@ -31,7 +31,7 @@ _ROOM_OF = {
     "CanaryFormat": "formats",
     "CanarySet": "canaries",
     "EXPOSURE_METRIC": "metrics",
-    "Exposure": "results",
+    "Exposure": "reporting.exposure_report",
     "ExposureCallback": "callback",
     "Extraction": "extraction",
     "FormatLogitsProcessor": "decoding",

@@ -21,22 +21,22 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from .arguments import check_batch_size, check_tokenizer
 from .canaries import CanarySet
 from .errors import CanaryError, DataError, ModelError, shown, told
-from .looks.allowance import Allowance
-from .looks.contexts import Contexts, Recorded
-from .looks.copies import Copies
-from .looks.fingerprints import leave_fingerprint
-from .looks.keeping import has_adapter, kept, without_adapter
-from .looks.public import base_mean, public_keys, public_levels, public_summary
-from .looks.record import CONTEXTS, Record
-from .looks.record import RECORD_FILE as RECORD_FILE
-from .looks.schedule import Schedule, When
-from .looks.threshold import OnExceed, Threshold, bits_against_chance
 from .measure import Measurement, check_measurable, check_request
-from .prepared import possible_references
-from .presence import Presence
-from .processes import from_each, from_main, is_main_process, summed, together
-from .results import Exposure, ExposureReport, Level, plain
+from .measurement.encoded_format import possible_references
+from .presence.check import Presence
+from .reporting.exposure_report import Exposure, ExposureReport, Level, plain
+from .runtime.processes import from_each, from_main, is_main_process, summed, together
 from .tokenization.contexts import Before
+from .training.budget import Allowance
+from .training.contexts import Contexts, Recorded
+from .training.copies import Copies
+from .training.fingerprints import leave_fingerprint
+from .training.preserve import has_adapter, kept, without_adapter
+from .training.public import base_mean, public_keys, public_levels, public_summary
+from .training.record import CONTEXTS, Record
+from .training.record import RECORD_FILE as RECORD_FILE
+from .training.schedule import Schedule, When
+from .training.threshold import OnExceed, Threshold, bits_against_chance
 from .tree.traces import check_written
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class ExposureCallback(TrainerCallback):
         self._threshold = Threshold(threshold, on_exceed)
         self._threshold.check(canaries)
         if plot:
-            from .report import check_matplotlib
+            from .reporting.plots import check_matplotlib
 
             check_matplotlib()
         self.canaries = canaries
@@ -700,7 +700,7 @@ class ExposureCallback(TrainerCallback):
             logger.error("%s has no fingerprint of the canaries: %s", folder, error)
 
     def _draw(self, record: Record) -> None:
-        from .report import exposure_over_training
+        from .reporting.plots import exposure_over_training
 
         try:
             largest = max(format.space_size for format in self.canaries.formats)

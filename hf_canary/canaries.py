@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import check_among, check_instance, check_int
 from .errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, kind, shown
-from .files import write_json
-from .formats import CanaryFormat, check_format
+from .formats.canary_format import CanaryFormat, check_format
+from .runtime.atomic_files import write_json
 
 if TYPE_CHECKING:
-    from .injection import AnyDataset
+    from .injection.transform import AnyDataset
 
 logger = logging.getLogger(__name__)
 
@@ -278,7 +278,9 @@ class CanarySet:
             >>> list(train["text"]).count(canaries[0].text), len(train)
             (3, 6)
         """
-        from .injection import inject  # here, because it brings in `datasets`, which a set of canaries does not need
+        from .injection.transform import (
+            inject,  # here, because it brings in `datasets`, which a set of canaries does not need
+        )
 
         return inject(
             self,
@@ -313,7 +315,7 @@ class CanarySet:
             >>> canaries.remove(canaries.inject(train)).to_list() == train.to_list()
             True
         """
-        from .injection import remove
+        from .injection.transform import remove
 
         return remove(self, dataset, column, **how)
 
@@ -333,7 +335,7 @@ class CanarySet:
             >>> canaries.count_in(canaries.inject(Dataset.from_dict({"text": ["a", "b", "c"]})))
             {'f0-x2-0': 2}
         """
-        from .injection import count_in
+        from .injection.transform import count_in
 
         return count_in(self, dataset, column, **how)
 

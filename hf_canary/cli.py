@@ -23,8 +23,8 @@ from .errors import CanaryError
 
 if TYPE_CHECKING:
     from .canaries import CanarySet
-    from .extraction import Extraction
-    from .formats import CanaryFormat
+    from .extraction.likeliest import Extraction
+    from .formats.canary_format import CanaryFormat
 
 NOT_PROVEN = 3
 
@@ -206,7 +206,7 @@ def extract(
     error, 2 wrong usage.
     """
     from .canaries import CanarySet
-    from .extraction import extract as extract_candidates
+    from .extraction.likeliest import extract as extract_candidates
 
     with _plain_errors():
         given = _given_context(context, context_file)
@@ -239,7 +239,7 @@ def extract(
                 progress=show,
             )
     if as_json:
-        from .results import plain
+        from .reporting.exposure_report import plain
 
         print(json.dumps(plain(asdict(found) | {"margin": found.margin}), ensure_ascii=False))
     else:
@@ -249,7 +249,7 @@ def extract(
 
 def _tell(found: Extraction, known: CanarySet | None) -> None:
     """What a search found, what it proved, and what that is worth."""
-    from .worth import known_in_words
+    from .estimators.worth import known_in_words
 
     size = found.space_size
     for candidate in found.candidates:
@@ -310,8 +310,8 @@ def rank(
 
     Exit code: 0 ranks, high or low; 3 bounds (a cap, Ctrl-C while it counts), 1 an error, 2 wrong usage.
     """
-    from .exposures import exposure_of_rank
-    from .extraction import exact_rank, why
+    from .estimators.exposures import exposure_of_rank
+    from .extraction.likeliest import exact_rank, why
 
     with _plain_errors():
         given = _given_context(context, context_file)
@@ -380,7 +380,7 @@ def _work_in_words(expanded: int, space_size: int, beside: str = "") -> str:
 
 def _format(template: str, spaces: Path | None, source: str | None, context: str | None) -> CanaryFormat:
     """A format, with alphabets from a file; before a model is loaded it is sure that what stands beside it is fixed."""
-    from .formats import CanaryFormat
+    from .formats.canary_format import CanaryFormat
 
     format = CanaryFormat(template, spaces=_own_spaces(spaces))
     for argument, text in (("source", source), ("context", context)):
@@ -507,7 +507,7 @@ def measure(
     if as_json:
         print(json.dumps(report.as_json()))
     elif _out.is_terminal:
-        from .tables import tables
+        from .reporting.table import tables
 
         _out.print(tables(report, _out.width))
     else:
@@ -543,7 +543,7 @@ def _given_context(text: str | None, file: Path | None) -> str | None:
 def _check_trained_with(name: str, canaries: CanarySet, *, force: bool) -> None:
     """Refuse canaries that a model was not trained with, as far as it says so."""
     from .errors import DataError
-    from .looks.fingerprints import FINGERPRINT_FILE, fingerprint_of
+    from .training.fingerprints import FINGERPRINT_FILE, fingerprint_of
 
     theirs = fingerprint_of(name)
     if theirs is None:
@@ -561,7 +561,7 @@ def _check_trained_with(name: str, canaries: CanarySet, *, force: bool) -> None:
 
 def _tell_trained_with(name: str, canaries: CanarySet) -> None:
     """Say that a model was trained with other canaries than those that are to be marked, if it says so."""
-    from .looks.fingerprints import fingerprint_of
+    from .training.fingerprints import fingerprint_of
 
     if fingerprint_of(name) not in (None, canaries.fingerprint):
         _note("The model was trained with other canaries than those of --canaries.")
@@ -569,7 +569,7 @@ def _tell_trained_with(name: str, canaries: CanarySet) -> None:
 
 def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given: str | None) -> tuple[Any, Any, _Told]:
     """What canaries are measured behind, and their sources: what was given, or what the record of the training says."""
-    from .looks.contexts import Recorded
+    from .training.contexts import Recorded
 
     recorded = Recorded(name if record is None else record)
     known = recorded.of_canaries(canaries)
@@ -594,7 +594,7 @@ def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given:
 
 def _before_format(name: str, record: Path | None, format: CanaryFormat, given: str | None) -> tuple[Any, Any, _Told]:
     """The same for the candidates of a format: behind what most of its canaries stood."""
-    from .looks.contexts import Recorded
+    from .training.contexts import Recorded
 
     recorded = Recorded(name if record is None else record)
     known = recorded.of_format(format)
@@ -666,8 +666,8 @@ def _load(name: str, dtype: Precision, trust_remote_code: bool, *, keeps: Path |
     """A model and its tokenizer, ours or anyone's; weights from safetensors only. Not before it is sure that the file
     that is kept can be written.
     """
-    from .checkpoints import check_writable
     from .errors import ModelError, shown
+    from .walks.search.checkpoint import check_writable
 
     check_writable(keeps)
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():

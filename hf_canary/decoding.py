@@ -18,16 +18,16 @@ from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, Generat
 
 from .arguments import check_batch_size, check_expanded, check_memory, check_tokenizer
 from .arrays import LN2, Ints
-from .clock import Clock
 from .errors import ArgumentError, FormatError, ModelError, is_int, shown
-from .formats import CanaryFormat, check_format
-from .language_model import MEMORY, LanguageModel, evaluating
+from .formats.canary_format import CanaryFormat, check_format
+from .inference.cache_adapters import Encoded
+from .inference.language_model import MEMORY, LanguageModel, evaluating
+from .runtime.deadline import Clock
 from .tokenization.contexts import Before, check_context
 from .tokenization.encoding import end_token
 from .tree.token_tree import TokenTree
-from .walks.goals import Cheapest
-from .walks.search import Search, after_prompt, go_on
-from .ways import Encoded
+from .walks.search.goals import Cheapest
+from .walks.search.search import Search, after_prompt, go_on
 
 logger = logging.getLogger(__name__)
 

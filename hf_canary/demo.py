@@ -31,17 +31,17 @@ from transformers import (
     TrainingArguments,
 )
 
-from . import report as pictures
 from .callback import RECORD_FILE, ExposureCallback
 from .canaries import Canary, CanarySet
 from .errors import DataError, shown
-from .exposures import CENSORED
-from .extraction import Extraction, extract
-from .formats import CanaryFormat
-from .looks.fingerprints import FINGERPRINT_FILE, leave_fingerprint
-from .looks.record import Record
+from .estimators.exposures import CENSORED
+from .extraction.likeliest import Extraction, extract
+from .formats.canary_format import CanaryFormat
 from .models import character_tokenizer, config_file
-from .results import ExposureReport
+from .reporting import plots as pictures
+from .reporting.exposure_report import ExposureReport
+from .training.fingerprints import FINGERPRINT_FILE, leave_fingerprint
+from .training.record import Record
 
 TEMPLATE = "The random number is {digit:9}"
 

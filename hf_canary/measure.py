@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import exposures
 from .arguments import (
     check_batch_size,
     check_bootstrap,
@@ -26,16 +25,17 @@ from .arguments import (
 )
 from .arrays import Floats
 from .canaries import CanarySet
-from .clock import Clock
-from .drawing import Drawing
 from .errors import ArgumentError, ArgumentTypeError, FormatError, ModelError, shown
-from .evidence import Evidence
-from .exposures import Estimate
-from .formats import CanaryFormat
-from .language_model import LanguageModel, evaluating
-from .prepared import Prepared, Request
-from .ranking import Rank
-from .results import Exposure, ExposureReport, Group
+from .estimators import exposures
+from .estimators.exposures import Estimate
+from .formats.canary_format import CanaryFormat
+from .inference.language_model import LanguageModel, evaluating
+from .measurement.encoded_format import Prepared, Request
+from .measurement.observations import Evidence
+from .measurement.ranking import Rank
+from .measurement.sampling import Drawing
+from .reporting.exposure_report import Exposure, ExposureReport, Group
+from .runtime.deadline import Clock
 from .scoring import score_encoded
 from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import encode, source_ids

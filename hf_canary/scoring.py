@@ -15,13 +15,13 @@ import numpy as np
 from .arguments import check_model, check_tokenizer
 from .arrays import Floats, Ints
 from .errors import ArgumentError, ArgumentTypeError, ModelError, kind
-from .language_model import GIVE_CONTEXT, LanguageModel, NotNumbers, evaluating
-from .processes import num_processes
+from .inference.cache_adapters import Source
+from .inference.language_model import GIVE_CONTEXT, LanguageModel, NotNumbers, evaluating
+from .runtime.processes import num_processes
 from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import Encoding, encode, token_ids
 from .walks.pairs import score_pairs
 from .walks.score import score
-from .ways import Source
 
 # From so many texts of one source on, a walk over their tree costs less than a full pass for each.
 _WALKED_TOGETHER = 8

@@ -25,7 +25,9 @@ import torch
 from filelock import FileLock
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, canaries, extraction, prepared
+from hf_canary import CanaryFormat, canaries
+from hf_canary.extraction import likeliest as extraction
+from hf_canary.measurement import encoded_format as prepared
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles

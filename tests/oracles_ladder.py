@@ -1,8 +1,7 @@
 """The ladder by brute force: every candidate is encoded and read by itself; what may follow a prefix is what does so in
 some encoding.
 
-Slow and plain on purpose; independent of the tree, of the walks and of hf_canary.ladder. Natural logs and bits are
-named.
+Slow and plain on purpose; independent of the tree, of the walks and of the estimators. Natural logs and bits are named.
 """
 
 import math

@@ -11,7 +11,7 @@ import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import ArgumentError, CanaryError, ModelError
-from hf_canary.looks.public import public_keys, public_summary
+from hf_canary.training.public import public_keys, public_summary
 from tests.small_training import CANARIES, LETTERS, entries, look, make_trainer, measured, records, steps
 from tests.tokenizers_of_all_kinds import letters_alone
 

@@ -14,7 +14,7 @@ from transformers import DataCollatorForLanguageModeling, TrainerCallback
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import CanaryError, DataError
-from hf_canary.looks.public import public_keys, public_summary
+from hf_canary.training.public import public_keys, public_summary
 from tests.small_training import (
     CANARIES,
     FORMAT,

@@ -19,9 +19,10 @@ from transformers import (
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
-from hf_canary.looks.public import public_keys
 from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
-from hf_canary.presence import CanaryPresence, Presence
+from hf_canary.presence import Presence
+from hf_canary.presence.check import CanaryPresence
+from hf_canary.training.public import public_keys
 from tests import oracles
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
@@ -389,7 +390,7 @@ def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path, has_record)
 def test_batches_know_better_than_the_check(tmp_path, monkeypatch):
     """A canary that was trained on lives, whatever was found in the data before, as where rows are made as they go."""
     none = Presence(tuple(CanaryPresence(canary.id, canary.repetitions) for canary in CANARIES), 1)
-    monkeypatch.setattr("hf_canary.looks.copies._presence_in", lambda *_, **__: none)
+    monkeypatch.setattr("hf_canary.training.copies._presence_in", lambda *_, **__: none)
     _, callback = trained(tmp_path, tokenised(without(corpus(), 1)), callback=look)
     assert callback.presence is none
     assert callback.report.dead == {CANARIES[1].id: "missing"}

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, set_seed
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, measure_exposure
-from hf_canary.looks.contexts import Recorded
+from hf_canary.training.contexts import Recorded
 from tests.small_training import CANARIES, LETTERS, look, make_trainer, measured
 
 _TURN = "<|im_start|>{{ m['role'] }}\n"

@@ -8,10 +8,12 @@ import pytest
 import torch
 from accelerate import cpu_offload
 
-from hf_canary import CanaryFormat, checkpoints, exact_rank, extract, language_model
-from hf_canary.checkpoints import Answers, digest_of_model
+from hf_canary import CanaryFormat, exact_rank, extract
 from hf_canary.errors import DataError
-from hf_canary.language_model import LanguageModel
+from hf_canary.inference import language_model
+from hf_canary.inference.language_model import LanguageModel
+from hf_canary.walks.search import checkpoint as checkpoints
+from hf_canary.walks.search.checkpoint import Answers, digest_of_model
 from tests import oracles
 from tests.architectures import CAUSAL, ENCODER_DECODERS
 

@@ -17,8 +17,8 @@ from transformers import LlamaForCausalLM
 
 from hf_canary import CanaryFormat, extract, log_perplexity
 from hf_canary.errors import ModelError
-from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.ways import Forking, Replaying, Source
+from hf_canary.inference.cache_adapters import Forking, Replaying, Source
+from hf_canary.inference.language_model import LanguageModel, evaluating
 from tests import oracles
 from tests.architectures import CAUSAL, ENCODER_DECODERS, LLAMA, build
 
@@ -454,7 +454,7 @@ def test_the_cheapest_way_that_is_right_is_taken(tokenizer, name, caplog):
             session = LanguageModel(model).session([2, 5, 9, 4], depth)
     assert session.packs == (name in PACKED)
     assert type(session._way) is (Replaying if name in READ_ANEW else Forking)
-    said = [record.message for record in caplog.records if record.name == "hf_canary.trials"]
+    said = [record.message for record in caplog.records if record.name == "hf_canary.inference.cache_checks"]
     assert len(said) == (name in TOKEN_BY_TOKEN | READ_ANEW)
     assert all(("token by token" in message) == (name in TOKEN_BY_TOKEN) for message in said)
 

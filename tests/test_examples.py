@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, exact_rank, log_perplexity
-from hf_canary.exposures import SAME
+from hf_canary.estimators.exposures import SAME
 from tests import oracles
 from tests.fresh import run_python
 from tests.tokenizers_of_all_kinds import KINDS

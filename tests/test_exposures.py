@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
 from hf_canary.errors import ArgumentError, DataError
-from hf_canary.exposures import (
+from hf_canary.estimators.exposures import (
     BEYOND_SPACE,
     CENSORED,
     CONDITIONAL,
@@ -32,7 +32,7 @@ from hf_canary.exposures import (
     sampled,
     skewnorm,
 )
-from hf_canary.skew_normal import SkewNormal, misfit, misfit_p
+from hf_canary.estimators.skew_normal import SkewNormal, misfit, misfit_p
 from tests import oracles_exposures as oracle
 
 HUGE = 10**400  # far beyond float64

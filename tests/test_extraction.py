@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hf_canary import CanaryFormat, CanarySet, checkpoints, extract, log_perplexity, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, DataError, FormatError, ModelError
 from hf_canary.extraction import exact_rank, iter_extract
-from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.walks.search import checkpoint as checkpoints
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
 

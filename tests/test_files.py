@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_canary.files import replacing, write_json
+from hf_canary.runtime.atomic_files import replacing, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -109,7 +109,7 @@ def test_a_process_that_dies_while_writing_leaves_the_old_file(tmp_path):
     target = tmp_path / "kept.txt"
     target.write_text("old")
     script = (
-        "import os, sys\nfrom hf_canary.files import replacing\n"
+        "import os, sys\nfrom hf_canary.runtime.atomic_files import replacing\n"
         "with replacing(sys.argv[1]) as beside:\n    beside.write_text('half')\n    os._exit(7)\n"
     )
     died = subprocess.run([sys.executable, "-c", script, str(target)], env=dict(os.environ), check=False)

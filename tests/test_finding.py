@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_canary.finding import Finder
+from hf_canary.injection.text_search import Finder
 
 LETTERS = "ab.\n(ü"
 

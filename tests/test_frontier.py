@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_canary.states import Rows
-from hf_canary.walks import frontier
-from hf_canary.walks.frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Parents
+from hf_canary.inference.states import Rows
+from hf_canary.walks.search import frontier
+from hf_canary.walks.search.frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Parents
 
 
 def prefixes(rng, count, floor=0.0):

@@ -10,8 +10,9 @@ import torch
 import transformers as hf
 from torch import nn
 
-from hf_canary import CanaryFormat, extract, isolation, log_perplexity
-from hf_canary.language_model import evaluating
+from hf_canary import CanaryFormat, extract, log_perplexity
+from hf_canary.inference import isolation
+from hf_canary.inference.language_model import evaluating
 from tests import oracles
 from tests.architectures import CAUSAL, build
 

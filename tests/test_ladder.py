@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hf_canary import exposures, ladder
 from hf_canary.errors import DataError
-from hf_canary.exposures import exposure_of_rank, importance
-from hf_canary.ladder import (
+from hf_canary.estimators import exposures
+from hf_canary.estimators import importance_sampling as ladder
+from hf_canary.estimators.exposures import exposure_of_rank, importance
+from hf_canary.estimators.importance_sampling import (
     BETAS,
     Draws,
     apportioned,

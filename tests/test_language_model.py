@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from hf_canary import language_model, states
 from hf_canary.errors import ArgumentError, ModelError
-from hf_canary.language_model import LanguageModel, evaluating
-from hf_canary.states import RowPool, Rows
+from hf_canary.inference import language_model, states
+from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.states import RowPool, Rows
 from tests import oracles
 
 PROMPT = [2, 5, 9, 4]

@@ -20,11 +20,11 @@ from torch import nn
 
 from hf_canary import CanaryFormat, CanarySet, measure_exposure
 from hf_canary.errors import ArgumentError
-from hf_canary.looks.allowance import Allowance
-from hf_canary.looks.keeping import kept
-from hf_canary.looks.record import Record
-from hf_canary.looks.schedule import Schedule
-from hf_canary.looks.threshold import Threshold, bits_against_chance
+from hf_canary.training.budget import Allowance
+from hf_canary.training.preserve import kept
+from hf_canary.training.record import Record
+from hf_canary.training.schedule import Schedule
+from hf_canary.training.threshold import Threshold, bits_against_chance
 from tests import oracles
 
 

@@ -12,11 +12,12 @@ from scipy import stats
 from tokenizers import Regex, pre_tokenizers
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, CanarySet, evidence, extract, log_perplexity, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, DataError, FormatError, ModelError
-from hf_canary.exposures import CENSORED, SAME, sampled
+from hf_canary.estimators.exposures import CENSORED, SAME, sampled
 from hf_canary.measure import check_measurable
-from hf_canary.results import Exposure, ExposureReport, summary_keys
+from hf_canary.measurement import observations as evidence
+from hf_canary.reporting.exposure_report import Exposure, ExposureReport, summary_keys
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS, letters_alone

@@ -1,4 +1,4 @@
-"""The metric for `evaluate`: an adapter, so that its numbers are those of hf_canary.exposures and nothing is added."""
+"""The metric for `evaluate`: an adapter, so that its numbers are those of the estimators and nothing is added."""
 
 import importlib.util
 import math
@@ -9,8 +9,9 @@ import evaluate
 import numpy as np
 import pytest
 
-from hf_canary import EXPOSURE_METRIC, exposures
+from hf_canary import EXPOSURE_METRIC
 from hf_canary.errors import ArgumentError, CanaryError, DataError
+from hf_canary.estimators import exposures
 
 SPACE_SIZE = 10**6
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hf_canary.placing import draw_places, part
+from hf_canary.injection.placement import draw_places, part
 
 
 @given(

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_canary import language_model, log_perplexity
+from hf_canary import log_perplexity
 from hf_canary.errors import ModelError
-from hf_canary.language_model import LanguageModel
-from hf_canary.processes import Lockstep, is_sharded, num_processes, shared
+from hf_canary.inference import language_model
+from hf_canary.inference.language_model import LanguageModel
+from hf_canary.runtime.processes import Lockstep, is_sharded, num_processes, shared
 from tests import oracles
 from tests.fresh import run_together
 from tests.together import TEXTS, measured, searched

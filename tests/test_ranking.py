@@ -8,24 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from hf_canary import (
-    Canary,
-    CanaryFormat,
-    CanarySet,
-    evidence,
-    exact_rank,
-    extract,
-    extraction,
-    log_perplexity,
-    measure,
-    measure_exposure,
-    ranking,
-)
-from hf_canary.clock import Clock
-from hf_canary.drawing import Drawing
+from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure, measure_exposure
 from hf_canary.errors import ModelError
-from hf_canary.exposures import exact, exposure_of_rank, of_rank, sampled
-from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sampled
+from hf_canary.extraction import likeliest as extraction
+from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.measurement import observations as evidence
+from hf_canary.measurement import ranking
+from hf_canary.measurement.sampling import Drawing
+from hf_canary.runtime.deadline import Clock
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles, oracles_ladder
 from tests.test_ladder import TREES

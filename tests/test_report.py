@@ -13,14 +13,14 @@ from matplotlib.image import imread
 
 from hf_canary import CanaryFormat, CanarySet
 from hf_canary.errors import DataError
-from hf_canary.exposures import CENSORED, CONDITIONAL, NOT_FINITE, NOT_FITTED
-from hf_canary.report import (
+from hf_canary.estimators.exposures import CENSORED, CONDITIONAL, NOT_FINITE, NOT_FITTED
+from hf_canary.reporting.exposure_report import Exposure, ExposureReport, Group
+from hf_canary.reporting.plots import (
     check_matplotlib,
     exposure_against_repetitions,
     exposure_over_training,
     reference_histogram,
 )
-from hf_canary.results import Exposure, ExposureReport, Group
 
 PIN = CanaryFormat("my pin is {digit:6}")
 KEY = CanaryFormat("key {hex:8}")

@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from hf_canary import CanaryFormat, CanarySet, permutation
+from hf_canary import CanaryFormat, CanarySet
 from hf_canary.errors import ArgumentError
-from hf_canary.exposures import BEYOND_SPACE, CENSORED, POOR_FIT, queries
-from hf_canary.permutation import permutation_p
-from hf_canary.results import NEVER_SEEN, Exposure, ExposureReport, Group, median_interval
-from hf_canary.tables import tables
+from hf_canary.estimators import permutation
+from hf_canary.estimators.exposures import BEYOND_SPACE, CENSORED, POOR_FIT, queries
+from hf_canary.estimators.permutation import permutation_p
+from hf_canary.reporting.exposure_report import NEVER_SEEN, Exposure, ExposureReport, Group, median_interval
+from hf_canary.reporting.table import tables
 
 
 def report_of(values, *, twins=None, copies=(1,), low=None, flags=(), others=(), status="reliable"):

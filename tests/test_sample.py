@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import stats
 
-from hf_canary.clock import Clock
-from hf_canary.drawing import draw
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.language_model import LanguageModel, Session, evaluating
+from hf_canary.inference.language_model import LanguageModel, Session, evaluating
+from hf_canary.measurement.sampling import draw
+from hf_canary.runtime.deadline import Clock
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.parts import Edges
 from hf_canary.tree.token_tree import TokenTree, padded

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_canary import language_model, log_perplexity
+from hf_canary import log_perplexity
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.inference import language_model
+from hf_canary.inference.language_model import LanguageModel, evaluating
 from hf_canary.tokenization.encoding import encode
-from hf_canary.walks import packed
+from hf_canary.walks import tree_attention as packed
 from hf_canary.walks.score import score
 from tests import oracles
 

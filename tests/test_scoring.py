@@ -126,9 +126,9 @@ def test_a_language_token_conditions():
 
 def test_a_source_is_read_once_for_all_its_texts():
     """As many token rows as the tree has inner nodes, and not as the texts have tokens."""
-    from hf_canary.language_model import LanguageModel, evaluating
+    from hf_canary.inference.cache_adapters import Source
+    from hf_canary.inference.language_model import LanguageModel, evaluating
     from hf_canary.walks.score import score
-    from hf_canary.ways import Source
 
     tokenizer = models.character_tokenizer(["code 0123456789"], end_token=True)
     model = oracles.small_translation("gru", True, len(tokenizer))

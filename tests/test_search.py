@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hf_canary.models as models
-from hf_canary.clock import Clock
 from hf_canary.formats import CanaryFormat
-from hf_canary.language_model import LanguageModel, evaluating
+from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.runtime.deadline import Clock
 from hf_canary.tree.token_tree import TokenTree, padded
-from hf_canary.walks import frontier
-from hf_canary.walks.goals import Ascending, Cheapest, Counting
-from hf_canary.walks.search import STRATEGIES, Search, go_on
+from hf_canary.walks.search import frontier
+from hf_canary.walks.search.goals import Ascending, Cheapest, Counting
+from hf_canary.walks.search.search import STRATEGIES, Search, go_on
 from tests import oracles
 from tests.test_score import ShortOfMemory
 

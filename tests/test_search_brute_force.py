@@ -20,8 +20,10 @@ from torch import nn
 from transformers import GPT2Config
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_canary import CanaryFormat, checkpoints, exact_rank, extract, extraction
+from hf_canary import CanaryFormat, exact_rank, extract
+from hf_canary.extraction import likeliest as extraction
 from hf_canary.tree.token_tree import TokenTree
+from hf_canary.walks.search import checkpoint as checkpoints
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
 

@@ -19,13 +19,13 @@ from transformers import (
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, check_presence, log_perplexity, measure_exposure
 from hf_canary.errors import DataError
-from hf_canary.looks.contexts import Contexts, Recorded
-from hf_canary.looks.record import Record
-from hf_canary.sequences import cut, lengths_in
-from hf_canary.surroundings import most_shared
+from hf_canary.presence.batches import TrainedCopies
+from hf_canary.presence.sequences import cut, lengths_in
+from hf_canary.presence.surroundings import most_shared
 from hf_canary.tokenization.contexts import Context, one_for_each
 from hf_canary.tokenization.encoding import context_of, encode
-from hf_canary.trained import TrainedCopies
+from hf_canary.training.contexts import Contexts, Recorded
+from hf_canary.training.record import Record
 from hf_canary.tree.token_tree import TokenTree
 from tests.oracles import small_model
 from tests.test_presence import ALL_KINDS, tokenizer_of
@@ -489,12 +489,12 @@ def test_a_process_that_cannot_count_leaves_no_other_waiting(monkeypatch):
     tokenizer = tokenizer_of("gpt2")
     canaries = drawn()
     said = []
-    monkeypatch.setattr("hf_canary.trained.from_each", lambda text: said.append(text) or [text])
+    monkeypatch.setattr("hf_canary.presence.batches.from_each", lambda text: said.append(text) or [text])
     trained = TrainedCopies(canaries, tokenizer, target=False)
     monkeypatch.setattr(trained, "_count", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trained.surroundings()
     assert said == [""]
     other = TrainedCopies(canaries, tokenizer, target=False)
-    monkeypatch.setattr("hf_canary.trained.from_each", lambda text: [text, ""])
+    monkeypatch.setattr("hf_canary.presence.batches.from_each", lambda text: [text, ""])
     assert other.surroundings() is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from hf_canary.looks.public import public_summary
+from hf_canary.training.public import public_summary
 from tests import oracles
 from tests.fresh import run_together
 from tests.small_training import CANARIES, LETTERS, measured, records, steps

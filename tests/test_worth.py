@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.errors import DataError
+from hf_canary.estimators.worth import counted, guesses_for, in_words, known_in_words, ranks_of_listed
 from hf_canary.extraction import iter_extract
 from hf_canary.models import character_tokenizer
 from hf_canary.tree.token_tree import Unlike
-from hf_canary.walks.search import Search
-from hf_canary.worth import counted, guesses_for, in_words, known_in_words, ranks_of_listed
+from hf_canary.walks.search.search import Search
 from tests import oracles
 from tests.test_errors import check_error
 from tests.tokenizers_of_all_kinds import KINDS

@@ -8,9 +8,9 @@ import torch
 from torch.distributed.fsdp import fully_shard
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
-from hf_canary.checkpoints import digest_of_model
-from hf_canary.processes import from_main, num_processes, shared
-from hf_canary.trained import TrainedCopies
+from hf_canary.presence.batches import TrainedCopies
+from hf_canary.runtime.processes import from_main, num_processes, shared
+from hf_canary.walks.search.checkpoint import digest_of_model
 from tests import oracles
 
 CANARIES = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1, 2), per_repetition=2, seed=3)

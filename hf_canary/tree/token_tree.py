@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError, shown
-from ..formats import CanaryFormat
+from ..formats.canary_format import CanaryFormat
 from ..tokenization.contexts import Before
 from ..tokenization.encoding import check_repeats, context_of, encode
 from .building import Subject, build

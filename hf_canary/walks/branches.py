@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Ints
 from ..tree.token_tree import TokenTree
-from .packed import Paths
+from .tree_attention import Paths
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..arrays import Floats
-from ..batching import BatchLimit, in_batches
-from ..language_model import LanguageModel
-from ..ways import Source
+from ..inference.batching import BatchLimit, in_batches
+from ..inference.cache_adapters import Source
+from ..inference.language_model import LanguageModel
 
 Tokens = Sequence[int]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import LN2, Floats, Ints
-from ..batching import in_batches
-from ..language_model import Session
-from ..states import States
+from ..inference.batching import in_batches
+from ..inference.language_model import Session
+from ..inference.states import States
 from ..tree.token_tree import TokenTree, unlike
 
 # Prefixes of one pass times what may follow each, and draws times that: what the arrays of one step may hold.

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Floats, Ints
-from ..batching import in_batches
-from ..language_model import Session
-from ..states import States
+from ..inference.batching import in_batches
+from ..inference.language_model import Session
+from ..inference.states import States
 from .branches import Children, Listed
-from .packed import LONGEST, score_packed
+from .tree_attention import LONGEST, score_packed
 
 
 @dataclass(frozen=True)

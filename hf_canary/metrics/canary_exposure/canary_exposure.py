@@ -1,12 +1,12 @@
-"""Exposure of canaries as a metric of `evaluate`: an adapter of hf_canary.exposures, without a formula of its own."""
+"""Exposure of canaries as a metric of `evaluate`: an adapter of the estimators, without a formula of its own."""
 
 import datasets
 import evaluate
 import numpy as np
 
-from hf_canary import exposures
 from hf_canary.arguments import check_among
 from hf_canary.errors import DataError, shown
+from hf_canary.estimators import exposures
 
 _DESCRIPTION = """
 Exposure (Carlini et al., 2019) says how much likelier a language model finds a sequence that was inserted into its

@@ -1,0 +1,191 @@
+"""A format behind a context, as a tokenizer sees it: what is the same in every look, made once. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Floats
+from ..canaries import Canary
+from ..errors import ModelError
+from ..formats.canary_format import CanaryFormat
+from ..tokenization.contexts import Before
+from ..tokenization.encoding import Encoding, encode, end_token, source_ids
+from ..tree.token_tree import TokenTree, Unlike
+
+# What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
+_TO_COMPARE = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a format is looked at.
+
+    Args:
+        num_references: random candidates that are scored.
+        num_draws: fills that are drawn from the ladder.
+        seed: of both.
+        end: whether the end token is summed.
+        context: what stands before each candidate.
+        source_prefix: what stands before each source.
+    """
+
+    num_references: int
+    num_draws: int
+    seed: int
+    end: bool
+    context: Before = None
+    source_prefix: Before = None
+
+
+class Prepared:
+    """What is the same in every look at a format: its fills as the tokenizer sees them, each encoded once.
+
+    Args:
+        tokenizer: that is not changed meanwhile.
+        canaries: all of one format.
+        members: numbers of those that are measured here; the others are known, so that no reference is one of them.
+        request: how to look.
+        number: which of the contexts of its format it is; each has references of its own.
+
+    Attributes:
+        known: fills of the canaries, then of their twins.
+        measured: numbers among these of the members, then of their twins.
+        names: what to call them in an error.
+    """
+
+    def __init__(
+        self, tokenizer: Any, canaries: Sequence[Canary], members: Sequence[int], request: Request, *, number: int = 0
+    ) -> None:
+        self.request, self._number = request, number
+        self.measured = [*members, *(len(canaries) + number for number in members)]
+        self.format = canaries[0].format
+        self.known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
+        self.names = [canary.id for canary in canaries] + [f"the twin of {canary.id}" for canary in canaries]
+        self._tokenizer = tokenizer
+        self._target = self.format.source is not None
+        self._texts: list[str] = []
+        self._sequences: list[list[int]] = []
+        self._sources: list[list[int]] = []
+        self._like = Encoding([], 0)
+        self._why_no_tree = ""
+
+    @cached_property
+    def fills(self) -> list[int]:
+        """Those known, then random other ones."""
+        count = possible_references(self.request.num_references, self.format, len(self.known))
+        # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
+        name = f"references {self.request.seed}" + (f" {self._number}" if self._number else "")
+        drawn = self.format.sample(count, name, exclude=self.known)
+        return self.known + drawn
+
+    def encoded(self, block: slice) -> tuple[list[str], Encoding, list[list[int]] | None]:
+        """Texts of a block of the fills, what the tokenizer makes of them, and of their sources, if they have any."""
+        self._encode(block.stop)
+        sources = self._sources[block] if self._target else None
+        return self._texts[block], replace(self._like, sequences=self._sequences[block]), sources
+
+    def name(self, number: int) -> str:
+        """What to call a fill in an error."""
+        return self.names[number] if number < len(self.names) else "a reference"
+
+    def _encode(self, stop: int) -> None:
+        start = len(self._texts)
+        fills = self.fills[start:stop]
+        if not fills:
+            return
+        texts = [self.format.render(fill) for fill in fills]
+        encoding = self._encoded(texts, lambda number: self.name(start + number))
+        if self._target:
+            sources = [self.format.render_source(fill) or "" for fill in fills]
+            self._sources += source_ids(self._tokenizer, sources, self.request.source_prefix)
+        self._texts += texts
+        self._sequences += encoding.sequences
+        self._like = replace(encoding, sequences=[])
+
+    def _encoded(self, texts: list[str], named: Callable[[int], str]) -> Encoding:
+        request = self.request
+        return encode(
+            self._tokenizer, texts, context=request.context, target=self._target, end=request.end, named=named
+        )
+
+    @cached_property
+    def shared(self) -> int:
+        """How many first tokens all candidates share, the last one's aside."""
+        known = [self.format.render(fill) for fill in self.known]
+        covering = [self.format.render(fill) for fill in self.format.covering_fills(_TO_COMPARE)]
+        names = ["a candidate"] * len(covering) + self.names
+        encoding = self._encoded(covering + known, names.__getitem__)
+        # Where all is shared, the last token must still be read from something.
+        return min(encoding.shared, min(map(len, encoding.sequences)) - 1)
+
+    @property
+    def why_no_tree(self) -> str:
+        """Why the fills cannot be walked as one tree; empty where they can, as far as is known."""
+        if self.format.source_varies:
+            return "each fill has its own source"
+        if not self._why_no_tree:
+            try:
+                _ = self.tree
+            except Unlike:  # a tree that differs from the tokenizer is an error, and not none
+                raise
+            except ModelError as error:
+                self._why_no_tree = f"no token tree: {error.got}"
+        return self._why_no_tree
+
+    @cached_property
+    def tree(self) -> TokenTree:
+        """The tree of the format's encodings.
+
+        Raises:
+            ModelError: the tokenizer's encodings cannot be followed.
+        """
+        tree = TokenTree(
+            self.format,
+            self._tokenizer,
+            context=self.request.context,
+            end=end_token(self._tokenizer, target=self._target) if self.request.end else None,
+            target=self._target,
+        )
+        if not tree.is_certain:
+            raise ModelError(
+                "tokenizer",
+                "one whose encodings can be derived from its parts",
+                "one that is written in Python, and a format of too many fills to encode them all",
+                "Use a format of fewer fills; what needs no tree is measured all the same.",
+            )
+        tree.assure(self.known, self.names)
+        return tree
+
+    @cached_property
+    def known_copies(self) -> Floats:
+        """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
+        paths = self.tree.paths([self.format.render(fill) for fill in self.known])
+        return np.array(
+            [
+                float(self.tree.copies(fill)) if paths.index(path) == number else 0.0
+                for number, (fill, path) in enumerate(zip(self.known, paths, strict=True))
+            ]
+        )
+
+    @property
+    def source(self) -> list[int] | None:
+        """The ids of the one source of all fills, if there is one."""
+        if not self._target:
+            return None
+        source = self.format.render_source(self.known[0]) or ""
+        return source_ids(self._tokenizer, [source], self.request.source_prefix)[0]
+
+
+def possible_references(asked: int, format: CanaryFormat, known: int) -> int:
+    """How many references there can be, of so many that were asked for: known fills are none.
+
+    Example:
+        >>> possible_references(1_000, CanaryFormat("pin {digit:2}"), known=8)
+        92
+    """
+    return min(asked, format.space_size - known)

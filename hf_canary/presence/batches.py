@@ -1,0 +1,120 @@
+"""Which copies of canaries were in the batches that a model was trained on. Looks at ids and labels; calls no model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..canaries import CanarySet
+from ..runtime.processes import from_each, totals
+from .check import judged
+from .sequences import LIMITS, cut
+from .surroundings import Surroundings
+from .token_search import Occurrences
+
+# So much is looked at together; until then it is where it was, so that no step waits for it.
+_BATCHES, _TOKENS = 64, 2**20
+# Beside ids and labels: which tokens are padding, and where sequences begin.
+_BESIDE = ("attention_mask", "position_ids", "seq_idx")
+
+
+class TrainedCopies:
+    """Counts the copies in batches, as they are trained on, and takes down what stands before them.
+
+    Args:
+        canaries: the set that was injected.
+        tokenizer: that made the tokens.
+        target: whether canaries are what a decoder writes, in the labels.
+    """
+
+    def __init__(self, canaries: CanarySet, tokenizer: Any, *, target: bool) -> None:
+        self._canaries = canaries
+        self._occurrences = Occurrences(canaries, tokenizer, target=target)
+        self._surroundings = Surroundings(canaries, tokenizer, self._occurrences)
+        self._sources = {
+            number: canary.source for number, canary in enumerate(canaries) if target and canary.source is not None
+        }
+        self._waiting: list[dict[str, torch.Tensor]] = []
+        self._counts = Counter[int]()
+        self._has_seen = False
+
+    def see(self, inputs: Mapping[str, Any]) -> None:
+        """A batch, with (rows, n) ids and labels. Any other is let pass, also one without labels: nobody knows what the
+        loss is of.
+        """
+        ids, labels = inputs.get("input_ids"), inputs.get("labels")
+        if not (isinstance(ids, torch.Tensor) and isinstance(labels, torch.Tensor) and ids.dim() == labels.dim() == 2):
+            return
+        if len(ids) != len(labels) or not (self._occurrences.target or ids.shape == labels.shape):
+            return
+        batch = {"input_ids": ids.detach(), "labels": labels.detach()}
+        for name in _BESIDE:
+            beside = inputs.get(name)
+            if isinstance(beside, torch.Tensor) and beside.shape == ids.shape:
+                batch[name] = beside.detach()
+        for name in LIMITS:
+            limits = inputs.get(name)
+            if isinstance(limits, torch.Tensor) and len(ids) == 1:
+                batch[name] = limits.detach().reshape(1, -1)
+        self._waiting.append(batch)
+        self._has_seen = True
+        waiting = sum(batch["input_ids"].numel() for batch in self._waiting)
+        if len(self._waiting) >= _BATCHES or waiting >= _TOKENS:
+            self._count()
+
+    def counts(self) -> dict[str, int]:
+        """Copies by the id of their canary, in the batches of all processes, which must ask together; nothing at all
+        before the first batch.
+        """
+        failed: Exception | None = None
+        try:
+            self._count()
+        except Exception as error:  # the others must not wait for this one
+            failed = error
+        mine = [float(failed is not None), float(self._has_seen)]
+        lost, seen, *counts = totals(mine + [float(self._counts[number]) for number in range(len(self._canaries))])
+        if failed is not None:
+            raise failed
+        if lost or not seen:
+            return {}
+        return {canary.id: int(count) for canary, count in zip(self._canaries, counts, strict=True)}
+
+    def surroundings(self) -> Surroundings | None:
+        """What stood before the copies so far, in the batches of all processes, which must ask together; None where it
+        is not known in one of them.
+        """
+        failed: Exception | None = None
+        try:
+            self._count()
+        except Exception as error:  # the others must not wait for this one
+            failed = error
+        states = from_each("" if failed is not None else self._surroundings.state())
+        if failed is not None:
+            raise failed
+        return self._surroundings.of_all(states) if all(states) else None
+
+    def _count(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for batch in waiting:
+            sequences = list(self._sequences(batch))
+            column = "labels" if self._occurrences.target else "input_ids"
+            flat = np.concatenate([sequence[column] for sequence in sequences])
+            lengths = np.array([len(sequence[column]) for sequence in sequences])
+            for hit in self._occurrences.find([(flat, lengths)]).hits:
+                source = self._sources.get(hit.core.number)
+                if hit.row == hit.last_row and not hit.is_cut:
+                    said, there = judged(sequences[hit.row], hit, self._occurrences, source)
+                    if said == "whole" and there is not None:
+                        self._counts[hit.core.number] += 1
+                        self._surroundings.see(sequences[hit.row], there)
+
+    def _sequences(self, batch: Mapping[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
+        """Of a batch, one by one: its rows, or what these hold."""
+        arrays = {name: values.cpu().numpy() for name, values in batch.items()}
+        for number in range(len(arrays["input_ids"])):
+            row = {name: values[number] for name, values in arrays.items()}
+            yield from [row] if self._occurrences.target else cut(row)

@@ -1,0 +1,447 @@
+"""Did the canaries reach the model? Reads what a trainer will see: token ids, labels, the collator's work on them.
+
+The commonest way in which a memorisation test lies is a canary that was never trained on: cut off, cut in two by
+packing, filtered out, masked from the loss. Knows datasets and labels; it calls no model.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arguments import check_instance, check_tokenizer
+from ..arrays import Ints
+from ..canaries import CanarySet
+from ..errors import told
+from ..runtime.random_state import random_state_kept
+from ..tokenization.contexts import Before
+from .sequences import cut
+from .surroundings import Surroundings
+from .token_rows import IGNORED, Collator, TokenRows, collated
+from .token_search import Core, Found, Hit, Occurrences, Piece
+
+logger = logging.getLogger(__name__)
+
+# Columns of zeros and ones that some trainers make labels of: 0 is not trained on.
+_MASKS = ("completion_mask", "assistant_masks")
+
+REMEDIES = {
+    "missing": "inject before rows are filtered, deduplicated or tokenised, and train on what was injected",
+    "split": "pack whole documents (packing_strategy='bfd'), or make the blocks longer",
+    "truncated": "raise max_length, or make the format shorter",
+    "masked": "train on all tokens (completion_only_loss=False, assistant_only_loss=False), or put the canary where "
+    "the loss is",
+}
+
+
+@dataclass(frozen=True)
+class CanaryPresence:
+    """What became of the copies of one canary.
+
+    Args:
+        canary_id: its id.
+        repetitions: copies that were to go in.
+        whole: copies that stand whole in one row.
+        split: copies that are cut in two, or more, by the ends of rows.
+        truncated: copies of which a part is left.
+        masked: of the whole ones those whose fill, or a part of it, is left out of the loss.
+        in_evaluation: copies in the evaluation data, where none should be; None where that was not looked at.
+    """
+
+    canary_id: str
+    repetitions: int
+    whole: int = 0
+    split: int = 0
+    truncated: int = 0
+    masked: int = 0
+    in_evaluation: int | None = None
+
+    @property
+    def live(self) -> int:
+        """Copies that are trained on."""
+        return self.whole - self.masked
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether none is: the canary measures nothing."""
+        return self.live == 0
+
+    @property
+    def reason(self) -> str:
+        """What became of most copies that are not trained on; empty if all are."""
+        if self.live >= self.repetitions:
+            return ""
+        lost = {name: getattr(self, name) for name in ("split", "truncated", "masked")}
+        lost["missing"] = max(0, self.repetitions - self.whole - self.split - self.truncated)
+        return max(lost, key=lost.__getitem__)
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What became of all canaries; iterating gives a `CanaryPresence` for each, in the order of the set.
+
+    Args:
+        canaries: each of them.
+        rows: that were read.
+        context: for each canary what most copies of it have in front of them, as tokens: what `measure_exposure` and
+            others take as `context=`; None for nothing but what the tokenizer itself puts there.
+        source_prefix: likewise what stands before its source, for `source_prefix=`.
+        shapes: lines that say what the contexts are like, without a text.
+        unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
+        doubts: lines that say where a measurement behind them, or behind what was given, would mislead.
+    """
+
+    canaries: tuple[CanaryPresence, ...]
+    rows: int
+    context: tuple[Before, ...] = ()
+    source_prefix: tuple[Before, ...] = ()
+    shapes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[CanaryPresence]:
+        return iter(self.canaries)
+
+    def __len__(self) -> int:
+        return len(self.canaries)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """The ids of canaries that are not trained on at all."""
+        return tuple(each.canary_id for each in self if each.is_dead)
+
+    @property
+    def dead_levels(self) -> tuple[int, ...]:
+        """Repetition levels without a live canary: nothing can be said of them, and the run is not valid."""
+        alive = {each.repetitions for each in self if not each.is_dead}
+        return tuple(sorted({each.repetitions for each in self} - alive))
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether each repetition level has a live canary."""
+        return not self.dead_levels
+
+    def lines(self) -> list[str]:
+        """What a person should know, without a canary's text."""
+        live, asked = sum(each.live for each in self), sum(each.repetitions for each in self)
+        lines = [f"canaries: {live:,} of {asked:,} copies are trained on, in {self.rows:,} rows"]
+        for reason, remedy in REMEDIES.items():
+            hurt = [each for each in self if each.reason == reason]
+            if hurt:
+                named = ", ".join(_in_words(each) for each in hurt[:6]) + (" and others" if len(hurt) > 6 else "")
+                lines.append(f"{reason}: {named}. To mend it: {remedy}.")
+        more = [each for each in self if each.live > each.repetitions]
+        if more:
+            lines.append(f"more copies than were asked for: {', '.join(_in_words(each) for each in more[:6])}.")
+        leaked = [each.canary_id for each in self if each.in_evaluation]
+        if leaked:
+            lines.append(f"in the evaluation data: {', '.join(leaked[:6])}. Inject into the training split alone.")
+        lines += [*self.shapes, *self.doubts]
+        if not self.is_valid:
+            levels = ", ".join(f"x{copies}" for copies in self.dead_levels)
+            lines.append(f"INVALID: no canary of {levels} is trained on; its exposure would say nothing.")
+        return lines
+
+    def records(self) -> list[dict[str, Any]]:
+        """One plain dict for each canary, ready for JSON; never with a text."""
+        return [asdict(each) | {"dead": each.is_dead, "reason": each.reason} for each in self]
+
+
+def _in_words(each: CanaryPresence) -> str:
+    left = " left" if each.live < each.repetitions else ""
+    return f"{each.canary_id} ({each.live} of {each.repetitions}{left})"
+
+
+def check_presence(
+    tokenised: Any,
+    canaries: CanarySet,
+    tokenizer: Any,
+    *,
+    evaluation: Any = None,
+    target: bool | None = None,
+    collator: Collator | None = None,
+    context: Before | Sequence[Before] = None,
+) -> Presence:
+    """What became of the copies of each canary in rows of tokens, as a trainer will see them.
+
+    Copies are found whatever stands beside them: tokens at their ends may be joined with their neighbours. Spaces and
+    lines at the ends of a text belong to it, unless the tokenizer drops them there when it is alone. A copy is
+    *whole* in one row; *split* if the ends of rows cut it and the rest follows; *truncated* if only a part of it is
+    left; *masked* if the loss leaves out its fill, or a part of it. What is left of a copy without its fill could be of
+    any canary of the format: it is counted where no fewer such pieces are found than copies are missing.
+
+    Args:
+        tokenised: a `Dataset`, a stream, which is read to its end, or a sequence of dicts; with `input_ids`, and
+            `labels` where they are not the same.
+        canaries: the set that was injected.
+        tokenizer: that made the tokens.
+        evaluation: the same for the evaluation data, or a dict of several; streams are let pass.
+        target: whether canaries are what a decoder writes, in `labels`; None looks whether labels are the same as ids.
+        collator: the trainer's; then the labels are those that it makes of the rows that hold a canary, one by one.
+        context: what the canaries will be measured behind, if that is given by hand: what the rows say otherwise is
+            among the `doubts`. "" for nothing.
+
+    Raises:
+        ArgumentError: what is no set of canaries, or no tokenizer.
+        DataError: no rows, or none with `input_ids`.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from hf_canary import CanaryFormat, CanarySet
+        >>> from hf_canary.models import character_tokenizer
+        >>> canaries = CanarySet.draw(CanaryFormat("pin {digit:4}"), repetitions=(2,), per_repetition=1, seed=0)
+        >>> tokenizer = character_tokenizer(["pin 0123456789 abc"])
+        >>> train = canaries.inject(Dataset.from_dict({"text": ["abc", "cab"]}))
+        >>> tokenised = train.map(lambda row: tokenizer(row["text"]))
+        >>> check_presence(tokenised, canaries, tokenizer).canaries[0].whole
+        2
+        >>> short = train.map(lambda row: tokenizer(row["text"], truncation=True, max_length=6))
+        >>> print(check_presence(short, canaries, tokenizer))
+        canaries: 0 of 2 copies are trained on, in 4 rows
+        truncated: f0-x2-0 (0 of 2 left). To mend it: raise max_length, or make the format shorter.
+        INVALID: no canary of x2 is trained on; its exposure would say nothing.
+    """
+    check_instance("canaries", canaries, CanarySet, "a CanarySet", "Load it: CanarySet.load(path).")
+    check_tokenizer(tokenizer)
+    with random_state_kept():  # rows may be made as they are asked for, and with chance
+        return _presence(tokenised, canaries, tokenizer, evaluation, target, collator, context)
+
+
+def _presence(
+    tokenised: Any,
+    canaries: CanarySet,
+    tokenizer: Any,
+    evaluation: Any,
+    target: bool | None,
+    collator: Collator | None,
+    given: Before | Sequence[Before],
+) -> Presence:
+    collator = _copy_of(collator)
+    data = TokenRows(tokenised, "tokenised", target, collator)
+    of_decoder = data.has_targets if target is None else target
+    occurrences = Occurrences(canaries, tokenizer, target=of_decoder)
+    found = occurrences.find(data.batches("labels" if of_decoder else "input_ids"))
+    surroundings = Surroundings(canaries, tokenizer, occurrences)
+    inspector = _Inspector(data, canaries, occurrences, surroundings, collator)
+    counts = _counted(found, canaries, inspector)
+    leaked = _leaked(evaluation, occurrences, of_decoder, len(canaries))
+    return Presence(
+        tuple(
+            CanaryPresence(
+                canary.id,
+                canary.repetitions,
+                whole=counts["whole"][number],
+                split=counts["split"][number],
+                truncated=counts["truncated"][number],
+                masked=counts["masked"][number],
+                in_evaluation=None if leaked is None else leaked[number],
+            )
+            for number, canary in enumerate(canaries)
+        ),
+        data.num_rows,
+        *surroundings.findings(given),
+    )
+
+
+def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: int) -> list[int] | None:
+    several = list(evaluation.values()) if isinstance(evaluation, dict) else [] if evaluation is None else [evaluation]
+    several = [each for each in several if not isinstance(each, datasets.IterableDataset)]  # to be read to its end
+    if not several:
+        return None
+    leaked = Counter[int]()
+    for each in several:
+        found = occurrences.find(
+            TokenRows(each, "evaluation", of_decoder).batches("labels" if of_decoder else "input_ids")
+        )
+        leaked.update(hit.core.number for hit in found.hits)
+    return [leaked[number] for number in range(count)]
+
+
+def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[str, Counter[int]]:
+    """Copies by what became of them, and by the number of their canary. No copy counts twice: where a copy is cut, at
+    the end of a row or at its beginning, the pieces are its own.
+    """
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    cut: set[tuple[int, bool]] = set()
+    inspector.prepare({hit.row for hit in found.hits if hit.row == hit.last_row and not hit.is_cut})
+    for hit in found.hits:
+        if hit.row != hit.last_row:
+            counts["split"][hit.core.number] += 1
+            cut |= {(row, True) for row in range(hit.row, hit.last_row)}
+            cut |= {(row, False) for row in range(hit.row + 1, hit.last_row + 1)}
+            continue
+        if hit.is_cut:
+            cut |= {(hit.row, True), (hit.row, False)}
+        said = "truncated" if hit.is_cut else inspector.look(hit)
+        counts["truncated" if said == "truncated" else "whole"][hit.core.number] += 1
+        counts["masked"][hit.core.number] += said == "masked"
+    beginnings = [piece for piece in found.beginnings if (piece.row, True) not in cut]
+    ends = [piece for piece in found.ends if (piece.row, False) not in cut]
+    alone, ends = _paired(beginnings, ends, inspector.cores, counts["split"])
+    cut_off = [one for one in alone if one.holds or one.is_all or (one.is_long and one.of == found.longest)]
+    _truncated(cut_off, canaries, counts)
+    _truncated([piece for piece in ends if piece.is_all], canaries, counts)
+    return counts
+
+
+def _paired(
+    beginnings: list[Piece], ends: list[Piece], cores: Sequence[Core], split: Counter[int]
+) -> tuple[list[Piece], list[Piece]]:
+    """Count the beginnings and ends that make up a canary, in whichever rows; what is left of both. A beginning without
+    its fill may be that of any text, and an end that is all of its row was cut off rather than split.
+    """
+    lengths = {core.number: len(core.tokens) for core in cores}
+    waiting: dict[tuple[int, int], list[list[Piece]]] = defaultdict(list)
+    kinds: dict[tuple[frozenset[int], int, bool], list[Piece]] = defaultdict(list)
+    for piece in beginnings:
+        kinds[piece.numbers, piece.length, piece.holds].append(piece)
+    for (numbers, length, _), pieces in kinds.items():
+        for number in numbers:
+            waiting[number, lengths[number] - length].append(pieces)
+    left = []
+    for end in ends:
+        fits = (
+            (number, pieces)
+            for number in sorted(end.numbers)
+            for pieces in waiting[number, end.length]
+            if pieces and (pieces[-1].holds or not end.is_all)
+        )
+        number, pieces = next(fits, (-1, []))
+        if pieces:
+            pieces.pop()
+            split[number] += 1
+        else:
+            left.append(end)
+    return [piece for pieces in kinds.values() for piece in pieces], left
+
+
+def _truncated(pieces: Sequence[Piece], canaries: CanarySet, counts: dict[str, Counter[int]]) -> None:
+    """A piece belongs to the one canary that it can be of; where it can be of several, they have one each for what
+    they lack, if there are enough.
+    """
+    of_several = Counter[frozenset[int]]()
+    for piece in pieces:
+        if len(piece.numbers) == 1:
+            counts["truncated"][min(piece.numbers)] += 1
+        else:
+            of_several[piece.numbers] += 1
+    for numbers, count in of_several.items():
+        lacking = {
+            number: canaries[number].repetitions - sum(counts[name][number] for name in ("whole", "split", "truncated"))
+            for number in numbers
+        }
+        if sum(max(0, lack) for lack in lacking.values()) <= count:
+            counts["truncated"].update({number: lack for number, lack in lacking.items() if lack > 0})
+
+
+class _Inspector:
+    """Looks at the rows that hold a whole canary, one by one."""
+
+    def __init__(
+        self,
+        data: TokenRows,
+        canaries: CanarySet,
+        occurrences: Occurrences,
+        surroundings: Surroundings,
+        collator: Collator | None,
+    ) -> None:
+        self._data, self._canaries, self._occurrences = data, canaries, occurrences
+        self._surroundings, self._collator = surroundings, collator
+        self.cores = occurrences.cores
+
+    def prepare(self, sequences: set[int]) -> None:
+        """These will be looked at."""
+        self._data.keep(sequences)
+
+    def look(self, hit: Hit) -> str:
+        """`whole`, `masked` or `truncated`, once the collator has done its work on the row. What stands before a copy
+        that is trained on is taken down.
+        """
+        row, at = self._data.row(hit.row)
+        if self._collator is not None:
+            try:
+                row = collated(self._collator, row)
+            except Exception as error:  # whatever a collator raises that wants more than a row
+                logger.warning("The collator takes no single rows; the labels are those of the data: %s", told(error))
+                self._collator = None
+        is_target = self._occurrences.target
+        source = self._canaries[hit.core.number].source if is_target else None  # what the decoder answers to
+        sequences = [row] if is_target else cut(row)
+        # The collator may have left out some, or put them in another order.
+        near = sorted(range(len(sequences)), key=lambda number: abs(number - at))
+        said = "truncated"
+        for number in near:
+            verdict, there = judged(sequences[number], hit, self._occurrences, source)
+            said = verdict if verdict != "truncated" else said
+            if verdict == "whole" and there is not None:
+                self._surroundings.see(sequences[number], there)
+            if verdict != "truncated":
+                break
+        return said
+
+
+def _copy_of(collator: Collator | None) -> Collator | None:
+    """The same, with random states of its own; what is large and changes nothing is shared."""
+    held = vars(collator).values() if hasattr(collator, "__dict__") else ()
+    shared = {id(each): each for each in held if callable(each)}  # models and tokenizers are
+    try:
+        return copy.deepcopy(collator, shared)
+    except Exception:  # whatever cannot be copied is used as it is
+        return collator
+
+
+def judged(
+    row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: str | None = None
+) -> tuple[str, Hit | None]:
+    """What became of a canary that was found in a row: `whole`, `masked` or `truncated`; and where it is now.
+
+    Args:
+        row: one sequence, with ids, and with labels or masks if there are any, as they are now.
+        hit: where it was found.
+        occurrences: of its set.
+        source: text that must stand in the ids, where the canary is in the labels.
+    """
+    if occurrences.target:
+        found = _nearest(np.asarray(row["labels"]), hit, occurrences)
+        is_read = source is None or occurrences.reads(row["input_ids"], source)
+        return "whole" if found is not None and is_read else "truncated", found
+    ids = np.asarray(row["input_ids"])
+    found = _nearest(ids, hit, occurrences)
+    if found is None:
+        return "truncated", None
+    return "whole" if _trained(row)[_fill_places(ids, found, occurrences)].all() else "masked", found
+
+
+def _nearest(ids: Ints, hit: Hit, occurrences: Occurrences) -> Hit | None:
+    """Where the canary is whole in a row as it is now; None if it is not."""
+    found = [one for one in occurrences.whole_in(ids) if one.core.number == hit.core.number]
+    return min(found, key=lambda one: abs(one.at - hit.at), default=None)
+
+
+def _fill_places(ids: Ints, hit: Hit, occurrences: Occurrences) -> Ints:
+    """The places of a canary's fill in a row, in tokens beside the core too."""
+    core, plain = hit.core, np.flatnonzero(occurrences.plain(ids))
+    first, last = max(core.fill[0], -core.before), min(core.fill[1], len(core.tokens) + core.behind)
+    return np.asarray(plain[np.arange(hit.at + first, hit.at + last).clip(0, len(plain) - 1)])
+
+
+def _trained(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """(n_tokens,) which tokens the loss is of."""
+    if row.get("labels") is not None:
+        return np.asarray(np.asarray(row["labels"]) != IGNORED)
+    trained = np.ones(len(row["input_ids"]), dtype=bool)
+    for name in _MASKS:
+        if row.get(name) is not None:
+            trained &= np.asarray(row[name], dtype=bool)
+    return trained

@@ -1,0 +1,1 @@
+"""What a measurement came to: plain data, a table, pictures."""

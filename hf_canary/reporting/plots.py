@@ -1,0 +1,202 @@
+"""Pictures of what was measured: exposure over training, exposure against repetitions, the references' histogram.
+
+Draws numbers that it is given; computes none but the curve of a fitted law. Needs matplotlib (`hf_canary[report]`)
+and touches no global state of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CanaryError, DataError
+from ..estimators.exposures import CENSORED
+from ..estimators.permutation import expected_mean
+from ..estimators.skew_normal import SkewNormal
+from ..formats.canary_format import CanaryFormat
+from ..runtime.atomic_files import replacing
+from .exposure_report import Exposure, ExposureReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Levels from few to many repetitions, told apart in print and by the colour-blind (viridis, without its palest end).
+_COLOURS = ("#440154", "#31688e", "#21908d", "#5dc863", "#a8b020")
+
+
+def check_matplotlib() -> None:
+    """Raise at once, and not after a training, if pictures cannot be drawn.
+
+    Raises:
+        DataError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401 (only to see that it is there)
+    except ImportError as error:
+        raise DataError(
+            "matplotlib", "the package matplotlib, for the pictures", "none", 'pip install "hf_canary[report]"'
+        ) from error
+
+
+def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int, file: str | Path) -> None:
+    """Exposure of every canary at every look, one colour for each repetition level.
+
+    Args:
+        records: lines of the callback's record, as dicts.
+        space_size: |R|.
+        file: the PNG to write.
+    """
+    figure, axes = _figure()
+    own = [r for r in records if r.get("role") == "canary" and r["value"] is not None]
+    levels = sorted({record["repetitions"] for record in own})
+    for colour, copies in zip(_colours(len(levels)), levels, strict=True):
+        for name in sorted({r["canary_id"] for r in own if r["repetitions"] == copies}):
+            best, extrapolated = (
+                [r for r in own if r["canary_id"] == name and r["estimator"] == estimator]
+                for estimator in ("auto", "skewnorm")
+            )
+            axes.plot([r["step"] for r in best], [r["value"] for r in best], color=colour, lw=1.6)
+            axes.plot([r["step"] for r in extrapolated], [r["value"] for r in extrapolated], color=colour, lw=1, ls=":")
+            _arrows(axes, [(r["step"], r["value"]) for r in best if CENSORED in r["flags"]], colour)
+        axes.plot([], [], color=colour, lw=1.6, label=f"inserted {times(copies)}")
+    axes.plot([], [], color="black", lw=1.6, label="best estimate (arrow: at least)")
+    axes.plot([], [], color="black", lw=1, ls=":", label="skew-normal, extrapolated")
+    _exposure_axis(axes, space_size, [r["value"] for r in own])
+    axes.set_xlabel("training step")
+    axes.set_title("Exposure while the model trains")
+    _save(figure, axes, file)
+
+
+def exposure_against_repetitions(report: ExposureReport, space_size: int, file: str | Path) -> None:
+    """Exposure of every canary against how often it was inserted, with intervals, and the twins (Figure 1).
+
+    Args:
+        report: one look.
+        space_size: |R|.
+        file: the PNG to write.
+    """
+    figure, axes = _figure()
+    repetitions = {canary.id: canary.repetitions for canary in report.canaries}
+    kinds: tuple[tuple[str, Sequence[Exposure], str, float, dict[str, Any]], ...] = (
+        ("canaries, best estimate (arrow: at least)", report.exposures, "auto", 1.0, {"color": "#31688e"}),
+        ("canaries, skew-normal", report.exposures, "skewnorm", 0.84, {"color": "#31688e", "mfc": "white", "ls": ":"}),
+        ("twins, never inserted", report.twins, "auto", 1.22, {"color": "#999999"}),
+    )
+    for label, group, estimator, shift, style in kinds:
+        shown = [each for each in group if each.estimator == estimator and not math.isnan(each.value)]
+        places = [repetitions[each.canary_id] for each in shown]
+        x = [place * shift * beside for place, beside in zip(places, _beside(places), strict=True)]
+        # An arrow says that no candidate was as likely; a bar up to log2|R| over it would hide it.
+        up = [0.0 if CENSORED in each.flags else each.high - each.value for each in shown]
+        down = [each.value - each.low for each in shown]
+        marks = axes.errorbar(
+            x,
+            [e.value for e in shown],
+            yerr=[down, up],
+            fmt="o",
+            ms=5,
+            elinewidth=1,
+            label=label,
+            color=style["color"],
+            mfc=style.get("mfc", style["color"]),
+        )
+        for bar in marks[2]:
+            bar.set_linestyle(style.get("ls", "-"))
+        censored = [(place, e.value) for place, e in zip(x, shown, strict=True) if CENSORED in e.flags]
+        _arrows(axes, censored, style["color"])
+    ticks = sorted(set(repetitions.values()))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    _exposure_axis(axes, space_size, [each.high for each in report.exposures if not math.isnan(each.high)])
+    axes.set_xlabel("times inserted into the training data")
+    axes.set_title("Exposure against repetitions")
+    _save(figure, axes, file)
+
+
+def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str | Path) -> None:
+    """Log-perplexities of the references with the fitted skew-normal, and where the canaries are (Figure 3).
+
+    Args:
+        report: one look.
+        format: whose canaries; those of the context that most of them stand behind.
+        file: the PNG to write.
+    """
+    figure, axes = _figure()
+    group = max((each for each in report.groups if each.format == format), key=lambda each: len(each.canary_ids))
+    references = group.references
+    finite = references[np.isfinite(references)]
+    if finite.size:
+        axes.hist(finite, bins=80, density=True, color="#cccccc", label=f"{len(references):,} random candidates")
+    try:
+        law = SkewNormal.fit(references)
+        x = np.linspace(references.min() - 0.1 * np.ptp(references), references.max(), 400)
+        axes.plot(x, law.density(x), color="black", lw=1.2, label="fitted skew-normal")
+    except CanaryError:
+        pass  # no skew-normal describes them: the histogram shows why
+    costs = {each.canary_id: each.log_perplexity for each in report.exposures}
+    levels = sorted({canary.repetitions for canary in report.canaries})
+    for colour, copies in zip(_colours(len(levels)), levels, strict=True):
+        here = [costs[c.id] for c in report.canaries if c.id in group.canary_ids and c.repetitions == copies]
+        for number, cost in enumerate(here):
+            label = f"canaries inserted {times(copies)}" if number == 0 else None
+            axes.axvline(cost, color=colour, lw=1.6, ls="--", label=label)
+    axes.set_xlabel("log-perplexity in bits (left: likelier)")
+    axes.set_ylabel("density")
+    axes.set_title("Canaries among random candidates")
+    _save(figure, axes, file)
+
+
+def _figure() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _colours(count: int) -> list[str]:
+    return [_COLOURS[min(number, len(_COLOURS) - 1)] for number in range(count)]
+
+
+def times(copies: int) -> str:
+    """How often, in words."""
+    return "once" if copies == 1 else f"{copies} times"
+
+
+def _beside(places: Sequence[int]) -> list[float]:
+    """Factors that set points of one place side by side on a logarithmic axis."""
+    seen: dict[int, int] = {}
+    factors = []
+    for place in places:
+        factors.append(1.0 + 0.05 * seen.get(place, 0))
+        seen[place] = seen.get(place, 0) + 1
+    return factors
+
+
+def _arrows(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> None:
+    """Mark what references cannot bound from above."""
+    for x, y in points:
+        axes.annotate("", (x, y + 2.0), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
+
+
+def _exposure_axis(axes: Axes, space_size: int, values: Sequence[float]) -> None:
+    """Exposure in bits, with the two marks that give it a meaning beside the axis."""
+    limit, never_seen = math.log2(space_size), expected_mean(space_size)
+    for height, words in ((limit, "log2|R|: the likeliest of all"), (never_seen, "never seen, on average")):
+        axes.axhline(height, color="black", lw=0.8, ls=(0, (1, 3)))
+        axes.text(1.01, height, words, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_ylim(0.0, 1.05 * max(limit, *values, 0.0))
+    axes.set_ylabel("exposure in bits")
+
+
+def _save(figure: Figure, axes: Axes, file: str | Path) -> None:
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
+    with replacing(file) as beside:
+        figure.savefig(beside, dpi=150)

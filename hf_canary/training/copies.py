@@ -1,0 +1,147 @@
+"""Whether canaries reach the model: looked up in the data before the first step, then counted in batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..canaries import CanarySet
+from ..errors import DataError, told
+from ..presence.batches import TrainedCopies
+from ..presence.check import Presence, check_presence
+from ..presence.surroundings import Surroundings
+from ..reporting.exposure_report import ExposureReport
+from ..runtime.processes import everywhere, from_main
+from ..tokenization.contexts import Before
+
+logger = logging.getLogger(__name__)
+
+
+class Copies:
+    """The copies that one training is known to have, and has seen.
+
+    Args:
+        canaries: the set that was injected.
+
+    Attributes:
+        presence: what was found in the data, or None.
+    """
+
+    def __init__(self, canaries: CanarySet) -> None:
+        self._canaries = canaries
+        self.presence: Presence | None = None
+        self._trained: TrainedCopies | None = None
+        self._before: Mapping[str, int] | None = {}
+        self._hook: Any = None
+
+    def begin(
+        self, model: Any, loader: Any, tokenizer: Any, *, evaluation: Any, context: Before | Sequence[Before]
+    ) -> None:
+        """Look the canaries up in the data of a loader, which is not started, and count them in batches from now on.
+
+        Args:
+            model: that is trained.
+            loader: of the training data; a stream is not read.
+            tokenizer: that made the tokens.
+            evaluation: data that should hold no canary, or None.
+            context: what was given by hand, and is held against the data; None if nothing was.
+        """
+        self.end()
+        self.presence, self._trained, self._before = None, None, {}
+        target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+        try:
+            self._trained = TrainedCopies(self._canaries, tokenizer, target=target)
+            if _can_be_read(getattr(loader, "dataset", None)):
+                self.presence = from_main(
+                    lambda: _presence_in(loader, self._canaries, tokenizer, target, evaluation, context)
+                )
+        except Exception as error:
+            logger.warning(
+                "Whether the canaries are in the data, and behind what, could not be checked: %s", told(error)
+            )
+
+    def go_on(self, before: Mapping[str, int] | None) -> None:
+        """Copies counted before this start, by id; None if they are not known, {} if there were no steps."""
+        self._before = before
+
+    def surroundings(self) -> Surroundings | None:
+        """What stood before the copies in batches so far, None if nobody watches; all processes must ask together."""
+        if not everywhere(self._trained is not None) or self._trained is None:
+            return None
+        return self._trained.surroundings()
+
+    def hook(self, model: Any) -> None:
+        """See the batches as the model gets them, until the end."""
+        self._hook = model.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+
+    def end(self) -> None:
+        """Take the hook off."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def see(self, inputs: Any) -> None:
+        """A batch that is trained on."""
+        if self._trained is None:
+            return
+        try:
+            self._trained.see(inputs)
+        except Exception as error:  # a training does not end for it
+            self._trained = None
+            logger.warning("The copies in the batches are no longer counted: %s", told(error))
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether all that was found is as it should be."""
+        return self.presence is None or (
+            not self.presence.doubts
+            and len(set(self.presence.context)) <= len(self._canaries.formats)  # more of them take more time
+            and all(each.live == each.repetitions and not each.in_evaluation for each in self.presence)
+        )
+
+    def told(self, report: ExposureReport, *, epochs: float) -> ExposureReport:
+        """The report, with what is known of the copies after so many epochs; all processes must ask together."""
+        dead: dict[str, str] = {}
+        copies: dict[str, dict[str, int]] = {canary.id: {} for canary in self._canaries}
+        if self.presence is not None:
+            dead = {each.canary_id: each.reason for each in self.presence if each.is_dead}
+            for each in self.presence:
+                copies[each.canary_id]["copies_found"] = each.live
+        if everywhere(self._trained is not None) and self._trained is not None:
+            for name, since in self._trained.counts().items():
+                count = since + (self._before or {}).get(name, 0)
+                if self._before is not None:
+                    copies[name]["copies_trained"] = count
+                if count:  # whatever was found beforehand
+                    dead.pop(name, None)
+                elif self._before is not None and epochs >= 1.0:
+                    dead.setdefault(name, "in no batch")
+        report = replace(report, dead=dead, copies=copies)
+        if not report.is_valid:
+            logger.error("INVALID: of some repetition level no canary is trained on; dead: %s.", ", ".join(dead))
+        return report
+
+    def _before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if model.training:
+            self.see({"input_ids": args[0] if args else None} | kwargs)
+
+
+def _can_be_read(dataset: Any) -> bool:
+    """Whether its rows can be asked for, beside the training; those of a stream cannot."""
+    return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+
+
+def _presence_in(
+    loader: Any, canaries: CanarySet, tokenizer: Any, target: bool, evaluation: Any, context: Before | Sequence[Before]
+) -> Presence:
+    """What is in the dataset of a loader, which is not started; and in the evaluation data, if they can be read."""
+    options = {"target": target, "collator": loader.collate_fn, "context": context}
+    try:
+        return check_presence(loader.dataset, canaries, tokenizer, evaluation=evaluation, **options)
+    except DataError as error:
+        if error.argument != "evaluation":
+            raise
+        logger.warning("The evaluation data could not be checked: %s", error)
+        return check_presence(loader.dataset, canaries, tokenizer, **options)

@@ -1,0 +1,134 @@
+"""Which canaries are surely above a threshold, over many canaries and many looks. Numbers only."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ..arguments import check_number
+from ..canaries import CanarySet
+from ..errors import ArgumentError, shown
+from ..reporting.exposure_report import ExposureReport
+
+_ERROR = 0.05
+_ACTIONS = ("warn", "stop")
+
+OnExceed = str | Callable[[ExposureReport, list[str]], object]
+
+
+class Threshold:
+    """A bound on exposure, and what to do when a canary is surely at or above it.
+
+    A canary's exposure is surely above where the lower end of its interval is. The intervals are made wide enough for
+    all of them together: the chance that any canary is called above at any look, although its exposure under the model
+    of that look is not, is 5 % at most. Of that, look j has 6/(π j)² (these shares sum to 1, so that the number of
+    looks need not be known), and each canary an equal part (Bonferroni). Counted ranks have no error.
+
+    Args:
+        bits: the threshold; None for none.
+        on_exceed: `"warn"`, `"stop"`, or a function of the report and the ids of the canaries above it.
+
+    Raises:
+        ArgumentError: bits that are no positive number, or an action that is none.
+    """
+
+    def __init__(self, bits: float | None, on_exceed: OnExceed) -> None:
+        expected = "a number of bits, above 0"
+        remedy = "Without it nothing is decided."
+        check_number("threshold", bits, lambda bits: bits > 0, expected, optional=True, remedy=remedy)
+        if not callable(on_exceed) and on_exceed not in _ACTIONS:
+            raise ArgumentError(
+                "on_exceed",
+                '"warn", "stop" or a function of the report and the ids above the threshold',
+                shown(on_exceed),
+                "Leave it out for a warning.",
+            )
+        if bits is None and on_exceed != "warn":
+            raise ArgumentError("on_exceed", "a threshold beside it", shown(on_exceed), "Say threshold=12.0, in bits.")
+        if callable(on_exceed):
+            _check_signature(on_exceed)
+        self.bits, self.on_exceed = bits, on_exceed
+
+    def check(self, canaries: CanarySet) -> None:
+        """Refuse one that no canary can reach.
+
+        Raises:
+            ArgumentError: it is above log2|R| of every format.
+        """
+        most = max(math.log2(format.space_size) for format in canaries.formats)
+        if self.bits is not None and self.bits > most:
+            raise ArgumentError(
+                "threshold",
+                f"at most {most:.1f} bits, the exposure of the likeliest fill of all",
+                shown(self.bits),
+                "Lower it, or give the format more or wider holes.",
+            )
+
+    def stops(self, report: ExposureReport, above: list[str]) -> bool:
+        """What is to be done about these canaries is done; whether the training is to stop."""
+        if not callable(self.on_exceed):
+            return self.on_exceed == "stop"
+        answer = self.on_exceed(report, above)
+        return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+    def error(self, look: int, canaries: int) -> float | None:
+        """The chance of error that each canary has at this look, the first being 1; None without a threshold."""
+        return None if self.bits is None else _ERROR * 6.0 / (math.pi * look) ** 2 / canaries
+
+    def exceeded(self, report: ExposureReport) -> list[str]:
+        """The canaries that were trained on and are surely at or above it, by id, in their order."""
+        if self.bits is None:
+            return []
+        return [e.canary_id for e in report.live if e.estimator == "auto" and e.at_least >= self.bits]
+
+    def by_chance(self, canaries: CanarySet, looks: int = 1) -> float:
+        """How likely it is, at most, that some canary is truly above it at any of so many looks though none was ever
+        seen.
+
+        At one look the ranks of those are uniform, and this is the chance itself. Exposures of a fill wander while a
+        model trains: with more looks it is the chance if no fill were ever above at two of them (the union bound, for
+        each canary), which is more than there is.
+
+        Example:
+            >>> from hf_canary import CanaryFormat
+            >>> canaries = CanarySet.draw(CanaryFormat("{digit:6}."), repetitions=(1,), per_repetition=4, seed=0)
+            >>> round(Threshold(10.0, "warn").by_chance(canaries), 4)
+            0.0039
+            >>> round(Threshold(10.0, "warn").by_chance(canaries, looks=6), 4)
+            0.0232
+        """
+        if self.bits is None:
+            return 0.0
+        none = 1.0
+        for format in canaries.formats:
+            space, own = format.space_size, sum(canary.format == format for canary in canaries)
+            above = looks * math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
+            for drawn in range(own):  # without replacement
+                none *= max(0, space - above - drawn) / (space - drawn)
+        return 1.0 - none
+
+
+def bits_against_chance(canaries: int, looks: int, chance: float) -> float:
+    """The threshold that some of so many canaries never seen truly passes at any look with so much chance at most.
+
+    1 − (1 − looks · 2^−bits)^canaries = chance, solved for the bits.
+
+    Example:
+        >>> round(bits_against_chance(12, 1, 0.05), 1), round(bits_against_chance(12, 22, 0.05), 1)
+        (7.9, 12.3)
+    """
+    return math.log2(looks) - math.log2(-math.expm1(math.log1p(-chance) / canaries))
+
+
+def _check_signature(function: Callable[..., object]) -> None:
+    try:
+        inspect.signature(function).bind(None, [])
+    except TypeError as error:
+        raise ArgumentError(
+            "on_exceed", "a function of the report and the ids", f"{shown(function)}: {error}", "Take two arguments."
+        ) from error
+    except ValueError:  # one that does not say what it takes
+        pass

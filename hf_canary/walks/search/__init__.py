@@ -1,0 +1,1 @@
+"""The search walk: the cheapest leaves first, with a bound on all others (§8.2)."""

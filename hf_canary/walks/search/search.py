@@ -1,0 +1,508 @@
+"""The search walk: prefixes are expanded in batches, until what is open can change nothing, or a cap is reached.
+
+An edge costs the bits of its token, never less than 0, so that no leaf below a prefix is cheaper than the prefix. Hence
+a leaf is final once the cheapest open prefix costs as much (§8.2), at any batch size and in any order. Orders: *by
+cost*, which needs the fewest expansions when nothing is known; *by depth*, which needs the least memory, and no more
+expansions where a bound is known. A dive, narrow and to the bottom, finds a bound first. What a search is for is its
+goal. Knows tokens and costs; no text and no tokenizer.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...arrays import Floats, Ints
+from ...inference.cache_adapters import Encoded, Source
+from ...inference.language_model import LanguageModel, Session, evaluating
+from ...inference.states import Rows
+from ...runtime.deadline import Clock
+from ...tree.token_tree import TokenTree
+from ..branches import Children, children_of, sort_keys
+from .expand import expander
+from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Order, Parents, Prefixes
+from .goals import Goal
+
+_FIRST_BATCH = 32
+# A dive takes the cheapest so many at each depth, and expands so many in all, about.
+_DIVE_WIDTH, _DIVE = (16, 128), 600
+# Of the memory: for what is open in order of cost, for what is open in order of depth, and for a pass of the model.
+_BY_COST, _BY_DEPTH, _MODEL = 0.5, 0.25, 0.25
+# ... and of what is open in order of cost, for the children of one batch.
+_ONE_BATCH = 0.1
+# What an open prefix takes beside its own bytes, while it is sorted.
+_WHILE_SORTED = 2.0
+
+_MOST_BITS = sys.float_info.max
+_FIRST = -math.inf  # the key of a prefix that is read before all others, whatever it costs
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a search goes.
+
+    Args:
+        dives: whether a narrow dive to the bottom finds a bound first.
+        by_cost: whether the cheapest prefixes come first then, or the deepest.
+        goes_deep: whether the deepest come first once memory is scarce; if not, it ends there.
+        proves: whether it leaves out what can change nothing, and ends when nothing else is open; if not, it is the
+            paper's: it reads all, and ends after as many expansions again as it took to find the leaves.
+    """
+
+    dives: bool
+    by_cost: bool
+    goes_deep: bool = False
+    proves: bool = True
+
+
+STRATEGIES = {
+    "auto": Strategy(dives=True, by_cost=True, goes_deep=True),
+    "best-first": Strategy(dives=False, by_cost=True),
+    "depth-first": Strategy(dives=True, by_cost=False),
+    "paper": Strategy(dives=False, by_cost=True, proves=False),
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a search can say while it runs.
+
+    Args:
+        expanded: prefixes whose children were read.
+        open: prefixes that wait.
+        best: bits of the cheapest leaf so far; infinite when there is none.
+        bound: bits that every leaf costs at least which is not among those that were asked for.
+        seconds: since this run's walk began.
+        expected: how many prefixes will be expanded, where that was foreseen; else 0.
+        before: how many of those expanded are an earlier run's, from whose checkpoint this one goes on.
+    """
+
+    expanded: int
+    open: int
+    best: float
+    bound: float
+    seconds: float = 0.0
+    expected: float = 0.0
+    before: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Prefixes a second, in this run."""
+        return (self.expanded - self.before) / self.seconds if self.seconds else 0.0
+
+
+class Search:
+    """A search that goes on by the batch, and can be asked in between what is proven.
+
+    Args:
+        language_model: the model, in evaluation.
+        session: after the tree's prompt, for its depth, for rows of mixed age.
+        tree: of a format and the model's tokenizer.
+        goal: what is searched for.
+        strategy: how it goes.
+        max_memory: bytes that open prefixes may take, and what the goal keeps.
+        first: (n, depth) tokens of leaves, padded with -1, that are sought out before anything else, whatever they
+            cost.
+
+    Attributes:
+        expanded: prefixes whose children were read, the root among them.
+        out_of_memory: whether the next batch would take more than it may, so that there was none.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        session: Session,
+        tree: TokenTree,
+        goal: Goal,
+        *,
+        strategy: Strategy = STRATEGIES["auto"],
+        max_memory: int,
+        first: Ints | None = None,
+    ) -> None:
+        self._session, self._tree, self._goal, self._strategy = session, tree, goal, strategy
+        self._max_memory = max_memory
+        self._depth = tree.depth
+        self._expand = expander(language_model, session, tree.depth)
+        self._most = session.rows_at_once(1)
+        self._parents = Parents(tree.depth)
+        self._opened = Opened()
+        self._pruned = math.inf
+        self._dived = -1 if strategy.dives else tree.depth
+        self._order: Order = ByCost() if strategy.by_cost and not strategy.dives else ByDepth()
+        self._enough = math.inf
+        self._widest = 1
+        self.expanded = 0
+        self.out_of_memory = False
+        self._row_bytes = self._parents.row_bytes(self._expand.root)
+        self._on_the_way = _beginnings(first)
+        root = np.zeros(1, dtype=PREFIX)
+        root["parent"], root["token"], root["state"], root["rest"] = -1, -1, tree.root, -1
+        root["key"] = 0.0 if first is None else _FIRST
+        self._order.push(root)
+
+    @property
+    def least(self) -> float:
+        """Bits of the cheapest open prefix: every leaf not found costs at least so many, unless it was of no
+        interest.
+        """
+        return self._order.least
+
+    @property
+    def pruned(self) -> float:
+        """Bits of the cheapest prefix that was of no interest."""
+        return self._pruned
+
+    @property
+    def lower_bound(self) -> float:
+        """Bits that every leaf costs at least which the goal does not keep."""
+        return max(0.0, min(self.least, self.pruned, self._goal.dropped))
+
+    @property
+    def is_on_the_way(self) -> bool:
+        """Whether the leaves that are sought out first were not all found yet."""
+        return self.least == _FIRST
+
+    @property
+    def layout(self) -> str:
+        """What is kept of a prefix that was read; a checkpoint can be gone on from with the same alone."""
+        states = [f"{tensor.dtype} {list(tensor.shape[1:])}" for tensor in self._expand.root.tensors]
+        return f"a state ({', '.join(states)})" if states else "nothing but tokens"
+
+    @property
+    def open(self) -> int:
+        """How many prefixes wait."""
+        return len(self._order)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that is open is of interest: the rule that proves."""
+        return self.least > self._goal.bound or not self.open
+
+    @property
+    def is_done(self) -> bool:
+        """Whether to end: when it is over; by the paper's rule, once as many prefixes again have been expanded as it
+        took to find the leaves.
+        """
+        if self._strategy.proves:
+            return self.is_over
+        return self.expanded >= self._enough or not self.open
+
+    def step(self, most: float = math.inf) -> None:
+        """Expand one batch, of so many prefixes at most; none where it is over, or out of memory."""
+        batch = self._next_batch(most)
+        if not len(batch):
+            return
+        children = children_of(self._tree, batch["state"].astype(np.int64))
+        lengths = batch["depth"].astype(np.int64)
+        paths = self._paths(batch)
+        if batch["parent"][0] < 0:
+            costs, states = self._expand.first(children.tokens), self._expand.root
+        else:
+            before = batch["parent"].astype(np.int64)
+            costs, states = self._expand(
+                lambda mine: self._parents.states(before[mine]), batch["cost"], paths, lengths, children
+            )
+        self.expanded += len(batch)
+        self._find(batch, paths, lengths, children, costs)
+        self._open(batch, paths, children, costs, states)
+        if self._strategy.proves:
+            self._settle_ties()
+        elif self._enough == math.inf and self._goal.bound < math.inf:
+            self._enough = 2 * self.expanded
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the deepest prefixes come first, now and until the end."""
+        return isinstance(self._order, ByDepth) and self._dived >= self._depth
+
+    def go_deep(self) -> None:
+        """The deepest prefixes first, from now on: in the least memory."""
+        self._reorder(ByDepth())
+
+    def open_prefixes(self) -> Iterator[Prefixes]:
+        """What waits."""
+        yield from self._order.chunks()
+
+    def save(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+        """All that a search knows but for its goal: numbers and arrays."""
+        numbers, open_children, rows = self._parents.save()
+        chunks = self._order.chunks()
+        arrays = {
+            "open": np.concatenate([NOTHING, *chunks]).view(np.uint8).reshape(-1, PREFIX.itemsize),
+            "chunks": np.array([len(chunk) for chunk in chunks], dtype=np.int64),
+            "parents": numbers,
+            "open_children": open_children,
+        } | self._opened.save()
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        numbers_alone = {
+            "expanded": self.expanded,
+            "dived": self._dived,
+            "by_depth": float(isinstance(self._order, ByDepth)),
+            "pivot": self._order.pivot,
+            "pruned": self._pruned,
+            "enough": self._enough,
+            "widest": self._widest,
+        }
+        return numbers_alone, tensors | {f"row{number}": tensor for number, tensor in enumerate(rows)}
+
+    def load(self, numbers: dict[str, float], tensors: dict[str, torch.Tensor]) -> None:
+        """What `save` gave."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith("row")}
+        self.expanded, self._dived = int(numbers["expanded"]), int(numbers["dived"])
+        self._pruned, self._enough = numbers["pruned"], numbers["enough"]
+        self._widest = int(numbers["widest"])
+        self._order = ByDepth() if numbers["by_depth"] else ByCost()
+        self._opened.load(arrays)
+        rows = [tensors[f"row{number}"] for number in range(len(tensors) - len(arrays))]
+        devices = [tensor.device for tensor in self._expand.root.tensors] + [torch.device("cpu")]
+        rows = [row.to(device) for row, device in zip(rows, devices, strict=True)] if rows else []
+        self._parents.load(arrays["parents"], arrays["open_children"], rows)
+        prefixes = np.ascontiguousarray(arrays["open"]).view(PREFIX).reshape(-1).copy()
+        prefixes["state"] = self._states_after(self._paths(prefixes))
+        self._order.restore(np.split(prefixes, np.cumsum(arrays["chunks"])[:-1]), numbers["pivot"])
+
+    def _states_after(self, paths: Ints) -> Ints:
+        """(n,) the tree's states after these tokens; it numbers them as they are visited, in each run anew."""
+        states = np.full(len(paths), self._tree.root)
+        for tokens in paths.T:
+            on = np.flatnonzero(tokens >= 0)
+            pairs, which = np.unique(np.column_stack([states[on], tokens[on]]), axis=0, return_inverse=True)
+            after = np.empty(len(pairs), dtype=np.int64)
+            for number, (state, token) in enumerate(pairs.tolist()):
+                edges = self._tree.edges(state)
+                after[number] = edges.states[np.searchsorted(edges.tokens, token)]
+            states[on] = after[which.reshape(-1)]
+        return states
+
+    def _next_batch(self, most: float) -> Prefixes:
+        """The prefixes that are expanded next: of interest all, and none of them the root unless it is alone."""
+        self._make_room()
+        while len(self._order) and not self.out_of_memory:
+            taken = self._pop(int(min(most, self._size(), self._enough - self.expanded)))
+            if not self._strategy.proves:
+                return self._root_alone(taken)
+            if taken["key"][0] == _FIRST:
+                first = taken["key"] == _FIRST
+                self._order.push(taken[~first])
+                return self._root_alone(taken[first])
+            keep = taken["key"] <= self._goal.bound
+            ties = np.flatnonzero(taken["key"] == self._goal.bound)
+            if len(ties):
+                keep[ties] = ~self._goal.leaves_out(taken["cost"][ties], self._paths(taken[ties]))
+            self._leave(taken[~keep])
+            if keep.any():
+                return self._root_alone(taken[keep])
+        return NOTHING
+
+    def _root_alone(self, batch: Prefixes) -> Prefixes:
+        """What follows the root is read from the prompt, and not in a batch with others."""
+        is_root = batch["depth"] == 0
+        if len(batch) == 1 or not is_root.any():
+            return batch
+        self._order.push(batch[is_root])
+        others: Prefixes = batch[~is_root]
+        return others
+
+    def _pop(self, size: int) -> Prefixes:
+        if self._dived < self._depth:
+            assert isinstance(self._order, ByDepth)
+            least, most = _DIVE_WIDTH
+            taken = self._order.pop_below(self._dived, min(size, max(least, min(most, _DIVE // self._depth))))
+            if len(taken):
+                self._dived = int(taken["depth"][0])
+                return taken
+            self._dived = self._depth
+            if self._strategy.by_cost:
+                self._reorder(ByCost())
+        return self._order.pop(size)
+
+    def _size(self) -> int:
+        if self.is_deep:
+            # All that a batch opens at each depth must fit.
+            each = self._depth * (self._row_bytes + 16 * PREFIX.itemsize)
+            return max(1, min(self._most, int(_BY_DEPTH * self._max_memory / each)))
+        each = self._row_bytes + int(_WHILE_SORTED * PREFIX.itemsize) * self._widest
+        most = max(1, min(self._most, int(_ONE_BATCH * self._max_memory / each)))
+        if not self._strategy.proves:
+            return most
+        # Batches grow with the search: an easy one stays near the fewest expansions, a long one has full batches.
+        return min(most, max(_FIRST_BATCH, self.expanded // 4))
+
+    def _make_room(self) -> None:
+        if self._num_bytes <= _BY_COST * self._max_memory:
+            return
+        if self._strategy.proves:
+            self._leave(self._order.cut(self._goal.bound))
+        if isinstance(self._order, ByCost) and self._num_bytes > _BY_COST * self._max_memory:
+            if self._strategy.goes_deep:
+                self.go_deep()
+            else:
+                self.out_of_memory = True
+        if self._num_bytes > (_BY_COST + _BY_DEPTH) * self._max_memory:
+            self.out_of_memory = True
+
+    @property
+    def _num_bytes(self) -> int:
+        of_open = int(_WHILE_SORTED * PREFIX.itemsize * len(self._order))
+        return of_open + self._parents.num_bytes + self._goal.num_bytes
+
+    def _reorder(self, order: Order) -> None:
+        chunks = self._order.chunks()[::-1]
+        self._order = order  # what was pushed is not kept twice
+        while chunks:
+            order.push(chunks.pop())
+
+    def _settle_ties(self) -> None:
+        """Where the cheapest open prefixes cost just as much as the bound, their tokens say whether they matter."""
+        while len(self._order) and self.least == self._goal.bound and isinstance(self._order, ByCost):
+            taken = self._order.pop(_FIRST_BATCH)
+            ties = taken["key"] == self._goal.bound
+            out = np.zeros(len(taken), dtype=bool)
+            out[ties] = self._goal.leaves_out(taken["cost"][ties], self._paths(taken[ties]))
+            self._order.push(taken[~out])
+            self._leave(taken[out])
+            if not out.all():
+                return
+
+    def _paths(self, prefixes: Prefixes) -> Ints:
+        """(n, depth) tokens."""
+        paths = self._parents.paths(prefixes["parent"].astype(np.int64))
+        inner = np.flatnonzero(prefixes["depth"] > 0)
+        paths[inner, prefixes["depth"][inner] - 1] = prefixes["token"][inner]
+        return paths
+
+    def _leave(self, prefixes: Prefixes) -> None:
+        """Prefixes of no interest."""
+        if len(prefixes):
+            self._pruned = min(self._pruned, float(prefixes["key"].min()))
+            self._opened.forget(prefixes)
+            self._parents.release(prefixes)
+
+    def _find(self, batch: Prefixes, paths: Ints, lengths: Ints, children: Children, costs: Floats) -> None:
+        """Offer the children that are leaves; those of a prefix that is read again were offered before."""
+        leaves = np.flatnonzero((children.leaves >= 0) & (batch["rest"][children.parents] < 0))
+        within = costs[leaves] <= min(self._goal.bound, _MOST_BITS)
+        self._pruned = min(self._pruned, float(costs[leaves[~within]].min(initial=math.inf)))
+        found = leaves[within]
+        parents = children.parents[found]
+        longer = paths[parents]
+        longer[np.arange(len(found)), lengths[parents]] = children.tokens[found]
+        self._goal.offer(costs[found], longer)
+
+    def _open(self, batch: Prefixes, paths: Ints, children: Children, costs: Floats, states: Rows) -> None:
+        """Open the children that are worth it: of a prefix with very many, the cheapest, and the prefix once more."""
+        is_new = self._opened.is_new(batch, children.parents, children.tokens)
+        inner = np.flatnonzero((children.nodes >= 0) & is_new)
+        within = costs[inner] <= (min(self._goal.bound, _MOST_BITS) if self._strategy.proves else _MOST_BITS)
+        self._pruned = min(self._pruned, float(costs[inner[~within]].min(initial=math.inf)))
+        inner = inner[within]
+        keys = self._keys(batch, paths, children, costs, inner)
+        again, waiting, now = self._opened.put_off(batch, children.parents[inner], children.tokens[inner], keys)
+        inner, keys = inner[now], keys[now]
+        parents = children.parents[inner]
+        self._widest = max(self._widest, -(-len(inner) // len(batch)))
+        counts = np.bincount(parents, minlength=len(batch))
+        rows = np.flatnonzero(counts)
+        if len(rows):
+            numbers = np.full(len(batch), -1)
+            numbers[rows] = self._parents.add(paths[rows], counts[rows], states.select(rows))
+            opened = np.zeros(len(inner), dtype=PREFIX)
+            opened["key"], opened["cost"] = keys, costs[inner]
+            opened["parent"], opened["depth"] = numbers[parents], batch["depth"][parents] + 1
+            opened["token"], opened["state"], opened["rest"] = children.tokens[inner], children.nodes[inner], -1
+            self._order.push(opened)
+        self._order.push(waiting)
+        self._parents.release(np.delete(batch, again))
+
+    def _keys(self, batch: Prefixes, paths: Ints, children: Children, costs: Floats, inner: Ints) -> Floats:
+        """(n_inner,) where each child stands in the order: by its cost, or before all others."""
+        keys = costs[inner]
+        on_the_way = np.flatnonzero(batch["key"][children.parents[inner]] == _FIRST)
+        if len(on_the_way):
+            parents = children.parents[inner[on_the_way]]
+            longer = paths[parents]
+            longer[np.arange(len(parents)), batch["depth"][parents]] = children.tokens[inner[on_the_way]]
+            keys[on_the_way[np.isin(sort_keys(longer), self._on_the_way)]] = _FIRST
+        return keys
+
+
+def _beginnings(leaves: Ints | None) -> NDArray[np.void]:
+    """What some leaves begin with, as `sort_keys`."""
+    if leaves is None:
+        return sort_keys(np.empty((0, 1), dtype=np.int64))
+    depth = leaves.shape[1]
+    cut = [np.where(np.arange(depth) < length, leaves, -1) for length in range(1, depth + 1)]
+    return np.unique(sort_keys(np.concatenate(cut)))
+
+
+@contextmanager
+def after_prompt(
+    model: Any,
+    prompt: Sequence[int],
+    depth: int,
+    *,
+    source: Source | Encoded | None = None,
+    batch_size: int | None,
+    max_memory: int,
+) -> Iterator[tuple[LanguageModel, Session]]:
+    """The model in evaluation, and a session after the prompt for a search, which may take the rest of the memory.
+
+    Args:
+        model: as in `LanguageModel`.
+        prompt: token ids.
+        depth: how many tokens follow at most.
+        source: what an encoder-decoder reads.
+        batch_size: rows of one forward pass; None lets the memory decide.
+        max_memory: bytes, for passes and search together.
+    """
+    with evaluating(model) as bare:
+        view = LanguageModel(bare, batch_size=batch_size, max_memory=max(1, int(_MODEL * max_memory)))
+        yield view, view.session(prompt, depth, source=source, mixed=True)
+
+
+def go_on(
+    search: Search,
+    *,
+    max_expanded: float | None = None,
+    clock: Clock | None = None,
+    interrupted: Callable[[], bool] | None = None,
+    after_each: Callable[[], object] | None = None,
+    until: Callable[[], bool] | None = None,
+) -> str:
+    """Expand until it is over, or as far as it may go.
+
+    Args:
+        search: which.
+        max_expanded: prefixes in all.
+        clock: how long it may take; the root is read in any case.
+        interrupted: whether it was asked to end.
+        after_each: called after each batch.
+        until: whether what is wanted of it has been reached.
+
+    Returns:
+        What ended it before it was over: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`; else nothing.
+    """
+    most = math.inf if max_expanded is None else max_expanded
+    while not search.is_done and not (until is not None and until()):
+        if search.expanded:
+            if interrupted is not None and interrupted():
+                return "interrupted"
+            if search.expanded >= most:
+                return "max_expanded"
+            if clock is not None and not clock.left:
+                return "max_seconds"
+        search.step(most - search.expanded)
+        if search.out_of_memory:
+            return "max_memory"
+        if after_each is not None:
+            after_each()
+    return ""
