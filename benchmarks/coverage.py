@@ -23,7 +23,8 @@ import hf_canary.models  # noqa: F401 (registers the paper's architectures)
 from hf_canary import CanaryFormat
 from hf_canary.estimators import exposures
 from hf_canary.estimators.exposures import Estimate, exposure_of_rank
-from hf_canary.inference.language_model import LanguageModel, Session, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.sampling import Drawing, draw
 from hf_canary.runtime.deadline import Clock
 from hf_canary.tree.token_tree import TokenTree

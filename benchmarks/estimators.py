@@ -26,7 +26,8 @@ import hf_canary.models  # noqa: F401 (registers the paper's architectures)
 from hf_canary import CanaryFormat, log_perplexity
 from hf_canary.arrays import Floats
 from hf_canary.estimators import exposures
-from hf_canary.inference.language_model import LanguageModel, Session, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.ranking import Ranking
 from hf_canary.measurement.sampling import Drawing, draw
 from hf_canary.runtime.deadline import Clock

@@ -24,7 +24,8 @@ from score import check_equal, naive
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from hf_canary import CanaryFormat, log_perplexity
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.scoring import score_texts
 
 BATCHES = (8, 32, 128)

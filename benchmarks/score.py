@@ -22,7 +22,8 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from hf_canary import CanaryFormat, log_perplexity
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.models import character_tokenizer, config_file
 from hf_canary.tokenization.encoding import encode
 from hf_canary.walks.score import score

@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_canary.models  # noqa: F401 (registers the paper's architectures)
 from hf_canary import CanaryFormat, CanarySet, log_perplexity
 from hf_canary.extraction import Extraction, exact_rank, extract
-from hf_canary.inference.language_model import evaluating
+from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.states import containers_copied
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search.search import STRATEGIES, Progress

@@ -21,7 +21,8 @@ from .arrays import LN2, Ints
 from .errors import ArgumentError, FormatError, ModelError, is_int, shown
 from .formats.canary_format import CanaryFormat, check_format
 from .inference.cache_adapters import Encoded
-from .inference.language_model import MEMORY, LanguageModel, evaluating
+from .inference.evaluation import evaluating
+from .inference.language_model import MEMORY, LanguageModel
 from .runtime.deadline import Clock
 from .tokenization.contexts import Before, check_context
 from .tokenization.encoding import end_token

@@ -29,7 +29,8 @@ from .errors import ArgumentError, ArgumentTypeError, FormatError, ModelError, s
 from .estimators import exposures
 from .estimators.exposures import Estimate
 from .formats.canary_format import CanaryFormat
-from .inference.language_model import LanguageModel, evaluating
+from .inference.evaluation import evaluating
+from .inference.language_model import LanguageModel
 from .measurement.encoded_format import Prepared, Request
 from .measurement.observations import Evidence
 from .measurement.ranking import Rank

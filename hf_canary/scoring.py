@@ -15,8 +15,10 @@ import numpy as np
 from .arguments import check_model, check_tokenizer
 from .arrays import Floats, Ints
 from .errors import ArgumentError, ArgumentTypeError, ModelError, kind
+from .inference.bits import NotNumbers
 from .inference.cache_adapters import Source
-from .inference.language_model import GIVE_CONTEXT, LanguageModel, NotNumbers, evaluating
+from .inference.evaluation import evaluating
+from .inference.language_model import GIVE_CONTEXT, LanguageModel
 from .runtime.processes import num_processes
 from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import Encoding, encode, token_ids

@@ -29,7 +29,8 @@ from transformers import PreTrainedTokenizerFast
 from hf_canary import exact_rank, extract
 from hf_canary.errors import CanaryError, FormatError
 from hf_canary.formats import CanaryFormat
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tree import building
 from hf_canary.tree.token_tree import TokenTree

@@ -13,7 +13,7 @@ from transformers import DataCollatorForLanguageModeling, TrainerCallback
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
-from hf_canary.errors import CanaryError, DataError
+from hf_canary.errors import ArgumentError, CanaryError, DataError
 from hf_canary.training.public import public_keys, public_summary
 from tests.small_training import (
     CANARIES,
@@ -681,7 +681,7 @@ def test_biases_trained_beside_adapters_are_no_part_of_the_base(tmp_path):
 )
 def test_guards_that_cannot_work_are_refused(wrong, word):
     """A threshold beyond log2|R|, an action without one, a function that cannot be called so."""
-    with pytest.raises(DataError, match=word):
+    with pytest.raises(ArgumentError, match=word):
         ExposureCallback(CANARIES, **wrong)
 
 

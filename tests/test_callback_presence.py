@@ -21,7 +21,7 @@ from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
 from hf_canary.presence import Presence
-from hf_canary.presence.check import CanaryPresence
+from hf_canary.presence.report import CanaryPresence
 from hf_canary.training.public import public_keys
 from tests import oracles
 

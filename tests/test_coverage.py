@@ -11,7 +11,7 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_canary import CanaryFormat
-from hf_canary.inference.language_model import evaluating
+from hf_canary.inference.evaluation import evaluating
 from tests import oracles
 from tests.test_examples import load
 from tests.tokenizers_of_all_kinds import KINDS

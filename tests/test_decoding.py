@@ -280,7 +280,7 @@ def test_bad_prompts(tokenizer, length, rows, words):
         processor = FormatLogitsProcessor(CanaryFormat("pin {digit:2}"), tokenizer, length)
         return processor(torch.tensor(rows), torch.zeros(len(rows), len(tokenizer)))
 
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ArgumentError, match=words) as caught:
         used()
     assert caught.value.argument == "prompt_length"
 

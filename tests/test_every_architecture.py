@@ -18,7 +18,8 @@ from transformers import LlamaForCausalLM
 from hf_canary import CanaryFormat, extract, log_perplexity
 from hf_canary.errors import ModelError
 from hf_canary.inference.cache_adapters import Forking, Replaying, Source
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from tests import oracles
 from tests.architectures import CAUSAL, ENCODER_DECODERS, LLAMA, build
 

@@ -9,7 +9,8 @@ import torch
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, DataError, FormatError, ModelError
 from hf_canary.extraction import exact_rank, iter_extract
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.walks.search import checkpoint as checkpoints
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS
@@ -414,7 +415,7 @@ def test_where_memory_is_scarce_dear_fills_are_left_out(lstm, tokenizer, tmp_pat
     assert capped[0].stopped == ""  # what was left to count was counted
     hurried = exact_rank(lstm, tokenizer, format, fills, max_memory=memory, max_expanded=cap + 1, checkpoint=kept)
     assert hurried == capped  # which is no reason to begin anew
-    for seconds in (0.0, 0.05):  # nor does one that has begun anew forget them
+    for seconds in (1e-9, 0.05):  # nor does one that has begun anew forget them
         hurried = exact_rank(lstm, tokenizer, format, fills, max_memory=memory, max_seconds=seconds, checkpoint=kept)
         assert [(rank.rank, rank.ties) for rank in hurried[1:]] == [(rank.rank, rank.ties) for rank in whole[1:]]
     again = exact_rank(lstm, tokenizer, format, fills, max_memory=memory, checkpoint=kept)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hf_canary.errors import FormatError
 from hf_canary.formats import CanaryFormat
-from hf_canary.formats.canary_format import entries_of
+from hf_canary.formats.template import entries_of
 from hf_canary.tree.format_automaton import FormatAutomaton, is_check
 
 WORDS = {

@@ -19,7 +19,7 @@ from scipy import stats
 
 from hf_canary import CanaryFormat
 from hf_canary.errors import FormatError
-from hf_canary.formats.canary_format import luhn_digit, luhn_sums
+from hf_canary.formats.template import luhn_digit, luhn_sums
 from tests.test_errors import check_error, kind_of
 
 ALPHABETS = {

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, DataError
 from tests.test_errors import check_error, kind_of
 
 PIN = CanaryFormat("the canary's PIN is {digit:4}")
@@ -434,18 +434,18 @@ def test_a_missing_column_is_refused_by_the_transform():
 def test_a_length_is_a_count(num_rows):
     """`num_rows` is a whole number, 1 or more."""
     canaries = a_set()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         InjectCanaries(canaries, num_rows=num_rows)
-    check_error(caught.value, DataError, "num_rows")
+    check_error(caught.value, ArgumentError, "num_rows")
 
 
 @pytest.mark.parametrize("seed", [1.0, "1", True, (1,), "x" * 10**6], ids=kind_of)
 def test_a_seed_is_an_int(seed):
     """Another seed than an int or None is refused, by the transform and by `inject`."""
     canaries, dataset = a_set(), numbered(3)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         InjectCanaries(canaries, num_rows=3, seed=seed)
-    check_error(caught.value, DataError, "seed")
-    with pytest.raises(DataError) as caught:
+    check_error(caught.value, ArgumentError, "seed")
+    with pytest.raises(ArgumentError) as caught:
         canaries.inject(dataset, seed=seed)
-    check_error(caught.value, DataError, "seed")
+    check_error(caught.value, ArgumentError, "seed")

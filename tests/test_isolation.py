@@ -12,7 +12,7 @@ from torch import nn
 
 from hf_canary import CanaryFormat, extract, log_perplexity
 from hf_canary.inference import isolation
-from hf_canary.inference.language_model import evaluating
+from hf_canary.inference.evaluation import evaluating
 from tests import oracles
 from tests.architectures import CAUSAL, build
 

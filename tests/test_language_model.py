@@ -10,7 +10,8 @@ from torch import nn
 
 from hf_canary.errors import ArgumentError, ModelError
 from hf_canary.inference import language_model, states
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.inference.states import RowPool, Rows
 from tests import oracles
 

@@ -13,7 +13,7 @@ from tokenizers import Regex, pre_tokenizers
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
-from hf_canary.errors import ArgumentError, CanaryError, DataError, FormatError, ModelError
+from hf_canary.errors import ArgumentError, CanaryError, FormatError, ModelError
 from hf_canary.estimators.exposures import CENSORED, SAME, sampled
 from hf_canary.measure import check_measurable
 from hf_canary.measurement import observations as evidence
@@ -182,9 +182,9 @@ def test_what_cannot_be_fitted_is_nan_and_null(lstm, tokenizer, tmp_path):
     ],
 )
 def test_bad_requests(lstm, tokenizer, request_):
-    """Each is a DataError before the model is touched."""
+    """Each is an ArgumentError before the model is touched."""
     canaries = CanarySet.draw(CanaryFormat("pin {digit:2}"), per_repetition=1, seed=0)
-    with pytest.raises(DataError):
+    with pytest.raises(ArgumentError):
         measure_exposure(lstm, tokenizer, canaries, **request_)
 
 

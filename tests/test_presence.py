@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from hf_canary import CanaryFormat, CanarySet, check_presence
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, DataError
 from hf_canary.presence import Presence
 from hf_canary.presence.batches import TrainedCopies
-from hf_canary.presence.check import CanaryPresence
+from hf_canary.presence.report import CanaryPresence
 from tests.test_errors import check_error
 from tests.tokenizers_of_all_kinds import KINDS, LINES, LLAMA3, letters_alone, words_of_pieces
 
@@ -339,7 +339,7 @@ def test_batches_change_nothing(batch, monkeypatch):
     rows, _ = rows_of("gpt2", "short blocks with ends")
     dataset = Dataset.from_dict({"input_ids": rows})
     whole = check_presence(dataset, CANARIES, tokenizer_of("gpt2"))
-    monkeypatch.setattr("hf_canary.presence.check.token_rows._BATCH_TOKENS", batch)
+    monkeypatch.setattr("hf_canary.presence.token_rows._BATCH_TOKENS", batch)
     assert check_presence(dataset, CANARIES, tokenizer_of("gpt2")) == whole
 
 
@@ -402,7 +402,7 @@ def test_a_space_that_a_row_cuts_off_is_missed(batch, monkeypatch):
     """It is in the token of the word that follows: whole with it, split or cut off without; and what stands beyond the
     end of a text is none of it.
     """
-    monkeypatch.setattr("hf_canary.presence.check.token_rows._BATCH_TOKENS", batch)
+    monkeypatch.setattr("hf_canary.presence.token_rows._BATCH_TOKENS", batch)
     tokenizer = tokenizer_of("gpt2")
     ids = tokenizer(f"a{SPACED[0].text}the.")["input_ids"]
     at = tokenizer.convert_ids_to_tokens(ids).index("Ġthe")
@@ -485,7 +485,7 @@ def test_a_copy_is_whole_where_all_that_writes_its_text_is_in_one_row(kind, monk
         for size in (1, 2, 3, 5, 8, 13, len(flat)) if flat else ():
             whole = Counter(name for first, last, name in places if first // size == last // size)
             split = Counter(name for _, _, name in places) - whole
-            monkeypatch.setattr("hf_canary.presence.check.token_rows._BATCH_TOKENS", generator.choice([1, 60, 2**22]))
+            monkeypatch.setattr("hf_canary.presence.token_rows._BATCH_TOKENS", generator.choice([1, 60, 2**22]))
             presence = check_presence(Dataset.from_dict({"input_ids": blocks([flat], size)}), canaries, tokenizer)
             assert {each.canary_id: each.whole for each in presence if each.whole} == whole, (size, canaries[0].text)
             assert {each.canary_id: each.split for each in presence if each.split} == split, (size, canaries[0].text)
@@ -691,9 +691,9 @@ def test_rows_of_any_sequence():
 def test_other_arguments_are_refused(argument):
     """By their names."""
     given = {"canaries": CANARIES, "tokenizer": tokenizer_of("characters")} | {argument: None}
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         check_presence(Dataset.from_dict({"input_ids": [[1, 2]]}), **given)
-    check_error(caught.value, DataError, argument)
+    check_error(caught.value, ArgumentError, argument)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "qwen", "byte-fallback", "prefix-space", "unigram", "characters"])

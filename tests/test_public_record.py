@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from hf_canary import CanaryFormat, CanarySet
 from hf_canary.callback import one_line
 from hf_canary.cli import app
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, DataError
 from hf_canary.estimators.exposures import CENSORED, POOR_FIT
 from hf_canary.reporting.exposure_report import Exposure, ExposureReport, Group
 from hf_canary.training.fingerprints import FINGERPRINT_FILE, fingerprint_in, fingerprint_of, leave_fingerprint
@@ -132,7 +132,7 @@ def test_natural_secrets_that_were_not_trained_on_do_not_count():
     assert math.isnan(base_mean(3.0, report.canaries, live=3))
     assert base_mean(3.04, report.canaries, live=4) == 3.0
     assert base_mean(3.04, CANARIES, live=1) == 3.0
-    with pytest.raises(DataError, match="seed"):
+    with pytest.raises(ArgumentError, match="seed"):
         CanarySet(report.canaries.canaries, 7, "natural")
 
 

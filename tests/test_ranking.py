@@ -12,7 +12,8 @@ from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_
 from hf_canary.errors import ModelError
 from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.extraction import likeliest as extraction
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.measurement import observations as evidence
 from hf_canary.measurement import ranking
 from hf_canary.measurement.sampling import Drawing

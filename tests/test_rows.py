@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_canary.injection.rows import splice, unsplice
+from hf_canary.injection.splicing import splice, unsplice
 
 TEXTS = st.none() | st.text(alphabet="ab.!?… \n\t", max_size=30)
 CANARIES = st.lists(

@@ -9,7 +9,8 @@ from scipy import stats
 
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
-from hf_canary.inference.language_model import LanguageModel, Session, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.sampling import draw
 from hf_canary.runtime.deadline import Clock
 from hf_canary.tokenization.encoding import encode

@@ -12,7 +12,8 @@ from hf_canary import log_perplexity
 from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.inference import language_model
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.tokenization.encoding import encode
 from hf_canary.walks import tree_attention as packed
 from hf_canary.walks.score import score

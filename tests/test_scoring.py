@@ -10,7 +10,7 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, log_perplexity
-from hf_canary.errors import DataError, ModelError
+from hf_canary.errors import ArgumentError, ModelError
 from hf_canary.tokenization.encoding import encode
 from tests import oracles
 
@@ -127,7 +127,8 @@ def test_a_language_token_conditions():
 def test_a_source_is_read_once_for_all_its_texts():
     """As many token rows as the tree has inner nodes, and not as the texts have tokens."""
     from hf_canary.inference.cache_adapters import Source
-    from hf_canary.inference.language_model import LanguageModel, evaluating
+    from hf_canary.inference.evaluation import evaluating
+    from hf_canary.inference.language_model import LanguageModel
     from hf_canary.walks.score import score
 
     tokenizer = models.character_tokenizer(["code 0123456789"], end_token=True)
@@ -142,11 +143,11 @@ def test_a_source_is_read_once_for_all_its_texts():
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"texts": ["", "a"]}, DataError, "texts\\[0\\]"),
-        ({"texts": [7]}, DataError, "texts\\[0\\]"),
+        ({"texts": ["", "a"]}, ArgumentError, "texts\\[0\\]"),
+        ({"texts": [7]}, ArgumentError, "texts\\[0\\]"),
         ({"sources": ["the"]}, ModelError, "sources"),
-        ({"batch_size": 0}, ModelError, "batch_size"),
-        ({"max_memory": 0.5}, ModelError, "max_memory"),
+        ({"batch_size": 0}, ArgumentError, "batch_size"),
+        ({"max_memory": 0.5}, ArgumentError, "max_memory"),
         ({"texts": ["a" * 70]}, ModelError, "64"),
     ],
 )
@@ -162,8 +163,8 @@ def test_what_cannot_be_scored_is_an_error(tokenizer, change, error, words):
     ("sources", "error", "words"),
     [
         (None, ModelError, "reads before it writes"),
-        (["the"], DataError, "2, one for each text"),
-        (["the", ""], DataError, "sources\\[1\\]"),
+        (["the"], ArgumentError, "2, one for each text"),
+        (["the", ""], ArgumentError, "sources\\[1\\]"),
     ],
 )
 def test_an_encoder_decoder_needs_a_source_for_each_text(sources, error, words):
@@ -245,5 +246,5 @@ def test_a_single_token_without_anything_before_has_no_cost(tokenizer):
 
 def test_one_text_is_not_a_list_of_letters(lstm, tokenizer):
     """A string where a list belongs is named as such."""
-    with pytest.raises(DataError, match="a list of texts"):
+    with pytest.raises(ArgumentError, match="a list of texts"):
         log_perplexity(lstm, tokenizer, "the pin")

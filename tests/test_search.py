@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import hf_canary.models as models
 from hf_canary.formats import CanaryFormat
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.runtime.deadline import Clock
 from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.walks.search import frontier

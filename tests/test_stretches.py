@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from hf_canary.formats import CanaryFormat
-from hf_canary.formats.canary_format import entries_of
+from hf_canary.formats.template import entries_of
 from hf_canary.tokenization.letters import UNKNOWN, Letters, Seams
 from hf_canary.tokenization.rules import Rules, rules_of
 from hf_canary.tokenization.stages import CUT, Atom, Pipeline

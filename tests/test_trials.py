@@ -5,7 +5,8 @@ import pytest
 from transformers import LlamaForCausalLM
 
 from hf_canary import CanaryFormat, extract, log_perplexity
-from hf_canary.inference.language_model import LanguageModel, evaluating
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
 from hf_canary.scoring import score_texts
 from tests import oracles
 from tests.architectures import CAUSAL, LLAMA, build

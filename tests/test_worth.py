@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, CanaryError, DataError
 from hf_canary.estimators.worth import counted, guesses_for, in_words, known_in_words, ranks_of_listed
 from hf_canary.extraction import iter_extract
 from hf_canary.models import character_tokenizer
@@ -216,16 +216,16 @@ def test_a_reference_that_is_cheaper_than_what_is_proven_is_an_error(lstm, token
 @pytest.mark.parametrize("wrong", [5, "text", [], ["text"], [PIN]])
 def test_what_are_no_canaries_of_the_format_is_said(lstm, tokenizer, wrong):
     """Before any work; also a set of another format, of which no candidate could be."""
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError if wrong == [] else ArgumentError) as caught:
         extract(lstm, tokenizer, PIN, canaries=wrong)
-    check_error(caught.value, DataError, "canaries")
+    check_error(caught.value, CanaryError, "canaries")
     other = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1,), per_repetition=2)
     with pytest.raises(DataError, match="2 of other formats"):
         extract(lstm, tokenizer, PIN, canaries=other)
     for number in (-1, 1.5, "256", True):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(ArgumentError) as caught:
             extract(lstm, tokenizer, PIN, num_references=number)
-        check_error(caught.value, DataError, "num_references")
+        check_error(caught.value, ArgumentError, "num_references")
 
 
 def test_canaries_of_another_context_are_known_by_their_text(lstm, tokenizer):

@@ -34,7 +34,8 @@ from ..estimators.exposures import MOST_APART, exposure_of_rank
 from ..estimators.worth import in_words, ranks_of_listed, samples_for
 from ..formats.canary_format import CanaryFormat, check_format
 from ..inference.cache_adapters import Source
-from ..inference.language_model import MEMORY, LanguageModel, Session, evaluating
+from ..inference.evaluation import evaluating
+from ..inference.language_model import MEMORY, LanguageModel, Session
 from ..measurement.ranking import Rank, Ranking, impossible
 from ..measurement.sampling import draw
 from ..runtime.deadline import Clock, agreed

@@ -11,90 +11,30 @@ import bisect
 import itertools
 import math
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..arguments import check_instance, check_int
 from ..errors import FormatError, is_int, kind, shown
-
-_DIGITS = "0123456789"
-_LOWER = "abcdefghijklmnopqrstuvwxyz"
-_UPPER = _LOWER.upper()
-
-BUILT_IN_SPACES: Mapping[str, str] = {
-    "digit": _DIGITS,
-    "lower": _LOWER,
-    "upper": _UPPER,
-    "letter": _UPPER + _LOWER,
-    "alnum": _DIGITS + _UPPER + _LOWER,
-    "hex": _DIGITS + "abcdef",
-}
-LUHN = "luhn"
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_HOLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::(?P<count>[0-9]+))?")
-# What is doubled on both sides is text.
-_HOLE_IN_TEXT = re.compile(r"\{\{[^{}]*\}\}|\{" + _HOLE.pattern + r"\}")
-_BRACE = re.compile(r"[{}]")
-_MAX_COUNT = 10_000
-
-
-@dataclass(frozen=True)
-class Literal:
-    """Fixed text, never empty."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Hole:
-    """One independent draw from `space`; a check digit (`name == "luhn"`) has no space of its own."""
-
-    name: str
-    space: tuple[str, ...]
-
-    @property
-    def is_check_digit(self) -> bool:
-        return self.name == LUHN
-
-    @cached_property
-    def index(self) -> dict[str, int]:
-        return {choice: number for number, choice in enumerate(self.space)}
-
-    @cached_property
-    def lengths(self) -> tuple[int, ...]:
-        return tuple(sorted({len(choice) for choice in self.space}))
-
-
-Piece = Literal | Hole
-
-
-# The Luhn sums modulo 10 of a run of digits, with its last digit doubled and with it not doubled.
-LuhnSums = tuple[int, int]
-
-
-def luhn_sums(text: str, sums: LuhnSums = (0, 0)) -> LuhnSums:
-    """The sums of the run of digits, spaces and hyphens that ends a text of sums `sums` followed by `text`."""
-    doubled, plain = sums
-    for character in text:
-        if character in _DIGITS:
-            digit = int(character)
-            doubled, plain = (sum(divmod(2 * digit, 10)) + plain) % 10, (digit + doubled) % 10
-        elif character not in " -":
-            doubled, plain = 0, 0
-    return doubled, plain
-
-
-def luhn_digit(sums: LuhnSums) -> str:
-    """The Luhn check digit (ISO/IEC 7812-1, annex B) of a run with these sums.
-
-    Example:
-        >>> luhn_digit(luhn_sums("card 7992739871"))
-        '3'
-    """
-    return str(-sums[0] % 10)
+from .decodability import overlap
+from .template import (
+    BUILT_IN_SPACES,
+    HOLE_IN_TEXT,
+    LUHN,
+    Hole,
+    Literal,
+    Piece,
+    check_luhn,
+    check_source,
+    checked_spaces,
+    departure_of,
+    entries_of,
+    hole_texts,
+    parse,
+    read_choices,
+    write,
+)
 
 
 @dataclass(frozen=True)
@@ -132,8 +72,8 @@ class CanaryFormat:
     spaces: Mapping[str, Sequence[str]] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spaces", _checked_spaces(self.spaces))
-        pieces = _parsed(self.template, "template", self.spaces)
+        object.__setattr__(self, "spaces", checked_spaces(self.spaces))
+        pieces = parse(self.template, "template", self.spaces)
         if not any(isinstance(piece, Hole) for piece in pieces):
             raise FormatError(
                 "template",
@@ -141,8 +81,8 @@ class CanaryFormat:
                 f"a text of {len(self.template)} characters without one",
                 "Put a hole where the canary is to be random.",
             )
-        _check_luhn(pieces, self.template)
-        if _overlap(pieces, whole=True):
+        check_luhn(pieces, self.template)
+        if overlap(pieces, whole=True):
             raise FormatError(
                 "template",
                 "one text for each fill",
@@ -150,7 +90,7 @@ class CanaryFormat:
                 "Separate holes whose entries differ in length by fixed text that no entry contains.",
             )
         if self.source is not None:
-            _check_source(self.source_pieces, pieces, self.source)
+            check_source(self.source_pieces, pieces, self.source)
 
     def __hash__(self) -> int:
         return hash((self.template, self.source, tuple(sorted((self.spaces or {}).items()))))
@@ -158,12 +98,12 @@ class CanaryFormat:
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
         """The template, read: literals and single draws, in order."""
-        return _parsed(self.template, "template", self.spaces)
+        return parse(self.template, "template", self.spaces)
 
     @cached_property
     def source_pieces(self) -> tuple[Piece, ...]:
         """The source, read; empty without one."""
-        return _parsed(self.source, "source", self.spaces) if self.source else ()
+        return parse(self.source, "source", self.spaces) if self.source else ()
 
     @cached_property
     def holes(self) -> tuple[Hole, ...]:
@@ -192,7 +132,7 @@ class CanaryFormat:
     @cached_property
     def prefix_free(self) -> bool:
         """Whether no candidate is a proper prefix of another, so that every candidate ends where its text ends."""
-        return not _overlap(self.pieces, whole=False)
+        return not overlap(self.pieces, whole=False)
 
     def check_prefix_free(self) -> None:
         """Refuse a format whose candidates cannot be compared, because some go on where others have ended.
@@ -231,7 +171,7 @@ class CanaryFormat:
             >>> CanaryFormat("Mon code est {digit:4}.").check_fixed("source", "My code is 1234.")
         """
         known = {**BUILT_IN_SPACES, LUHN: "", **(self.spaces or {})}
-        found = _HOLE_IN_TEXT.finditer(text) if isinstance(text, str) else iter(())
+        found = HOLE_IN_TEXT.finditer(text) if isinstance(text, str) else iter(())
         hole = next((match for match in found if match["name"] in known), None)
         if hole is not None:
             raise FormatError(
@@ -248,7 +188,7 @@ class CanaryFormat:
         Raises:
             FormatError: `fill` is not an int or lies outside the space.
         """
-        return _written(self.pieces, self._choices(fill))
+        return write(self.pieces, self._choices(fill))
 
     def entries(self, fill: int) -> list[str]:
         """What each hole holds, check digits among them.
@@ -260,7 +200,7 @@ class CanaryFormat:
             >>> CanaryFormat("no {digit}-{luhn}").entries(4)
             ['4', '2']
         """
-        return _hole_texts(self.pieces, self._choices(fill))
+        return hole_texts(self.pieces, self._choices(fill))
 
     @property
     def source_varies(self) -> bool:
@@ -277,7 +217,7 @@ class CanaryFormat:
         if self.source is None:
             return None
         by_name: dict[str, list[str]] = {}
-        for hole, text in zip(self.holes, _hole_texts(self.pieces, choices), strict=True):
+        for hole, text in zip(self.holes, hole_texts(self.pieces, choices), strict=True):
             by_name.setdefault(hole.name, []).append(text)
         repeated = {name: iter(texts) for name, texts in by_name.items()}
         return "".join(p.text if isinstance(p, Literal) else next(repeated[p.name]) for p in self.source_pieces)
@@ -292,12 +232,12 @@ class CanaryFormat:
             >>> CanaryFormat("{digit:2}-{digit:2}").parse("12-34")
             1234
         """
-        choices = _read(self.pieces, text) if isinstance(text, str) else None
+        choices = read_choices(self.pieces, text) if isinstance(text, str) else None
         if choices is None:
             raise FormatError(
                 "text",
                 f"a candidate of {shown(self.template)}",
-                _departure(self.pieces, text) if isinstance(text, str) else kind(text),
+                departure_of(self.pieces, text) if isinstance(text, str) else kind(text),
                 "Give the text as render() writes it, nothing before and nothing after.",
             )
         return self._fill_of(choices)
@@ -346,7 +286,7 @@ class CanaryFormat:
             ['bit 0', 'bit 1']
         """
         if any(hole.is_check_digit for hole in self.holes):
-            yield from (_written(self.pieces, choices) for choices in itertools.product(*map(range, self._radices)))
+            yield from (write(self.pieces, choices) for choices in itertools.product(*map(range, self._radices)))
         else:
             written = ((piece.text,) if isinstance(piece, Literal) else piece.space for piece in self.pieces)
             yield from map("".join, itertools.product(*written))
@@ -428,281 +368,6 @@ def _sample_indices(n: int, size: int, seed: int | str) -> Iterator[int]:
         other = generator.randrange(place, size)
         yield moved.get(other, other)
         moved[other] = moved.pop(place, place)
-
-
-def _checked_spaces(spaces: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]] | None:
-    if spaces is None:
-        return None
-    if not isinstance(spaces, Mapping):
-        raise FormatError(
-            "spaces", 'a dict such as {"word": ["red", "blue"]}', shown(spaces), "Name each alphabet by its hole."
-        )
-    checked = {}
-    for name, entries in spaces.items():
-        argument = f"spaces[{shown(name)}]"
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise FormatError(argument, "a plain name", shown(name), "Use letters, digits, _ and -.")
-        if name in BUILT_IN_SPACES or name == LUHN:
-            raise FormatError(argument, "a name of your own", f"the built-in {name!r}", "Choose another name.")
-        if not isinstance(entries, (str, list, tuple)):
-            raise FormatError(argument, "a list of strings", shown(entries), "List the values in a fixed order.")
-        entries = tuple(entries)
-        if not entries or not all(isinstance(entry, str) and entry for entry in entries):
-            raise FormatError(
-                argument, "a list of non-empty strings", shown(entries), "List every value that the hole may take."
-            )
-        if len(set(entries)) < len(entries):
-            twice = next(entry for entry in entries if entries.count(entry) > 1)
-            raise FormatError(argument, "distinct entries", f"{shown(twice)} twice", "Remove the repeated entry.")
-        checked[name] = entries
-    return checked or None
-
-
-def _parsed(template: str, argument: str, spaces: Mapping[str, Sequence[str]] | None) -> tuple[Piece, ...]:
-    if not isinstance(template, str):
-        raise FormatError(argument, "a str", shown(template), "Give the text with holes.")
-    pieces: list[Piece] = []
-    literal = ""
-    at = 0
-    while at < len(template):
-        character = template[at]
-        if template[at : at + 2] in ("{{", "}}"):
-            literal, at = literal + character, at + 2
-        elif character == "{":
-            end = template.find("}", at)
-            if literal:
-                pieces.append(Literal(literal))
-                literal = ""
-            pieces += _hole_draws(template, at, end, argument, spaces)
-            at = end + 1
-        elif character == "}":
-            raise FormatError(
-                argument,
-                "every } to close a hole",
-                f"a lone }} at character {at} of {shown(template)}",
-                "Write }} for a brace in the text.",
-            )
-        else:
-            brace = _BRACE.search(template, at)
-            end = brace.start() if brace else len(template)
-            literal, at = literal + template[at:end], end
-    if literal:
-        pieces.append(Literal(literal))
-    return tuple(pieces)
-
-
-def _hole_draws(
-    template: str, at: int, end: int, argument: str, spaces: Mapping[str, Sequence[str]] | None
-) -> list[Hole]:
-    """The draws of the hole that opens at `at` and closes at `end` (-1: it does not)."""
-    if end < 0:
-        raise FormatError(
-            argument,
-            "every { to be closed",
-            f"an unclosed {{ at character {at} of {shown(template)}",
-            "Close the hole, or write {{ for a brace in the text.",
-        )
-    inside = template[at + 1 : end]
-    match = _HOLE.fullmatch(inside)
-    if not match:
-        raise FormatError(
-            argument,
-            "holes like {digit} or {digit:4}",
-            f"{shown('{' + inside + '}')} at character {at}",
-            "A hole is a name and, after a colon, a number; attributes, indices and conversions have no meaning here.",
-        )
-    name, digits = match["name"], (match["count"] or "1").lstrip("0") or "0"
-    count = int(digits) if len(digits) <= len(str(_MAX_COUNT)) else _MAX_COUNT + 1
-    known = {**BUILT_IN_SPACES, LUHN: "", **(spaces or {})}
-    if name not in known:
-        raise FormatError(
-            argument,
-            f"one of the alphabets {shown(list(known))}" if spaces else f"one of the alphabets {', '.join(known)}",
-            f"the unknown name {shown(name)}",
-            "Correct it, or give its entries: spaces={name: [...]}.",
-        )
-    if not 1 <= count <= _MAX_COUNT:
-        raise FormatError(
-            argument, f"1 to {_MAX_COUNT} draws in a hole", shown("{" + inside + "}"), "Change the number."
-        )
-    return [Hole(name, tuple(known[name]))] * count
-
-
-def _check_luhn(pieces: tuple[Piece, ...], template: str) -> None:
-    """A check digit is over something: what stands before it, spaces and hyphens aside, always ends in a digit."""
-    for position, piece in enumerate(pieces):
-        if not (isinstance(piece, Hole) and piece.is_check_digit):
-            continue
-        for before in reversed(pieces[:position]):
-            ends = [before.text] if isinstance(before, Literal) else list(before.space) or ["0"]
-            stripped = [end.rstrip(" -") for end in ends]
-            if any(stripped):
-                break
-        else:
-            stripped = [""]
-        if not all(end and end[-1] in _DIGITS for end in stripped):
-            raise FormatError(
-                "template",
-                "digits before {luhn}, on every fill",
-                shown(template),
-                "Put the check digit after the digits that it checks.",
-            )
-
-
-def _check_source(source_pieces: tuple[Piece, ...], pieces: tuple[Piece, ...], source: str) -> None:
-    def counts(some: tuple[Piece, ...]) -> dict[str, int]:
-        names = [piece.name for piece in some if isinstance(piece, Hole)]
-        return {name: names.count(name) for name in names}
-
-    available = counts(pieces)
-    for name, count in counts(source_pieces).items():
-        if count > available.get(name, 0):
-            raise FormatError(
-                "source",
-                "holes that repeat those of the template",
-                f"{count} of {shown(name)} in {shown(source)} where the template has {available.get(name, 0)}",
-                "Repeat holes of the template, or write fixed text.",
-            )
-
-
-def _hole_texts(pieces: Sequence[Piece], choices: Sequence[int]) -> list[str]:
-    holes = [piece for piece in pieces if isinstance(piece, Hole)]
-    if not any(hole.is_check_digit for hole in holes):
-        return [hole.space[choice] for hole, choice in zip(holes, choices, strict=True)]
-    texts: list[str] = []
-    sums: LuhnSums = (0, 0)
-    for piece in pieces:
-        if isinstance(piece, Literal):
-            sums = luhn_sums(piece.text, sums)
-        else:
-            texts.append(luhn_digit(sums) if piece.is_check_digit else piece.space[choices[len(texts)]])
-            sums = luhn_sums(texts[-1], sums)
-    return texts
-
-
-def _written(pieces: Sequence[Piece], choices: Sequence[int]) -> str:
-    texts = iter(_hole_texts(pieces, choices))
-    return "".join(piece.text if isinstance(piece, Literal) else next(texts) for piece in pieces)
-
-
-def _read(pieces: Sequence[Piece], text: str) -> list[int] | None:
-    """The choice of every hole for which `pieces` write `text`, or None. A unique one, by construction."""
-    # reached[i]: the ends that the first i pieces can reach, each with the start and choice that led there.
-    reached: list[dict[int, tuple[int, int]]] = [{0: (0, 0)}]
-    for piece in pieces:
-        ends: dict[int, tuple[int, int]] = {}
-        for start in reached[-1]:
-            for end, choice in _readings(piece, text, start):
-                ends[end] = (start, choice)
-        reached.append(ends)
-    if len(text) not in reached[-1]:
-        return None
-    choices, end = [], len(text)
-    for piece, ends in zip(reversed(pieces), reversed(reached), strict=False):
-        end, choice = ends[end]
-        if isinstance(piece, Hole):
-            choices.append(choice)
-    return choices[::-1]
-
-
-def _departure(pieces: Sequence[Piece], text: str) -> str:
-    """Where a text ceases to be a candidate, without a word of it."""
-
-    def shared(literal: str, start: int) -> int:
-        pairs = enumerate(zip(literal, text[start:], strict=False))
-        return next((at for at, (one, other) in pairs if one != other), min(len(literal), len(text) - start))
-
-    starts, furthest = {0}, 0
-    for piece in pieces:
-        if isinstance(piece, Literal):
-            furthest = max(start + shared(piece.text, start) for start in starts)
-        starts = {end for start in starts for end, _ in _readings(piece, text, start)}
-        if not starts:
-            break
-        furthest = max(starts)
-    return f"one of {len(text)} characters, of which the first {furthest} fit"
-
-
-def _readings(piece: Piece, text: str, start: int) -> Iterator[tuple[int, int]]:
-    """Where `piece` can end when it starts at `start`, with the choice made."""
-    if isinstance(piece, Literal):
-        if text.startswith(piece.text, start):
-            yield start + len(piece.text), 0
-    elif piece.is_check_digit:
-        if text[start : start + 1] == luhn_digit(luhn_sums(text[:start])):
-            yield start + 1, 0
-    else:
-        for length in piece.lengths:
-            choice = piece.index.get(text[start : start + length])
-            if choice is not None and start + length <= len(text):
-                yield start + length, choice
-
-
-def entries_of(piece: Piece) -> tuple[str, ...]:
-    """What one piece can write; a check digit may be any digit."""
-    if isinstance(piece, Literal):
-        return (piece.text,)
-    return tuple(_DIGITS) if piece.is_check_digit else piece.space
-
-
-class _Entries:
-    """What one piece can write, indexed by prefix."""
-
-    def __init__(self, piece: Piece) -> None:
-        entries = entries_of(piece)
-        self._set = frozenset(entries)
-        self._sorted = sorted(entries)
-        self._lengths = sorted({len(entry) for entry in entries})
-
-    def leads(self) -> set[str]:
-        """What one entry has written beyond another that it begins with."""
-        found: set[str] = set()
-        begun: list[str] = []  # those that an entry begins with: sorted, they stand before it
-        for entry in self._sorted:
-            while begun and not entry.startswith(begun[-1]):
-                begun.pop()
-            found.update(entry[len(other) :] for other in begun)
-            begun.append(entry)
-        return found
-
-    def compatible(self, text: str) -> Iterator[str]:
-        """The entries that begin `text` or begin with it."""
-        yield from (text[:cut] for cut in self._lengths if cut < len(text) and text[:cut] in self._set)
-        at = bisect.bisect_left(self._sorted, text)
-        yield from itertools.takewhile(lambda entry: entry.startswith(text), itertools.islice(self._sorted, at, None))
-
-
-def _overlap(pieces: Sequence[Piece], *, whole: bool) -> bool:
-    """Whether two different fills give one text (`whole`), or one text a proper prefix of the other (not `whole`).
-
-    Follows two readings from the hole where they first differ. In a state `(behind, ahead, lead)` both have written
-    the same text, except that the second has written `lead` more, and they go on at these pieces. This is the
-    dangling-suffix test of Sardinas and Patterson (1953) along the pieces. A check digit counts as any digit, so
-    that a template is refused rather than wrongly accepted.
-    """
-    end = len(pieces)
-    of_piece = {piece: _Entries(piece) for piece in set(pieces)}
-    entries = [of_piece[piece] for piece in pieces]
-    pending = [(at + 1, at + 1, lead) for at, written in enumerate(entries) for lead in written.leads()]
-    seen = set(pending)
-    while pending:
-        behind, ahead, lead = pending.pop()
-        if not lead and behind == ahead:
-            if whole:
-                return True
-        elif behind == end or (not lead and ahead == end):
-            if not whole:
-                return True
-        else:
-            for entry in entries[behind].compatible(lead):
-                if len(entry) <= len(lead):
-                    state = (behind + 1, ahead, lead[len(entry) :])
-                else:
-                    state = (ahead, behind + 1, entry[len(lead) :])
-                if state not in seen:
-                    seen.add(state)
-                    pending.append(state)
-    return False
 
 
 def check_format(format: object) -> None:

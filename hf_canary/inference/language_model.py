@@ -6,8 +6,7 @@ keeps its state is the matter of `cache_adapters.py`. This file knows no format,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,10 +19,10 @@ from ..arrays import LN2, Floats, Ints
 from ..errors import ModelError
 from ..runtime.processes import Lockstep, does_all, shared, summed
 from .batching import BatchLimit
+from .bits import bits_of_tokens, log_normalisers, nats_to_bits
 from .cache_adapters import Encoded, Packing, Reader, Recurrent, Source, Way
 from .cache_checks import HALVES, TOLERANCE_NATS, TOLERANCE_NATS_HALF, Trial, start
 from .decoder_start import COMPARED, check_start, decoder_start
-from .isolation import alone, as_a_new_one, as_torch_is_by_itself
 from .states import States
 
 # What to do where nothing stands before the first token.
@@ -39,47 +38,6 @@ _ROWS_AT_ONCE = 1024
 _ASKED = 16
 # Tokens of all rows together, beyond which packed rows bring nothing.
 _PACKED_AT_ONCE = 4096
-
-
-class NotNumbers(ModelError):
-    """Logits that are NaN or infinite; −inf for single tokens is none of them, but an infinite cost."""
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[Any]:
-    """The bare model, by itself: in evaluation mode, without gradients, autocast and accelerate's mixed precision.
-
-    Wrappers of `torch.compile` and of data parallelism are taken off, since our batches have many shapes. Other threads
-    that ask the same model, under any wrapper, wait until this one is through. What earlier calls left on the modules,
-    such as positions of an image, is taken away. Every submodule's mode, what its modules held, and what accelerate put
-    in place of `forward`, come back afterwards, also after an error.
-    """
-    bare = _bare(model)
-    with alone(bare), as_a_new_one(bare), as_torch_is_by_itself(bare):
-        modes = [(module, module.training) for module in bare.modules()]
-        patched = vars(bare).get("forward")
-        try:
-            bare.eval()
-            if patched is not None and "_original_forward" in vars(bare):
-                bare.forward = bare._original_forward
-            with torch.no_grad():
-                yield bare
-        finally:
-            if patched is not None:
-                bare.forward = patched
-            for module, mode in modes:
-                module.training = mode
-
-
-def _bare(model: Any) -> Any:
-    """The model itself: not as `torch.compile` or `DistributedDataParallel` wrap it."""
-    while True:
-        if isinstance(model, (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        else:
-            return model
 
 
 def positions_of(config: Any, *, of_source: bool = False) -> int | None:
@@ -226,7 +184,7 @@ class LanguageModel:
         logits, _ = reader(torch.cat([start, target_ids[:, :-1]], dim=1), use_cache=False)
         self.token_rows += sum(map(len, targets))
         wanted = np.arange(target_ids.shape[1]) < target_lengths.cpu().numpy()[:, None]
-        bits = _bits(logits, target_ids.cpu().numpy()[..., None], wanted)[..., 0]
+        bits = bits_of_tokens(logits, target_ids.cpu().numpy()[..., None], wanted)[..., 0]
         return np.where(wanted, bits, 0.0)
 
     def answers(self) -> Floats:
@@ -237,7 +195,7 @@ class LanguageModel:
         reader = self.reader(source)
         start = self.tensor(ids[:2, :-1]).new_tensor(reader.lead).expand(2, -1)
         logits, _ = reader(torch.cat([start, self.tensor(ids[:2, :-1])], dim=1), use_cache=False)
-        return np.ravel(_bits(logits[:, len(reader.lead) :], ids[:2, 1:, None]))
+        return np.ravel(bits_of_tokens(logits[:, len(reader.lead) :], ids[:2, 1:, None]))
 
     @property
     def tolerance(self) -> float:
@@ -400,7 +358,7 @@ class Session:
     def bits(self, picks: Ints) -> Floats:
         """(n_picks,) tokens that may follow the prompt → their bits."""
         self._language_model.check_ids(picks, "tokens")
-        bits: Floats = _bits(self._next_logits, picks[None, None])[0, 0]
+        bits: Floats = bits_of_tokens(self._next_logits, picks[None, None])[0, 0]
         return bits
 
     def advance(
@@ -425,7 +383,7 @@ class Session:
         logits, after = self._way.advance(states, self._language_model.tensor(tokens))
         self._language_model.token_rows += int(tokens.size if lengths is None else lengths.sum())
         wanted = None if lengths is None else np.arange(tokens.shape[1]) < lengths[:, None]
-        return _bits(logits, picks, wanted), after
+        return bits_of_tokens(logits, picks, wanted), after
 
     @property
     def packs(self) -> bool:
@@ -463,11 +421,11 @@ class Session:
         if 2 * is_used.sum() < tokens.size:  # then it is less work to take out those behind which something is wanted
             flat = flat[torch.from_numpy(np.flatnonzero(is_used)).to(ids.device)]
             places, is_used = (np.cumsum(is_used) - 1)[places], np.ones(len(flat), dtype=bool)
-        most, total = _normalisers(flat, is_used)
+        most, total = log_normalisers(flat, is_used)
         place = torch.from_numpy(places).to(ids.device)
         pick = torch.from_numpy(picks.reshape(len(places), -1)).to(ids.device)
         nats = total[place] + (most[place] - flat[place[:, None], pick])
-        return _bits_of(nats).reshape(picks.shape)
+        return nats_to_bits(nats).reshape(picks.shape)
 
     def packed_at_once(self, tokens: int) -> int:
         """How many rows of so many packed tokens go into one forward pass."""
@@ -508,13 +466,13 @@ class Session:
         if reader.lead:
             return np.empty(0)
         if self._language_model.starts_itself:
-            return np.ravel(_bits(self._initial_logits(), np.array([[prompt[:1]]])))
+            return np.ravel(bits_of_tokens(self._initial_logits(), np.array([[prompt[:1]]])))
         return np.full(1, np.nan)
 
     def _bits_inside(self, ids: list[int], logits: torch.Tensor) -> Floats:
         if len(ids) == 1:
             return np.empty(0)
-        return _bits(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
+        return bits_of_tokens(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
 
 
 def _decoders_embedding(model: Any) -> Any:
@@ -538,37 +496,3 @@ def _memory_of(device: torch.device) -> int:
         return MEMORY
     free, _ = torch.cuda.mem_get_info(device)
     return max(_LEAST_MEMORY, free // 4)
-
-
-def _bits(logits: torch.Tensor, picks: Ints, wanted: NDArray[np.bool_] | None = None) -> Floats:
-    """−log2 Pr(pick), normalised in float32 over the whole vocabulary.
-
-    (rows, tokens, vocabulary) logits and (rows, tokens, n) picks → (rows, tokens, n) bits.
-    """
-    logits = logits.float()
-    index = torch.from_numpy(np.ascontiguousarray(picks)).to(logits.device)
-    most, total = _normalisers(logits, wanted)
-    return _bits_of(total + (most - logits.gather(-1, index)))
-
-
-def _normalisers(logits: torch.Tensor, wanted: NDArray[np.bool_] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """(rows, tokens, 1) the greatest logit m, and ln Σ exp(logit − m): together what is taken off a logit.
-
-    Raises:
-        NotNumbers: logits of a wanted token that are none.
-    """
-    most = logits.amax(dim=-1, keepdim=True)
-    total = (logits - most).exp_().sum(dim=-1, keepdim=True).log_()
-    meant = total if wanted is None else total[torch.from_numpy(wanted).to(logits.device)]
-    if not bool(meant.isfinite().all()):
-        raise NotNumbers(
-            "model",
-            "logits that are numbers",
-            "NaN or infinite logits",
-            "Train with a lower learning rate, clip the gradient, or score in float32.",
-        )
-    return most, total
-
-
-def _bits_of(nats: torch.Tensor) -> Floats:
-    return np.asarray(nats.clamp_min(0.0).double().cpu().numpy() / LN2, dtype=np.float64)

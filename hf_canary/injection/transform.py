@@ -20,18 +20,8 @@ from datasets.formatting.formatting import LazyBatch
 from ..arguments import check_among, check_int
 from ..errors import DataError, is_int, shown
 from .placement import MODES, VERSION, draw_places, part
-from .rows import (
-    Insertion,
-    MakeRow,
-    Row,
-    Shape,
-    check_row_arguments,
-    shape_of,
-    splice,
-    spliced_into,
-    unsplice,
-    was_spliced,
-)
+from .rows import Insertion, MakeRow, Row, Shape, check_row_arguments, shape_of, spliced_into
+from .splicing import splice, unsplice, was_spliced
 from .text_search import Finder
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Ints
 from ..canaries import Canary, CanarySet
-from ..formats.canary_format import Literal
+from ..formats.template import Literal
 from ..tokenization.encoding import token_ids
 
 Part = TypeVar("Part", list[int], str)

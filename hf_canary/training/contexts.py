@@ -10,7 +10,7 @@ from ..canaries import CanarySet
 from ..errors import CanaryError, DataError, shown
 from ..formats.canary_format import CanaryFormat
 from ..inference.language_model import positions_of
-from ..presence.check import Presence
+from ..presence.report import Presence
 from ..presence.surroundings import Surroundings
 from ..tokenization.contexts import Before, Context, one_for_each, shortened
 from .record import CONTEXTS, Record

@@ -10,7 +10,8 @@ from typing import Any
 from ..canaries import CanarySet
 from ..errors import DataError, told
 from ..presence.batches import TrainedCopies
-from ..presence.check import Presence, check_presence
+from ..presence.check import check_presence
+from ..presence.report import Presence
 from ..presence.surroundings import Surroundings
 from ..reporting.exposure_report import ExposureReport
 from ..runtime.processes import everywhere, from_main

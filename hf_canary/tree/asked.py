@@ -21,7 +21,8 @@ import numpy as np
 
 from ..arrays import Ints
 from ..errors import ModelError, shown
-from ..formats.canary_format import CanaryFormat, Literal, entries_of
+from ..formats.canary_format import CanaryFormat
+from ..formats.template import Literal, entries_of
 from ..tokenization.contexts import Before, Context
 from ..tokenization.encoding import context_of, encode, side, unknown_characters
 from .asked_units import FormatUnits, Readings, UnitPlace

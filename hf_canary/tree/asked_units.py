@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from ..formats.canary_format import CanaryFormat, LuhnSums, luhn_digit, luhn_sums
+from ..formats.canary_format import CanaryFormat
+from ..formats.template import LuhnSums, luhn_digit, luhn_sums
 from .asked_vocabulary import ENDING, Trie, Units
 from .format_automaton import PieceEntries, is_check
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
-from ..formats.canary_format import CanaryFormat, entries_of
+from ..formats.canary_format import CanaryFormat
+from ..formats.template import entries_of
 from ..tokenization.contexts import Context
 from ..tokenization.encoding import encode, side, unknown_characters
 from ..tokenization.rules import rules_of, without_collection

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from ..formats.canary_format import CanaryFormat, Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
+from ..formats.canary_format import CanaryFormat
+from ..formats.template import Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
 
 _DIGITS = "0123456789"
 _ENDS_RUN = -1

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..formats.canary_format import Literal, entries_of
+from ..formats.template import Literal, entries_of
 from ..tokenization.stages import Cut, Pipeline, Symbol, Symbols
 from .format_automaton import FormatAutomaton, is_check
 

@@ -6,7 +6,8 @@ import unicodedata
 from typing import Any
 
 from ..errors import ModelError, shown
-from ..formats.canary_format import CanaryFormat, entries_of
+from ..formats.canary_format import CanaryFormat
+from ..formats.template import entries_of
 from ..tokenization.encoding import token_ids
 
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ...arrays import Floats, Ints
 from ...inference.cache_adapters import Encoded, Source
-from ...inference.language_model import LanguageModel, Session, evaluating
+from ...inference.evaluation import evaluating
+from ...inference.language_model import LanguageModel, Session
 from ...inference.states import Rows
 from ...runtime.deadline import Clock
 from ...tree.token_tree import TokenTree
