@@ -23,7 +23,7 @@ from .canaries import CanarySet
 from .errors import CanaryError, DataError, ModelError, shown, told
 from .measure import Measurement, check_measurable, check_request
 from .measurement.encoded_format import possible_references
-from .presence.check import Presence
+from .presence.report import Presence
 from .reporting.exposure_report import Exposure, ExposureReport, Level, plain
 from .runtime.processes import from_each, from_main, is_main_process, summed, together
 from .tokenization.contexts import Before
@@ -33,7 +33,7 @@ from .training.copies import Copies
 from .training.fingerprints import leave_fingerprint
 from .training.preserve import has_adapter, kept, without_adapter
 from .training.public import base_mean, public_keys, public_levels, public_summary
-from .training.record import CONTEXTS, Record
+from .training.record import CONTEXTS, PICTURE_FILE, Record
 from .training.record import RECORD_FILE as RECORD_FILE
 from .training.schedule import Schedule, When
 from .training.threshold import OnExceed, Threshold, bits_against_chance
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 # A look costs the training time: half the draws of a measurement, and a tenth of what it may put into counting.
 _DRAWS, _COUNTING = 2_000, 0.1
-_PLOT_FILE = "_exposure.png"
 _FEWEST = 1e-3  # seconds, within which the fewest references are scored and nothing else
 _LIKELY_BY_CHANCE = 0.05
 
@@ -704,7 +703,7 @@ class ExposureCallback(TrainerCallback):
 
         try:
             largest = max(format.space_size for format in self.canaries.formats)
-            exposure_over_training(record.lines(), largest, record.file.with_name(_PLOT_FILE))
+            exposure_over_training(record.lines(), largest, record.file.with_name(PICTURE_FILE))
         except Exception as error:  # the training is over, and its numbers are written
             logger.error("The picture could not be drawn: %s", error)
 

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, check_presence, log_perplexity, measure_exposure
-from hf_canary.errors import DataError
+from hf_canary.errors import ArgumentError, DataError
 from hf_canary.presence.batches import TrainedCopies
 from hf_canary.presence.sequences import cut, lengths_in
 from hf_canary.presence.surroundings import most_shared
@@ -109,6 +109,47 @@ def test_canaries_behind_different_texts_have_each_its_own():
     assert ends[2].endswith("sat. is\n")
     assert any("3 different contexts" in line for line in presence.lines())
     assert "cat" not in str(presence)
+
+
+@pytest.mark.parametrize("template", [None, "a chat's"])
+@pytest.mark.parametrize("end", ["a cat\n", ". <end>the ", "<end>the "])
+def test_copies_behind_different_texts_are_measured_behind_one_of_them(template, end):
+    """Not behind what they share, where none stood; but behind what they share where a text begins with it, which an
+    end token says unless it may end a turn of a chat.
+    """
+    tokenizer = tokenizer_of("gpt2")
+    tokenizer.add_special_tokens({"eos_token": "<end>"})
+    tokenizer.chat_template = template
+    canaries = drawn(repetitions=(4, 5))
+    rows = rows_of(canaries, tokenizer, lambda text, n: f"{'abcdefghi'[n % 9]} the {n % 9} cat{end}{text}")
+    presence = check_presence(rows, canaries, tokenizer)
+    begins = "<end>" in end and template is None
+    for canary, context in zip(canaries, presence.context, strict=True):
+        (tokens,) = encode(tokenizer, [canary.text], context=context).sequences
+        assert (tokens in rows["input_ids"]) != begins
+        if begins:
+            assert tokenizer.decode(context.ids).endswith(end.strip())
+            assert len(context.ids) < 8
+    if not begins:
+        assert any("that of one copy each" in line for line in presence.lines())
+
+
+def test_a_leak_behind_different_texts_is_seen():
+    """A model that writes a canary behind its copies' own texts and nowhere else: it is the likeliest of all there."""
+    tokenizer = tokenizer_of("gpt2")
+    canaries = drawn(repetitions=(4,), per_repetition=1)
+    rows = rows_of(canaries, tokenizer, lambda text, n: f"the {'abcd'[n % 4]} cat: {text}")
+    model = small_model("gpt2", len(tokenizer)).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        for row in rows["input_ids"][:4]:
+            ids = torch.tensor([row])
+            model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    presence = check_presence(rows, canaries, tokenizer)
+    report = measure_exposure(model, tokenizer, canaries, context=presence.context, num_references=200)
+    assert report.exposures[0].value == pytest.approx(math.log2(10_000), abs=0.01)
 
 
 def test_a_cost_behind_a_derived_context_is_that_of_the_row():
@@ -240,7 +281,7 @@ def test_each_text_behind_its_own_context():
     for number in range(3):
         alone = log_perplexity(model, tokenizer, texts[number : number + 1], context=contexts[number])
         assert together[number] == pytest.approx(alone[0], abs=1e-4)
-    with pytest.raises(DataError, match="one for each of 3 texts"):
+    with pytest.raises(ArgumentError, match="one for each of 3 texts"):
         log_perplexity(model, tokenizer, texts, context=contexts[:2])
 
 
@@ -279,7 +320,7 @@ def test_canaries_of_one_context_share_references_and_know_all_others():
 )
 def test_contexts_that_are_none(wrong):
     """By name."""
-    with pytest.raises(DataError, match="context"):
+    with pytest.raises(ArgumentError, match="context"):
         Context(**wrong)
 
 
@@ -288,7 +329,7 @@ def test_one_context_for_all_or_one_for_each():
     assert one_for_each("a", 2, "texts") == ["a", "a"]
     assert one_for_each(["a", None], 2, "texts") == ["a", None]
     for wrong in (["a"], [1, 2], 7):
-        with pytest.raises(DataError, match="context"):
+        with pytest.raises(ArgumentError, match="context"):
             one_for_each(wrong, 2, "texts")
 
 

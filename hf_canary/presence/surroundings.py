@@ -29,6 +29,7 @@ Seen = dict[tuple[int, Path], list[Path]]
 _ANCHORS = (1, 2, 4, 8, 16, 32)
 _TEXTS = ("", " ", "\n", "a ", "a: ", ". ")
 _SPACES = (" ", "▁", "Ġ")
+_SOURCES = "the sources"
 _MOST_COPIES = 64  # of one canary, before which the tokens are kept
 _PROBES = 24  # fills of each format that must be written alike behind one of these and the longest
 
@@ -37,8 +38,8 @@ class Findings(NamedTuple):
     """What stands before the canaries of a set.
 
     Args:
-        context: for each canary what most of its copies have in front of them, as tokens; None for nothing but what the
-            tokenizer itself puts there.
+        context: for each canary what stands before most of its copies, or before one of them where they stand behind
+            different texts, as tokens; None for nothing but what the tokenizer itself puts there.
         source_prefix: likewise what stands before its source.
         shapes: lines that say what these are like, without a text.
         unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
@@ -128,7 +129,7 @@ class Surroundings:
         by hand, would mislead.
         """
         (context, lost), (source_prefix, lost_too) = self.contexts(), self.source_prefixes()
-        shapes = [*self._shapes("the canaries", context), *self._shapes("the sources", source_prefix)]
+        shapes = [*self._shapes("the canaries", context), *self._shapes(_SOURCES, source_prefix)]
         doubts = [] if given is None else self._strange(given, context)
         if lost or lost_too:
             names = _named(list(dict.fromkeys([*lost, *lost_too])))
@@ -149,14 +150,17 @@ class Surroundings:
             number = f" of format {formats.index(format)}" if len(formats) > 1 else ""
             if len(here) > 1:
                 lines.append(
-                    f"before {what}{number} stand {len(here)} different contexts: each has references of its own, so "
+                    f"{what}{number} stand behind different texts and are measured behind {len(here)} different "
+                    "contexts, that of one copy each where copies of one differ: each has references of its own, so "
                     f"that a measurement takes {len(here)} times as long as with one; context= measures all behind "
                     "one, num_references= and max_seconds= take less"
                 )
             elif any(here):
                 (context,) = here
-                share = "in all copies" if self._is_before_all(format, context) else "in most copies"
-                lines.append(f"before {what}{number} stand {in_words(context, self._tokenizer)}, {share}")
+                share = "" if what == _SOURCES else ", in most copies"
+                if share and self._is_before_all(format, context):
+                    share = ", in all copies"
+                lines.append(f"before {what}{number} stand {in_words(context, self._tokenizer)}{share}")
         return lines
 
     def _is_before_all(self, format: CanaryFormat, context: Before) -> bool:
@@ -193,7 +197,7 @@ class Surroundings:
         seen = _most_written(copies, numbers)
         suffixes: dict[Path, list[int]] = {}
         for number, (_, paths) in seen.items():
-            suffixes.setdefault(most_shared(paths), []).append(number)
+            suffixes.setdefault(self._real(paths), []).append(number)
         of_all = most_shared(list(suffixes))
         unseen = [number for number in numbers if number not in seen]
         if unseen and suffixes:
@@ -205,6 +209,27 @@ class Surroundings:
             lost += [] if is_known else members
             found |= dict.fromkeys([*members, *(unseen if suffix == of_all else ())], context)
         return found, lost
+
+    def _real(self, paths: Sequence[Path]) -> Path:
+        """What to measure behind: the longest end that more than half of some copies share, if copies stood behind that
+        and nothing more; else all that stands before one of them. Cut where texts begin to differ, no copy stood there,
+        and a model that knows the canary behind each of its copies may not know it.
+        """
+        run = most_shared(paths)
+        if 2 * paths.count(run) > len(paths) or self._begins_text(run):
+            return run
+        return min((path for path in paths if path[len(path) - len(run) :] == run), key=lambda path: (len(path), path))
+
+    def _begins_text(self, run: Path) -> bool:
+        """Whether a text begins in it, so that what stands before is another: in a packed row. BOS says so, and an end
+        token; but in a chat that may end a turn.
+        """
+        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        if bos in run:
+            return True
+        if eos not in run or getattr(self._tokenizer, "chat_template", None) is not None:
+            return False
+        return set(self._tokenizer.all_special_ids).isdisjoint(run[len(run) - run[::-1].index(eos) :])
 
     def stands(self, number: int, context: Context) -> bool:
         """Whether it stands before a copy of a canary; True where no copy was seen."""

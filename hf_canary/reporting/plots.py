@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CanaryError, DataError
-from ..estimators.exposures import CENSORED
+from ..estimators.exposures import CENSORED, POOR_FIT
 from ..estimators.permutation import expected_mean
 from ..estimators.skew_normal import SkewNormal
 from ..formats.canary_format import CanaryFormat
@@ -57,7 +57,7 @@ def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int
     for colour, copies in zip(_colours(len(levels)), levels, strict=True):
         for name in sorted({r["canary_id"] for r in own if r["repetitions"] == copies}):
             best, extrapolated = (
-                [r for r in own if r["canary_id"] == name and r["estimator"] == estimator]
+                [r for r in own if (r["canary_id"], r["estimator"]) == (name, estimator) and POOR_FIT not in r["flags"]]
                 for estimator in ("auto", "skewnorm")
             )
             axes.plot([r["step"] for r in best], [r["value"] for r in best], color=colour, lw=1.6)
@@ -197,6 +197,7 @@ def _exposure_axis(axes: Axes, space_size: int, values: Sequence[float]) -> None
 
 
 def _save(figure: Figure, axes: Axes, file: str | Path) -> None:
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
-    with replacing(file) as beside:
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 0.9), fontsize=9)
+    # A line of one canary names it, to whoever has the model.
+    with replacing(file, private=True) as beside:
         figure.savefig(beside, dpi=150)

@@ -14,6 +14,7 @@ from typing import Any
 from ..runtime.atomic_files import remove_leftovers, replacing
 
 # `Trainer` leaves out what begins with an underscore when it pushes to the Hub.
+PICTURE_FILE = "_exposure.png"
 RECORD_FILE = "_exposure.jsonl"
 CONTEXTS = "contexts"  # the role of a line that says what stands before the canaries
 
@@ -68,6 +69,9 @@ class Record:
         with replacing(aside, private=True) as beside:
             beside.write_text("".join(lines[: len(lines) - len(stay)]), encoding="utf-8")
         self._keep(stay)
+        picture = self.file.with_name(PICTURE_FILE)
+        if picture.exists():
+            picture.replace(aside.with_suffix(picture.suffix))
         return aside
 
     def lines(self) -> list[dict[str, Any]]:
