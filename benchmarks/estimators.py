@@ -32,7 +32,9 @@ from hf_canary.measurement.ranking import Ranking
 from hf_canary.measurement.sampling import Drawing, draw
 from hf_canary.runtime.deadline import Clock
 from hf_canary.tree.token_tree import TokenTree
-from hf_canary.walks.search.search import STRATEGIES, Search, go_on
+from hf_canary.walks.search.run import go_on
+from hf_canary.walks.search.search import Search
+from hf_canary.walks.search.strategy import STRATEGIES
 
 TARGETS = (5, 10, 15, 20, 25)
 DRAWS = (250, 500, 1000, 2000, 4000, 8000, 16_000)

@@ -31,7 +31,8 @@ from hf_canary.extraction import Extraction, exact_rank, extract
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.states import containers_copied
 from hf_canary.tree.token_tree import TokenTree
-from hf_canary.walks.search.search import STRATEGIES, Progress
+from hf_canary.walks.search.search import Progress
+from hf_canary.walks.search.strategy import STRATEGIES
 
 RANK_LIMIT = 1_000_000  # prefixes of one count
 MEMORY, MEMORY_SECONDS = 256 * 2**20, 40.0

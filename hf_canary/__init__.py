@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .canaries import CanarySet as CanarySet
     from .decoding import FormatLogitsProcessor as FormatLogitsProcessor
     from .errors import CanaryError as CanaryError
-    from .extraction.likeliest import Extraction as Extraction
-    from .extraction.likeliest import exact_rank as exact_rank
+    from .extraction.exact_ranks import exact_rank as exact_rank
     from .extraction.likeliest import extract as extract
+    from .extraction.result import Extraction as Extraction
     from .formats.canary_format import CanaryFormat as CanaryFormat
     from .injection.transform import InjectCanaries as InjectCanaries
     from .measure import measure_exposure as measure_exposure

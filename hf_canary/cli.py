@@ -23,7 +23,7 @@ from .errors import CanaryError
 
 if TYPE_CHECKING:
     from .canaries import CanarySet
-    from .extraction.likeliest import Extraction
+    from .extraction.result import Extraction
     from .formats.canary_format import CanaryFormat
 
 NOT_PROVEN = 3
@@ -311,7 +311,8 @@ def rank(
     Exit code: 0 ranks, high or low; 3 bounds (a cap, Ctrl-C while it counts), 1 an error, 2 wrong usage.
     """
     from .estimators.exposures import exposure_of_rank
-    from .extraction.likeliest import exact_rank, why
+    from .extraction.exact_ranks import exact_rank
+    from .extraction.result import why
 
     with _plain_errors():
         given = _given_context(context, context_file)

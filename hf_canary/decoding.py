@@ -28,7 +28,8 @@ from .tokenization.contexts import Before, check_context
 from .tokenization.encoding import end_token
 from .tree.token_tree import TokenTree
 from .walks.search.goals import Cheapest
-from .walks.search.search import Search, after_prompt, go_on
+from .walks.search.run import after_prompt, go_on
+from .walks.search.search import Search
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,8 @@ from .callback import RECORD_FILE, ExposureCallback
 from .canaries import Canary, CanarySet
 from .errors import DataError, shown
 from .estimators.exposures import CENSORED
-from .extraction.likeliest import Extraction, extract
+from .extraction.likeliest import extract
+from .extraction.result import Extraction
 from .formats.canary_format import CanaryFormat
 from .models import character_tokenizer, config_file
 from .reporting import plots as pictures

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, canaries
-from hf_canary.extraction import likeliest as extraction
+from hf_canary.extraction import search_setup
 from hf_canary.measurement import encoded_format as prepared
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
@@ -60,7 +60,7 @@ def _trees_are_made_once():
         return kept[asked][1]
 
     with pytest.MonkeyPatch.context() as patch:
-        for room in (prepared, extraction):
+        for room in (prepared, search_setup):
             patch.setattr(room, "TokenTree", tree)
         yield
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
 from hf_canary.cli import Order, app
-from hf_canary.walks.search.search import STRATEGIES
+from hf_canary.walks.search.strategy import STRATEGIES
 from tests import oracles
 
 RUNNER = CliRunner()

@@ -11,7 +11,7 @@ import torch
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure, measure_exposure
 from hf_canary.errors import ModelError
 from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sampled
-from hf_canary.extraction import likeliest as extraction
+from hf_canary.extraction import exact_ranks, iter_extract
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
 from hf_canary.measurement import observations as evidence
@@ -185,7 +185,7 @@ def memorised(sure, tokenizer):
 def test_what_is_memorised_is_counted_without_draws(sure, tokenizer, memorised, monkeypatch):
     """However little time there is for them: its own prefixes and a few others tell all, of a rank and an exposure."""
     refused = []
-    monkeypatch.setattr(extraction, "draw", lambda *_, **__: refused.append("rank"))
+    monkeypatch.setattr(exact_ranks, "draw", lambda *_, **__: refused.append("rank"))
     (rank,) = exact_rank(sure, tokenizer, memorised[0].format, [memorised[0].fill])
     assert (rank.rank, rank.low, rank.high, rank.expected, refused) == (1, 1, 1, None, [])
     monkeypatch.setattr(evidence, "draw", lambda *_, **__: refused.append("exposure"))
@@ -210,7 +210,7 @@ def test_what_is_memorised_is_counted_though_the_tree_takes_the_time(sure, token
 
 def test_where_no_time_is_left_to_foresee_it_is_counted_on(lstm, tokenizer, monkeypatch):
     """The rank of a fill that takes thousands of prefixes, without a forecast."""
-    monkeypatch.setattr(extraction, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(exact_ranks, "draw", lambda *_, **__: None)
     format = CanaryFormat("the pin is {digit:4}")
     (rank,) = exact_rank(lstm, tokenizer, format, [4711])
     monkeypatch.undo()
@@ -352,7 +352,7 @@ def test_fixed_text_of_probability_0_has_one_answer(template, impossible):
     found = extract(model, tokenizer, format, top_k=3, context=context)
     assert (found.candidates, found.certified, found.lower_bound) == ((), True, math.inf)
     assert found.proof == "proven: no candidate is possible at all"
-    assert list(extraction.iter_extract(model, tokenizer, format, context=context)) == []
+    assert list(iter_extract(model, tokenizer, format, context=context)) == []
 
 
 def test_one_fill_of_probability_0_among_others():

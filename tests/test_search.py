@@ -18,7 +18,9 @@ from hf_canary.runtime.deadline import Clock
 from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.walks.search import frontier
 from hf_canary.walks.search.goals import Ascending, Cheapest, Counting
-from hf_canary.walks.search.search import STRATEGIES, Search, go_on
+from hf_canary.walks.search.run import go_on
+from hf_canary.walks.search.search import Search
+from hf_canary.walks.search.strategy import STRATEGIES
 from tests import oracles
 from tests.test_score import ShortOfMemory
 

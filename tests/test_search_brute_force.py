@@ -21,7 +21,7 @@ from transformers import GPT2Config
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from hf_canary import CanaryFormat, exact_rank, extract
-from hf_canary.extraction import likeliest as extraction
+from hf_canary.extraction import exact_ranks, search_setup
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search import checkpoint as checkpoints
 from tests import oracles
@@ -120,7 +120,7 @@ def likeliest(costs, same):
 @pytest.fixture
 def built(monkeypatch):
     """A function that makes all that is built from now on this world's tree."""
-    return lambda here: monkeypatch.setattr(extraction, "TokenTree", lambda *_, **__: here.tree)
+    return lambda here: monkeypatch.setattr(search_setup, "TokenTree", lambda *_, **__: here.tree)
 
 
 def random_case(kind, number):
@@ -175,7 +175,7 @@ def test_thousands_of_searches_claim_what_holds(kind, part, built):
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram", "wordpiece", "byte-fallback"])
 def test_ranks_of_random_models_are_those_of_enumeration(kind, built, monkeypatch):
     """Fills near the first, in the middle and the last, in one walk: the rank but for ties; capped, bounds hold."""
-    monkeypatch.setattr(extraction, "_DRAWS", 50)
+    monkeypatch.setattr(exact_ranks, "_DRAWS", 50)
     for number in range(15):
         here, model, costs, generator = random_case(kind, number)
         built(here)
@@ -201,7 +201,7 @@ def test_ranks_of_random_models_are_those_of_enumeration(kind, built, monkeypatc
 
 def test_bounds_hold_where_fills_are_encoded_alike(built, monkeypatch):
     """What is open below a prefix counts once for each fill that has the prefix: An and an are one here."""
-    monkeypatch.setattr(extraction, "_DRAWS", 50)
+    monkeypatch.setattr(exact_ranks, "_DRAWS", 50)
     here, model, costs, _ = random_case("wordpiece", 11)
     built(here)
     assert len(np.unique(here.same)) < len(costs)

@@ -20,7 +20,9 @@ from ..runtime.deadline import Clock
 from ..tree.token_tree import TokenTree, padded
 from ..walks.search.frontier import Prefixes
 from ..walks.search.goals import Counting
-from ..walks.search.search import Search, Strategy, go_on
+from ..walks.search.run import go_on
+from ..walks.search.search import Search
+from ..walks.search.strategy import Strategy
 from .sampling import Drawing
 
 # Costs of one candidate in two walks differ by less than this, in bits, but in half precision.

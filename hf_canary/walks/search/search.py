@@ -11,32 +11,28 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...arrays import Floats, Ints
-from ...inference.cache_adapters import Encoded, Source
-from ...inference.evaluation import evaluating
 from ...inference.language_model import LanguageModel, Session
 from ...inference.states import Rows
-from ...runtime.deadline import Clock
 from ...tree.token_tree import TokenTree
 from ..branches import Children, children_of, sort_keys
 from .expand import expander
 from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Order, Parents, Prefixes
 from .goals import Goal
+from .strategy import STRATEGIES, Strategy
 
 _FIRST_BATCH = 32
 # A dive takes the cheapest so many at each depth, and expands so many in all, about.
 _DIVE_WIDTH, _DIVE = (16, 128), 600
 # Of the memory: for what is open in order of cost, for what is open in order of depth, and for a pass of the model.
-_BY_COST, _BY_DEPTH, _MODEL = 0.5, 0.25, 0.25
+_BY_COST, _BY_DEPTH, MODEL = 0.5, 0.25, 0.25
 # ... and of what is open in order of cost, for the children of one batch.
 _ONE_BATCH = 0.1
 # What an open prefix takes beside its own bytes, while it is sorted.
@@ -44,32 +40,6 @@ _WHILE_SORTED = 2.0
 
 _MOST_BITS = sys.float_info.max
 _FIRST = -math.inf  # the key of a prefix that is read before all others, whatever it costs
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """How a search goes.
-
-    Args:
-        dives: whether a narrow dive to the bottom finds a bound first.
-        by_cost: whether the cheapest prefixes come first then, or the deepest.
-        goes_deep: whether the deepest come first once memory is scarce; if not, it ends there.
-        proves: whether it leaves out what can change nothing, and ends when nothing else is open; if not, it is the
-            paper's: it reads all, and ends after as many expansions again as it took to find the leaves.
-    """
-
-    dives: bool
-    by_cost: bool
-    goes_deep: bool = False
-    proves: bool = True
-
-
-STRATEGIES = {
-    "auto": Strategy(dives=True, by_cost=True, goes_deep=True),
-    "best-first": Strategy(dives=False, by_cost=True),
-    "depth-first": Strategy(dives=True, by_cost=False),
-    "paper": Strategy(dives=False, by_cost=True, proves=False),
-}
 
 
 @dataclass(frozen=True)
@@ -443,67 +413,3 @@ def _beginnings(leaves: Ints | None) -> NDArray[np.void]:
     depth = leaves.shape[1]
     cut = [np.where(np.arange(depth) < length, leaves, -1) for length in range(1, depth + 1)]
     return np.unique(sort_keys(np.concatenate(cut)))
-
-
-@contextmanager
-def after_prompt(
-    model: Any,
-    prompt: Sequence[int],
-    depth: int,
-    *,
-    source: Source | Encoded | None = None,
-    batch_size: int | None,
-    max_memory: int,
-) -> Iterator[tuple[LanguageModel, Session]]:
-    """The model in evaluation, and a session after the prompt for a search, which may take the rest of the memory.
-
-    Args:
-        model: as in `LanguageModel`.
-        prompt: token ids.
-        depth: how many tokens follow at most.
-        source: what an encoder-decoder reads.
-        batch_size: rows of one forward pass; None lets the memory decide.
-        max_memory: bytes, for passes and search together.
-    """
-    with evaluating(model) as bare:
-        view = LanguageModel(bare, batch_size=batch_size, max_memory=max(1, int(_MODEL * max_memory)))
-        yield view, view.session(prompt, depth, source=source, mixed=True)
-
-
-def go_on(
-    search: Search,
-    *,
-    max_expanded: float | None = None,
-    clock: Clock | None = None,
-    interrupted: Callable[[], bool] | None = None,
-    after_each: Callable[[], object] | None = None,
-    until: Callable[[], bool] | None = None,
-) -> str:
-    """Expand until it is over, or as far as it may go.
-
-    Args:
-        search: which.
-        max_expanded: prefixes in all.
-        clock: how long it may take; the root is read in any case.
-        interrupted: whether it was asked to end.
-        after_each: called after each batch.
-        until: whether what is wanted of it has been reached.
-
-    Returns:
-        What ended it before it was over: `max_expanded`, `max_seconds`, `max_memory`, `interrupted`; else nothing.
-    """
-    most = math.inf if max_expanded is None else max_expanded
-    while not search.is_done and not (until is not None and until()):
-        if search.expanded:
-            if interrupted is not None and interrupted():
-                return "interrupted"
-            if search.expanded >= most:
-                return "max_expanded"
-            if clock is not None and not clock.left:
-                return "max_seconds"
-        search.step(most - search.expanded)
-        if search.out_of_memory:
-            return "max_memory"
-        if after_each is not None:
-            after_each()
-    return ""

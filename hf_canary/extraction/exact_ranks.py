@@ -1,0 +1,152 @@
+"""Exact ranks of listed fills, counted by a walk over what is likelier (Definition 2)."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..arguments import (
+    check_expanded,
+    check_instance,
+    check_seconds,
+)
+from ..formats.canary_format import CanaryFormat
+from ..measurement.ranking import Rank, Ranking, impossible
+from ..measurement.sampling import draw
+from ..runtime.deadline import Clock
+from ..runtime.interrupts import noticing
+from ..tokenization.contexts import Before
+from ..walks.search.checkpoint import (
+    check_writable,
+)
+from ..walks.search.run import go_on
+from ..walks.search.search import Progress
+from .search_setup import Pace, Place, after_the_tree, check_given
+
+_DRAWS = 1000  # from which the work of a count is foreseen
+
+
+def exact_rank(
+    model: Any,
+    tokenizer: Any,
+    format: CanaryFormat,
+    fills: Sequence[int],
+    *,
+    source: str | None = None,
+    source_prefix: Before = None,
+    context: Before = None,
+    end: bool = False,
+    batch_size: int | None = None,
+    max_expanded: int | None = None,
+    max_seconds: float | None = None,
+    max_memory: int | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Rank]:
+    """The rank of each fill among all of R (Definition 2), by one walk over what is as likely as the least likely one.
+
+    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need no look. A fill that
+    is memorised is counted by its own prefixes and a few hundred others. If that is not enough, how many prefixes it
+    takes is foreseen from a thousand random fills (Knuth 1975), and said before the walk goes on, as
+    `progress(...).expected`. Costs are compared as this walk has them.
+
+    Args:
+        model: as in `extract`, which has these arguments too.
+        tokenizer: likewise.
+        format: likewise.
+        fills: whose ranks are asked for; ints of [0, |R|).
+        source: likewise.
+        source_prefix: likewise.
+        context: likewise.
+        end: likewise.
+        batch_size: likewise.
+        max_expanded: likewise, beside the draws. Likelier fills have their ranks first.
+        max_seconds: likewise.
+        max_memory: likewise.
+        checkpoint: likewise, once it is known what the fills cost. What a run with lower caps has left out is counted
+            in a walk of its own, after the one in the file.
+        progress: likewise; `best` is the cost up to which candidates are counted.
+
+    Returns:
+        For each fill a `Rank`: 1 is the likeliest. Its exposure in bits is log2|R| − log2 of it (Definition 4).
+
+    Raises:
+        FormatError: a fill that is none, and as `extract`.
+        ArgumentError, ModelError, DataError: as `extract`.
+
+    Example:
+        >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
+        >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
+        >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))
+        >>> format = CanaryFormat("my pin is {digit:4}")
+        >>> likeliest = extract(model, tokenizer, format).candidates[0]
+        >>> [rank.rank for rank in exact_rank(model, tokenizer, format, [likeliest.fill])]
+        [1]
+    """
+    check_given(model, tokenizer, format, context, source_prefix)
+    check_instance("fills", fills, Iterable, "a list of whole numbers", "Put one alone into a list.")
+    fills = list(fills)
+    for fill in fills:
+        format.render(fill)
+    fills = [operator.index(fill) for fill in fills]
+    check_expanded(max_expanded)
+    check_seconds(max_seconds)
+    check_writable(checkpoint)
+    began = Clock()
+    place = Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
+    if not fills:
+        return []
+    place.tree.assure(fills, [f"fills[{number}]" for number in range(len(fills))])
+    max_seconds = after_the_tree(max_seconds, began)
+    kept = place.checkpoint(checkpoint, f"ranks of {fills}")
+    most = math.inf if max_expanded is None else max_expanded
+    with place.entered() as (view, session):
+        if place.is_impossible:
+            return [impossible(format.space_size)] * len(fills)
+
+        def begun() -> Ranking:
+            return Ranking(view, session, place.tree, fills, max_memory=place.max_memory)
+
+        def counted(ranking: Ranking) -> str:
+            pace = Pace(ranking.search, clock)
+
+            def after_each() -> None:
+                ranking.narrow(pace.within(most))
+                kept.save_if_due(ranking.search, ranking)
+                if progress is not None:
+                    progress(place.progress(ranking.search, ranking.goal.best, pace, ranking.work))
+
+            with noticing() as interrupted:  # Ctrl-C before it is no loss
+                after_each()
+                stopped = go_on(
+                    ranking.search, max_expanded=most, clock=clock, interrupted=interrupted, after_each=after_each
+                )
+                kept.save(ranking.search, ranking)
+            return stopped
+
+        ranking = begun()
+        is_old = kept.load(ranking.search, ranking)
+        clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
+        stopped = "" if is_old else ranking.look(max_expanded=most, clock=clock)
+        if not ranking.goal.is_settled:
+            return ranking.ranks(stopped)
+        if progress is not None:
+            progress(place.progress(ranking.search, ranking.goal.best, Pace(ranking.search, clock), ranking.work))
+        if not ranking.search.is_over and not ranking.is_foreseen:
+            # The likeliest are counted by now, and of the others it is worth knowing how much work they are.
+            start, first = (lambda: place.of_one_age(view)), clock.part(0.5)
+            drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
+            if drawing is not None:
+                ranking.foresee(drawing)
+        if stopped or (ranking.search.is_over and not is_old):
+            kept.save(ranking.search, ranking)
+            return ranking.ranks(stopped)
+        stopped, anew = counted(ranking), begun()
+        if is_old and not stopped and anew.begin_anew(ranking, most):  # an earlier run had less time for them
+            ranking, stopped = anew, anew.seek(max_expanded=most, clock=clock)
+            if not stopped:
+                stopped = counted(ranking)
+        return ranking.ranks(stopped)

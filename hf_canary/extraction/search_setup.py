@@ -1,0 +1,271 @@
+"""Where a search goes: a format's tree, and a model after its prompt; how fast it goes; a candidate that it finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arguments import (
+    check_batch_size,
+    check_memory,
+    check_model,
+    check_tokenizer,
+)
+from ..arrays import Floats
+from ..canaries import Canary
+from ..errors import FormatError, shown
+from ..estimators.exposures import MOST_APART, exposure_of_rank
+from ..estimators.worth import ranks_of_listed, samples_for
+from ..formats.canary_format import CanaryFormat, check_format
+from ..inference.cache_adapters import Source
+from ..inference.evaluation import evaluating
+from ..inference.language_model import MEMORY, LanguageModel, Session
+from ..runtime.deadline import Clock, agreed
+from ..scoring import score_encoded
+from ..tokenization.contexts import Before, check_context
+from ..tokenization.encoding import Encoding, end_token, source_ids
+from ..tree.token_tree import TokenTree, unlike
+from ..walks.search.checkpoint import (
+    Answers,
+    Checkpoint,
+    digest_of_adapters,
+    digest_of_model,
+    digest_of_settings,
+    digest_of_text,
+    digest_of_tokenizer,
+)
+from ..walks.search.run import after_prompt
+from ..walks.search.search import Progress, Search
+from .result import Candidate, Extraction
+
+# References are at least so many, or none; fewer than asked for where they hold so many tokens.
+_FEWEST, _MOST_TOKENS = 32, 2**14
+
+
+def after_the_tree(max_seconds: float | None, began: Clock) -> float | None:
+    """What is left of the time for a search: a quarter of it at least, whatever the tree took."""
+    return None if max_seconds is None else max(max_seconds / 4, max_seconds - began.passed)
+
+
+class Pace:
+    """How fast this run goes: without what earlier runs have done, and from when the walk began."""
+
+    def __init__(self, search: Search, clock: Clock) -> None:
+        self._search, self._clock = search, clock
+        self.before, self._began = search.expanded, clock.passed
+
+    @property
+    def seconds(self) -> float:
+        return self._clock.passed - self._began
+
+    def within(self, most: float) -> float:
+        """How many prefixes there is time for in all, if they take as long as those before."""
+        done = self._search.expanded - self.before
+        if not self._clock.is_limited or not done:
+            return most
+        return min(most, self._search.expanded + done * self._clock.left / max(agreed(self.seconds), 1e-9))
+
+
+def check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_prefix: Any) -> None:
+    """Refuse what nothing could be searched with.
+
+    Raises:
+        ArgumentTypeError: one of another type, such as a name or a text.
+    """
+    check_model(model)
+    check_tokenizer(tokenizer)
+    check_format(format)
+    check_context("context", context)
+    check_context("source_prefix", source_prefix)
+
+
+class Place:
+    """Where is searched: a tree, and a model after its prompt.
+
+    Attributes:
+        tree: the format's.
+        max_memory: bytes, for all.
+        shared: bits of what all candidates share; known once it was entered.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        format: CanaryFormat,
+        source: str | None,
+        source_prefix: Before,
+        context: Before,
+        end: bool,
+        batch_size: int | None,
+        max_memory: int | None,
+    ) -> None:
+        check_batch_size(batch_size)
+        for argument, text in (("source", source), ("context", context)):
+            format.check_fixed(argument, text)
+        self._model, self._tokenizer, self._format = model, tokenizer, format
+        self._context, self._end, self._batch_size = context, end, batch_size
+        self._source_prefix = source_prefix
+        check_memory(max_memory)
+        self.max_memory = max_memory or MEMORY
+        self.shared = 0.0
+        with evaluating(model) as bare:
+            view = LanguageModel(bare)
+            self._source_text = self._fixed_source(source)
+            view.check_source(self._source_text is not None)
+            behind = end_token(tokenizer, target=view.is_encoder_decoder) if end else None
+            self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=view.is_encoder_decoder)
+            # Beforehand, so that what is wrong is said before any work.
+            self._first = view.first_summed(self.tree.conditioned, len(self.tree.prompt))
+            view.check_length(len(self.tree.prompt) + self.tree.depth)
+            self._source = self._read_by(view)
+
+    @contextmanager
+    def entered(self) -> Iterator[tuple[LanguageModel, Session]]:
+        """The model in evaluation, and a session after the prompt."""
+        with after_prompt(
+            self._model,
+            self.tree.prompt,
+            self.tree.depth,
+            source=self._source,
+            batch_size=self._batch_size,
+            max_memory=self.max_memory,
+        ) as (view, session):
+            self.shared = float(session.prompt_bits[self._first :].sum())
+            yield view, session
+
+    @property
+    def is_impossible(self) -> bool:
+        """Whether what all candidates share has probability 0, so that all of them cost infinity."""
+        return self.shared == math.inf
+
+    def nothing(self) -> Extraction:
+        """What there is to extract then."""
+        is_certain = self.tree.is_certain  # else there may be encodings that do not share it
+        return Extraction((), is_certain, 0, math.inf if is_certain else 0.0, "" if is_certain else "tokenizer")
+
+    def of_one_age(self, view: LanguageModel) -> Session:
+        """A session for walks whose rows all have the same number of tokens."""
+        return view.session(self.tree.prompt, self.tree.depth, source=self._source)
+
+    def candidates(self, paths: Sequence[Sequence[int]], costs: Sequence[float]) -> Iterator[Candidate]:
+        """Of leaves, by their tokens and their bits after the prompt."""
+        for text, cost in zip(self.tree.texts(paths), costs, strict=True):
+            yield Candidate(text, self._format.parse(text), self.shared + cost, samples_for(cost))
+
+    def references(
+        self,
+        view: LanguageModel,
+        listed: Sequence[Sequence[int]],
+        count: int,
+        clock: Clock,
+        pace: Pace,
+        search: Search,
+    ) -> Floats:
+        """(n,) bits of random candidates: as many as there is time for, or none.
+
+        Raises:
+            ModelError: one is cheaper than the search says that any can be which it does not list.
+        """
+        count = min(count, self._format.space_size, max(_FEWEST, _MOST_TOKENS // self.tree.depth))
+        if clock.is_limited:
+            seconds_each = agreed(pace.seconds) / max(1, search.expanded - pace.before) * self.tree.depth
+            if not clock.left or clock.fits(seconds_each) < min(count, _FEWEST):
+                return np.empty(0)
+        paths = self.tree.paths([self._format.render(fill) for fill in self._format.sample(count, "typical")])
+        sequences = [[*self.tree.prompt, *path] for path in paths]
+        blocks = (range(count)[block] for block in clock.blocks(count, _FEWEST))
+        costs = np.concatenate([self._scored(view, [sequences[number] for number in block]) for block in blocks])
+        listed_paths = set(map(tuple, listed))
+        others = [cost for cost, path in zip(costs, paths, strict=False) if tuple(path) not in listed_paths]
+        if self.tree.is_certain and not view.is_half and min(others, default=math.inf) < self._least(search):
+            raise unlike("a candidate", "one by which it is cheaper than the search says that it can be")
+        return costs
+
+    def _least(self, search: Search) -> float:
+        return self.shared + search.lower_bound - MOST_APART
+
+    def _scored(self, view: LanguageModel, sequences: list[list[int]]) -> Floats:
+        source = self._source
+        sources = None if source is None else [source.ids] * len(sequences)
+        encoding = Encoding(sequences, self.tree.conditioned, self.tree.tail, self._end)
+        return score_encoded(view, [""] * len(sequences), encoding, sources, named=lambda _: "a reference")
+
+    def ranked(
+        self, candidates: Sequence[Candidate], paths: Sequence[Sequence[int]], known: Sequence[Canary], unlisted: float
+    ) -> tuple[Candidate, ...]:
+        """The candidates with their ranks, and those that are canaries with their ids and exposures."""
+        costs = [candidate.log_perplexity for candidate in candidates]
+        copies = [self.tree.copies(candidate.fill) for candidate in candidates]
+        ranks = ranks_of_listed(costs, copies, unlisted)
+        # By their tokens, since a candidate may stand for others that are encoded alike.
+        ids = {path: canary.id for canary, path in zip(known, self._paths(known), strict=True)}
+        named = [ids.get(tuple(path), "") for path in paths]
+        return tuple(
+            replace(candidate, rank=rank, canary=name, exposure=self._exposure(rank) if name else math.nan)
+            for candidate, rank, name in zip(candidates, ranks, named, strict=True)
+        )
+
+    def _paths(self, known: Sequence[Canary]) -> list[tuple[int, ...]]:
+        return self.tree.paths([canary.text for canary in known]) if known else []
+
+    def _exposure(self, rank: int | None) -> float:
+        return math.nan if rank is None else exposure_of_rank(rank, self._format.space_size)
+
+    def progress(self, search: Search, best: float, pace: Pace, expected: float = 0.0) -> Progress:
+        return Progress(
+            search.expanded,
+            search.open,
+            self.shared + best,
+            self.shared + search.lower_bound,
+            pace.seconds,
+            expected,
+            pace.before,
+        )
+
+    def checkpoint(self, path: str | Path | None, request: str) -> Checkpoint:
+        """The file that a search for what is asked is kept in."""
+        format = self._format
+
+        def belongs_to() -> tuple[dict[str, str], Answers]:
+            with evaluating(self._model) as bare:
+                model, view = digest_of_model(bare), LanguageModel(bare)
+                adapters, settings = digest_of_adapters(bare), digest_of_settings(bare)
+                answers = Answers(tuple(view.answers().tolist()), view.tolerance)
+            digests = {
+                "model": model,
+                "state of adapters": adapters,
+                "config or setting of a layer": settings,
+                "tokenizer": digest_of_tokenizer(self._tokenizer),
+                "format": digest_of_text(repr((format.template, sorted((format.spaces or {}).items()), self._end))),
+                "source or context": digest_of_text(repr((self._source, self._context))),
+                "request": digest_of_text(request),
+            }
+            return digests, answers
+
+        return Checkpoint(path, belongs_to)
+
+    def _read_by(self, view: LanguageModel) -> Source | None:
+        if self._source_text is None:
+            return None
+        (ids,) = source_ids(self._tokenizer, [self._source_text], self._source_prefix)
+        view.check_length(len(ids), "source", of_source=True)
+        return Source(tuple(ids), view.start(ids, self.tree.first, self.tree.tail))
+
+    def _fixed_source(self, source: str | None) -> str | None:
+        if source is not None or self._format.source is None:
+            return source
+        if self._format.source_varies:
+            raise FormatError(
+                "format",
+                "one source for every fill, since the tree is that of what a decoder writes after it",
+                f"the source {shown(self._format.source)}, which differs between fills",
+                "Give source=, one text; for pairs, measure_exposure scores each fill with its own source.",
+            )
+        return self._format.render_source(0)
