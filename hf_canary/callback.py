@@ -25,7 +25,7 @@ from .measure import Measurement, check_measurable, check_request
 from .measurement.encoded_format import possible_references
 from .presence.report import Presence
 from .reporting.exposure_report import Exposure, ExposureReport, Level, plain
-from .runtime.processes import from_each, from_main, is_main_process, summed, together
+from .runtime.processes import all_gather, all_reduce_sum, from_main, is_main_process, run_on_all
 from .tokenization.contexts import Before
 from .training.budget import Allowance
 from .training.contexts import Contexts, Recorded
@@ -222,7 +222,7 @@ class ExposureCallback(TrainerCallback):
         self._schedule.begin(has_evaluations=args.eval_strategy != "no")
         self._check_agreement()
         self._check_what_chooses(at)
-        tokenizer = together(lambda: self._checked_tokenizer(at))
+        tokenizer = run_on_all(lambda: self._checked_tokenizer(at))
         if self._checks:
             self._watch(at, tokenizer, kwargs.get("train_dataloader"))
         elif not self._contexts.are_known and state.is_world_process_zero:
@@ -230,7 +230,7 @@ class ExposureCallback(TrainerCallback):
                 "presence=False: what stands before the canaries is not read from the data; they are measured behind "
                 "nothing: a leak may look safe. Give context= (and source_prefix=), or leave presence= out."
             )
-        least = together(lambda: self._checked(at, tokenizer))
+        least = run_on_all(lambda: self._checked(at, tokenizer))
         self._tell_what_is_not_reached(args, state)
         self._tell_what_chance_does(args, state)
         is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
@@ -350,7 +350,7 @@ class ExposureCallback(TrainerCallback):
             self.canaries.digest, self.num_references, self.seed, self._contexts, self._schedule, self._threshold.bits,
             self.strict, self._checks, self._trainer is None, self._allowance,
         )  # fmt: skip
-        digests = from_each(hashlib.sha256(repr(asked).encode()).hexdigest())
+        digests = all_gather(hashlib.sha256(repr(asked).encode()).hexdigest())
         if len(set(digests)) > 1:
             other = next(number for number, digest in enumerate(digests) if digest != digests[0])
             raise DataError(
@@ -559,8 +559,8 @@ class ExposureCallback(TrainerCallback):
                     self._found["exposure_base_mean"] = mean
                     records = _beside_base(records, self.base_report)
                 self._write(at, records)
-                stops = together(lambda: self._told(report, at.state, metrics, prefix))
-                if summed(float(stops)):
+                stops = run_on_all(lambda: self._told(report, at.state, metrics, prefix))
+                if all_reduce_sum(float(stops)):
                     at.control.should_training_stop = True
             if self.strict and not report.is_valid:
                 raise DataError(
@@ -599,9 +599,9 @@ class ExposureCallback(TrainerCallback):
         if self.base_report is None and has_adapter(at.model):
             self._look_at_base(at, tokenizer)
         error = self._threshold.error(self._number + 1, len(self.canaries))
-        report = together(lambda: self._measure(at, tokenizer, allowed, error))
+        report = run_on_all(lambda: self._measure(at, tokenizer, allowed, error))
         self._number += 1
-        return together(lambda: self._copies.told(report, epochs=at.state.epoch or 0.0))
+        return run_on_all(lambda: self._copies.told(report, epochs=at.state.epoch or 0.0))
 
     def _read_before_training(self, at: _Moment, tokenizer: Any) -> None:
         """A look before any training, as a baseline: canaries are to stand behind what they will be trained behind."""
@@ -624,7 +624,7 @@ class ExposureCallback(TrainerCallback):
         """Of a stream, what stands before canaries is seen in its batches alone."""
         if self.presence is not None or not self._checks or not self._in_training:
             return
-        seen = together(self._copies.surroundings)
+        seen = run_on_all(self._copies.surroundings)
         if seen is None:
             return
         told = self._contexts.lines
@@ -638,7 +638,7 @@ class ExposureCallback(TrainerCallback):
         """The model without its adapters; before the first step, since more than adapters may be trained."""
         try:
             with without_adapter(at.model):
-                self.base_report = together(lambda: self._measure(at, tokenizer, self._allowance.each, None))
+                self.base_report = run_on_all(lambda: self._measure(at, tokenizer, self._allowance.each, None))
         except Exception as error:
             if self.strict:
                 raise

@@ -196,7 +196,9 @@ class _Job:
         if num_processes() > 1:
             order = np.array(sorted(order.tolist(), key=self._place))
         costs = np.empty(len(order))
-        costs[order] = self.language_model.shared(len(order), lambda mine: self._named(order[mine], progress))
+        costs[order] = self.language_model.split_over_processes(
+            len(order), lambda mine: self._named(order[mine], progress)
+        )
         return costs
 
     def _place(self, number: int) -> tuple[Sequence[int], Sequence[int]]:

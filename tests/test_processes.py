@@ -10,7 +10,7 @@ from hf_canary import log_perplexity
 from hf_canary.errors import ModelError
 from hf_canary.inference import language_model
 from hf_canary.inference.language_model import LanguageModel
-from hf_canary.runtime.processes import Lockstep, is_sharded, num_processes, shared
+from hf_canary.runtime.processes import Lockstep, is_sharded, num_processes, split_over_processes
 from tests import oracles
 from tests.fresh import run_together
 from tests.together import TEXTS, measured, searched
@@ -86,10 +86,10 @@ def test_an_error_in_one_process_is_an_error_in_both(together):
 def test_alone_there_is_nothing_to_share(lstm):
     """One process does everything, in order, and a model that nobody else holds is called as it is."""
     assert num_processes() == 1
-    assert shared(5, lambda numbers: numbers * 2.0, lambda: None).tolist() == [0, 2, 4, 6, 8]
+    assert split_over_processes(5, lambda numbers: numbers * 2.0, lambda: None).tolist() == [0, 2, 4, 6, 8]
     assert not is_sharded(lstm)
     calls = []
-    Lockstep(lstm).idle(lambda: calls.append(1))
+    Lockstep(lstm).drain(lambda: calls.append(1))
     assert not calls
 
 
@@ -99,7 +99,7 @@ def test_layers_split_over_processes_are_read_alike_in_all(monkeypatch):
     model = oracles.small_model("gpt2", len(tokenizer))
     expected = log_perplexity(model, tokenizer, TEXTS)
     monkeypatch.setattr(model, "_tp_size", 2, raising=False)
-    monkeypatch.setattr(language_model, "shared", lambda *_: pytest.fail("the work was shared"))
+    monkeypatch.setattr(language_model, "split_over_processes", lambda *_: pytest.fail("the work was shared"))
     np.testing.assert_allclose(log_perplexity(model, tokenizer, TEXTS), expected)
 
 

@@ -9,7 +9,7 @@ from torch.distributed.fsdp import fully_shard
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.presence.batches import TrainedCopies
-from hf_canary.runtime.processes import from_main, num_processes, shared
+from hf_canary.runtime.processes import from_main, num_processes, split_over_processes
 from hf_canary.walks.search.checkpoint import digest_of_model
 from tests import oracles
 
@@ -41,7 +41,7 @@ def main(out: str) -> None:
     found["sharded measured"] = measured(model, tokenizer)
     found["sharded searched"] = searched(model, tokenizer, f"{out}-kept-sharded")
     try:
-        shared(7, failing_on_the_last, lambda: None)
+        split_over_processes(7, failing_on_the_last, lambda: None)
     except Exception as error:
         found["failing"] = type(error).__name__
     found["trained on"] = trained_on(tokenizer, rank)

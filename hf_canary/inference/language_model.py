@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..arguments import check_batch_size, check_memory
 from ..arrays import LN2, Floats, Ints
 from ..errors import ModelError
-from ..runtime.processes import Lockstep, does_all, shared, summed
+from ..runtime.processes import Lockstep, all_reduce_sum, is_tensor_parallel, split_over_processes
 from .batching import BatchLimit
 from .bits import bits_of_tokens, log_normalisers, nats_to_bits
 from .cache_adapters import Encoded, Packing, Reader, Recurrent, Source, Way
@@ -96,8 +96,8 @@ class LanguageModel:
         """Whether the model says what comes first: a decoder behind its start token; one of ours with a state."""
         return self.is_encoder_decoder or hasattr(self.model, "initial_logits")
 
-    def first_summed(self, conditioned: int, shared: int) -> int:
-        """From which token on costs are summed, when `conditioned` tokens stand before and `shared` are common to all.
+    def first_summed(self, conditioned: int, common: int) -> int:
+        """From which token on costs are summed, when `conditioned` tokens stand before and `common` first ones are alike in all.
 
         With nothing before and a model that does not say what comes first, the first token conditions.
 
@@ -106,7 +106,7 @@ class LanguageModel:
         """
         if conditioned or self.starts_itself:
             return conditioned
-        if shared == 0:
+        if common == 0:
             raise ModelError(
                 "context",
                 "something before texts that begin differently: the tokenizer puts no BOS there, and the model says "
@@ -208,7 +208,9 @@ class LanguageModel:
             return self.batch_size
         return max(1, min(_ROWS_AT_ONCE, self.max_memory // (tokens * self.vocabulary * 2 * _FLOAT_BYTES)))
 
-    def shared(self, count: int, work: Callable[[Ints], Floats], *, width: tuple[int, ...] = ()) -> Floats:
+    def split_over_processes(
+        self, count: int, work: Callable[[Ints], Floats], *, width: tuple[int, ...] = ()
+    ) -> Floats:
         """What `work` says of the numbers below `count`, of which each process does a share.
 
         A model that is sharded over the processes is called along until none of them has work left; where its layers
@@ -222,16 +224,16 @@ class LanguageModel:
         Returns:
             (count, *width) floats, the same in every process.
         """
-        if does_all(self.model):
+        if is_tensor_parallel(self.model):
             return work(np.arange(count))
-        return shared(count, work, self._idle, width=width)
+        return split_over_processes(count, work, self._idle, width=width)
 
     def rows_of_all(self, rows: int) -> int:
         """Token rows of all processes together, of this one's; where each does all, of one."""
-        return rows if does_all(self.model) else int(summed(rows))
+        return rows if is_tensor_parallel(self.model) else int(all_reduce_sum(rows))
 
     def _idle(self) -> None:
-        self._lockstep.idle(lambda: self.model(input_ids=self.tensor([[0]])))
+        self._lockstep.drain(lambda: self.model(input_ids=self.tensor([[0]])))
 
     def reader(self, source: Source | Encoded | None) -> Reader:
         """The model after a source, or without one."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..canaries import CanarySet
-from ..runtime.processes import from_each, totals
+from ..runtime.processes import all_gather, all_reduce_sums
 from .check import judged
 from .sequences import LIMITS, cut
 from .surroundings import Surroundings
@@ -76,7 +76,9 @@ class TrainedCopies:
         except Exception as error:  # the others must not wait for this one
             failed = error
         mine = [float(failed is not None), float(self._has_seen)]
-        lost, seen, *counts = totals(mine + [float(self._counts[number]) for number in range(len(self._canaries))])
+        lost, seen, *counts = all_reduce_sums(
+            mine + [float(self._counts[number]) for number in range(len(self._canaries))]
+        )
         if failed is not None:
             raise failed
         if lost or not seen:
@@ -92,7 +94,7 @@ class TrainedCopies:
             self._count()
         except Exception as error:  # the others must not wait for this one
             failed = error
-        states = from_each("" if failed is not None else self._surroundings.state())
+        states = all_gather("" if failed is not None else self._surroundings.state())
         if failed is not None:
             raise failed
         return self._surroundings.of_all(states) if all(states) else None

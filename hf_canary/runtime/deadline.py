@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 
-from .processes import summed
+from .processes import all_reduce_sum
 
 # What part of the time left a step may plan for: its speed is foreseen from the step before.
 _PLANNED = 0.8
@@ -14,7 +14,7 @@ _PLANNED = 0.8
 
 def agreed(number: float) -> float:
     """The mean over the processes of a number that each of them has measured."""
-    return summed(number) / summed(1.0)
+    return all_reduce_sum(number) / all_reduce_sum(1.0)
 
 
 class Clock:

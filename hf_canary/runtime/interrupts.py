@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .processes import num_processes, summed
+from .processes import all_reduce_sum, num_processes
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def noticing() -> Iterator[Callable[[], bool]]:
         pressed = True
 
     def was_pressed() -> bool:
-        return summed(float(pressed)) > 0 if num_processes() > 1 else pressed
+        return all_reduce_sum(float(pressed)) > 0 if num_processes() > 1 else pressed
 
     if threading.current_thread() is not threading.main_thread():
         yield was_pressed

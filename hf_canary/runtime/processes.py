@@ -34,7 +34,7 @@ def _state() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
-def shared(
+def split_over_processes(
     count: int, work: Callable[[Ints], Floats], idle: Callable[[], None], *, width: tuple[int, ...] = ()
 ) -> Floats:
     """What `work` says of the numbers below `count`, of which it is asked for a contiguous share in each process.
@@ -104,7 +104,7 @@ def from_main(work: Callable[[], T]) -> T:
     return cast(T, value)
 
 
-def together(work: Callable[[], T]) -> T:
+def run_on_all(work: Callable[[], T]) -> T:
     """What `work` gives, which every process does; an error in one of them is an error in all, once all are through."""
     if num_processes() == 1:
         return work()
@@ -113,7 +113,7 @@ def together(work: Callable[[], T]) -> T:
         value = work()
     except Exception as error:
         failed = error
-    failures = from_each("" if failed is None else "failed")
+    failures = all_gather("" if failed is None else "failed")
     if failed is not None:
         raise failed
     if any(failures):
@@ -130,17 +130,17 @@ def _elsewhere(process: int) -> ModelError:
     )
 
 
-def from_each(text: str) -> list[str]:
+def all_gather(text: str) -> list[str]:
     """What each process says, in their order, the same in every process."""
     return [text] if num_processes() == 1 else list(gather_object([text]))
 
 
-def summed(number: float) -> float:
+def all_reduce_sum(number: float) -> float:
     """The sum of each process's number, the same in every process; so that all decide alike."""
-    return totals([number])[0]
+    return all_reduce_sums([number])[0]
 
 
-def totals(numbers: Sequence[float]) -> list[float]:
+def all_reduce_sums(numbers: Sequence[float]) -> list[float]:
     """The same of several numbers at once."""
     if num_processes() == 1:
         return list(numbers)
@@ -148,9 +148,9 @@ def totals(numbers: Sequence[float]) -> list[float]:
     return [float(total) for total in reduce(mine, "sum").tolist()]
 
 
-def everywhere(is_so: bool) -> bool:
+def all_true(is_so: bool) -> bool:
     """Whether it is so in every process, the same in each of them."""
-    return is_so if num_processes() == 1 else summed(float(not is_so)) == 0.0
+    return is_so if num_processes() == 1 else all_reduce_sum(float(not is_so)) == 0.0
 
 
 def _wire(device: torch.device) -> torch.device:
@@ -158,7 +158,7 @@ def _wire(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def does_all(model: Any) -> bool:
+def is_tensor_parallel(model: Any) -> bool:
     """Whether each process must do the whole job: where layers are split over them (tensor parallelism), all must read
     the same.
     """
@@ -182,13 +182,13 @@ class Lockstep:
         if self.needed:
             self._round(1)
 
-    def idle(self, call: Callable[[], object]) -> None:
+    def drain(self, call: Callable[[], object]) -> None:
         """Call along, until no process has work left."""
         while self.needed and self._round(0) > 0:
             call()
 
     def _round(self, working: int) -> int:
-        return int(summed(float(working)))
+        return int(all_reduce_sum(float(working)))
 
 
 def is_sharded(model: Any) -> bool:

@@ -14,7 +14,7 @@ from ..presence.check import check_presence
 from ..presence.report import Presence
 from ..presence.surroundings import Surroundings
 from ..reporting.exposure_report import ExposureReport
-from ..runtime.processes import everywhere, from_main
+from ..runtime.processes import all_true, from_main
 from ..tokenization.contexts import Before
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Copies:
 
     def surroundings(self) -> Surroundings | None:
         """What stood before the copies in batches so far, None if nobody watches; all processes must ask together."""
-        if not everywhere(self._trained is not None) or self._trained is None:
+        if not all_true(self._trained is not None) or self._trained is None:
             return None
         return self._trained.surroundings()
 
@@ -110,7 +110,7 @@ class Copies:
             dead = {each.canary_id: each.reason for each in self.presence if each.is_dead}
             for each in self.presence:
                 copies[each.canary_id]["copies_found"] = each.live
-        if everywhere(self._trained is not None) and self._trained is not None:
+        if all_true(self._trained is not None) and self._trained is not None:
             for name, since in self._trained.counts().items():
                 count = since + (self._before or {}).get(name, 0)
                 if self._before is not None:

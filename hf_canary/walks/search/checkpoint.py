@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from ...errors import DataError, shown
 from ...runtime.atomic_files import remove_leftovers, replacing
-from ...runtime.processes import from_each, from_main, is_main_process
+from ...runtime.processes import all_gather, from_main, is_main_process
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def digest_of_model(model: Any) -> str:
                 whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
                 digest.update(f"{place} {name} {whole.dtype} {tuple(whole.shape)}".encode())
                 digest.update(_bytes(whole.detach().cpu()))
-    each = from_each(digest.hexdigest())  # of a model in shards they differ
+    each = all_gather(digest.hexdigest())  # of a model in shards they differ
     return each[0] if len(set(each)) == 1 else digest_of_text(" ".join(each))
 
 

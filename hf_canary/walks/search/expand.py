@@ -16,7 +16,7 @@ from ...arrays import Floats, Ints
 from ...inference.batching import in_batches
 from ...inference.language_model import LanguageModel, Session
 from ...inference.states import Rows
-from ...runtime.processes import everywhere, num_processes
+from ...runtime.processes import all_true, num_processes
 from ..branches import Children, sort_keys
 from ..tree_attention import LONGEST, Paths, read_behind
 
@@ -54,7 +54,7 @@ class Expander(Protocol):
 
 def expander(language_model: LanguageModel, session: Session, depth: int) -> Expander:
     """The quickest for this model, the same in all processes."""
-    if everywhere(session.packs and depth <= LONGEST):
+    if all_true(session.packs and depth <= LONGEST):
         return _Packed(language_model, session)
     return _ByState(language_model, session)
 
@@ -66,9 +66,9 @@ class _AfterPrompt:
         self._language_model, self._session = language_model, session
 
     def first(self, tokens: Ints) -> Floats:
-        bits: Floats = self._language_model.shared(1, lambda _: self._session.bits(tokens)[None], width=(len(tokens),))[
-            0
-        ]
+        bits: Floats = self._language_model.split_over_processes(
+            1, lambda _: self._session.bits(tokens)[None], width=(len(tokens),)
+        )[0]
         return bits
 
 
@@ -117,7 +117,7 @@ class _Packed(_AfterPrompt):
             return np.concatenate([bits for _, bits in found])
 
         bits = np.empty((count, width))
-        bits[number] = self._language_model.shared(count, read, width=(width,))
+        bits[number] = self._language_model.split_over_processes(count, read, width=(width,))
         return costs[parents] + bits[parents, column], Rows((), count)
 
 
@@ -147,7 +147,7 @@ def _shared(
         parts = [tensor.reshape(len(mine), -1).double().cpu().numpy() for tensor in states.tensors]
         return np.concatenate([bits, *parts], axis=1)
 
-    table = language_model.shared(count, flat, width=(width + sum(sizes),))
+    table = language_model.split_over_processes(count, flat, width=(width + sum(sizes),))
     bits, *parts = np.split(table, np.cumsum([width, *sizes])[:-1], axis=1)
     tensors = (
         torch.from_numpy(part.reshape(count, *shape)).to(tensor.device, tensor.dtype)
