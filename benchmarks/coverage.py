@@ -26,7 +26,7 @@ from hf_canary.estimators.exposures import Estimate, exposure_of_rank
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.sampling import Drawing, draw
-from hf_canary.runtime.deadline import Clock
+from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.score import score
 
@@ -56,7 +56,7 @@ class Space:
 
     def drawing(self, count: int, seed: int) -> Drawing:
         """From the ladder."""
-        found = draw(self.language_model, self.start, self.tree, self.fills, count, seed=seed, clock=Clock())
+        found = draw(self.language_model, self.start, self.tree, self.fills, count, seed=seed, deadline=Deadline())
         assert found is not None
         return found
 

@@ -30,7 +30,7 @@ from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.ranking import Ranking
 from hf_canary.measurement.sampling import Drawing, draw
-from hf_canary.runtime.deadline import Clock
+from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search.run import go_on
 from hf_canary.walks.search.search import Search
@@ -57,7 +57,7 @@ class World:
 
     def draws(self, fills: Sequence[int], count: int, seed: int) -> Drawing:
         """From the ladder, with these canaries."""
-        found = draw(self.view, lambda: self.session, self.tree, fills, count, seed=seed, clock=Clock())
+        found = draw(self.view, lambda: self.session, self.tree, fills, count, seed=seed, deadline=Deadline())
         assert found is not None
         return found
 

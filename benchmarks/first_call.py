@@ -54,12 +54,12 @@ def model_of_size(vocab_size: int) -> Any:
 
 def timer(of_processor: bool) -> Callable[[Callable[[], Any]], tuple[float, Any]]:
     """Gives (seconds, result) of a job."""
-    clock = time.process_time if of_processor else time.perf_counter
+    deadline = time.process_time if of_processor else time.perf_counter
 
     def timed(job: Callable[[], Any]) -> tuple[float, Any]:
-        started = clock()
+        started = deadline()
         result = job()
-        return clock() - started, result
+        return deadline() - started, result
 
     return timed
 

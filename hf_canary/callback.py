@@ -27,7 +27,7 @@ from .presence.report import Presence
 from .reporting.exposure_report import Exposure, ExposureReport, Level, plain
 from .runtime.processes import all_gather, all_reduce_sum, from_main, is_main_process, run_on_all
 from .tokenization.contexts import Before
-from .training.budget import Allowance
+from .training.budget import OverheadBudget
 from .training.contexts import Contexts, Recorded
 from .training.copies import Copies
 from .training.fingerprints import leave_fingerprint
@@ -174,7 +174,7 @@ class ExposureCallback(TrainerCallback):
         if tokenizer is not None:
             check_tokenizer(tokenizer)
         self._schedule = Schedule(looks)
-        self._allowance = Allowance(max_seconds, max_overhead)
+        self._budget = OverheadBudget(max_seconds, max_overhead)
         self._threshold = Threshold(threshold, on_exceed)
         self._threshold.check(canaries)
         if plot:
@@ -251,7 +251,7 @@ class ExposureCallback(TrainerCallback):
             self._write(at, [self._contexts.record()], is_look=False)
         if has_adapter(at.model):
             self._look_at_base(at, tokenizer)
-        self._allowance.begin(least=least)
+        self._budget.begin(least=least)
         if is_due and not was_looked_at and not is_anew:
             self._look_by_itself(at)
 
@@ -298,7 +298,7 @@ class ExposureCallback(TrainerCallback):
         self._leave_fingerprint(args, Path(args.output_dir or "."))
         if self._left_out and state.is_world_process_zero:
             words = "max_overhead left no time for %d looks; the last time it left %s"
-            logger.warning(words, len(self._left_out), self._allowance.too_little)
+            logger.warning(words, len(self._left_out), self._budget.too_little)
         if self._plot and is_main_process():
             self._draw(_moment(args, state, control, kwargs).record)
 
@@ -348,7 +348,7 @@ class ExposureCallback(TrainerCallback):
         """
         asked = (
             self.canaries.digest, self.num_references, self.seed, self._contexts, self._schedule, self._threshold.bits,
-            self.strict, self._checks, self._trainer is None, self._allowance,
+            self.strict, self._checks, self._trainer is None, self._budget,
         )  # fmt: skip
         digests = all_gather(hashlib.sha256(repr(asked).encode()).hexdigest())
         if len(set(digests)) > 1:
@@ -408,7 +408,7 @@ class ExposureCallback(TrainerCallback):
         if at.args.greater_is_better:
             words = "metric_for_best_model=%s keeps the model that has memorised most: set greater_is_better=False."
             logger.warning(words, shown(name))
-        if self._allowance.is_share:
+        if self._budget.is_share:
             logger.warning(
                 "metric_for_best_model compares looks of different sizes: max_overhead is not kept, and the "
                 "fewer references a look has time for, the lower its highest exposures. Leave it out."
@@ -505,11 +505,11 @@ class ExposureCallback(TrainerCallback):
         if not is_due:
             return {}
         self._last = (step, prefix)
-        allowed = self._allowance.seconds() if is_in_training else self._allowance.each
+        allowed = self._budget.seconds() if is_in_training else self._budget.each
         if allowed == 0.0 and _chooses(args):  # a NaN would count as no improvement
             allowed = _FEWEST
         if allowed == 0.0:
-            logger.warning("No look at step %d: max_overhead leaves %s", step, self._allowance.too_little)
+            logger.warning("No look at step %d: max_overhead leaves %s", step, self._budget.too_little)
             self._left_out.add(step)
             self._found = dict.fromkeys(self._keys(at), math.nan)
             self._write(at, [{"role": "left out"}])
@@ -519,7 +519,7 @@ class ExposureCallback(TrainerCallback):
 
     def _look_by_itself(self, at: _Moment) -> None:
         """A look that is no evaluation's, with a log entry of its own; none where there is no time for one."""
-        allowed = self._allowance.seconds()
+        allowed = self._budget.seconds()
         if allowed == 0.0:
             self._left_out.add(at.state.global_step)
             return
@@ -578,7 +578,7 @@ class ExposureCallback(TrainerCallback):
             if self.report is None:
                 self._write(at, [{"role": "failure", "error": told(error), "valid": False}])
         finally:
-            self._allowance.spend(time.monotonic() - began, allowed)
+            self._budget.spend(time.monotonic() - began, allowed)
 
     @property
     def _named(self) -> str:
@@ -638,7 +638,7 @@ class ExposureCallback(TrainerCallback):
         """The model without its adapters; before the first step, since more than adapters may be trained."""
         try:
             with without_adapter(at.model):
-                self.base_report = run_on_all(lambda: self._measure(at, tokenizer, self._allowance.each, None))
+                self.base_report = run_on_all(lambda: self._measure(at, tokenizer, self._budget.each, None))
         except Exception as error:
             if self.strict:
                 raise

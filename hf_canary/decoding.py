@@ -23,7 +23,7 @@ from .formats.canary_format import CanaryFormat, check_format
 from .inference.cache_adapters import Encoded
 from .inference.evaluation import evaluating
 from .inference.language_model import MEMORY, LanguageModel
-from .runtime.deadline import Clock
+from .runtime.deadline import Deadline
 from .tokenization.contexts import Before, check_context
 from .tokenization.encoding import end_token
 from .tree.token_tree import TokenTree
@@ -512,7 +512,7 @@ class CheapestFills:
         ) as (view, session):
             summed = view.first_summed(max(0, length - first), len(before))
             search = Search(view, session, tree, goal, max_memory=self._max_memory)
-            stopped = go_on(search, max_expanded=self._max_expanded, clock=Clock(max_seconds))
+            stopped = go_on(search, max_expanded=self._max_expanded, deadline=Deadline(max_seconds))
         written = session.prompt_bits[max(summed, length - first + len(given)) :].sum()
         if written == math.inf:  # what all candidates share has probability 0
             return [], []

@@ -31,12 +31,12 @@ from .estimators.exposures import Estimate
 from .formats.canary_format import CanaryFormat
 from .inference.evaluation import evaluating
 from .inference.language_model import LanguageModel
-from .measurement.encoded_format import Prepared, Request
-from .measurement.observations import Evidence
+from .measurement.encoded_format import EncodedFormat, MeasurementConfig
+from .measurement.observations import Observations
 from .measurement.ranking import Rank
 from .measurement.sampling import Drawing
 from .reporting.exposure_report import Exposure, ExposureReport, Group
-from .runtime.deadline import Clock
+from .runtime.deadline import Deadline
 from .scoring import score_encoded
 from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import encode, source_ids
@@ -61,19 +61,21 @@ class _Choice:
 class _Estimators:
     """What each estimator makes of the evidence for one format: a choice for each canary, then for each twin."""
 
-    def __init__(self, evidence: Evidence, bootstrap: int, seed: int, counting: float, error: float | None) -> None:
-        self._evidence = evidence
+    def __init__(
+        self, observations: Observations, bootstrap: int, seed: int, counting: float, error: float | None
+    ) -> None:
+        self._observations = observations
         self._bootstrap = bootstrap
         self._seed = seed
         self._counting = counting
         self._error = error
-        self._space = evidence.format.space_size
+        self._space = observations.format.space_size
 
     def exposures(self, estimator: str, ids: Sequence[str]) -> list[Exposure]:
         """Of the canaries that are measured, by id, then of their twins."""
         # `auto` takes one of two after seeing both: each gets half of the error.
         choices = self._surely(_NAMES[estimator](self), share=0.5 if estimator == "auto" else 1.0)
-        costs = self._evidence.known_costs
+        costs = self._observations.known_costs
         return [
             Exposure(
                 canary_id=canary_id,
@@ -91,7 +93,7 @@ class _Estimators:
                 details=choice.estimate.details,
                 at_least=choice.at_least,
             )
-            for canary_id, number in zip([*ids, *ids], self._evidence.measured, strict=True)
+            for canary_id, number in zip([*ids, *ids], self._observations.measured, strict=True)
             for choice in [choices[number]]
         ]
 
@@ -102,41 +104,43 @@ class _Estimators:
         ]
 
     def skewnorm(self) -> list[_Choice]:
-        evidence = self._evidence
+        observations = self._observations
         estimates = exposures.skewnorm(
-            evidence.known_costs, evidence.references, self._space, bootstrap=self._bootstrap, seed=self._seed
+            observations.known_costs, observations.references, self._space, bootstrap=self._bootstrap, seed=self._seed
         )
         return [_Choice(estimate, "skewnorm") for estimate in estimates]
 
     def importance(self) -> list[_Choice]:
-        evidence = self._evidence
-        if (evidence.known_costs == math.inf).all():
-            return [self._impossible("importance")] * len(evidence.known_costs)
-        if evidence.why_no_tree:
-            return self._none("importance", evidence.why_no_tree)
-        if evidence.drawing is None:
+        observations = self._observations
+        if (observations.known_costs == math.inf).all():
+            return [self._impossible("importance")] * len(observations.known_costs)
+        if observations.why_no_tree:
+            return self._none("importance", observations.why_no_tree)
+        if observations.drawing is None:
             return self._none("importance", _NO_TIME)
         return [
             _Choice(estimate, "importance", f"{estimate.details.get('effective_hits', 0):.0f} draws")
-            for estimate in self._by_draws(evidence.drawing, exposures.CONFIDENCE, evidence.drawing.known_log_weights)
+            for estimate in self._by_draws(
+                observations.drawing, exposures.CONFIDENCE, observations.drawing.known_log_weights
+            )
         ]
 
     def exact(self) -> list[_Choice]:
-        evidence = self._evidence
-        if evidence.is_complete:
+        observations = self._observations
+        if observations.is_complete:
             return [_Choice(choice.estimate, "exact") for choice in self.sampled()]
-        if evidence.why_no_tree:
+        if observations.why_no_tree:
             remedy = (
                 f"num_references={self._space} scores all candidates" if self._space <= _MOST_SCORED else "try auto"
             )
-            return self._none("exact", f"{evidence.why_no_tree}; {remedy}")
-        costs = evidence.known_costs
+            return self._none("exact", f"{observations.why_no_tree}; {remedy}")
+        costs = observations.known_costs
         if (costs == math.inf).all():
             return [self._impossible("exact")] * len(costs)
-        ranks = evidence.first_ranks()
-        if not all(number in ranks or costs[number] == math.inf for number in evidence.measured):
-            ranks = evidence.ranks(self._for_measured([_MOST_EXPANDED] * len(costs)))
-        reason = "no time to count all that are as likely" if evidence.is_limited else _TOO_MANY
+        ranks = observations.first_ranks()
+        if not all(number in ranks or costs[number] == math.inf for number in observations.measured):
+            ranks = observations.ranks(self._for_measured([_MOST_EXPANDED] * len(costs)))
+        reason = "no time to count all that are as likely" if observations.is_limited else _TOO_MANY
         choices = self._none("exact", reason)
         for number, cost in enumerate(costs.tolist()):
             if cost == math.inf:
@@ -149,42 +153,44 @@ class _Estimators:
         """All of R, if it was scored; the references, where enough of them are as likely; otherwise a counted rank, if
         counting is cheap, or what has more hits of references and draws.
         """
-        evidence = self._evidence
+        observations = self._observations
         by_references = self.sampled()
-        if evidence.is_complete:
+        if observations.is_complete:
             return [_Choice(choice.estimate, "exact", "every candidate scored") for choice in by_references]
-        if all(exposures.enough(by_references[number].estimate) for number in evidence.measured):
+        if all(exposures.enough(by_references[number].estimate) for number in observations.measured):
             return by_references
-        if evidence.why_no_tree:
-            return [replace(choice, reason=f"{choice.reason}; {evidence.why_no_tree}") for choice in by_references]
-        ranks = evidence.first_ranks()
-        if all(number in ranks or exposures.enough(by_references[number].estimate) for number in evidence.measured):
+        if observations.why_no_tree:
+            return [replace(choice, reason=f"{choice.reason}; {observations.why_no_tree}") for choice in by_references]
+        ranks = observations.first_ranks()
+        if all(number in ranks or exposures.enough(by_references[number].estimate) for number in observations.measured):
             return [self._of_rank(ranks[n]) if n in ranks else choice for n, choice in enumerate(by_references)]
-        if evidence.drawing is None:
+        if observations.drawing is None:
             return [
                 self._of_rank(ranks[n]) if n in ranks else replace(choice, reason=f"{choice.reason}; {_NO_TIME}")
                 for n, choice in enumerate(by_references)
             ]
         by_draws = self.importance()
         pairs = list(zip(by_references, by_draws, strict=True))
-        worth = self._counting * len(evidence.references)
-        ranks = evidence.ranks(self._for_measured([_worth_expanding(*pair) * worth for pair in pairs]))
+        worth = self._counting * len(observations.references)
+        ranks = observations.ranks(self._for_measured([_worth_expanding(*pair) * worth for pair in pairs]))
         return [
             self._of_rank(ranks[number]) if number in ranks else _preferred(*pair) for number, pair in enumerate(pairs)
         ]
 
     def _for_measured(self, max_expanded: list[float]) -> list[float]:
         """Nothing is counted of those that are known and not measured."""
-        measured = set(self._evidence.measured)
+        measured = set(self._observations.measured)
         return [most if number in measured else 0 for number, most in enumerate(max_expanded)]
 
     def _by_references(self, confidence: float) -> list[Estimate]:
-        evidence = self._evidence
-        costs = evidence.known_costs
-        given = (costs, evidence.references, self._space)
+        observations = self._observations
+        costs = observations.known_costs
+        given = (costs, observations.references, self._space)
         found = exposures.sampled(*given, known=costs, confidence=confidence)
-        if evidence.is_complete and any(exposures.TIES in each.flags for each in found):  # or are they encoded alike?
-            found = exposures.sampled(*given, known=costs, copies=evidence.scored_copies, confidence=confidence)
+        if observations.is_complete and any(
+            exposures.TIES in each.flags for each in found
+        ):  # or are they encoded alike?
+            found = exposures.sampled(*given, known=costs, copies=observations.scored_copies, confidence=confidence)
         return found
 
     def _by_draws(self, drawing: Drawing, confidence: float, own_log_weights: Floats | None) -> list[Estimate]:
@@ -193,8 +199,8 @@ class _Estimators:
             drawing.draws,
             self._space,
             known=drawing.known_costs,
-            known_copies=self._evidence.known_copies,
-            copies=self._evidence.own_copies,
+            known_copies=self._observations.known_copies,
+            copies=self._observations.own_copies,
             own_log_weights=own_log_weights,
             confidence=confidence,
         )
@@ -206,7 +212,7 @@ class _Estimators:
         """
         if self._error is None:
             return choices
-        confidence, drawing = 1.0 - 2.0 * share * self._error, vars(self._evidence).get("drawing")
+        confidence, drawing = 1.0 - 2.0 * share * self._error, vars(self._observations).get("drawing")
         ends = {"exact": [choice.estimate.low for choice in choices]}
         ends["sampled"] = [each.low for each in self._by_references(confidence)]
         if drawing is not None:
@@ -226,19 +232,19 @@ class _Estimators:
 
     def _none(self, method: str, reason: str) -> list[_Choice]:
         nothing = Estimate(math.nan, math.nan, math.nan, (reason,), exposures.NO_ESTIMATE)
-        return [_Choice(nothing, method, reason)] * len(self._evidence.known_costs)
+        return [_Choice(nothing, method, reason)] * len(self._observations.known_costs)
 
     def _compared_with(self, choice: _Choice) -> int:
-        evidence = self._evidence
+        observations = self._observations
         if choice.estimate.status == exposures.EXACT:
-            return self._space - len(evidence.known_costs)
+            return self._space - len(observations.known_costs)
         if choice.method == "importance":
-            return len(evidence.drawing.draws) if not evidence.why_no_tree and evidence.drawing else 0
-        return len(evidence.references)
+            return len(observations.drawing.draws) if not observations.why_no_tree and observations.drawing else 0
+        return len(observations.references)
 
     def _work(self, estimator: str) -> int:
         """Token rows: what `auto` looked at in order to choose is a part of it."""
-        rows = self._evidence.token_rows
+        rows = self._observations.token_rows
         return rows["scored"] if estimator in ("sampled", "skewnorm") else sum(rows.values())
 
 
@@ -411,13 +417,13 @@ class Measurement:
         self._batch_size, self._max_memory = batch_size, max_memory
         for format in canaries.formats:
             check_written(format, tokenizer, target=format.source is not None)
-        request = Request(num_references, num_draws, seed, end)
+        request = MeasurementConfig(num_references, num_draws, seed, end)
         self._groups = grouped(canaries, context, source_prefix)
         for group in self._groups:
             group.format.check_fixed("context", group.context)
             group.format.check_fixed("source_prefix", group.source_prefix)
-        self._prepared = [
-            Prepared(
+        self._encoded_formats = [
+            EncodedFormat(
                 tokenizer,
                 [canary for canary in canaries if canary.format == group.format],
                 group.members,
@@ -431,15 +437,15 @@ class Measurement:
 
     def _check_trees(self, num_references: int) -> None:
         """Refuse what could say nothing of any format, and would only after all is scored."""
-        for prepared in self._prepared:
-            format = prepared.format
-            if "exact" in self._estimators and format.space_size <= num_references + len(prepared.known):
+        for encoded_format in self._encoded_formats:
+            format = encoded_format.format
+            if "exact" in self._estimators and format.space_size <= num_references + len(encoded_format.known):
                 return
-            if format.source_varies or not prepared.why_no_tree:
+            if format.source_varies or not encoded_format.why_no_tree:
                 return
-        for prepared in self._prepared:
-            with _naming(prepared.format):
-                _ = prepared.tree
+        for encoded_format in self._encoded_formats:
+            with _naming(encoded_format.format):
+                _ = encoded_format.tree
 
     def of(
         self,
@@ -464,26 +470,28 @@ class Measurement:
         groups: list[Group] = []
         fill_bits: dict[str, float] = {}
         token_rows = 0
-        clock = Clock(max_seconds)
+        deadline = Deadline(max_seconds)
         with evaluating(model) as bare:
             language_model = LanguageModel(bare, batch_size=self._batch_size, max_memory=self._max_memory)
             _check_sources(language_model, self._canaries)
-            for number, (group, prepared) in enumerate(zip(self._groups, self._prepared, strict=True)):
-                share = clock.part(1.0 / (len(self._groups) - number))
-                evidence = Evidence(language_model, prepared, share, progress)
-                if evidence.is_limited and not {"auto", "exact"}.isdisjoint(self._estimators):
-                    evidence.first_ranks()  # before more references take the time
-                groups.append(Group(group.format, group.ids, evidence.references, len(prepared.known), group.context))
-                bits = evidence.fill_bits[prepared.measured].tolist()
+            for number, (group, encoded_format) in enumerate(zip(self._groups, self._encoded_formats, strict=True)):
+                share = deadline.part(1.0 / (len(self._groups) - number))
+                observations = Observations(language_model, encoded_format, share, progress)
+                if observations.is_limited and not {"auto", "exact"}.isdisjoint(self._estimators):
+                    observations.first_ranks()  # before more references take the time
+                groups.append(
+                    Group(group.format, group.ids, observations.references, len(encoded_format.known), group.context)
+                )
+                bits = observations.fill_bits[encoded_format.measured].tolist()
                 fill_bits |= zip(group.ids, bits, strict=False)
                 # Two hundred fits look at no clock.
                 bootstrap = self._bootstrap if max_seconds is None else 0
-                by = _Estimators(evidence, bootstrap, self._seed, self._counting, error)
+                by = _Estimators(observations, bootstrap, self._seed, self._counting, error)
                 for both in [by.exposures(estimator, group.ids) for estimator in self._estimators]:
                     roles = ["canary"] * len(group.ids) + ["twin"] * len(group.ids)
                     for each, role in zip(both, roles, strict=True):
-                        found.setdefault((role, each.canary_id), []).append(_with_collisions(each, evidence))
-                token_rows += sum(evidence.token_rows.values())
+                        found.setdefault((role, each.canary_id), []).append(_with_collisions(each, observations))
+                token_rows += sum(observations.token_rows.values())
         return ExposureReport(
             exposures=tuple(each for canary in self._canaries for each in found["canary", canary.id]),
             twins=tuple(each for canary in self._canaries for each in found["twin", canary.id]),
@@ -625,9 +633,9 @@ def _check_estimators(estimators: Sequence[str]) -> None:
     )
 
 
-def _with_collisions(exposure: Exposure, evidence: Evidence) -> Exposure:
+def _with_collisions(exposure: Exposure, observations: Observations) -> Exposure:
     """Flagged where the tokenizer encodes fills alike."""
-    different = evidence.different_encodings
+    different = observations.different_encodings
     if different is None:
         return exposure
     return replace(exposure, flags=(*exposure.flags, f"collisions: {shown(different)} different encodings"))

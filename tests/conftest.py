@@ -27,7 +27,7 @@ from filelock import FileLock
 import hf_canary.models as models
 from hf_canary import CanaryFormat, canaries
 from hf_canary.extraction import search_setup
-from hf_canary.measurement import encoded_format as prepared
+from hf_canary.measurement import encoded_format as encoded_format
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
@@ -60,7 +60,7 @@ def _trees_are_made_once():
         return kept[asked][1]
 
     with pytest.MonkeyPatch.context() as patch:
-        for room in (prepared, search_setup):
+        for room in (encoded_format, search_setup):
             patch.setattr(room, "TokenTree", tree)
         yield
 

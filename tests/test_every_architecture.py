@@ -17,7 +17,7 @@ from transformers import LlamaForCausalLM
 
 from hf_canary import CanaryFormat, extract, log_perplexity
 from hf_canary.errors import ModelError
-from hf_canary.inference.cache_adapters import Forking, Replaying, Source
+from hf_canary.inference.cache_adapters import ForkedCache, Recompute, Source
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
 from tests import oracles
@@ -454,7 +454,7 @@ def test_the_cheapest_way_that_is_right_is_taken(tokenizer, name, caplog):
         for depth in (7, 6):
             session = LanguageModel(model).session([2, 5, 9, 4], depth)
     assert session.packs == (name in PACKED)
-    assert type(session._way) is (Replaying if name in READ_ANEW else Forking)
+    assert type(session._adapter) is (Recompute if name in READ_ANEW else ForkedCache)
     said = [record.message for record in caplog.records if record.name == "hf_canary.inference.cache_checks"]
     assert len(said) == (name in TOKEN_BY_TOKEN | READ_ANEW)
     assert all(("token by token" in message) == (name in TOKEN_BY_TOKEN) for message in said)
@@ -464,4 +464,4 @@ def test_the_cheapest_way_that_is_right_is_taken(tokenizer, name, caplog):
 def test_decoders_are_forked(tokenizer, name):
     """Their own keys and values, and those of the source."""
     with evaluating(ENCODER_DECODERS[name](len(tokenizer))) as model:
-        assert type(LanguageModel(model).session([2, 5, 9, 4], 6, source=Source((3, 4), 2))._way) is Forking
+        assert type(LanguageModel(model).session([2, 5, 9, 4], 6, source=Source((3, 4), 2))._adapter) is ForkedCache

@@ -16,7 +16,7 @@ from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_
 from hf_canary.errors import ArgumentError, CanaryError, FormatError, ModelError
 from hf_canary.estimators.exposures import CENSORED, SAME, sampled
 from hf_canary.measure import check_measurable
-from hf_canary.measurement import observations as evidence
+from hf_canary.measurement import observations as observations
 from hf_canary.reporting.exposure_report import Exposure, ExposureReport, summary_keys
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
@@ -433,13 +433,13 @@ def test_a_canary_that_costs_otherwise_in_the_tree_is_an_error(lstm, tokenizer, 
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1,), per_repetition=number, seed=0)
     options = {"estimators": ["importance"], "num_references": 20, "num_draws": 200}
     measure_exposure(lstm, tokenizer, canaries, **options)
-    score = evidence.score_encoded
+    score = observations.score_encoded
 
     def dearer(*given, **how):
         costs = score(*given, **how)
         return costs + 0.35 * (np.arange(len(costs)) == 1)
 
-    monkeypatch.setattr(evidence, "score_encoded", dearer)
+    monkeypatch.setattr(observations, "score_encoded", dearer)
     with pytest.raises(ModelError, match=f"{name} as its parts"):
         measure_exposure(lstm, tokenizer, canaries, **options)
 

@@ -14,10 +14,10 @@ from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sam
 from hf_canary.extraction import exact_ranks, iter_extract
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
-from hf_canary.measurement import observations as evidence
+from hf_canary.measurement import observations as observations
 from hf_canary.measurement import ranking
 from hf_canary.measurement.sampling import Drawing
-from hf_canary.runtime.deadline import Clock
+from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles, oracles_ladder
 from tests.test_ladder import TREES
@@ -188,7 +188,7 @@ def test_what_is_memorised_is_counted_without_draws(sure, tokenizer, memorised, 
     monkeypatch.setattr(exact_ranks, "draw", lambda *_, **__: refused.append("rank"))
     (rank,) = exact_rank(sure, tokenizer, memorised[0].format, [memorised[0].fill])
     assert (rank.rank, rank.low, rank.high, rank.expected, refused) == (1, 1, 1, None, [])
-    monkeypatch.setattr(evidence, "draw", lambda *_, **__: refused.append("exposure"))
+    monkeypatch.setattr(observations, "draw", lambda *_, **__: refused.append("exposure"))
     exact_one, auto = measure_exposure(sure, tokenizer, memorised, estimators=["exact", "auto"], num_references=1000)
     assert exact_one.value == exact_one.low == auto.value == auto.low == pytest.approx(math.log2(10**6))
     assert auto.method == "exact"
@@ -249,7 +249,7 @@ def test_a_count_has_all_the_time_that_is_left(monkeypatch):
     """And a first look a part of it."""
     here = world("characters", "lstm", "the pin is {digit:3}", seed=1)
     fill = here.fill(sorted(here.candidates, key=lambda each: each.bits)[-1].path)
-    monkeypatch.setattr(Clock, "part", lambda clock, share: Clock(1e-9))
+    monkeypatch.setattr(Deadline, "part", lambda deadline, share: Deadline(1e-9))
     with evaluating(here.model) as bare:
         view = LanguageModel(bare, batch_size=4)
 
@@ -258,9 +258,9 @@ def test_a_count_has_all_the_time_that_is_left(monkeypatch):
             return ranking.Ranking(view, session, here.tree, [fill], max_memory=view.max_memory)
 
         first = walk()
-        assert first.look(clock=Clock(600)) == ""
+        assert first.look(deadline=Deadline(600)) == ""
         assert not first.search.is_over
-        (rank,) = walk().count(clock=Clock(600))
+        (rank,) = walk().count(deadline=Deadline(600))
     assert rank.rank == 1000
 
 

@@ -12,7 +12,7 @@ from hf_canary.formats import CanaryFormat
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.sampling import draw
-from hf_canary.runtime.deadline import Clock
+from hf_canary.runtime.deadline import Deadline
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.parts import Edges
 from hf_canary.tree.token_tree import TokenTree, padded
@@ -56,7 +56,7 @@ class World:
         with evaluating(self.model) as bare:
             view = LanguageModel(bare, **options)
             session = view.session(self.tree.prompt, self.tree.depth)
-            return draw(view, lambda: session, self.tree, known, count, seed=seed, clock=Clock())
+            return draw(view, lambda: session, self.tree, known, count, seed=seed, deadline=Deadline())
 
 
 @functools.cache
@@ -238,7 +238,7 @@ def test_prefixes_are_read_once():
         view = LanguageModel(bare)
         session = view.session(here.tree.prompt, here.tree.depth)
         begin = view.token_rows
-        draw(view, lambda: session, here.tree, [3], 1000, seed=0, clock=Clock())
+        draw(view, lambda: session, here.tree, [3], 1000, seed=0, deadline=Deadline())
     assert 0 < view.token_rows - begin <= 3 * (10 + 100)
 
 
@@ -257,7 +257,7 @@ def test_little_time_gives_fewer_draws_or_none():
     with evaluating(here.model) as bare:
         view = LanguageModel(bare)
         session = view.session(here.tree.prompt, here.tree.depth)
-        many = draw(view, lambda: session, here.tree, [3], 10**6, seed=0, clock=Clock(1.0))
-        none = draw(view, lambda: session, here.tree, [3], 10**6, seed=0, clock=Clock(1e-6))
+        many = draw(view, lambda: session, here.tree, [3], 10**6, seed=0, deadline=Deadline(1.0))
+        none = draw(view, lambda: session, here.tree, [3], 10**6, seed=0, deadline=Deadline(1e-6))
     assert 200 <= len(many.draws) < 10**6
     assert none is None

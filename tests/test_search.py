@@ -14,7 +14,7 @@ import hf_canary.models as models
 from hf_canary.formats import CanaryFormat
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
-from hf_canary.runtime.deadline import Clock
+from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree, padded
 from hf_canary.walks.search import frontier
 from hf_canary.walks.search.goals import Ascending, Cheapest, Counting
@@ -112,7 +112,7 @@ def test_a_capped_search_claims_only_what_holds(seed, cap, batch_size):
 def test_no_time_leaves_a_bound_and_no_claim(lstm):
     """Seconds are a cap like any other."""
     model = oracles.small_model("lstm", len(DIGITS))
-    result, _ = run(model, CanaryFormat("pin {digit:9}"), clock=Clock(0.0))
+    result, _ = run(model, CanaryFormat("pin {digit:9}"), deadline=Deadline(0.0))
     assert not result.certified
     assert result.stopped == "max_seconds"
     assert result.costs == []

@@ -16,7 +16,7 @@ from ..arguments import (
 from ..formats.canary_format import CanaryFormat
 from ..measurement.ranking import Rank, Ranking, impossible
 from ..measurement.sampling import draw
-from ..runtime.deadline import Clock
+from ..runtime.deadline import Deadline
 from ..runtime.interrupts import noticing
 from ..tokenization.contexts import Before
 from ..walks.search.checkpoint import (
@@ -95,7 +95,7 @@ def exact_rank(
     check_expanded(max_expanded)
     check_seconds(max_seconds)
     check_writable(checkpoint)
-    began = Clock()
+    began = Deadline()
     place = Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not fills:
         return []
@@ -111,7 +111,7 @@ def exact_rank(
             return Ranking(view, session, place.tree, fills, max_memory=place.max_memory)
 
         def counted(ranking: Ranking) -> str:
-            pace = Pace(ranking.search, clock)
+            pace = Pace(ranking.search, deadline)
 
             def after_each() -> None:
                 ranking.narrow(pace.within(most))
@@ -122,23 +122,23 @@ def exact_rank(
             with noticing() as interrupted:  # Ctrl-C before it is no loss
                 after_each()
                 stopped = go_on(
-                    ranking.search, max_expanded=most, clock=clock, interrupted=interrupted, after_each=after_each
+                    ranking.search, max_expanded=most, deadline=deadline, interrupted=interrupted, after_each=after_each
                 )
                 kept.save(ranking.search, ranking)
             return stopped
 
         ranking = begun()
         is_old = kept.load(ranking.search, ranking)
-        clock = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
-        stopped = "" if is_old else ranking.look(max_expanded=most, clock=clock)
+        deadline = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
+        stopped = "" if is_old else ranking.look(max_expanded=most, deadline=deadline)
         if not ranking.goal.is_settled:
             return ranking.ranks(stopped)
         if progress is not None:
-            progress(place.progress(ranking.search, ranking.goal.best, Pace(ranking.search, clock), ranking.work))
+            progress(place.progress(ranking.search, ranking.goal.best, Pace(ranking.search, deadline), ranking.work))
         if not ranking.search.is_over and not ranking.is_foreseen:
             # The likeliest are counted by now, and of the others it is worth knowing how much work they are.
-            start, first = (lambda: place.of_one_age(view)), clock.part(0.5)
-            drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, clock=first)
+            start, first = (lambda: place.of_one_age(view)), deadline.part(0.5)
+            drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, deadline=first)
             if drawing is not None:
                 ranking.foresee(drawing)
         if stopped or (ranking.search.is_over and not is_old):
@@ -146,7 +146,7 @@ def exact_rank(
             return ranking.ranks(stopped)
         stopped, anew = counted(ranking), begun()
         if is_old and not stopped and anew.begin_anew(ranking, most):  # an earlier run had less time for them
-            ranking, stopped = anew, anew.seek(max_expanded=most, clock=clock)
+            ranking, stopped = anew, anew.seek(max_expanded=most, deadline=deadline)
             if not stopped:
                 stopped = counted(ranking)
         return ranking.ranks(stopped)

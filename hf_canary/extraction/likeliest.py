@@ -24,7 +24,7 @@ from ..canaries import Canary
 from ..errors import DataError, FormatError, ModelError, shown
 from ..formats.canary_format import CanaryFormat
 from ..inference.evaluation import evaluating
-from ..runtime.deadline import Clock
+from ..runtime.deadline import Deadline
 from ..runtime.interrupts import noticing
 from ..tokenization.contexts import Before
 from ..walks.search.checkpoint import (
@@ -122,7 +122,7 @@ def extract(
     check_int("num_references", num_references, least=0)
     known = _of_format(canaries, format)
     check_writable(checkpoint)
-    began = Clock()
+    began = Deadline()
     place = Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     place.tree.assure()
     max_seconds = after_the_tree(max_seconds, began)
@@ -133,16 +133,18 @@ def extract(
         goal = Cheapest(top_k, place.tree.depth)
         search = Search(view, session, place.tree, goal, strategy=STRATEGIES[strategy], max_memory=place.max_memory)
         kept.load(search, goal)
-        whole = Clock(max_seconds)  # not before, since reading a large checkpoint may take as long
-        clock = whole.part(1.0 - _FOR_REFERENCES) if num_references else whole
-        pace = Pace(search, clock)
+        whole = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
+        deadline = whole.part(1.0 - _FOR_REFERENCES) if num_references else whole
+        pace = Pace(search, deadline)
 
         def after_each() -> None:
             kept.save_if_due(search, goal)
             if progress is not None:
                 progress(place.progress(search, goal.best, pace))
 
-        stopped = go_on(search, max_expanded=max_expanded, clock=clock, interrupted=interrupted, after_each=after_each)
+        stopped = go_on(
+            search, max_expanded=max_expanded, deadline=deadline, interrupted=interrupted, after_each=after_each
+        )
         kept.save(search, goal)
         candidates = tuple(place.candidates(goal.leaves, goal.costs.tolist()))
         reference_rows, references = 0, np.empty(0)
@@ -265,7 +267,7 @@ def iter_extract(
 
 
 def _ascending(model: Any, place: Place, max_expanded: int | None, max_seconds: float | None) -> Iterator[Candidate]:
-    clock = Clock(max_seconds)
+    deadline = Deadline(max_seconds)
     with place.entered() as (view, session):
         if place.is_impossible:
             return
@@ -279,5 +281,5 @@ def _ascending(model: Any, place: Place, max_expanded: int | None, max_seconds: 
             return
         with evaluating(model):
             capped = go_on(
-                search, max_expanded=max_expanded, clock=clock, interrupted=lambda: goal.best < search.least
+                search, max_expanded=max_expanded, deadline=deadline, interrupted=lambda: goal.best < search.least
             ) not in ("", "interrupted")

@@ -26,7 +26,7 @@ from ..formats.canary_format import CanaryFormat, check_format
 from ..inference.cache_adapters import Source
 from ..inference.evaluation import evaluating
 from ..inference.language_model import MEMORY, LanguageModel, Session
-from ..runtime.deadline import Clock, agreed
+from ..runtime.deadline import Deadline, agreed
 from ..scoring import score_encoded
 from ..tokenization.contexts import Before, check_context
 from ..tokenization.encoding import Encoding, end_token, source_ids
@@ -48,7 +48,7 @@ from .result import Candidate, Extraction
 _FEWEST, _MOST_TOKENS = 32, 2**14
 
 
-def after_the_tree(max_seconds: float | None, began: Clock) -> float | None:
+def after_the_tree(max_seconds: float | None, began: Deadline) -> float | None:
     """What is left of the time for a search: a quarter of it at least, whatever the tree took."""
     return None if max_seconds is None else max(max_seconds / 4, max_seconds - began.passed)
 
@@ -56,20 +56,20 @@ def after_the_tree(max_seconds: float | None, began: Clock) -> float | None:
 class Pace:
     """How fast this run goes: without what earlier runs have done, and from when the walk began."""
 
-    def __init__(self, search: Search, clock: Clock) -> None:
-        self._search, self._clock = search, clock
-        self.before, self._began = search.expanded, clock.passed
+    def __init__(self, search: Search, deadline: Deadline) -> None:
+        self._search, self._deadline = search, deadline
+        self.before, self._began = search.expanded, deadline.passed
 
     @property
     def seconds(self) -> float:
-        return self._clock.passed - self._began
+        return self._deadline.passed - self._began
 
     def within(self, most: float) -> float:
         """How many prefixes there is time for in all, if they take as long as those before."""
         done = self._search.expanded - self.before
-        if not self._clock.is_limited or not done:
+        if not self._deadline.is_limited or not done:
             return most
-        return min(most, self._search.expanded + done * self._clock.left / max(agreed(self.seconds), 1e-9))
+        return min(most, self._search.expanded + done * self._deadline.left / max(agreed(self.seconds), 1e-9))
 
 
 def check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_prefix: Any) -> None:
@@ -164,7 +164,7 @@ class Place:
         view: LanguageModel,
         listed: Sequence[Sequence[int]],
         count: int,
-        clock: Clock,
+        deadline: Deadline,
         pace: Pace,
         search: Search,
     ) -> Floats:
@@ -174,13 +174,13 @@ class Place:
             ModelError: one is cheaper than the search says that any can be which it does not list.
         """
         count = min(count, self._format.space_size, max(_FEWEST, _MOST_TOKENS // self.tree.depth))
-        if clock.is_limited:
+        if deadline.is_limited:
             seconds_each = agreed(pace.seconds) / max(1, search.expanded - pace.before) * self.tree.depth
-            if not clock.left or clock.fits(seconds_each) < min(count, _FEWEST):
+            if not deadline.left or deadline.fits(seconds_each) < min(count, _FEWEST):
                 return np.empty(0)
         paths = self.tree.paths([self._format.render(fill) for fill in self._format.sample(count, "typical")])
         sequences = [[*self.tree.prompt, *path] for path in paths]
-        blocks = (range(count)[block] for block in clock.blocks(count, _FEWEST))
+        blocks = (range(count)[block] for block in deadline.blocks(count, _FEWEST))
         costs = np.concatenate([self._scored(view, [sequences[number] for number in block]) for block in blocks])
         listed_paths = set(map(tuple, listed))
         others = [cost for cost, path in zip(costs, paths, strict=False) if tuple(path) not in listed_paths]

@@ -1,4 +1,4 @@
-"""The ways in which a model goes on from the states of prefixes.
+"""Cache adapters: how a model goes on from the states of prefixes.
 
 Three: a state that is as large after any text (recurrent models); a key-value cache that is forked, whose rows are all
 of one length; the tokens since the prompt, replayed on the prompt's cache or, without one, with the prompt. And packed
@@ -116,7 +116,7 @@ def _repeated(part: Any, rows: int) -> Any:
     return part.expand(rows, *part.shape[1:]) if isinstance(part, torch.Tensor) else part
 
 
-class Way(Protocol):
+class CacheAdapter(Protocol):
     """How rows of states go on.
 
     Attributes:
@@ -136,7 +136,7 @@ class Way(Protocol):
         ...
 
 
-class Recurrent:
+class RecurrentState:
     """Rows are the recurrent state itself: as large after any number of tokens, with nothing to replay."""
 
     replayed = 0
@@ -155,7 +155,7 @@ class Recurrent:
         return logits, Rows(tuple(cache.rows()), tokens.shape[0])
 
 
-class Forking:
+class ForkedCache:
     """Rows are those of a cache, all of one age: nothing is replayed, and each row holds its whole past.
 
     Args:
@@ -185,7 +185,7 @@ class Forking:
         return torch.cat(logits, dim=1), Forks(cache, tokens.shape[0], tokens.device)
 
 
-class Replaying:
+class Recompute:
     """Rows are the tokens since the prompt; each call replays them on top of the prompt's cache.
 
     Without a cache that can be repeated and gone on from, the prompt is replayed as well: slower, and as right.
@@ -224,7 +224,7 @@ class Replaying:
         return self._reader(whole, use_cache=False)[0][:, self._prompt.shape[1] :]
 
 
-class Packing:
+class TreeAttention:
     """Many branches in one row, each token seeing the prompt and its own ancestors alone (tree attention).
 
     The prompt's cache is repeated for each row and not for each branch. No state comes out of it.

@@ -1,4 +1,4 @@
-"""Which way of going on is right on the model at hand, found by trying.
+"""Which cache adapter is right on the model at hand, found by trying.
 
 A cache is used only after it has shown, in this very session, that, forked and gone on from, it gives what one full
 pass gives: what it showed yesterday says nothing of a model that has been changed since, or that keeps something of its
@@ -19,7 +19,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from transformers import cache_utils
 
 from ..errors import CanaryError
-from .cache_adapters import Forking, Packing, Reader, Recurrent, Replaying, Way
+from .cache_adapters import CacheAdapter, ForkedCache, Reader, Recompute, RecurrentState, TreeAttention
 from .states import containers_copied, fork
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _CUT = ("DynamicLayer", "DynamicSlidingWindowLayer")
 _slow: weakref.WeakSet[Any] = weakref.WeakSet()  # models of which it has been said
 
 
-def start(reader: Reader, prompt: torch.Tensor, depth: int) -> tuple[torch.Tensor, Any, Trial]:
+def start(reader: Reader, prompt: torch.Tensor, depth: int) -> tuple[torch.Tensor, Any, CacheCheck]:
     """Read the prompt, and with it, where that can be undone, the tokens that a cache will be tried on.
 
     Args:
@@ -60,10 +60,10 @@ def start(reader: Reader, prompt: torch.Tensor, depth: int) -> tuple[torch.Tenso
         if isinstance(cache, cache_utils.Cache):
             cut = _without_last(cache, depth)
             cut = reader(prompt)[1] if cut is None else cut
-            return whole[:, :length], cut, Trial(reader, prompt, cut, tails, whole[:, length:])
+            return whole[:, :length], cut, CacheCheck(reader, prompt, cut, tails, whole[:, length:])
         del whole, cache
     logits, cache = reader(prompt)
-    return logits, cache, Trial(reader, prompt, cache, tails)
+    return logits, cache, CacheCheck(reader, prompt, cache, tails)
 
 
 def _vocabulary(model: Any) -> int:
@@ -84,7 +84,7 @@ def _without_last(cache: Any, count: int) -> Any:
     return before
 
 
-class Trial:
+class CacheCheck:
     """A cache held against one full pass over random tokens after the prompt.
 
     Args:
@@ -107,15 +107,15 @@ class Trial:
         self._places = torch.from_numpy(places).to(prompt.device)
         self._compared = None if full is None else self._chosen(full[0])
 
-    def packing(self) -> Packing | None:
+    def packing(self) -> TreeAttention | None:
         """Packed rows, if they come out right."""
         # A state goes on from one token to the next, and a decoder has other masks.
         can = self._can_fork and not hasattr(self._cache, "rows") and not self._reader.lead
-        packing = Packing(self._reader, self._prompt, self._cache)
+        packing = TreeAttention(self._reader, self._prompt, self._cache)
         return packing if can and _comes_out(lambda: self._packs(packing)) else None
 
-    def way(self, *, mixed: bool) -> Way:
-        """The cheapest way of going on that is right.
+    def adapter(self, *, mixed: bool) -> CacheAdapter:
+        """The cheapest adapter that is right.
 
         Args:
             mixed: whether rows of different age stand in one batch, and are pooled.
@@ -124,20 +124,20 @@ class Trial:
         if not chunks and self._depth:
             self._say_slow(one_by_one=self._far_steps and not mixed)
         if chunks and hasattr(self._cache, "rows"):
-            return Recurrent(self._reader, type(self._cache), tuple(self._cache.rows()))
+            return RecurrentState(self._reader, type(self._cache), tuple(self._cache.rows()))
         if not mixed and (chunks or self._far_steps):
             return self._forking(chunks=chunks)
         return self._replaying(from_cache=chunks)
 
-    def presumed(self, *, mixed: bool) -> Way:
-        """The way that a model takes whose rows can be packed, for what it needs; nothing is tried."""
+    def presumed(self, *, mixed: bool) -> CacheAdapter:
+        """The adapter of a model whose rows can be packed, for what it needs; nothing is tried."""
         return self._replaying(from_cache=True) if mixed else self._forking(chunks=True)
 
-    def _forking(self, *, chunks: bool) -> Forking:
-        return Forking(self._reader, self._prompt, self._cache, self._depth, chunks=chunks)
+    def _forking(self, *, chunks: bool) -> ForkedCache:
+        return ForkedCache(self._reader, self._prompt, self._cache, self._depth, chunks=chunks)
 
-    def _replaying(self, *, from_cache: bool) -> Replaying:
-        return Replaying(self._reader, self._prompt, self._cache if from_cache else None, self._depth)
+    def _replaying(self, *, from_cache: bool) -> Recompute:
+        return Recompute(self._reader, self._prompt, self._cache if from_cache else None, self._depth)
 
     @property
     def _can_fork(self) -> bool:
@@ -191,7 +191,7 @@ class Trial:
             return False
         return last == self._depth or self._right(self._read(deep, [0], [0], last, last + 1)[0], [0], last)
 
-    def _packs(self, packing: Packing) -> bool:
+    def _packs(self, packing: TreeAttention) -> bool:
         """Rows whose branches stand in other places, and then one with the whole tail behind another branch, as wide as
         the cost allows: what a model does wrong may lie in the places of a row, and not in the positions.
         """
@@ -206,7 +206,7 @@ class Trial:
         before = other.repeat(-(-width // self._depth))[:width]
         return self._right(self._packed(packing, [[before, tail]])[:, width:], [0], 0)
 
-    def _packed(self, packing: Packing, rows: list[list[torch.Tensor]]) -> torch.Tensor:
+    def _packed(self, packing: TreeAttention, rows: list[list[torch.Tensor]]) -> torch.Tensor:
         """The logits of rows of branches that share nothing."""
         tokens = torch.stack([torch.cat(branches) for branches in rows])
         depths = torch.stack([torch.cat([torch.arange(len(part)) for part in row]) for row in rows])
@@ -249,10 +249,10 @@ class Trial:
         )
 
 
-def _comes_out(trial: Callable[[], bool]) -> bool:
-    """What a trial says; a model that cannot do what is tried says so by many errors, which are not the user's."""
+def _comes_out(check: Callable[[], bool]) -> bool:
+    """What a check says; a model that cannot do what is tried says so by many errors, which are not the user's."""
     try:
-        return trial()
+        return check()
     except (AssertionError, AttributeError, CanaryError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if should_reduce_batch_size(error):
             raise

@@ -20,7 +20,7 @@ _LEFT_BY_CALLS = ("rope_deltas", "_cached_decode_position_ids", "_prefill_len")
 # What torch keeps of a module for itself.
 _OF_TORCH = {"training", "forward", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 _STATE = (torch.Tensor, bool, int, float, complex, str, list, tuple, dict, set, type(None))
-# A larger one is taken to be weights; what changes in it would be seen by the trial of the cache.
+# A larger one is taken to be weights; what changes in it would be seen by the check of the cache.
 _LARGEST = 2**20
 
 _guard = threading.Lock()

@@ -20,8 +20,8 @@ from ..errors import ModelError
 from ..runtime.processes import Lockstep, all_reduce_sum, is_tensor_parallel, split_over_processes
 from .batching import BatchLimit
 from .bits import bits_of_tokens, log_normalisers, nats_to_bits
-from .cache_adapters import Encoded, Packing, Reader, Recurrent, Source, Way
-from .cache_checks import HALVES, TOLERANCE_NATS, TOLERANCE_NATS_HALF, Trial, start
+from .cache_adapters import CacheAdapter, Encoded, Reader, RecurrentState, Source, TreeAttention
+from .cache_checks import HALVES, TOLERANCE_NATS, TOLERANCE_NATS_HALF, CacheCheck, start
 from .decoder_start import COMPARED, check_start, decoder_start
 from .states import States
 
@@ -57,7 +57,7 @@ class LanguageModel:
             free where that is known, as on CUDA.
 
     Attributes:
-        token_rows: how many tokens were fed to the model so far, summed over rows; a session's trial of the cache
+        token_rows: how many tokens were fed to the model so far, summed over rows; a session's check of the cache
             and what is replayed are not among them.
     """
 
@@ -97,7 +97,7 @@ class LanguageModel:
         return self.is_encoder_decoder or hasattr(self.model, "initial_logits")
 
     def first_summed(self, conditioned: int, common: int) -> int:
-        """From which token on costs are summed, when `conditioned` tokens stand before and `common` first ones are alike in all.
+        """From which token on costs are summed, when `conditioned` tokens stand before and all have `common` ones.
 
         With nothing before and a model that does not say what comes first, the first token conditions.
 
@@ -322,12 +322,12 @@ class Session:
         reader = language_model.reader(source)
         ids = [*reader.lead, *prompt]
         self._reader, self._mixed = reader, mixed
-        self._trial: Trial | None = None
+        self._cache_check: CacheCheck | None = None
         if not ids:
             self._next_logits = self._initial_logits()
             self.prompt_bits = np.empty(0)
             return
-        logits, _, self._trial = start(reader, language_model.tensor([ids]), depth)
+        logits, _, self._cache_check = start(reader, language_model.tensor([ids]), depth)
         language_model.token_rows += len(ids)
         self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
         self._next_logits = logits[:, -1:].clone()  # or all of them would stay
@@ -335,27 +335,27 @@ class Session:
     @cached_property
     def state(self) -> States:
         """Of one row, after the prompt."""
-        return self._way.initial()
+        return self._adapter.initial()
 
     @cached_property
-    def _way(self) -> Way:
+    def _adapter(self) -> CacheAdapter:
         """How rows go on; tried when it is first asked for."""
-        if self._trial is None:
+        if self._cache_check is None:
             initial = self._language_model.model.initial_state()
-            return Recurrent(self._reader, type(initial), tuple(initial.rows()))
-        return self._trial.way(mixed=self._mixed)
+            return RecurrentState(self._reader, type(initial), tuple(initial.rows()))
+        return self._cache_check.adapter(mixed=self._mixed)
 
     @cached_property
-    def _packing(self) -> Packing | None:
+    def _packing(self) -> TreeAttention | None:
         """Likewise."""
-        return None if self._trial is None else self._trial.packing()
+        return None if self._cache_check is None else self._cache_check.packing()
 
     @property
-    def _needs(self) -> Way:
+    def _needs(self) -> CacheAdapter:
         """What the memory is reckoned by; of who reads packed rows nothing else need be tried for it."""
-        if self._trial is None or "_way" in vars(self) or not self.packs:
-            return self._way
-        return self._trial.presumed(mixed=self._mixed)
+        if self._cache_check is None or "_adapter" in vars(self) or not self.packs:
+            return self._adapter
+        return self._cache_check.presumed(mixed=self._mixed)
 
     def bits(self, picks: Ints) -> Floats:
         """(n_picks,) tokens that may follow the prompt → their bits."""
@@ -382,7 +382,7 @@ class Session:
         """
         self._language_model.check_ids(tokens, "tokens")
         self._language_model.check_ids(picks, "tokens")
-        logits, after = self._way.advance(states, self._language_model.tensor(tokens))
+        logits, after = self._adapter.advance(states, self._language_model.tensor(tokens))
         self._language_model.token_rows += int(tokens.size if lengths is None else lengths.sum())
         wanted = None if lengths is None else np.arange(tokens.shape[1]) < lengths[:, None]
         return bits_of_tokens(logits, picks, wanted), after

@@ -48,7 +48,7 @@ class Insertion(Protocol):
     def repetitions(self) -> int: ...
 
 
-class Shape(Protocol):
+class RowWriter(Protocol):
     """How the canary is written.
 
     Attributes:
@@ -66,7 +66,7 @@ class Shape(Protocol):
 
 
 @dataclass(frozen=True)
-class Cell:
+class TextColumn:
     """A string: a column of strings, or a field of one of structs, as a translation is.
 
     Args:
@@ -111,7 +111,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Turns:
+class ChatColumn:
     """A chat, as a list of turns; the canary is what one of them says.
 
     Args:
@@ -197,7 +197,7 @@ class Turns:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenColumn:
     """Rows that are token ids already.
 
     Args:
@@ -226,7 +226,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Made:
+class CustomRow:
     """Whatever the user's function makes of a canary.
 
     Args:
@@ -268,13 +268,13 @@ def check_row_arguments(tokenizer: Any, make_row: Any, role: Any) -> None:
     check_among("role", role, _ROLES, "For another one give make_row=.")
 
 
-def spliced_into(shape: Shape) -> Cell | Turns:
+def spliced_into(shape: RowWriter) -> TextColumn | ChatColumn:
     """A shape whose strings canaries can be spliced into.
 
     Raises:
         DataError: it is another.
     """
-    if not isinstance(shape, (Cell, Turns)):
+    if not isinstance(shape, (TextColumn, ChatColumn)):
         raise DataError(
             "placement",
             "'rows', for rows that are tokens or that make_row makes",
@@ -284,7 +284,7 @@ def spliced_into(shape: Shape) -> Cell | Turns:
     return shape
 
 
-def shape_of(
+def row_writer_for(
     features: Features,
     column: str,
     *,
@@ -292,14 +292,14 @@ def shape_of(
     tokenizer: Any = None,
     make_row: MakeRow | None = None,
     role: str = "assistant",
-) -> Shape:
+) -> RowWriter:
     """How a canary is written into rows of these features.
 
     Raises:
         DataError: a column that is missing, or of a kind that needs `make_row`.
     """
     if make_row is not None:
-        return Made(column, make_row, features)
+        return CustomRow(column, make_row, features)
     if not isinstance(column, str):
         raise _missing("column", column, features)
     path = tuple(column.split(".")) if column not in features else (column,)
@@ -316,10 +316,10 @@ def shape_of(
                 "A format's source is what the user says before it.",
             )
         prompt = "prompt" if column == "completion" and _turns(features.get("prompt")) == keys else None
-        return Turns(column, keys, role, prompt, tokenizer)
+        return ChatColumn(column, keys, role, prompt, tokenizer)
     if _is_string(feature):
         source, optional = _source(features, path, source_column)
-        return Cell(path, source, optional)
+        return TextColumn(path, source, optional)
     if isinstance(feature, (List, LargeList)) and isinstance(feature.feature, Value) and "int" in feature.feature.dtype:
         return _tokens(features, column, tokenizer, getattr(feature, "length", -1))
     if isinstance(feature, (Translation, dict)):
@@ -351,7 +351,7 @@ def _source(
     return source, False
 
 
-def _tokens(features: Features, column: str, tokenizer: Any, length: int) -> Tokens:
+def _tokens(features: Features, column: str, tokenizer: Any, length: int) -> TokenColumn:
     if tokenizer is None:
         raise DataError(
             "tokenizer", "the tokenizer of rows that are token ids", "none", "Give tokenizer=, or inject the text."
@@ -364,7 +364,7 @@ def _tokens(features: Features, column: str, tokenizer: Any, length: int) -> Tok
             "Inject before rows are cut to a length.",
         )
     beside = tuple(name for name in ("labels", "attention_mask", "token_type_ids") if name in features)
-    return Tokens(column, tokenizer, beside)
+    return TokenColumn(column, tokenizer, beside)
 
 
 def _at(features: Any, path: Sequence[str]) -> Any:

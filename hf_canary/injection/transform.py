@@ -20,7 +20,7 @@ from datasets.formatting.formatting import LazyBatch
 from ..arguments import check_among, check_int
 from ..errors import DataError, is_int, shown
 from .placement import MODES, VERSION, draw_places, part
-from .rows import Insertion, MakeRow, Row, Shape, check_row_arguments, shape_of, spliced_into
+from .rows import Insertion, MakeRow, Row, RowWriter, check_row_arguments, row_writer_for, spliced_into
 from .splicing import splice, unsplice, was_spliced
 from .text_search import Finder
 
@@ -139,9 +139,9 @@ class InjectCanaries:
             )
         return self.injected(table, indices[0])
 
-    def shape(self, features: datasets.Features) -> Shape:
+    def shape(self, features: datasets.Features) -> RowWriter:
         """How the canaries are written into rows of these features."""
-        return shape_of(features, self.column, **self.how)
+        return row_writer_for(features, self.column, **self.how)
 
     def check(self, features: datasets.Features) -> None:
         """Refuse what canaries cannot be written into.
@@ -173,7 +173,7 @@ class InjectCanaries:
             done = place
         return pa.concat_tables([*pieces, table.slice(done)])
 
-    def rows(self, shape: Shape, features: datasets.Features, schema: pa.Schema, copies: Iterable[int]) -> pa.Table:
+    def rows(self, shape: RowWriter, features: datasets.Features, schema: pa.Schema, copies: Iterable[int]) -> pa.Table:
         """A row for each of these copies."""
         written = {}
         wanted = self.places.which[list(copies)].tolist()
@@ -210,7 +210,7 @@ class InjectCanaries:
         kept[mine] = False
         return table.filter(pa.array(kept))
 
-    def _changed(self, table: pa.Table, start: int, shape: Shape, change: Any) -> pa.Table:
+    def _changed(self, table: pa.Table, start: int, shape: RowWriter, change: Any) -> pa.Table:
         """The rows that copies go into, each changed in its string."""
         mine = self.of_rows(start, start + len(table))
         if not mine:
@@ -231,7 +231,7 @@ class InjectCanaries:
             found.setdefault(int(self.places.rows[copy]), []).append(copy)
         return found
 
-    def change(self, shape: Shape, value: Any, copies: Iterable[int], change: Any) -> Any:
+    def change(self, shape: RowWriter, value: Any, copies: Iterable[int], change: Any) -> Any:
         """One value of the column with the canaries of these copies in it, or without."""
         canaries = [
             (self.canaries[int(self.places.which[copy])].text, float(self.places.spots[copy])) for copy in copies
@@ -314,7 +314,7 @@ def count_in(canaries: Insertions, dataset: Any, column: str = "text", **how: An
     """How often the text of each canary stands in a dataset; see `CanarySet.count_in`."""
     _check_dataset(dataset)
     kinds = {name: value for name, value in how.items() if name in ("source_column", "tokenizer", "make_row", "role")}
-    shape = shape_of(_features(dataset), column, **kinds)
+    shape = row_writer_for(_features(dataset), column, **kinds)
     listed = tuple(canaries.canaries)
     finder = Finder([canary.text for canary in listed])
     found: Counter[int] = Counter()
@@ -428,7 +428,7 @@ class Through:
             return self._changed(shard, bounds, shape)
         return self._removed(shard, bounds, shape) if self.inverse else self._inserted(shard, bounds, shape)
 
-    def _inserted(self, shard: Iterable[Row], bounds: Bounds, shape: Shape) -> Iterator[Row]:
+    def _inserted(self, shard: Iterable[Row], bounds: Bounds, shape: RowWriter) -> Iterator[Row]:
         places, canaries = self.transform.places, self.transform.canaries
         left = list(places.between(bounds.start, bounds.stop, is_last=bounds.is_last))[::-1]
         finder, said = self.transform.texts, set[int]()
@@ -451,7 +451,7 @@ class Through:
         while left:
             yield self._row(shape, left.pop())
 
-    def _changed(self, shard: Iterable[Row], bounds: Bounds, shape: Shape) -> Iterator[Row]:
+    def _changed(self, shard: Iterable[Row], bounds: Bounds, shape: RowWriter) -> Iterator[Row]:
         mine, index = self.transform.of_rows(bounds.start, bounds.stop), bounds.start
         for index, row in enumerate(shard, bounds.start):
             copies = mine.pop(index, None)
@@ -461,7 +461,7 @@ class Through:
             yield row
         self._check_placed([copy for copies in mine.values() for copy in copies], index + 1, bounds)
 
-    def _removed(self, shard: Iterable[Row], bounds: Bounds, shape: Shape) -> Iterator[Row]:
+    def _removed(self, shard: Iterable[Row], bounds: Bounds, shape: RowWriter) -> Iterator[Row]:
         places, is_last = self.transform.places, bounds.is_last
         mine = places.between(bounds.start, bounds.stop, is_last=is_last)
         ahead, rows = list(mine)[::-1], iter(shard)
@@ -478,7 +478,7 @@ class Through:
         if next(rows, None) is not None:
             raise not_as_injected()
 
-    def _row(self, shape: Shape, copy: int) -> Row:
+    def _row(self, shape: RowWriter, copy: int) -> Row:
         made = self.transform.rows(shape, self.features, self.features.arrow_schema, [copy])
         row: Row = made.to_pylist()[0]
         return row
@@ -496,7 +496,7 @@ class Through:
         )
 
 
-def _strings(shape: Shape, row: Row, features: datasets.Features) -> list[str]:
+def _strings(shape: RowWriter, row: Row, features: datasets.Features) -> list[str]:
     if shape.column not in row or shape.column not in features:
         return []
     value = row[shape.column]

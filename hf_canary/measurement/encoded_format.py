@@ -22,7 +22,7 @@ _TO_COMPARE = 256
 
 
 @dataclass(frozen=True)
-class Request:
+class MeasurementConfig:
     """How a format is looked at.
 
     Args:
@@ -42,7 +42,7 @@ class Request:
     source_prefix: Before = None
 
 
-class Prepared:
+class EncodedFormat:
     """What is the same in every look at a format: its fills as the tokenizer sees them, each encoded once.
 
     Args:
@@ -59,7 +59,13 @@ class Prepared:
     """
 
     def __init__(
-        self, tokenizer: Any, canaries: Sequence[Canary], members: Sequence[int], request: Request, *, number: int = 0
+        self,
+        tokenizer: Any,
+        canaries: Sequence[Canary],
+        members: Sequence[int],
+        request: MeasurementConfig,
+        *,
+        number: int = 0,
     ) -> None:
         self.request, self._number = request, number
         self.measured = [*members, *(len(canaries) + number for number in members)]

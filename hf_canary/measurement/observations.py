@@ -20,10 +20,10 @@ from ..arrays import Floats
 from ..estimators.exposures import MOST_APART
 from ..inference.cache_adapters import Source
 from ..inference.language_model import LanguageModel, Session
-from ..runtime.deadline import Clock, agreed
+from ..runtime.deadline import Deadline, agreed
 from ..scoring import score_encoded
 from ..tree.token_tree import TokenTree, unlike
-from .encoded_format import Prepared
+from .encoded_format import EncodedFormat
 from .ranking import FORESEEN, Rank, Ranking
 from .sampling import Drawing, draw
 
@@ -37,13 +37,13 @@ _LEAST = 0.1
 Found = TypeVar("Found")
 
 
-class Evidence:
+class Observations:
     """What a model says of one format.
 
     Args:
         language_model: the model, in evaluation.
-        prepared: the format, and how to look.
-        clock: how long it may take.
+        encoded_format: the format, and how to look.
+        deadline: how long it may take.
         progress: called with the number of texts scored since the last call.
 
     Attributes:
@@ -56,20 +56,20 @@ class Evidence:
     def __init__(
         self,
         language_model: LanguageModel,
-        prepared: Prepared,
-        clock: Clock,
+        encoded_format: EncodedFormat,
+        deadline: Deadline,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        self._language_model, self._prepared, self._clock = language_model, prepared, clock
+        self._language_model, self._encoded_format, self._deadline = language_model, encoded_format, deadline
         self._progress = progress
-        self.format = prepared.format
-        self._fills, self.measured = prepared.known, prepared.measured
+        self.format = encoded_format.format
+        self._fills, self.measured = encoded_format.known, encoded_format.measured
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
         self._has_looked = False
         began = time.monotonic()
         # Without a limit all at once; else what is memorised can be counted before more references take the time.
-        size = len(self._fills) + _TO_COMPARE if clock.is_limited else len(prepared.fills)
+        size = len(self._fills) + _TO_COMPARE if deadline.is_limited else len(encoded_format.fills)
         costs = self._metered("scored", lambda: self._score(slice(0, size)))
         self.known_costs, self._first_references = costs[: len(self._fills)], costs[len(self._fills) :]
         seconds = agreed(time.monotonic() - began)
@@ -78,16 +78,16 @@ class Evidence:
     @property
     def is_limited(self) -> bool:
         """Whether there is a limit of time."""
-        return self._clock.is_limited
+        return self._deadline.is_limited
 
     @cached_property
     def references(self) -> Floats:
         """(n_references,) bits of random other candidates, all different: as many as there is time for; 256 anyway."""
         at = len(self._fills) + len(self._first_references)
-        rest = len(self._prepared.fills) - at
+        rest = len(self._encoded_format.fills) - at
         if not rest:
             return self._first_references
-        blocks = self._clock.part(0.5).blocks(rest, _FIRST_BLOCK - len(self._first_references))
+        blocks = self._deadline.part(0.5).blocks(rest, _FIRST_BLOCK - len(self._first_references))
         costs = [
             self._metered("scored", partial(self._score, slice(at + block.start, at + block.stop))) for block in blocks
         ]
@@ -101,11 +101,11 @@ class Evidence:
     @cached_property
     def fill_bits(self) -> Floats:
         """(2 n_canaries,) of each cost the part from where candidates differ on: what a guesser must guess."""
-        texts, encoding, sources = self._prepared.encoded(slice(0, len(self._fills)))
-        unsummed = self._prepared.shared
+        texts, encoding, sources = self._encoded_format.encoded(slice(0, len(self._fills)))
+        unsummed = self._encoded_format.shared
 
         def scored() -> Floats:
-            named = self._prepared.name
+            named = self._encoded_format.name
             return score_encoded(self._language_model, texts, encoding, sources, unsummed=unsummed, named=named)
 
         return self._metered("scored", scored)
@@ -113,7 +113,7 @@ class Evidence:
     @property
     def why_no_tree(self) -> str:
         """Why the fills cannot be walked as one tree; empty where they can."""
-        return self._prepared.why_no_tree
+        return self._encoded_format.why_no_tree
 
     @property
     def tree(self) -> TokenTree:
@@ -122,14 +122,14 @@ class Evidence:
         Raises:
             ModelError: the tokenizer's encodings cannot be followed.
         """
-        return self._prepared.tree
+        return self._encoded_format.tree
 
     @cached_property
     def drawing(self) -> Drawing | None:
         """Draws from the ladder; None where there is no time for enough of them."""
-        count = self._prepared.request.num_draws
-        if self._clock.is_limited:
-            count = int(min(count, self._clock.fits(self._seconds_a_row * self.tree.depth)))
+        count = self._encoded_format.request.num_draws
+        if self._deadline.is_limited:
+            count = int(min(count, self._deadline.fits(self._seconds_a_row * self.tree.depth)))
         if count < 1:
             return None
 
@@ -140,8 +140,8 @@ class Evidence:
                 self.tree,
                 self._fills,
                 count,
-                seed=self._prepared.request.seed,
-                clock=self._clock,
+                seed=self._encoded_format.request.seed,
+                deadline=self._deadline,
             )
 
         drawing = self._metered("drawn", drawn)
@@ -169,13 +169,13 @@ class Evidence:
         most = np.finfo(np.float64).max if self._language_model.is_half else MOST_APART
         wrong = np.flatnonzero(is_read & (apart > most))
         if len(wrong):
-            name = self._prepared.names[numbers[wrong[0]]]
+            name = self._encoded_format.names[numbers[wrong[0]]]
             raise unlike(name, f"one whose encoding of it costs {apart[wrong[0]]:.2f} bits more or less")
 
     @property
     def known_copies(self) -> Floats:
         """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
-        return self._prepared.known_copies
+        return self._encoded_format.known_copies
 
     @property
     def own_copies(self) -> Floats:
@@ -185,7 +185,7 @@ class Evidence:
     @cached_property
     def scored_copies(self) -> Floats:
         """(2 n_canaries,) the same, of the fills that were scored."""
-        _, encoding, sources = self._prepared.encoded(slice(0, len(self._prepared.fills)))
+        _, encoding, sources = self._encoded_format.encoded(slice(0, len(self._encoded_format.fills)))
         rows = [(*row, -1, *(sources[number] if sources else ())) for number, row in enumerate(encoding.sequences)]
         counts = Counter(rows)
         return np.array([float(counts[row]) for row in rows[: len(self._fills)]])
@@ -193,7 +193,7 @@ class Evidence:
     @property
     def different_encodings(self) -> int | None:
         """How many encodings the fills have, if that is fewer; known where there is a tree."""
-        tree = vars(self._prepared).get("tree")
+        tree = vars(self._encoded_format).get("tree")
         return tree.space_size if tree is not None and tree.space_size < self.format.space_size else None
 
     def ranks(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
@@ -208,13 +208,13 @@ class Evidence:
         drawing = self.drawing
         if drawing is None:
             return self._ranks_of(max_expanded)
-        most = np.minimum(np.asarray(max_expanded, dtype=np.float64), self._clock.fits(self._seconds_a_row))
+        most = np.minimum(np.asarray(max_expanded, dtype=np.float64), self._deadline.fits(self._seconds_a_row))
         costs = drawing.known_costs
         open_numbers = (n for n in np.argsort(costs).tolist() if n not in self._ranks and math.isfinite(costs[n]))
         within = [n for n in open_numbers if FORESEEN * drawing.expected_expansions(float(costs[n])) <= most[n]]
         while within:
             cap = float(most[within].max())
-            is_any = self._count(within, methodcaller("count", max_expanded=cap, clock=self._clock))
+            is_any = self._count(within, methodcaller("count", max_expanded=cap, deadline=self._deadline))
             within = within[: len(within) // 2] if not is_any else []
         return self._ranks_of(max_expanded)
 
@@ -222,12 +222,12 @@ class Evidence:
         """The same, of those that are likelier than the first references, as far as a few hundred prefixes tell. That
         needs no draws.
         """
-        if not self._has_looked and self._clock.left:
+        if not self._has_looked and self._deadline.left:
             self._has_looked = True
             least = self._first_references.min(initial=np.inf)
             likely = [number for number in self.measured if self.known_costs[number] < least]
             if likely and not self.why_no_tree:  # which may have taken the time
-                self._count(likely, lambda ranking: ranking.look(clock=self._clock.least(0.5, of_all=_LEAST)))
+                self._count(likely, lambda ranking: ranking.look(deadline=self._deadline.least(0.5, of_all=_LEAST)))
         return dict(self._ranks)
 
     def _ranks_of(self, max_expanded: Sequence[float]) -> dict[int, Rank]:
@@ -248,16 +248,18 @@ class Evidence:
 
     def _score(self, block: slice) -> Floats:
         def named(number: int) -> str:
-            return self._prepared.name(block.start + number)
+            return self._encoded_format.name(block.start + number)
 
-        return score_encoded(self._language_model, *self._prepared.encoded(block), progress=self._progress, named=named)
+        return score_encoded(
+            self._language_model, *self._encoded_format.encoded(block), progress=self._progress, named=named
+        )
 
     @cached_property
     def _session(self) -> Session:
         return self._new_session(mixed=False)
 
     def _new_session(self, *, mixed: bool) -> Session:
-        tree, ids = self.tree, self._prepared.source
+        tree, ids = self.tree, self._encoded_format.source
         source = Source(tuple(ids), self._language_model.start(ids, tree.first, tree.tail)) if ids is not None else None
         return self._language_model.session(tree.prompt, tree.depth, source=source, mixed=mixed)
 

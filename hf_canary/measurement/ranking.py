@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..estimators.exposures import SAME
 from ..inference.language_model import LanguageModel, Session
-from ..runtime.deadline import Clock
+from ..runtime.deadline import Deadline
 from ..tree.token_tree import TokenTree, padded
 from ..walks.search.frontier import Prefixes
 from ..walks.search.goals import Counting
@@ -113,37 +113,37 @@ class Ranking:
         # Rank and ties of what an earlier walk has counted; 0 for the others.
         self._earlier = np.zeros((len(fills), 2), dtype=np.int64)
 
-    def seek(self, *, max_expanded: float = math.inf, clock: Clock | None = None) -> str:
+    def seek(self, *, max_expanded: float = math.inf, deadline: Deadline | None = None) -> str:
         """Find the fills, whatever they cost, to count up to the costliest that is possible at all.
 
         Args:
             max_expanded: prefixes in all.
-            clock: how long it may take.
+            deadline: how long it may take.
 
         Returns:
             What ended it before; nothing where all are found.
         """
         search = self.search
-        stopped = go_on(search, max_expanded=max_expanded, clock=clock, until=lambda: not search.is_on_the_way)
+        stopped = go_on(search, max_expanded=max_expanded, deadline=deadline, until=lambda: not search.is_on_the_way)
         if not stopped:
             possible = self.goal.own[np.isfinite(self.goal.own)]
             self.goal.settle(float(possible.max(initial=0.0)))
         return stopped
 
-    def look(self, *, max_expanded: float = math.inf, clock: Clock | None = None) -> str:
+    def look(self, *, max_expanded: float = math.inf, deadline: Deadline | None = None) -> str:
         """As `seek`, and then a few hundred prefixes; what ended it, if it may not go on."""
-        stopped = self.seek(max_expanded=max_expanded, clock=clock)
+        stopped = self.seek(max_expanded=max_expanded, deadline=deadline)
         if stopped:
             return stopped
         end = min(max_expanded, self.search.expanded + _FIRST)
-        stopped = go_on(self.search, max_expanded=end, clock=clock and clock.part(_FIRST_SHARE))
+        stopped = go_on(self.search, max_expanded=end, deadline=deadline and deadline.part(_FIRST_SHARE))
         is_end = stopped == "max_memory" or (stopped == "max_expanded" and end == max_expanded)
         return stopped if is_end else ""
 
-    def count(self, *, max_expanded: float = math.inf, clock: Clock | None = None) -> list[Rank]:
+    def count(self, *, max_expanded: float = math.inf, deadline: Deadline | None = None) -> list[Rank]:
         """As `seek`, and then to the end, or as far as it may go."""
-        stopped = self.seek(max_expanded=max_expanded, clock=clock)
-        return self.ranks(stopped or go_on(self.search, max_expanded=max_expanded, clock=clock))
+        stopped = self.seek(max_expanded=max_expanded, deadline=deadline)
+        return self.ranks(stopped or go_on(self.search, max_expanded=max_expanded, deadline=deadline))
 
     def foresee(self, drawing: Drawing) -> None:
         """How much work each will be, as far as draws foresee it (Knuth 1975)."""

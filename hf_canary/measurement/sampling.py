@@ -17,7 +17,7 @@ import numpy as np
 from ..arrays import Floats, Ints
 from ..estimators.importance_sampling import BETAS, Draws, apportioned, better_shares, expected_expansions, log_mixture
 from ..inference.language_model import LanguageModel, Session
-from ..runtime.deadline import Clock
+from ..runtime.deadline import Deadline
 from ..tree.token_tree import TokenTree, padded
 from ..walks.sample import Drawn, Plan, sample
 
@@ -68,7 +68,7 @@ def draw(
     count: int,
     *,
     seed: int,
-    clock: Clock,
+    deadline: Deadline,
 ) -> Drawing | None:
     """`count` draws, or as many as there is time for.
 
@@ -80,7 +80,7 @@ def draw(
         count: of draws.
         seed: the same draws for the same seed, in any batches and any number of processes; within a limit of time
             fewer and others.
-        clock: how long it may take.
+        deadline: how long it may take.
 
     Returns:
         None where the time suffices for too few to say anything.
@@ -88,12 +88,12 @@ def draw(
     rounds = _Rounds(language_model, start, tree, known, seed)
     equal = np.full(len(BETAS), 1.0 / len(BETAS))
     pilot = int(_PILOT * count) if count >= _FEWEST_FOR_PILOT else count
-    for block in clock.part(0.5).blocks(pilot, _FIRST_BLOCK):
+    for block in deadline.part(0.5).blocks(pilot, _FIRST_BLOCK):
         rounds.add(equal, block.stop - block.start)
     if rounds.count == pilot < count:
         drawing = rounds.drawing()
         shares = better_shares(drawing.draws, drawing.known_costs, drawing.counted)
-        for block in clock.blocks(count - pilot, pilot):
+        for block in deadline.blocks(count - pilot, pilot):
             rounds.add(shares, block.stop - block.start)
     return rounds.drawing() if rounds.count >= min(count, _FEWEST) else None
 

@@ -17,7 +17,7 @@ def agreed(number: float) -> float:
     return all_reduce_sum(number) / all_reduce_sum(1.0)
 
 
-class Clock:
+class Deadline:
     """How much of a time is left.
 
     Args:
@@ -38,18 +38,18 @@ class Clock:
         """Whether there is an end."""
         return self._end < math.inf
 
-    def least(self, share: float, of_all: float) -> Clock:
+    def least(self, share: float, of_all: float) -> Deadline:
         """A clock for a share of what is left, and for a part of the whole time at least, though it be over."""
-        return Clock(max(self.left * share, (self._end - self._began) * of_all)) if self.is_limited else self
+        return Deadline(max(self.left * share, (self._end - self._began) * of_all)) if self.is_limited else self
 
     @property
     def left(self) -> float:
         """Seconds, the same in every process; 0 when it is over."""
         return max(0.0, agreed(self._end - time.monotonic())) if self.is_limited else math.inf
 
-    def part(self, share: float) -> Clock:
+    def part(self, share: float) -> Deadline:
         """A clock for a share of what is left."""
-        return Clock(self.left * share) if self.is_limited else self
+        return Deadline(self.left * share) if self.is_limited else self
 
     def fits(self, seconds_each: float) -> float:
         """How many pieces of work of so many seconds may be planned for."""

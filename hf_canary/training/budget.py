@@ -9,7 +9,7 @@ from ..arguments import check_number, check_seconds
 from ..runtime.deadline import agreed
 
 
-class Allowance:
+class OverheadBudget:
     """Seconds that a look may take, of a limit for each and a share of the training's time for all.
 
     Args:

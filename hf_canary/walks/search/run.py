@@ -10,7 +10,7 @@ from typing import Any
 from ...inference.cache_adapters import Encoded, Source
 from ...inference.evaluation import evaluating
 from ...inference.language_model import LanguageModel, Session
-from ...runtime.deadline import Clock
+from ...runtime.deadline import Deadline
 from .search import MODEL, Search
 
 
@@ -43,7 +43,7 @@ def go_on(
     search: Search,
     *,
     max_expanded: float | None = None,
-    clock: Clock | None = None,
+    deadline: Deadline | None = None,
     interrupted: Callable[[], bool] | None = None,
     after_each: Callable[[], object] | None = None,
     until: Callable[[], bool] | None = None,
@@ -53,7 +53,7 @@ def go_on(
     Args:
         search: which.
         max_expanded: prefixes in all.
-        clock: how long it may take; the root is read in any case.
+        deadline: how long it may take; the root is read in any case.
         interrupted: whether it was asked to end.
         after_each: called after each batch.
         until: whether what is wanted of it has been reached.
@@ -68,7 +68,7 @@ def go_on(
                 return "interrupted"
             if search.expanded >= most:
                 return "max_expanded"
-            if clock is not None and not clock.left:
+            if deadline is not None and not deadline.left:
                 return "max_seconds"
         search.step(most - search.expanded)
         if search.out_of_memory:

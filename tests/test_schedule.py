@@ -20,7 +20,7 @@ from torch import nn
 
 from hf_canary import CanaryFormat, CanarySet, measure_exposure
 from hf_canary.errors import ArgumentError
-from hf_canary.training.budget import Allowance
+from hf_canary.training.budget import OverheadBudget
 from hf_canary.training.preserve import kept
 from hf_canary.training.record import Record
 from hf_canary.training.schedule import Schedule
@@ -79,42 +79,42 @@ def test_looks_never_take_more_than_their_share(share, trains, needs):
     one that needs more than it is allowed is the only one that can pass it, and then no look is taken until it fits.
     """
     now, spent = [0.0], 0.0
-    allowance = Allowance(None, share, now=lambda: now[0])
-    allowance.begin(least=needs)
+    budget = OverheadBudget(None, share, now=lambda: now[0])
+    budget.begin(least=needs)
     for seconds in trains:
         now[0] += seconds
-        allowed = allowance.seconds()
+        allowed = budget.seconds()
         assert allowed == 0.0 or allowed >= needs
         if allowed:
             now[0] += allowed
             spent += allowed
-            allowance.spend(allowed, allowed)
+            budget.spend(allowed, allowed)
         assert spent <= share * now[0] + 1e-9
 
 
 def test_a_look_that_overruns_is_paid_for():
     """10 seconds where 1 was allowed: the next look waits until 10 fit again."""
     now = [0.0]
-    allowance = Allowance(None, 0.01, now=lambda: now[0])
-    allowance.begin(least=0.5)
+    budget = OverheadBudget(None, 0.01, now=lambda: now[0])
+    budget.begin(least=0.5)
     now[0] = 99.0
-    assert allowance.seconds() == pytest.approx(1.0)
-    allowance.spend(10.0, 1.0)
+    assert budget.seconds() == pytest.approx(1.0)
+    budget.spend(10.0, 1.0)
     now[0] = 1_900.0
-    assert allowance.seconds() == 0.0
+    assert budget.seconds() == 0.0
     now[0] = 2_000.0
-    assert allowance.seconds() == pytest.approx((20.0 - 10.0) / 0.99)
-    allowance.spend(0.2, 10.0)  # so little is enough after all
+    assert budget.seconds() == pytest.approx((20.0 - 10.0) / 0.99)
+    budget.spend(0.2, 10.0)  # so little is enough after all
     now[0] = 2_000.0 + 100 * 0.21
-    assert allowance.seconds() > 0.2
+    assert budget.seconds() > 0.2
 
 
 def test_without_a_share_the_limit_of_each_look_holds():
     """None where there is neither; the lesser of both."""
-    assert Allowance(None, None).seconds() is None
-    assert Allowance(3.0, None).seconds() == 3.0
+    assert OverheadBudget(None, None).seconds() is None
+    assert OverheadBudget(3.0, None).seconds() == 3.0
     now = [0.0]
-    both = Allowance(3.0, 0.5, now=lambda: now[0])
+    both = OverheadBudget(3.0, 0.5, now=lambda: now[0])
     both.begin(least=0.0)
     now[0] = 1.0
     assert both.seconds() == 1.0
@@ -128,7 +128,7 @@ def test_without_a_share_the_limit_of_each_look_holds():
 def test_no_other_limits(wrong):
     """A typed error that names the argument."""
     with pytest.raises(ArgumentError, match="max_"):
-        Allowance(*wrong)
+        OverheadBudget(*wrong)
 
 
 def test_the_record_of_a_writer_that_is_killed(tmp_path):
