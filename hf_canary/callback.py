@@ -116,7 +116,8 @@ class ExposureCallback(TrainerCallback):
         context: what stands before the canaries, if it is not to be read from the rows: a text or a `Context` of tokens
             for all, or a list with one for each; "" for nothing. It is conditioned on, not summed. One that never
             stands there is warned of.
-        source_prefix: likewise what stands before the source, for an encoder-decoder.
+        source_prefix: what stands before the source of an encoder-decoder, if it is not to be read from the rows; one
+            for all, or a list.
         batch_size: rows of one forward pass of a look; None chooses.
         presence: whether to check that canaries are trained on, and behind what; takes some seconds for a million rows.
             Without it the context is nothing, or what is given.

@@ -243,11 +243,11 @@ class CanarySet:
 
         What a canary's own row is depends on the column. *Strings*: the text; `source_column` gets the format's source,
         and a string column `prompt` beside `completion` gets it, or nothing, without being named. *A field of a
-        translation* (`column="translation.de", source_column="translation.en"`): likewise. *A chat* (`messages`, or
-        `conversations` with `from` and `value`): the user says the source, or nothing, and the assistant the text; with
-        another `role`, that one says the text and the assistant "OK.". *Token ids* (`input_ids`, with `tokenizer`):
-        those of the text, with `labels`, `attention_mask` and `token_type_ids` where there are such columns. Every
-        other column is None.
+        translation* (`column="translation.de", source_column="translation.en"`): the text goes into the one, the source
+        into the other. *A chat* (`messages`, or `conversations` with `from` and `value`): the user says the source, or
+        nothing, and the assistant the text; with another `role`, that one says the text and the assistant "OK.".
+        *Token ids* (`input_ids`, with `tokenizer`): those of the text, with `labels`, `attention_mask` and
+        `token_type_ids` where there are such columns. Every other column is None.
 
         Args:
             dataset: a `Dataset` or an `IterableDataset`; of a dict of them, the train split alone changes. Inject into
@@ -302,7 +302,7 @@ class CanarySet:
         Args:
             dataset: as `inject` returned it, or loaded from where that was saved; its rows in the same order.
             column: as it was given to `inject`.
-            how: likewise, the other arguments; `num_rows` of a stream is that before the injection.
+            how: the other arguments, as they were given to `inject`; `num_rows` of a stream as it was before.
 
         Raises:
             DataError: the canaries are not where `inject` put them.

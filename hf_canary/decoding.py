@@ -384,7 +384,7 @@ class CheapestFills:
 
     Attributes:
         prompt_ids: as in `FormatLogitsProcessor`.
-        prompt_lengths: likewise.
+        prompt_lengths: how many tokens stand before the canary: one number for all, or one for each prompt.
 
     Raises:
         ArgumentError: what is no format, tokenizer or number; `top_k` above |R|.

@@ -316,7 +316,7 @@ def measure_exposure(
         context: what stands before the canaries where they are trained on: a text, a `Context` of tokens, or a list
             with one for each canary, as `check_presence` finds it; conditioned on, not summed. Without it a leak may
             look safe. Canaries of one context share their references; each context more costs as much again.
-        source_prefix: what stands before the source, of an encoder-decoder, likewise.
+        source_prefix: what stands before the source of an encoder-decoder; one for all, or a list.
         end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
         batch_size: rows of one forward pass; None lets the memory decide.
         max_memory: bytes that logits and states may take, as in `log_perplexity`.

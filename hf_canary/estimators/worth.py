@@ -101,7 +101,7 @@ def known_in_words(
     Args:
         name: its id.
         rank: among all of R; None where that is not known.
-        exposure: its bits; NaN likewise.
+        exposure: its bits; NaN where the rank is not known.
         space_size: |R|.
         num_known: canaries of this format, any of which might have been it.
         drawn: whether they were drawn at random, which alone tells what chance does.

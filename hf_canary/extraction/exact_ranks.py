@@ -54,21 +54,23 @@ def exact_rank(
     `progress(...).expected`. Costs are compared as this walk has them.
 
     Args:
-        model: as in `extract`, which has these arguments too.
-        tokenizer: likewise.
-        format: likewise.
+        model: a causal language model, or an encoder-decoder.
+        tokenizer: its tokenizer, of any kind.
+        format: candidates must not be prefixes of one another, unless `end` tells them apart.
         fills: whose ranks are asked for; ints of [0, |R|).
-        source: likewise.
-        source_prefix: likewise.
-        context: likewise.
-        end: likewise.
-        batch_size: likewise.
-        max_expanded: likewise, beside the draws. Likelier fills have their ranks first.
-        max_seconds: likewise.
-        max_memory: likewise.
-        checkpoint: likewise, once it is known what the fills cost. What a run with lower caps has left out is counted
-            in a walk of its own, after the one in the file.
-        progress: likewise; `best` is the cost up to which candidates are counted.
+        source: what an encoder-decoder reads; the format's own, if that is fixed text.
+        source_prefix: what stands before it: a text or a `Context` of tokens.
+        context: what stands before the canary where it is trained on: a text, or a `Context` of tokens; conditioned on,
+            not summed.
+        end: whether the end token follows each candidate and is summed.
+        batch_size: prefixes of one forward pass; None chooses.
+        max_expanded: stop after so many prefixes, beside the draws. Likelier fills have their ranks first.
+        max_seconds: stop after so long.
+        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
+        checkpoint: a file in which the count is kept every so often and at its end, once it is known what the fills
+            cost; if it is there, the count goes on from it. What a run with lower caps has left out is counted in a
+            walk of its own, after the one in the file.
+        progress: called after each batch with a `Progress`; its `best` is the cost up to which is counted.
 
     Returns:
         For each fill a `Rank`: 1 is the likeliest. Its exposure in bits is log2|R| − log2 of it (Definition 4).

@@ -225,17 +225,18 @@ def iter_extract(
     cap. Between two of them the model is as it was, and may be used, but not trained.
 
     Args:
-        model: as in `extract`, which has these arguments too.
-        tokenizer: likewise.
-        format: likewise.
-        source: likewise.
-        source_prefix: likewise.
-        context: likewise.
-        end: likewise.
-        batch_size: likewise.
-        max_expanded: likewise.
-        max_seconds: likewise, from the first candidate that is asked for.
-        max_memory: likewise.
+        model: a causal language model, or an encoder-decoder.
+        tokenizer: its tokenizer, of any kind.
+        format: candidates must not be prefixes of one another, unless `end` tells them apart.
+        source: what an encoder-decoder reads; the format's own, if that is fixed text.
+        source_prefix: what stands before it: a text or a `Context` of tokens.
+        context: what stands before the canary where it is trained on: a text, or a `Context` of tokens; conditioned on,
+            not summed.
+        end: whether the end token follows each candidate and is summed.
+        batch_size: prefixes of one forward pass; None chooses.
+        max_expanded: end after so many prefixes.
+        max_seconds: end so long after the first candidate is asked for.
+        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
 
     Raises:
         ArgumentError, FormatError: as `extract`, at once.

@@ -172,7 +172,7 @@ class LanguageModel:
 
         Args:
             sources: (n_rows) for the encoder, as long as its positions at most.
-            targets: (n_rows) ids, likewise.
+            targets: (n_rows) ids for the decoder, as long as its positions at most.
 
         Returns:
             (n_rows, longest) bits; 0 behind the end of a shorter target.

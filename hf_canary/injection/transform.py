@@ -55,15 +55,17 @@ class InjectCanaries:
 
     Args:
         canaries: a `CanarySet`.
-        column: as in `CanarySet.inject`, which has all of these.
+        column: where the canary goes; `CanarySet.inject` says what kinds there are.
         num_rows: the length of the dataset that will be mapped; the places depend on it.
-        source_column: likewise.
-        seed: likewise.
-        tokenizer: likewise.
-        make_row: likewise.
-        role: likewise.
-        placement: likewise.
-        when: likewise.
+        source_column: where the source of the format goes, for encoder-decoders.
+        seed: draws the places; None derives them from the digest of the set.
+        tokenizer: makes the tokens of rows that are tokens; beside a chat, its template is tried on the canaries.
+        make_row: canary → row, for rows of any other kind.
+        role: who says the canary in a chat.
+        placement: `rows` of their own, or `splice`: into rows that are there, before a sentence or a line, else before
+            a word, with a space behind.
+        when: in which part of the dataset, for training that reads it in order: `uniform`, `early` (the first tenth),
+            `late` (the last), or two shares, such as `(0.4, 0.5)`.
 
     Raises:
         ArgumentError: what is no number, placement, tokenizer, function or role.

@@ -68,7 +68,7 @@ class Presence:
         rows: that were read.
         context: for each canary what most copies of it have in front of them, as tokens: what `measure_exposure` and
             others take as `context=`; None for nothing but what the tokenizer itself puts there.
-        source_prefix: likewise what stands before its source, for `source_prefix=`.
+        source_prefix: for each canary what stands before its source, as tokens, for `source_prefix=`.
         shapes: lines that say what the contexts are like, without a text.
         unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
         doubts: lines that say where a measurement behind them, or behind what was given, would mislead.

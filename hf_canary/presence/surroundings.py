@@ -40,7 +40,7 @@ class Findings(NamedTuple):
     Args:
         context: for each canary what stands before most of its copies, or before one of them where they stand behind
             different texts, as tokens; None for nothing but what the tokenizer itself puts there.
-        source_prefix: likewise what stands before its source.
+        source_prefix: for each canary what stands before its source; None for nothing.
         shapes: lines that say what these are like, without a text.
         unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
         doubts: lines that say where a measurement behind these, or behind what was given, would mislead.

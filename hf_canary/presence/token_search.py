@@ -54,10 +54,10 @@ class Core:
         number: of the canary in its set.
         tokens: the core.
         before: tokens of the encoding that stand before it.
-        behind: likewise.
+        behind: tokens of the encoding that stand behind it.
         fill: from which token of the core to which the fill goes; it may begin before and end behind.
         ahead: how the part of the text is spelled that stands before it.
-        beyond: likewise, behind it.
+        beyond: how the part of the text is spelled that stands behind it.
         fixed: whether the one and the other are the same for all fills.
     """
 

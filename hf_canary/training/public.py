@@ -61,7 +61,7 @@ def public_summary(report: ExposureReport) -> dict[str, float]:
 
 
 def base_mean(mean: float, canaries: CanarySet, live: int) -> float:
-    """What may be said of a model without its adapters: likewise, of four at least where they are somebody's."""
+    """What may be said of a model without its adapters: rounded, and of four at least where they are somebody's."""
     return _rounded("", mean) if canaries.kind == "drawn" or live >= _FEWEST else math.nan
 
 
