@@ -212,7 +212,7 @@ class _Estimators:
         """
         if self._error is None:
             return choices
-        confidence, drawing = 1.0 - 2.0 * share * self._error, vars(self._observations).get("drawing")
+        confidence, drawing = 1.0 - 2.0 * share * self._error, self._observations.made_drawing
         ends = {"exact": [choice.estimate.low for choice in choices]}
         ends["sampled"] = [each.low for each in self._by_references(confidence)]
         if drawing is not None:

@@ -323,6 +323,7 @@ class Session:
         ids = [*reader.lead, *prompt]
         self._reader, self._mixed = reader, mixed
         self._cache_check: CacheCheck | None = None
+        self._chosen: CacheAdapter | None = None
         if not ids:
             self._next_logits = self._initial_logits()
             self.prompt_bits = np.empty(0)
@@ -337,9 +338,14 @@ class Session:
         """Of one row, after the prompt."""
         return self._adapter.initial()
 
-    @cached_property
+    @property
     def _adapter(self) -> CacheAdapter:
         """How rows go on; tried when it is first asked for."""
+        if self._chosen is None:
+            self._chosen = self._choose()
+        return self._chosen
+
+    def _choose(self) -> CacheAdapter:
         if self._cache_check is None:
             initial = self._language_model.model.initial_state()
             return RecurrentState(self._reader, type(initial), tuple(initial.rows()))
@@ -353,7 +359,7 @@ class Session:
     @property
     def _needs(self) -> CacheAdapter:
         """What the memory is reckoned by; of who reads packed rows nothing else need be tried for it."""
-        if self._cache_check is None or "_adapter" in vars(self) or not self.packs:
+        if self._cache_check is None or self._chosen is not None or not self.packs:
             return self._adapter
         return self._cache_check.presumed(mixed=self._mixed)
 

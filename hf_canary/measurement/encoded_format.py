@@ -56,6 +56,7 @@ class EncodedFormat:
         known: fills of the canaries, then of their twins.
         measured: numbers among these of the members, then of their twins.
         names: what to call them in an error.
+        made_tree: the tree, once somebody has asked for it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class EncodedFormat:
         self._sequences: list[list[int]] = []
         self._sources: list[list[int]] = []
         self._like = Encoding([], 0)
+        self.made_tree: TokenTree | None = None
         self._why_no_tree = ""
 
     @cached_property
@@ -165,6 +167,7 @@ class EncodedFormat:
                 "Use a format of fewer fills; what needs no tree is measured all the same.",
             )
         tree.assure(self.known, self.names)
+        self.made_tree = tree
         return tree
 
     @cached_property

@@ -51,6 +51,7 @@ class Observations:
         known_costs: (2 n_canaries,) bits of the canaries, then of their twins.
         measured: numbers among these, of which exposures are asked for.
         token_rows: how many tokens were fed to the model, by what for: `scored`, `drawn`, `counted`.
+        made_drawing: the draws, once somebody has asked for them.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Observations:
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
         self._has_looked = False
+        self.made_drawing: Drawing | None = None
         began = time.monotonic()
         # Without a limit all at once; else what is memorised can be counted before more references take the time.
         size = len(self._fills) + _TO_COMPARE if deadline.is_limited else len(encoded_format.fills)
@@ -147,6 +149,7 @@ class Observations:
         drawing = self._metered("drawn", drawn)
         if drawing is not None:
             self._check_costs(self._session, range(len(self._fills)), drawing.known_costs)
+        self.made_drawing = drawing
         return drawing
 
     def _check_costs(self, session: Session, numbers: Sequence[int], walked: Floats) -> None:
@@ -193,7 +196,7 @@ class Observations:
     @property
     def different_encodings(self) -> int | None:
         """How many encodings the fills have, if that is fewer; known where there is a tree."""
-        tree = vars(self._encoded_format).get("tree")
+        tree = self._encoded_format.made_tree
         return tree.space_size if tree is not None and tree.space_size < self.format.space_size else None
 
     def ranks(self, max_expanded: Sequence[float]) -> dict[int, Rank]:

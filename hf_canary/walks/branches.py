@@ -45,6 +45,10 @@ class Children:
 
 def children_of(tree: TokenTree, states: Ints) -> Children:
     """What follows some states of a format's tree; they have no runs, and their leaves no numbers: 0 for each."""
+    # Nodes in the states 7 3 7, where 3 has the children a b and 7 has c: the distinct states are 3 7, their children
+    # a b c side by side.
+    #   parents   0 1 1 2   which node each child is of
+    #   at        2 0 1 2   which of a b c it is: where its state's begin, and how many of the node's stand before it
     distinct, which = np.unique(states, return_inverse=True)
     edges = [tree.edges(int(state)) for state in distinct]
     counts = np.array([len(out.tokens) for out in edges])

@@ -200,6 +200,10 @@ class _Walk:
         tree_states = options.after[prefixes, chosen]
         on = tree_states >= 0
         self._ended[draws[~on]] = True
+        # Draws of the prefixes 0 0 0 1 that chose the options 2 0 2 1 of 3: what waits then are three new prefixes.
+        #   keys      0 2 4     option 0 and option 2 of prefix 0, option 1 of prefix 1
+        #   which     1 0 1 2   the new prefix of each draw
+        #   order     1 0 2 3   the draws by their new prefix
         keys, which = np.unique(prefixes[on] * width + chosen[on], return_inverse=True)
         order = np.argsort(which, kind="stable")
         parents, columns = keys // width, keys % width

@@ -151,6 +151,10 @@ class _Rows:
     @classmethod
     def of(cls, paths: Paths, fed: Ints, firsts: Ints) -> _Rows:
         """Of paths that each have so many tokens read; `firsts` begin rows, and share nothing with the row before."""
+        # Paths 5 6 7, 5 6 8 and 9 1 2 in one row, of which the last tokens are not read:
+        #   edge   0 1 2   0 1 3   4 5 6   each one's own tokens are numbered; what it shares has the number from before
+        #   slot   0 1 –   0 1 –   2 3 –   the row holds 5 6 9 1
+        #   so that 6 sees 5, 1 sees 9, and the bits of 7 and 8 are both read behind slot 1.
         columns = np.arange(paths.tokens.shape[1])
         shared = paths.shared.copy()
         shared[firsts] = 0
