@@ -31,7 +31,7 @@ from .training.budget import OverheadBudget
 from .training.contexts import Contexts, Recorded
 from .training.copies import Copies
 from .training.fingerprints import leave_fingerprint
-from .training.preserve import has_adapter, kept, without_adapter
+from .training.preserve import has_adapter, preserve_training_state, without_adapter
 from .training.public import base_mean, public_keys, public_levels, public_summary
 from .training.record import CONTEXTS, PICTURE_FILE, Record
 from .training.record import RECORD_FILE as RECORD_FILE
@@ -372,7 +372,7 @@ class ExposureCallback(TrainerCallback):
         """Refuse what cannot be measured; the seconds that scoring a few candidates takes."""
         began = time.monotonic()
         self._contexts.fit(at.model)
-        with kept(at.model):
+        with preserve_training_state(at.model):
             try:
                 self._check_measurable(at, tokenizer)
             except ModelError as error:
@@ -550,7 +550,7 @@ class ExposureCallback(TrainerCallback):
         self.report = None
         self._found = dict.fromkeys(self._keys(at), math.nan)
         try:
-            with kept(at.model):
+            with preserve_training_state(at.model):
                 report = self.report = self._measured(at, allowed)
                 self._found |= public_summary(report)
                 records = report.records()

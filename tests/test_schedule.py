@@ -21,7 +21,7 @@ from torch import nn
 from hf_canary import CanaryFormat, CanarySet, measure_exposure
 from hf_canary.errors import ArgumentError
 from hf_canary.training.budget import OverheadBudget
-from hf_canary.training.preserve import kept
+from hf_canary.training.preserve import preserve_training_state
 from hf_canary.training.record import Record
 from hf_canary.training.schedule import Schedule
 from hf_canary.training.threshold import Threshold, bits_against_chance
@@ -186,7 +186,7 @@ def test_all_is_left_as_it_was_found(ending):
     modes = [module.training for module in model.modules()]
     states = [torch.random.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()]
     try:
-        with kept(model):
+        with preserve_training_state(model):
             model.norm(torch.randn(4, 3))
             model.replaced = torch.zeros(5)
             model.unsaved.add_(1)

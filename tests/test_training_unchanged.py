@@ -135,7 +135,7 @@ def test_the_comparison_can_fail(tmp_path, monkeypatch):
 
     from hf_canary import callback
 
-    monkeypatch.setattr(callback, "kept", lambda model: nullcontext())
+    monkeypatch.setattr(callback, "preserve_training_state", lambda model: nullcontext())
     monkeypatch.setattr(callback.ExposureCallback, "show", lambda *_: torch.randn(3))
     plain, before = trained(tmp_path / "a", "dropout, each step")
     disturbed, after = trained(tmp_path / "b", "dropout, each step", bound=False)

@@ -12,7 +12,7 @@ from ..runtime.random_state import random_state_kept
 
 
 @contextmanager
-def kept(model: Any) -> Iterator[None]:
+def preserve_training_state(model: Any) -> Iterator[None]:
     """Modes, buffers and `requires_grad` of a model, and the random states of Python, NumPy and torch, come back when
     the block ends, also by an error.
     """
@@ -43,7 +43,7 @@ def kept(model: Any) -> Iterator[None]:
 @contextmanager
 def without_adapter(model: Any) -> Iterator[None]:
     """A model with its adapters off; what else is trained stays as it is."""
-    with kept(model), model.disable_adapter():
+    with preserve_training_state(model), model.disable_adapter():
         yield
 
 
