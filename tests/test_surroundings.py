@@ -530,12 +530,12 @@ def test_a_process_that_cannot_count_leaves_no_other_waiting(monkeypatch):
     tokenizer = tokenizer_of("gpt2")
     canaries = drawn()
     said = []
-    monkeypatch.setattr("hf_canary.presence.batches.from_each", lambda text: said.append(text) or [text])
+    monkeypatch.setattr("hf_canary.presence.batches.all_gather", lambda text: said.append(text) or [text])
     trained = TrainedCopies(canaries, tokenizer, target=False)
     monkeypatch.setattr(trained, "_count", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trained.surroundings()
     assert said == [""]
     other = TrainedCopies(canaries, tokenizer, target=False)
-    monkeypatch.setattr("hf_canary.presence.batches.from_each", lambda text: [text, ""])
+    monkeypatch.setattr("hf_canary.presence.batches.all_gather", lambda text: [text, ""])
     assert other.surroundings() is None

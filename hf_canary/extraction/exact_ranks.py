@@ -80,6 +80,7 @@ def exact_rank(
         ArgumentError, ModelError, DataError: as `extract`.
 
     Example:
+        >>> from hf_canary import CanaryFormat, extract
         >>> from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
         >>> tokenizer = character_tokenizer(["my pin is 0123456789"])
         >>> model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8))

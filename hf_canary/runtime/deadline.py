@@ -60,7 +60,7 @@ class Deadline:
         then as many as the time that the last block took lets expect, up to twice as many each time.
 
         Example:
-            >>> list(Clock().blocks(1000, first=10))
+            >>> list(Deadline().blocks(1000, first=10))
             [slice(0, 1000, None)]
         """
         at, size = 0, min(count, first) if self.is_limited else count

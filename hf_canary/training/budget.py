@@ -22,9 +22,9 @@ class OverheadBudget:
 
     Example:
         >>> times = iter([0.0, 99.0])
-        >>> allowance = Allowance(None, 0.01, now=lambda: next(times))
-        >>> allowance.begin(least=0.1)
-        >>> allowance.seconds()  # 1 of 100 seconds: 99 of training and one of looking
+        >>> budget = OverheadBudget(None, 0.01, now=lambda: next(times))
+        >>> budget.begin(least=0.1)
+        >>> budget.seconds()  # 1 of 100 seconds: 99 of training and one of looking
         1.0
     """
 
