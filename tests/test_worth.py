@@ -182,6 +182,11 @@ def test_ranks_of_listed_are_those_of_counting(costs, listed, data):
         assert rank == (None if listed < len(costs) and costs[listed] == costs[place] else expected)
 
 
+def test_ranks_beyond_64_bits_are_whole():
+    """2^63 and two more."""
+    assert ranks_of_listed([0.0, 0.0, 0.0], [1, 1, 2**63], math.inf) == [2**63 + 2] * 3
+
+
 # ------------------------------------------------------------------------------------------------ what is left out
 
 

@@ -5,6 +5,7 @@ Knows no model, no tokenizer and no search.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -42,9 +43,9 @@ def ranks_of_listed(costs: Sequence[float], copies: Sequence[int], unlisted: flo
         [1, 4, 4, None]
     """
     within = np.asarray(costs, dtype=np.float64) + SAME
-    counted = np.concatenate([[0], np.cumsum(copies, dtype=object)])
+    counted = list(itertools.accumulate(copies, initial=0))  # NumPy would make floats of the largest
     ends = np.searchsorted(costs, within, side="right")
-    return [int(counted[end]) if most < unlisted else None for end, most in zip(ends, within, strict=True)]
+    return [counted[end] if most < unlisted else None for end, most in zip(ends, within, strict=True)]
 
 
 def in_words(
