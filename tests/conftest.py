@@ -34,6 +34,14 @@ from tests import oracles
 from tests.fresh import run_command
 
 
+_LONG = ("test_callback_looks", "test_search_brute_force", "test_training_unchanged", "test_exposures", "test_demo")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that no worker is left with one while the others have nothing to do."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+
+
 def pytest_collection_finish():
     """What stands until the end is looked through no more by a collection of garbage, of which each training asks."""
     gc.collect()
