@@ -54,12 +54,12 @@ def model_of_size(vocab_size: int) -> Any:
 
 def timer(of_processor: bool) -> Callable[[Callable[[], Any]], tuple[float, Any]]:
     """Gives (seconds, result) of a job."""
-    deadline = time.process_time if of_processor else time.perf_counter
+    clock = time.process_time if of_processor else time.perf_counter
 
     def timed(job: Callable[[], Any]) -> tuple[float, Any]:
-        started = deadline()
+        started = clock()
         result = job()
-        return deadline() - started, result
+        return clock() - started, result
 
     return timed
 

@@ -1,4 +1,4 @@
-"""What callers give, checked before any work: types and ranges. Every such check stands here, once.
+"""What callers give, checked before any work: types and ranges. What more than one door checks stands here, once.
 
 Knows numbers, words and types; knows no format, no model and no file: whoever asks says what may be given.
 """

@@ -278,9 +278,8 @@ class CanarySet:
             >>> list(train["text"]).count(canaries[0].text), len(train)
             (3, 6)
         """
-        from .injection.transform import (
-            inject,  # here, because it brings in `datasets`, which a set of canaries does not need
-        )
+        # Here, because it brings in `datasets`, which a set of canaries does not need.
+        from .injection.transform import inject
 
         return inject(
             self,

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from . import __version__
-from .errors import CanaryError
+from .errors import CanaryError, listed
 
 if TYPE_CHECKING:
     from .canaries import CanarySet
@@ -584,8 +584,7 @@ def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given:
         theirs = {context for context, canary in zip(contexts, canaries, strict=True) if canary.id not in unknown}
         return given, prefixes, _told_of(recorded.file, given, theirs, canaries[0].format, to_all=True)
     if unknown:
-        names = ", ".join(unknown[:6]) + (" and others" if len(unknown) > 6 else "")
-        _note(f"What stood before {names} in training is unknown; they are measured behind nothing. {_GIVE}")
+        _note(f"What stood before {listed(unknown)} in training is unknown; they are measured behind nothing. {_GIVE}")
     _note(f"Measured behind what stood before the canaries in training ({recorded.file}).")
     several = len(set(zip(contexts, (canary.format for canary in canaries), strict=True)))
     if several > len(canaries.formats):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import operator
 import reprlib
+from collections.abc import Sequence
 
-_LONGEST = 160
+_LONGEST, _MOST_LISTED = 160, 6
 
 
 class _Shortened(reprlib.Repr):
@@ -27,6 +28,16 @@ def shown(value: object) -> str:
     """`repr(value)`, shortened so that a message stays one that a person reads."""
     text = _shortened.repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and whether there are more.
+
+    Example:
+        >>> listed(["f0-x1-0", "f0-x1-1"]), listed(list("abcdefgh"))
+        ('f0-x1-0, f0-x1-1', 'a, b, c, d, e, f and others')
+    """
+    return ", ".join(names[:_MOST_LISTED]) + (" and others" if len(names) > _MOST_LISTED else "")
 
 
 def kind(value: object) -> str:

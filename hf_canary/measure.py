@@ -187,9 +187,8 @@ class _Estimators:
         costs = observations.known_costs
         given = (costs, observations.references, self._space)
         found = exposures.sampled(*given, known=costs, confidence=confidence)
-        if observations.is_complete and any(
-            exposures.TIES in each.flags for each in found
-        ):  # or are they encoded alike?
+        has_ties = any(exposures.TIES in each.flags for each in found)  # or are they encoded alike?
+        if observations.is_complete and has_ties:
             found = exposures.sampled(*given, known=costs, copies=observations.scored_copies, confidence=confidence)
         return found
 

@@ -27,7 +27,7 @@ from filelock import FileLock
 import hf_canary.models as models
 from hf_canary import CanaryFormat, canaries
 from hf_canary.extraction import search_setup
-from hf_canary.measurement import encoded_format as encoded_format
+from hf_canary.measurement import encoded_format
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles

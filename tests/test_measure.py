@@ -16,7 +16,7 @@ from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_
 from hf_canary.errors import ArgumentError, CanaryError, FormatError, ModelError
 from hf_canary.estimators.exposures import CENSORED, SAME, sampled
 from hf_canary.measure import check_measurable
-from hf_canary.measurement import observations as observations
+from hf_canary.measurement import observations
 from hf_canary.reporting.exposure_report import Exposure, ExposureReport, summary_keys
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles

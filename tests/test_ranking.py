@@ -14,8 +14,7 @@ from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sam
 from hf_canary.extraction import exact_ranks, iter_extract
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
-from hf_canary.measurement import observations as observations
-from hf_canary.measurement import ranking
+from hf_canary.measurement import observations, ranking
 from hf_canary.measurement.sampling import Drawing
 from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree

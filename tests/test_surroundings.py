@@ -111,14 +111,15 @@ def test_canaries_behind_different_texts_have_each_its_own():
     assert "cat" not in str(presence)
 
 
+@pytest.mark.parametrize("bos", [None, "<end>"])
 @pytest.mark.parametrize("template", [None, "a chat's"])
 @pytest.mark.parametrize("end", ["a cat\n", ". <end>the ", "<end>the "])
-def test_copies_behind_different_texts_are_measured_behind_one_of_them(template, end):
+def test_copies_behind_different_texts_are_measured_behind_one_of_them(template, end, bos):
     """Not behind what they share, where none stood; but behind what they share where a text begins with it, which an
     end token says unless it may end a turn of a chat.
     """
     tokenizer = tokenizer_of("gpt2")
-    tokenizer.add_special_tokens({"eos_token": "<end>"})
+    tokenizer.add_special_tokens({"eos_token": "<end>"} | ({"bos_token": bos} if bos else {}))
     tokenizer.chat_template = template
     canaries = drawn(repetitions=(4, 5))
     rows = rows_of(canaries, tokenizer, lambda text, n: f"{'abcdefghi'[n % 9]} the {n % 9} cat{end}{text}")

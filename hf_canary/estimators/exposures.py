@@ -156,7 +156,7 @@ def sampled(
         >>> sampled([3.0], [1.0, 2.0, 4.0, 5.0], space_size=5)[0].value == exposure_of_rank(3, 5)
         True
     """
-    alpha = _error_rate(space_size, confidence)
+    space_size, alpha = _space(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
     taken = costs if known is None else _numbers(known, "known")
@@ -343,7 +343,7 @@ def importance(
     Raises:
         DataError: a value that is no number, or `known_copies` that are not as many as `known`.
     """
-    alpha = _error_rate(space_size, confidence)
+    space_size, alpha = _space(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     taken = costs if known is None else _numbers(known, "known")
     encoded = np.ones(taken.size) if known_copies is None else _numbers(known_copies, "known_copies")
@@ -459,7 +459,7 @@ def skewnorm(
         ArgumentError: a bootstrap of 1 to 98 samples; a confidence or |R| that is none.
         DataError: no references, NaN among them, a value that is no number.
     """
-    alpha = _error_rate(space_size, confidence)
+    space_size, alpha = _space(space_size), _error_rate(confidence)
     check_bootstrap(bootstrap)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
@@ -505,10 +505,14 @@ def _nothing(flag: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, (flag,), NO_ESTIMATE)
 
 
-def _error_rate(space_size: int, confidence: float) -> float:
-    check_space_size(space_size)
+def _error_rate(confidence: float) -> float:
     check_confidence(confidence)
     return 1.0 - confidence
+
+
+def _space(space_size: int) -> int:
+    check_space_size(space_size)
+    return int(space_size)  # NumPy's would overflow
 
 
 def _numbers(values: ArrayLike, argument: str) -> Floats:

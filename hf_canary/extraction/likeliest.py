@@ -1,4 +1,4 @@
-"""Extraction: the cheapest fills of a format under a model, with what is proven about them (§8); and exact ranks.
+"""Extraction: the cheapest fills of a format under a model, with what is proven about them (§8).
 
 Joins model, tokenizer and format to the search walk. Of canaries it knows texts and ids, to say which were found; the
 search itself is told a format, not what was inserted.

@@ -155,7 +155,7 @@ class CanaryFormat:
         Raises:
             ArgumentError: not 1 to |R|.
         """
-        check_int("top_k", top_k, least=1, most=self.space_size, remedy="|R| is the most; without it it is one.")
+        check_int("top_k", top_k, least=1, most=self.space_size, remedy="Ask for as many as the format has.")
 
     def check_fixed(self, argument: str, text: object) -> None:
         """Refuse a hole in what stands beside every fill, where it would be read as the characters that it is.

@@ -151,8 +151,8 @@ def _own_logits(model: Any, source: torch.Tensor | Encoded, labels: torch.Tensor
     except _REFUSALS as error:
         if should_reduce_batch_size(error) or not hasattr(model, "prepare_decoder_input_ids_from_labels"):
             raise
-    encoded_format = model.prepare_decoder_input_ids_from_labels(labels=labels)
-    logits = model(**given, labels=labels, decoder_input_ids=encoded_format, use_cache=False).logits
+    prepared = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    logits = model(**given, labels=labels, decoder_input_ids=prepared, use_cache=False).logits
     return logits
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import listed
 from ..tokenization.contexts import Before
 
 REMEDIES = {
@@ -114,14 +115,14 @@ class Presence:
         for reason, remedy in REMEDIES.items():
             hurt = [each for each in self if each.reason == reason]
             if hurt:
-                named = _listed([_in_words(each) for each in hurt])
+                named = listed([_in_words(each) for each in hurt])
                 lines.append(f"{reason}: {named}. To mend it: {remedy}.")
         more = [each for each in self if each.live > each.repetitions]
         if more:
-            lines.append(f"more copies than were asked for: {_listed([_in_words(each) for each in more])}.")
+            lines.append(f"more copies than were asked for: {listed([_in_words(each) for each in more])}.")
         leaked = [each.canary_id for each in self if each.in_evaluation]
         if leaked:
-            lines.append(f"in the evaluation data: {_listed(leaked)}. Inject into the training split alone.")
+            lines.append(f"in the evaluation data: {listed(leaked)}. Inject into the training split alone.")
         lines += [*self.shapes, *self.doubts]
         if not self.is_valid:
             levels = ", ".join(f"x{copies}" for copies in self.dead_levels)
@@ -131,10 +132,6 @@ class Presence:
     def records(self) -> list[dict[str, Any]]:
         """One plain dict for each canary, ready for JSON; never with a text."""
         return [asdict(each) | {"dead": each.is_dead, "reason": each.reason} for each in self]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
 
 
 def _in_words(each: CanaryPresence) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays import Ints
 from ..canaries import CanarySet
-from ..errors import ModelError
+from ..errors import ModelError, listed
 from ..formats.canary_format import CanaryFormat
 from ..tokenization.contexts import Before, Context, one_for_each
 from ..tokenization.encoding import context_of, token_ids
@@ -132,7 +132,7 @@ class Surroundings:
         shapes = [*self._shapes("the canaries", context), *self._shapes(_SOURCES, source_prefix)]
         doubts = [] if given is None else self._strange(given, context)
         if lost or lost_too:
-            names = _named(list(dict.fromkeys([*lost, *lost_too])))
+            names = listed(list(dict.fromkeys([*lost, *lost_too])))
             doubts.append(
                 f"no context could be made out for {names}: their copies have nothing in common in front of them, or "
                 "the tokenizer writes them otherwise there. They are measured as if they stood alone, which may make a "
@@ -186,7 +186,7 @@ class Surroundings:
                 shape = "nothing" if is_without else in_words(asked, self._tokenizer)
                 never.setdefault((shape, in_words(theirs, self._tokenizer)), []).append(canary.id)
         return [
-            f"context= is {mine}, but before {_named(names)} stand in the data {theirs}: measured so, a leak may look "
+            f"context= is {mine}, but before {listed(names)} stand in the data {theirs}: measured so, a leak may look "
             "safe. Leave context= out, and what the rows say is taken."
             for (mine, theirs), names in never.items()
         ]
@@ -225,7 +225,7 @@ class Surroundings:
         token; but in a chat that may end a turn.
         """
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        if bos in run:
+        if bos in run and bos != eos:
             return True
         if eos not in run or getattr(self._tokenizer, "chat_template", None) is not None:
             return False
@@ -378,10 +378,6 @@ def in_words(context: Before, tokenizer: Any) -> str:
         end = "a letter or mark"
     of_them = f", {special} of them special" if special else ""
     return f"{len(ids)} token{'s' * (len(ids) > 1)}{of_them}, the last {end}"
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
 
 
 def _is_alone(context: Before) -> bool:
