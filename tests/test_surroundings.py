@@ -1,5 +1,6 @@
 """What stands before canaries is read from rows; oracles look for the tokens of each copy in the rows themselves."""
 
+import copy
 import logging
 import math
 from itertools import chain
@@ -118,7 +119,7 @@ def test_copies_behind_different_texts_are_measured_behind_one_of_them(template,
     """Not behind what they share, where none stood; but behind what they share where a text begins with it, which an
     end token says unless it may end a turn of a chat.
     """
-    tokenizer = tokenizer_of("gpt2")
+    tokenizer = copy.deepcopy(tokenizer_of("gpt2"))  # others use it
     tokenizer.add_special_tokens({"eos_token": "<end>"} | ({"bos_token": bos} if bos else {}))
     tokenizer.chat_template = template
     canaries = drawn(repetitions=(4, 5))
