@@ -1,6 +1,6 @@
 """What the first call costs on a model of SmolLM2-135M's size, whose cache is tried before it is relied on.
 
-    python benchmarks/first_call.py TOKENIZER [--threads 2]
+    python benchmarks/first_call.py TOKENIZER [--threads 2] [--format TEMPLATE]
 
 The weights are random, since they change no time; the tokenizer is any of about fifty thousand entries. Each count of
 references is scored by a model that nobody has asked yet, then by the same once more, and by the naive loop of
@@ -29,7 +29,7 @@ from hf_canary.inference.language_model import LanguageModel
 from hf_canary.scoring import score_texts
 
 BATCHES = (8, 32, 128)
-FORMAT = CanaryFormat("The random number is {digit:9}")
+FORMAT = "The random number is {digit:9}"
 # References → (how often, on how many of them the naive loop is timed, at least so many times as fast at first).
 JOBS = {100: (5, 100, 1.7), 300: (3, 300, 2.0), 1000: (2, 300, 2.0), 10_000: (1, 300, 2.0)}
 
@@ -81,6 +81,7 @@ def main(
     tokenizer: Annotated[Path, typer.Argument(help="Folder of a tokenizer.")],
     threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it to torch.")] = 0,
     cpu_seconds: Annotated[bool, typer.Option(help="Of the processor; take one thread.")] = False,
+    format: Annotated[str, typer.Option(help="Of the references; a longer fill makes a dearer trial.")] = FORMAT,
     most: Annotated[int, typer.Option(help="Counts of references up to this.")] = max(JOBS),
 ) -> None:
     """Compare a first call and a warm one with the naive loop."""
@@ -90,7 +91,8 @@ def main(
     words = AutoTokenizer.from_pretrained(tokenizer)
     words.pad_token = words.pad_token or words.eos_token
     model = model_of_size(len(words))
-    texts = [FORMAT.render(fill) for fill in FORMAT.sample(max(JOBS), 0)]
+    canary_format = CanaryFormat(format)
+    texts = [canary_format.render(fill) for fill in canary_format.sample(max(JOBS), 0)]
     check_equal(log_perplexity(model, words, texts[:100]), naive(model, words, texts[:100], 32))
     times = {size: timed(lambda size=size: naive(model, words, texts[:100], size))[0] for size in BATCHES}
     best = min(times, key=lambda size: times[size])

@@ -123,6 +123,17 @@ def test_a_trial_costs_at_most_64_token_rows(tokenizer, mixed):
     assert fed(oracles.small_model("lstm", len(tokenizer)), 20, mixed) <= 64
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_long_paths_are_not_tried_in_packed_rows(sly, mixed):
+    """They are read by themselves, whatever the model can do: only that is tried, and costs what it does elsewhere."""
+    packed = []
+    sly.is_wrong = lambda rows, tokens, before, is_packed: packed.append(is_packed)
+    assert fed(sly, 50, mixed) <= 23 + 2 * 50
+    assert not any(packed)
+    assert fed(sly, 48, mixed) <= 10 + 2 * 48
+    assert any(packed)
+
+
 def test_a_first_call_costs_a_trial_more_than_the_work(tokenizer, sly):
     """Every token row of a call is counted: those of the walk, which the view counts, and at most 64 beside."""
     with evaluating(sly) as bare:

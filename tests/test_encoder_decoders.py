@@ -4,13 +4,17 @@ The oracle is the model's pass on the batches of its own preprocessing: tokens o
 """
 
 import functools
+import io
+import json
 import math
 import re
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 import transformers as hf
 from datasets import Dataset
@@ -31,14 +35,16 @@ from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ArgumentError, FormatError, ModelError
 from hf_canary.extraction import iter_extract
 from tests import oracles
-from tests.test_asked_tree import TwoSided
 from tests.test_decoding import beams
 
 LETTERS = list("0123456789abcdefghijklmnopqrstuvwxyz.:")
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")  # by Marian's tokenizer
+
 FORMAT = CanaryFormat("pin {digit:2}")
 TEXTS = list(FORMAT.candidates())
 BITS = 1e-3  # what other shapes of a batch bring
 LN2 = math.log(2.0)
+FILES = TemporaryDirectory()  # of tokenizers
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
 SIZES |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 48}
 T5_SIZES = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
@@ -56,7 +62,7 @@ def fast(single, names):
 
 
 def ended():
-    """As Marian's, T5's and PEGASUS's."""
+    """As T5's and PEGASUS's."""
     return fast("$A </s>", {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"})
 
 
@@ -66,14 +72,52 @@ def enclosed():
     return fast("<s> $A </s>", names)
 
 
-def two_sided():
-    """As Marian's with two vocabularies, of which the target's is the larger."""
+@functools.cache
+def piece_model(lines):
+    """What `sentencepiece` learns from some lines, in bytes."""
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*lines, " ".join(LETTERS)] * 20),
+        model_writer=written,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return written.getvalue()
 
-    class Ended(TwoSided):
-        def build_inputs_with_special_tokens(self, ids, pair=None):
-            return [*ids, self.eos_token_id]
 
-    return Ended(pad_token="<unk>")
+def pieces_of(learnt):
+    """Those that stand for text."""
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=learnt)
+    return [pieces.id_to_piece(id) for id in range(3, len(pieces))]
+
+
+def written(*contents):
+    """The paths of new files; a tokenizer that is copied reads its own again."""
+    folder = Path(mkdtemp(dir=FILES.name))
+    for number, content in enumerate(contents):
+        (folder / str(number)).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return [str(folder / str(number)) for number in range(len(contents))]
+
+
+def marian_tokenizer(*, separate):
+    """Its own, with one vocabulary or two, of other sizes."""
+    learnt = [piece_model(("pin 7",)), piece_model(("pin 7", "pin 2277", "pin 14"))]
+    learnt = learnt if separate else learnt[1:] * 2
+    numbered = [{piece: id for id, piece in enumerate(["</s>", "<unk>", *pieces_of(each), "<pad>"])} for each in learnt]
+    source, target, first, second = written(*learnt, *numbered)
+    both = {"target_vocab_file": second, "separate_vocabs": True} if separate else {}
+    return hf.MarianTokenizer(source, target, first, source_lang="en", target_lang="fr", **both)
+
+
+def m2m100_tokenizer():
+    """Its own, with a language in front of each text."""
+    learnt = piece_model(("pin 2277",))
+    numbered = {piece: id for id, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *pieces_of(learnt)])}
+    pieces, vocabulary = written(learnt, numbered)
+    return hf.M2M100Tokenizer(vocabulary, pieces, src_lang="en", tgt_lang="fr")
 
 
 def with_languages(kind):
@@ -132,12 +176,12 @@ def sharp(make):
 MBART, M2M = hf.MBartForConditionalGeneration, hf.M2M100ForConditionalGeneration
 # By name: the tokenizer, the model of it, and what stands before each source.
 KINDS = {
-    "marian": (ended, marian, ""),
+    "marian": (functools.partial(marian_tokenizer, separate=False), marian, ""),
     "marian, two vocabularies": (
-        two_sided,
+        functools.partial(marian_tokenizer, separate=True),
         lambda tokenizer: marian(
-            tokenizer, vocab_size=20, decoder_vocab_size=40, share_encoder_decoder_embeddings=False,
-            tie_word_embeddings=False,
+            tokenizer, vocab_size=len(tokenizer.encoder), decoder_vocab_size=len(tokenizer.target_encoder),
+            share_encoder_decoder_embeddings=False, tie_word_embeddings=False,
         ),
         "",
     ),
@@ -148,7 +192,11 @@ KINDS = {
         "",
     ),
     "nllb": (lambda: with_languages(hf.NllbTokenizer), functools.partial(bart_like, M2M, decoder_start_token_id=2), ""),
-    "m2m100": (lambda: with_languages(hf.NllbTokenizer), functools.partial(bart_like, M2M), ""),
+    "m2m100": (
+        m2m100_tokenizer,
+        lambda tokenizer: bart_like(M2M, tokenizer, vocab_size=1 + max(tokenizer.id_to_lang_token)),
+        "",
+    ),
     "t5 with a prefix": (ended, functools.partial(t5_like, hf.T5ForConditionalGeneration), "translate: "),
     "mt5": (ended, functools.partial(t5_like, hf.MT5ForConditionalGeneration), ""),
     "bart": (enclosed, functools.partial(bart_like, hf.BartForConditionalGeneration), ""),
@@ -207,6 +255,8 @@ def costs_in_training(model, tokenizer, collator, sources, targets, *, end=False
     unsummed = set(tokenizer.all_special_ids) - ({tokenizer.eos_token_id} if end else set())
     unsummed |= {getattr(tokenizer, "cur_lang_code", -100), getattr(tokenizer, "cur_lang_code_id", -100), -100}
     unsummed |= set(tokenizer.convert_tokens_to_ids([c for c in ("fr_XX", "fra_Latn") if c in tokenizer.get_vocab()]))
+    if isinstance(tokenizer, hf.M2M100Tokenizer):
+        unsummed |= set(tokenizer.id_to_lang_token)
     is_text = ~torch.isin(labels, torch.tensor(sorted(unsummed)))
     return (each * is_text).sum(dim=1).numpy() / LN2
 

@@ -38,6 +38,8 @@ _ROWS_AT_ONCE = 1024
 _ASKED = 16
 # Tokens of all rows together, beyond which packed rows bring nothing.
 _PACKED_AT_ONCE = 4096
+# Longer paths are better read by themselves.
+_PACKED_DEPTH = 48
 
 
 def positions_of(config: Any, *, of_source: bool = False) -> int | None:
@@ -353,8 +355,10 @@ class Session:
 
     @cached_property
     def _packing(self) -> TreeAttention | None:
-        """Likewise."""
-        return None if self._cache_check is None else self._cache_check.packing()
+        """How branches are read in one row, if they can be; tried when it is first asked for."""
+        if self._cache_check is None or self._depth > _PACKED_DEPTH:
+            return None
+        return self._cache_check.packing()
 
     @property
     def _needs(self) -> CacheAdapter:
@@ -395,7 +399,7 @@ class Session:
 
     @property
     def packs(self) -> bool:
-        """Whether the model can read many branches in one row: what `read_packed` asks for."""
+        """Whether many branches are read in one row: what `read_packed` asks for. Not where they are long."""
         return self._packing is not None
 
     def read_packed(

@@ -17,7 +17,7 @@ from ..inference.batching import in_batches
 from ..inference.language_model import Session
 from ..inference.states import States
 from .branches import Children, Listed
-from .tree_attention import LONGEST, score_packed
+from .tree_attention import score_packed
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def score(
     costs = np.empty(listed.count)
     copies = np.bincount(listed.inverse)
     report = progress or (lambda count: None)
-    if session.packs and listed.longest - len(prompt) <= LONGEST:
+    if session.packs:
         for chosen, bits in score_packed(session, listed.paths):
             costs[chosen] = shared + bits
             report(int(copies[chosen].sum()))

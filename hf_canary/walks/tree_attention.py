@@ -16,9 +16,8 @@ from ..arrays import Floats, Ints
 from ..inference.batching import in_batches
 from ..inference.language_model import Session
 
-# Tokens of a row: more share more, and see more that is not theirs. Longer paths are better read by themselves.
+# Tokens of a row: more share more, and see more that is not theirs.
 ROW = 64
-LONGEST = 48
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ...inference.language_model import LanguageModel, Session
 from ...inference.states import Rows
 from ...runtime.processes import all_true, num_processes
 from ..branches import Children, sort_keys
-from ..tree_attention import LONGEST, Paths, read_behind
+from ..tree_attention import Paths, read_behind
 
 
 class Expander(Protocol):
@@ -52,9 +52,9 @@ class Expander(Protocol):
         ...
 
 
-def expander(language_model: LanguageModel, session: Session, depth: int) -> Expander:
+def expander(language_model: LanguageModel, session: Session) -> Expander:
     """The quickest for this model, the same in all processes."""
-    if all_true(session.packs and depth <= LONGEST):
+    if all_true(session.packs):
         return _Packed(language_model, session)
     return _ByState(language_model, session)
 

@@ -102,7 +102,7 @@ class Search:
         self._session, self._tree, self._goal, self._strategy = session, tree, goal, strategy
         self._max_memory = max_memory
         self._depth = tree.depth
-        self._expand = expander(language_model, session, tree.depth)
+        self._expand = expander(language_model, session)
         self._most = session.rows_at_once(1)
         self._parents = Parents(tree.depth)
         self._opened = Opened()
