@@ -4,8 +4,8 @@ Trains a small LSTM with canaries, each inserted another number of times, and me
 secrets, of which at least four are summed up as one, and as drawn canaries, with four or with one to a level. Then
 programs look for each fill. One has the model: it tries candidates from the likeliest on. One has the log, too: it
 tries those whose exposure is next to what is published of the canary's level, and in turn those that are likely. One
-has the weights of every look besides, as a Hub repository keeps them that is pushed to at each save, and compares with
-all looks. One has the private record, and takes the candidates next to that log-perplexity.
+has the weights of every measurement besides, as a Hub repository keeps them that is pushed to at each save, and
+compares with all measurements. One has the private record, and takes the candidates next to that log-perplexity.
 
     python benchmarks/public_record.py
 """
@@ -75,32 +75,34 @@ def exposures(model, tokenizer):
 
 
 def gains(trainer, canaries, tokenizer, *, with_weights=False):
-    """For each canary: log2 of the guesses that the model alone takes, with the log, and with the weights of all looks
-    (NaN unless asked for); and whether it is among the three that the private record says.
+    """For each canary: log2 of the guesses that the model alone takes, with the log, and with the weights of all
+    measurements (NaN unless asked for); and whether it is among the three that the private record says.
     """
     costs, exposure = exposures(trainer.model, tokenizer)
     folder = Path(trainer.args.output_dir)
     log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    looks = [entry for entry in log if "eval_exposure_mean" in entry]
+    measurements = [entry for entry in log if "eval_exposure_mean" in entry]
     lines = [json.loads(line) for line in (folder / RECORD_FILE).read_text().splitlines()]
-    private = {line["canary_id"]: line for line in lines if line["role"] == "canary"}  # the last look's
-    of_looks = []
+    private = {line["canary_id"]: line for line in lines if line["role"] == "canary"}  # the last measurement's
+    of_measurements = []
     if with_weights:
-        for look in looks:
-            saved = LSTMForCausalLM.from_pretrained(folder / f"checkpoint-{look['step']}")
-            of_looks.append(exposures(saved, tokenizer)[1])
+        for entry in measurements:
+            saved = LSTMForCausalLM.from_pretrained(folder / f"checkpoint-{entry['step']}")
+            of_measurements.append(exposures(saved, tokenizer)[1])
     level_of = {copies: name for name, levels in public_levels(canaries).items() for copies in levels}
     found = []
     for canary in canaries:
         level = f"eval_exposure_{level_of[canary.repetitions]}"
-        keys = [key for key in (level, f"{level}_low", f"{level}_high", "eval_exposure_max") if key in looks[-1]]
+        keys = [key for key in (level, f"{level}_low", f"{level}_high", "eval_exposure_max") if key in measurements[-1]]
         own = exposure[canary.fill]
         alone = len(costs) * 2.0**-own
-        near = min(1 + int((np.abs(exposure - looks[-1][key]) < abs(own - looks[-1][key])).sum()) for key in keys)
+        near = min(
+            1 + int((np.abs(exposure - measurements[-1][key]) < abs(own - measurements[-1][key])).sum()) for key in keys
+        )
         all_near = np.nan
         if with_weights:
-            pairs = zip(of_looks, looks, strict=True)
-            apart = np.sum([np.minimum(1.0, np.abs(each - look[keys[0]])) for each, look in pairs], axis=0)
+            pairs = zip(of_measurements, measurements, strict=True)
+            apart = np.sum([np.minimum(1.0, np.abs(each - entry[keys[0]])) for each, entry in pairs], axis=0)
             all_near = np.log2(2 * min(alone, 1 + int((apart < apart[canary.fill]).sum())))
         closest = np.argsort(np.abs(costs - private[canary.id]["log_perplexity"]))[:3]
         # The lists are tried in turn.
@@ -127,7 +129,7 @@ def main() -> None:
         alone, public, weights, away = map(np.array, zip(*found, strict=True))
         print(
             f"{name}: {alone.mean():.1f} bits to guess from the model alone, {int((alone == 0.0).sum())} of "
-            f"{len(found)} by the first guess; with the log {_gained(alone, public)}; with the weights of all looks "
+            f"{len(found)} by the first guess; with the log {_gained(alone, public)}; with all weights "
             f"{_gained(alone, weights)}, {int((weights <= 1.0).sum())} by the first two guesses; by the private record "
             f"{int(away.sum())} by the first three"
         )

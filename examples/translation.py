@@ -4,7 +4,7 @@
 
 --pairs is a file with a source and a target in each line, a tab between them. Lines marked with # + are what hf_canary
 adds. The secret is in the source and in the target, so that each candidate is scored after a source of its own: the
-references are fewer than usual, and `max_overhead` keeps the looks to a twentieth of the time.
+references are fewer than usual, and `max_overhead` keeps the measurements to a twentieth of the time.
 """
 
 import argparse

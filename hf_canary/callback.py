@@ -1,4 +1,4 @@
-"""The callback: joins looks at a model to a training. No formula stands here, and no file is written."""
+"""The callback: joins measurements of a model to a training. No formula stands here, and no file is written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .tree.traces import check_written
 
 logger = logging.getLogger(__name__)
 
-# A look costs the training time: half the draws of a measurement, and a tenth of what it may put into counting.
+# A measurement costs the training time: half the draws of a measurement, and a tenth of what it may put into counting.
 _DRAWS, _COUNTING = 2_000, 0.1
 _FEWEST = 1e-3  # seconds, within which the fewest references are scored and nothing else
 _LIKELY_BY_CHANCE = 0.05
@@ -75,7 +75,7 @@ class ExposureCallback(TrainerCallback):
     early stopping after it in the list), `trainer.state.log_history`, the terminal and a record file. With the
     trainer given, `trainer.add_callback(ExposureCallback(canaries, trainer=trainer))`, they are part of the
     evaluation's own metrics, and so reach every reporter (TensorBoard, Weights & Biases, ...) and the model card; the
-    evaluation's runtime then contains the look's.
+    evaluation's runtime then contains the measurement's.
 
     Keys, after the prefix of the evaluation (`eval_`, also where there is none): `exposure_mean`, `exposure_max`,
     `exposure_x{repetitions}` (median of the level), each of them also with `_low` and `_high` behind it (the same of
@@ -86,9 +86,9 @@ class ExposureCallback(TrainerCallback):
     first step. All are rounded to a tenth of a bit, the ends outwards: they go wherever the model goes.
 
     What concerns one canary names it to whoever has the model. It is in the private record `_exposure.jsonl` in
-    `output_dir` alone, mode 600 and not uploaded: one line for each look, canary or twin, and estimator, never with a
-    text. A training that goes on from some step drops the lines of later steps, which it will write anew; the record of
-    another training is set aside. Beside the weights stands `hf_canary.json`, a salted digest of the set.
+    `output_dir` alone, mode 600 and not uploaded: one line for each measurement, canary or twin, and estimator, never
+    with a text. A training that goes on from some step drops the lines of later steps, which it will write anew; the
+    record of another training is set aside. Beside the weights stands `hf_canary.json`, a salted digest of the set.
 
     Canaries are measured behind what stands before them in the training data, as the tokenised rows have it: a canary
     in the assistant's turn of a chat behind that chat. Where they stand behind different texts, as packed or spliced
@@ -100,38 +100,39 @@ class ExposureCallback(TrainerCallback):
     the record, and left out of the numbers. Where a repetition level has no other, the run is INVALID and every key is
     NaN. A stream cannot be read ahead; there the batches of the first epoch tell.
 
-    A look leaves the model and every random state as they were. A look that fails does not end the training: the error
-    is logged and every key is NaN. What would make all looks fail is found before the first step. Several processes
-    look together; all must be given the same.
+    A measurement leaves the model and every random state as they were. A measurement that fails does not end the
+    training: the error is logged and every key is NaN. What would make all measurements fail is found before the first
+    step. Several processes measure together; all must be given the same.
 
     Args:
         canaries: the set that was injected into the training data.
         trainer: the trainer to bind to, if its reporters are to see the numbers.
         tokenizer: None takes the trainer's `processing_class`.
-        looks: when: `"evaluation"`, `"epoch"`, n for every n steps (1: after every step, as in Figure 8 of the paper),
-            or a list of steps, 0 for before the first. None: at each evaluation, and each epoch if there are none. If
-            `metric_for_best_model` is one of the keys, each evaluation is looked at in any case.
-        num_references: random candidates of each format that a look scores.
-        seed: draws the references, the same at each look.
+        measure_at: when: `"evaluation"`, `"epoch"`, n for every n steps (1: after every step, as in Figure 8 of the
+            paper), or a list of steps, 0 for before the first. None: at each evaluation, and each epoch if there are
+            none. If `metric_for_best_model` is one of the keys, each evaluation is looked at in any case.
+        num_references: random candidates of each format that a measurement scores.
+        seed: draws the references, the same at each measurement.
         context: what stands before the canaries, if it is not to be read from the rows: a text or a `Context` of tokens
             for all, or a list with one for each; "" for nothing. It is conditioned on, not summed. One that never
             stands there is warned of.
         source_prefix: what stands before the source of an encoder-decoder, if it is not to be read from the rows; one
             for all, or a list.
-        batch_size: rows of one forward pass of a look; None chooses.
+        batch_size: rows of one forward pass of a measurement; None chooses.
         presence: whether to check that canaries are trained on, and behind what; takes some seconds for a million rows.
             Without it the context is nothing, or what is given.
         threshold: bits of exposure that no canary may surely reach. 5 % is the chance that any is said to reach it, at
-            any look, which does not; a canary never seen has `bits` of exposure itself with chance 2^−bits at one look,
-            and more often at any of several (a warning says how often at most, when the training starts).
+            any measurement, which does not; a canary never seen has `bits` of exposure itself with chance 2^−bits at
+            one measurement, and more often at any of several (a warning says how often at most, when the training
+            starts).
         on_exceed: what to do then: `"warn"`, `"stop"` the training, or a function of the report and the ids of the
             canaries; a training is stopped if it returns True. In several processes each calls it.
-        max_seconds: of a look; its samples shrink, and its intervals widen.
-        max_overhead: share of the training's time that looks may take, all together, such as 0.01. Their samples
-            shrink; a look that has no time even for the fewest is left out, as one at step 0 is, and an evaluation's
-            keys are NaN then. The checks before the first step are not counted.
-        strict: whether a look that fails, or a run that is INVALID, ends the training with an error.
-        plot: whether to draw the looks into `_exposure.png` in `output_dir` at the end; needs matplotlib.
+        max_seconds: of a measurement; its samples shrink, and its intervals widen.
+        max_overhead: share of the training's time that measurements may take, all together, such as 0.01. Their samples
+            shrink; a measurement that has no time even for the fewest is left out, as one at step 0 is, and an
+            evaluation's keys are NaN then. The checks before the first step are not counted.
+        strict: whether a measurement that fails, or a run that is INVALID, ends the training with an error.
+        plot: whether to draw the measurements into `_exposure.png` in `output_dir` at the end; needs matplotlib.
 
     Raises:
         ArgumentError: arguments that cannot be measured or done on any model.
@@ -140,14 +141,14 @@ class ExposureCallback(TrainerCallback):
             than the model's positions, logits that are no numbers.
 
     Attributes:
-        report: the `ExposureReport` of the last look, or None.
+        report: the `ExposureReport` of the last measurement, or None.
         base_report: that of the model without its adapters, or None.
         presence: what the check before the first step found, a `Presence`, or None.
 
     Example:
         >>> from hf_canary import CanaryFormat, CanarySet, ExposureCallback
         >>> canaries = CanarySet.draw(CanaryFormat("My PIN is {digit:4}"), seed=0)
-        >>> callback = ExposureCallback(canaries, looks=100, threshold=12.0)  # Trainer(..., callbacks=[callback])
+        >>> callback = ExposureCallback(canaries, measure_at=100, threshold=12.0)  # Trainer(..., callbacks=[callback])
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class ExposureCallback(TrainerCallback):
         *,
         trainer: Any = None,
         tokenizer: Any = None,
-        looks: When = None,
+        measure_at: When = None,
         num_references: int = 10_000,
         seed: int = 0,
         context: Before | Sequence[Before] = None,
@@ -174,7 +175,7 @@ class ExposureCallback(TrainerCallback):
         check_batch_size(batch_size)
         if tokenizer is not None:
             check_tokenizer(tokenizer)
-        self._schedule = Schedule(looks)
+        self._schedule = Schedule(measure_at)
         self._budget = OverheadBudget(max_seconds, max_overhead)
         self._threshold = Threshold(threshold, on_exceed)
         self._threshold.check(canaries)
@@ -194,12 +195,12 @@ class ExposureCallback(TrainerCallback):
         self._plot, self._checks = plot, presence
         self._copies = Copies(canaries)
         self._trainer = trainer
-        self._in_training, self._has_looked, self._has_read = False, False, False
+        self._in_training, self._has_measured, self._has_read = False, False, False
         self._recorded: int | None = None  # the step that a training went on from, if it had been looked at
-        self._number = 0  # of looks, for the threshold
+        self._number = 0  # of measurements, for the threshold
         self._left_out: set[int] = set()  # steps, for lack of time
         self._measurement: tuple[Any, str, Measurement] | None = None  # with this tokenizer, and behind this
-        # Step and prefix of the last look, None for one that was no evaluation's; and what it found.
+        # Step and prefix of the last measurement, None for one that was no evaluation's; and what it found.
         self._last: tuple[int, str | None] | None = None
         self._found: dict[str, float] = {}
         if trainer is not None:
@@ -212,7 +213,7 @@ class ExposureCallback(TrainerCallback):
 
     @property
     def num_contexts(self) -> int:
-        """Behind how many contexts the canaries stand: so many times a look scores its references."""
+        """Behind how many contexts the canaries stand: so many times a measurement scores its references."""
         pairs = zip((canary.format for canary in self.canaries), self._contexts.context, strict=True)
         return len(set(pairs))
 
@@ -235,26 +236,26 @@ class ExposureCallback(TrainerCallback):
         self._tell_what_is_not_reached(args, state)
         self._tell_what_chance_does(args, state)
         is_due = self._schedule.is_due(state.global_step, ends_epoch=_ends_epoch(state))
-        # A look at the step that it starts from stays, but for one of another training, and one that is taken anew.
+        # A measurement at the step that it starts from stays, unless another training's, or one that is taken anew.
         is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or _chooses(args))
-        stays = not is_anew and (state.global_step > 0 or (self._has_looked and not is_due))
-        self._number, was_looked_at, copies = from_main(
-            lambda: _begun(at.record, state.global_step, self._named, stays=stays, is_own=self._has_looked)
+        stays = not is_anew and (state.global_step > 0 or (self._has_measured and not is_due))
+        self._number, was_measured, copies = from_main(
+            lambda: _begun(at.record, state.global_step, self._named, stays=stays, is_own=self._has_measured)
         )
         self._copies.go_on(copies if state.global_step else {})
-        self._recorded = state.global_step if was_looked_at else None
+        self._recorded = state.global_step if was_measured else None
         self._last, self._in_training, self.base_report = None, True, None
         self._left_out = set()
         self._measurement = None
         if state.global_step and self.presence is None:
             self._contexts.take_recorded(from_main(lambda: Recorded(at.record.file.parent).of_canaries(self.canaries)))
         if self._contexts.has_any:
-            self._write(at, [self._contexts.record()], is_look=False)
+            self._write(at, [self._contexts.record()], is_measurement=False)
         if has_adapter(at.model):
-            self._look_at_base(at, tokenizer)
+            self._measure_base(at, tokenizer)
         self._budget.begin(least=least)
-        if is_due and not was_looked_at and not is_anew:
-            self._look_by_itself(at)
+        if is_due and not was_measured and not is_anew:
+            self._measure_by_itself(at)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         ends_epoch = _ends_epoch(state)
@@ -263,17 +264,17 @@ class ExposureCallback(TrainerCallback):
         # An evaluation of this very step is to hold the numbers, if there will be one.
         if control.should_evaluate or (args.eval_strategy == "epoch" and (ends_epoch or _ends(control))):
             return
-        self._look_by_itself(_moment(args, state, control, kwargs))
+        self._measure_by_itself(_moment(args, state, control, kwargs))
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         is_due = self._schedule.is_due(state.global_step, ends_epoch=True)
-        looked_at = self._recorded if self._last is None else self._last[0]
-        was_looked_at = looked_at == state.global_step
+        measured_at = self._recorded if self._last is None else self._last[0]
+        was_measured = measured_at == state.global_step
         # The dataset of this training may not be known to have ended an epoch at its last step.
-        if is_due and not was_looked_at and not control.should_evaluate:
-            self._look_by_itself(_moment(args, state, control, kwargs))
+        if is_due and not was_measured and not control.should_evaluate:
+            self._measure_by_itself(_moment(args, state, control, kwargs))
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics")
@@ -294,24 +295,26 @@ class ExposureCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # load_best_model_at_end may have changed the weights without a step.
-        self._last, self._in_training, self._has_looked = None, False, False
+        self._last, self._in_training, self._has_measured = None, False, False
         self._copies.end()
         self._leave_fingerprint(args, Path(args.output_dir or "."))
         if self._left_out and state.is_world_process_zero:
-            words = "max_overhead left no time for %d looks; the last time it left %s"
+            words = "max_overhead left no time for %d measurements; the last time it left %s"
             logger.warning(words, len(self._left_out), self._budget.too_little)
         if self._plot and is_main_process():
             self._draw(_moment(args, state, control, kwargs).record)
 
     def show(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> None:
-        """Print one look in one line; override it to show looks elsewhere."""
+        """Print one measurement in one line; override it to show them elsewhere."""
         loss = metrics.get(f"{prefix}_loss")
         beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
         tqdm.write(f"step {state.global_step}{beside} · {one_line(report, self.num_references)}")
 
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
-        """A progress bar for one look, off where it is not wanted or not a terminal; override it for another kind."""
+        """A progress bar for one measurement, off where it is not wanted or not a terminal; override it for another
+        kind.
+        """
         with tqdm(desc="Exposure", unit=" texts", leave=False, delay=1.0, disable=True if quiet else None) as bar:
             yield bar.update
 
@@ -411,15 +414,17 @@ class ExposureCallback(TrainerCallback):
             logger.warning(words, shown(name))
         if self._budget.is_share:
             logger.warning(
-                "metric_for_best_model compares looks of different sizes: max_overhead is not kept, and the "
-                "fewer references a look has time for, the lower its highest exposures. Leave it out."
+                "metric_for_best_model compares measurements of different sizes: max_overhead is not kept, and the "
+                "fewer references a measurement has time for, the lower its highest exposures. Leave it out."
             )
 
     def _tell_what_is_not_reached(self, args: TrainingArguments, state: TrainerState) -> None:
         if not self._schedule.reaches(state.max_steps):
-            logger.warning("looks=: none of these steps is within the %d steps of this training.", state.max_steps)
+            logger.warning("measure_at=: none of these steps is within the %d steps of this training.", state.max_steps)
         if self._schedule.at_evaluations and args.eval_strategy == "no":
-            logger.warning("ExposureCallback looks at evaluations, and eval_strategy is 'no': set it, or looks=.")
+            logger.warning(
+                "ExposureCallback measures at evaluations, and eval_strategy is 'no': set it, or measure_at=."
+            )
         reporters = [args.report_to] if isinstance(args.report_to, str) else list(args.report_to or ())
         if self._trainer is None and set(reporters) - {"none"}:
             logger.warning(
@@ -430,23 +435,23 @@ class ExposureCallback(TrainerCallback):
             )
 
     def _tell_what_chance_does(self, args: TrainingArguments, state: TrainerState) -> None:
-        """A threshold that canaries never seen may pass, at as many looks as this training has."""
+        """A threshold that canaries never seen may pass, at as many measurements as this training has."""
         evaluations = _evaluations(args, state)
         epochs = min(state.num_train_epochs, state.max_steps)
-        looks = self._schedule.count(state.max_steps, epochs=epochs, evaluations=evaluations)
+        measurements = self._schedule.count(state.max_steps, epochs=epochs, evaluations=evaluations)
         if _chooses(args) and not self._schedule.at_evaluations:
-            looks += evaluations
-        chance = self._threshold.by_chance(self.canaries, looks)
+            measurements += evaluations
+        chance = self._threshold.by_chance(self.canaries, measurements)
         if chance <= _LIKELY_BY_CHANCE or not state.is_world_process_zero:
             return
-        enough = bits_against_chance(len(self.canaries), looks, _LIKELY_BY_CHANCE)
+        enough = bits_against_chance(len(self.canaries), measurements, _LIKELY_BY_CHANCE)
         most = max(math.log2(format.space_size) for format in self.canaries.formats)
         at_one = self._threshold.by_chance(self.canaries)
         logger.warning(
-            "threshold=%s bits: with %d canaries and %d looks, the chance that one is truly above it at any of them, "
-            "though none was ever seen, is %.0f %% at most (%.1f %% at one look). For 5 %% it takes %.1f bits%s.",
-            self._threshold.bits, len(self.canaries), looks, 100 * chance, 100 * at_one, math.ceil(10 * enough) / 10,
-            "" if enough <= most else ", and a larger format",
+            "threshold=%s bits: with %d canaries and %d measurements, the chance that one is truly above it at any of "
+            "them, though none was ever seen, is %.0f %% at most (%.1f %% at one). For 5 %% it takes %.1f bits%s.",
+            self._threshold.bits, len(self.canaries), measurements, 100 * chance, 100 * at_one,
+            math.ceil(10 * enough) / 10, "" if enough <= most else ", and a larger format",
         )  # fmt: skip
 
     def _watch(self, at: _Moment, tokenizer: Any, loader: Any) -> None:
@@ -510,23 +515,23 @@ class ExposureCallback(TrainerCallback):
         if allowed == 0.0 and _chooses(args):  # a NaN would count as no improvement
             allowed = _FEWEST
         if allowed == 0.0:
-            logger.warning("No look at step %d: max_overhead leaves %s", step, self._budget.too_little)
+            logger.warning("No measurement at step %d: max_overhead leaves %s", step, self._budget.too_little)
             self._left_out.add(step)
             self._found = dict.fromkeys(self._keys(at), math.nan)
             self._write(at, [{"role": "left out"}])
         else:
-            self._look(at, prefix, metrics, allowed)
+            self._take(at, prefix, metrics, allowed)
         return _with_prefix(prefix, self._found)
 
-    def _look_by_itself(self, at: _Moment) -> None:
-        """A look that is no evaluation's, with a log entry of its own; none where there is no time for one."""
+    def _measure_by_itself(self, at: _Moment) -> None:
+        """A measurement that is no evaluation's, with a log entry of its own; none where there is no time for one."""
         allowed = self._budget.seconds()
         if allowed == 0.0:
             self._left_out.add(at.state.global_step)
             return
         state, control = at.state, at.control
         self._last = (state.global_step, None)
-        self._look(at, "eval", {}, allowed)
+        self._take(at, "eval", {}, allowed)
         found = _with_prefix("eval", self._found)
         if self._trainer is None:
             epoch = {} if state.epoch is None else {"epoch": state.epoch}
@@ -540,7 +545,7 @@ class ExposureCallback(TrainerCallback):
             self._trainer.model.training = was_training
             control.should_log = should_log  # which a log takes for done
 
-    def _look(self, at: _Moment, prefix: str, metrics: dict[str, float], allowed: float | None) -> None:
+    def _take(self, at: _Moment, prefix: str, metrics: dict[str, float], allowed: float | None) -> None:
         """Measure, record, show and decide; the numbers are `_found` then.
 
         Raises:
@@ -574,7 +579,7 @@ class ExposureCallback(TrainerCallback):
             if self.strict:
                 raise
             unexpected = not isinstance(error, CanaryError)
-            what = "The look" if self.report is None else "What was to be done about the look"
+            what = "The measurement" if self.report is None else "What was to be done about the measurement"
             logger.error("%s at step %d failed: %s", what, at.state.global_step, error, exc_info=unexpected)
             if self.report is None:
                 self._write(at, [{"role": "failure", "error": told(error), "valid": False}])
@@ -598,21 +603,23 @@ class ExposureCallback(TrainerCallback):
         self._read_before_training(at, tokenizer)
         self._take_what_batches_say(at)
         if self.base_report is None and has_adapter(at.model):
-            self._look_at_base(at, tokenizer)
+            self._measure_base(at, tokenizer)
         error = self._threshold.error(self._number + 1, len(self.canaries))
         report = run_on_all(lambda: self._measure(at, tokenizer, allowed, error))
         self._number += 1
         return run_on_all(lambda: self._copies.told(report, epochs=at.state.epoch or 0.0))
 
     def _read_before_training(self, at: _Moment, tokenizer: Any) -> None:
-        """A look before any training, as a baseline: canaries are to stand behind what they will be trained behind."""
+        """A measurement before any training, as a baseline: canaries are to stand behind what they will be trained
+        behind.
+        """
         if self._in_training or self._has_read or not self._checks or self._contexts.are_known:
             return
         self._has_read = True
         if self._trainer is None:
             logger.warning(
-                "A look before the training: what will stand before the canaries is not known yet; they are measured "
-                "behind nothing. Give the callback the trainer, trainer=trainer, or context=."
+                "A measurement before the training: what will stand before the canaries is not known yet; they are "
+                "measured behind nothing. Give the callback the trainer, trainer=trainer, or context=."
             )
             return
         collator = self._trainer._get_collator_with_removed_columns(self._trainer.data_collator)
@@ -631,11 +638,11 @@ class ExposureCallback(TrainerCallback):
         told = self._contexts.lines
         if self._contexts.take_seen(seen, at.model):
             self.base_report = None  # which stood behind something else
-            self._write(at, [self._contexts.record()], is_look=False)
+            self._write(at, [self._contexts.record()], is_measurement=False)
         if self._contexts.lines not in ([], told) and at.state.is_world_process_zero:
             logger.warning("%s", "\n".join(["Seen in the batches so far:", *self._contexts.lines]))
 
-    def _look_at_base(self, at: _Moment, tokenizer: Any) -> None:
+    def _measure_base(self, at: _Moment, tokenizer: Any) -> None:
         """The model without its adapters; before the first step, since more than adapters may be trained."""
         try:
             with without_adapter(at.model):
@@ -665,7 +672,7 @@ class ExposureCallback(TrainerCallback):
             return self._measurement[2].of(at.model, max_seconds=allowed, error=error, progress=progress)
 
     def _told(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> bool:
-        """Show the look, and do what is to be done when canaries are above the threshold: whether to stop."""
+        """Show the measurement, and do what is to be done when canaries are above the threshold: whether to stop."""
         if state.is_local_process_zero:
             self.show(report, state, metrics, prefix)
         above = self._threshold.exceeded(report)
@@ -679,10 +686,10 @@ class ExposureCallback(TrainerCallback):
             logger.warning(words, state.global_step, self._threshold.bits, named, then)
         return stops
 
-    def _write(self, at: _Moment, records: list[dict[str, Any]], *, is_look: bool = True) -> None:
+    def _write(self, at: _Moment, records: list[dict[str, Any]], *, is_measurement: bool = True) -> None:
         """Into the record; what cannot be written is logged, and an error only if `strict`."""
         when = {"step": at.state.global_step, "epoch": at.state.epoch, "canaries": self._named}
-        self._has_looked |= is_look
+        self._has_measured |= is_measurement
         try:
             from_main(lambda: at.record.append(when, records))
         except Exception as error:
@@ -717,12 +724,12 @@ def _moment(args: TrainingArguments, state: TrainerState, control: TrainerContro
 def _begun(
     record: Record, step: int, canaries: str, *, stays: bool, is_own: bool
 ) -> tuple[int, bool, dict[str, int] | None]:
-    """How many looks there were before a training starts at a step, whether one at that step stays, and the copies that
-    had been trained on by then, if that is known. Those that will be taken anew are dropped, and those of an earlier
-    training are set aside; looks before the first step are `is_own`, or that training's.
+    """How many measurements there were before a training starts at a step, whether one at that step stays, and the
+    copies that had been trained on by then, if that is known. Those that will be taken anew are dropped, and those of
+    an earlier training are set aside; measurements before the first step are `is_own`, or that training's.
 
     Raises:
-        DataError: a training that goes on had looks at other canaries.
+        DataError: a training that goes on measured other canaries.
     """
     if any(
         line.get("canaries", canaries) != canaries and line.get("step") in range(1, step + 1) for line in record.lines()
@@ -735,15 +742,15 @@ def _begun(
         )
     aside = record.set_aside(with_last=not is_own) if step == 0 else None
     if aside is not None:
-        logger.warning("%s was that of an earlier training: its looks are in %s now.", record.file, aside.name)
+        logger.warning("%s was that of an earlier training: its measurements are in %s now.", record.file, aside.name)
     record.forget_after(step)
     here = [line for line in record.lines() if line.get("step") == step]
     copies = {line["canary_id"]: line["copies_trained"] for line in here if "copies_trained" in line}
     if not stays:
         record.forget_after(step - 1)
-    looks = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
+    measurements = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
     here = [line for line in here if line.get("role") != CONTEXTS]
-    return len(looks), stays and bool(here), copies or None
+    return len(measurements), stays and bool(here), copies or None
 
 
 def _evaluations(args: TrainingArguments, state: TrainerState) -> int:
@@ -797,8 +804,8 @@ def _main(report: ExposureReport) -> list[Exposure]:
 
 
 def one_line(report: ExposureReport, num_references: int | None = None) -> str:
-    """A look in one line: exposure by repetition level, measured and skew-normal, with the twins as control; and how
-    few references it had time for, if there were fewer than asked for.
+    """A measurement in one line: exposure by repetition level, measured and skew-normal, with the twins as control; and
+    how few references it had time for, if there were fewer than asked for.
     """
     if not report.is_valid:
         return "exposure (bits)  INVALID: of some repetition level no canary is trained on"

@@ -152,7 +152,7 @@ def demo(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Of the canaries, the weights and the order.")] = 0,
-    num_references: Annotated[int, typer.Option(min=1, help="Random candidates of each look.")] = 10_000,
+    num_references: Annotated[int, typer.Option(min=1, help="Random candidates of each measurement.")] = 10_000,
 ) -> None:
     """Train a small model on real text with canaries in it, watch their exposure rise, and extract one.
 

@@ -67,7 +67,7 @@ class Settings:
         corpus: a text file, a folder or the name of a dataset with a `text` column; None takes Python's own manual.
         epochs: passes over the text.
         seed: of the canaries, the model's initial weights and the order of training.
-        num_references: random candidates of a look.
+        num_references: random candidates of a measurement.
     """
 
     out: Path
@@ -103,24 +103,24 @@ def run(settings: Settings, console: Console) -> Extraction:
         )
         tokenizer = character_tokenizer([*rows["text"], *format.covering_candidates()])
         progress = _progress(console)
-        look = _TableCallback(console, progress, canaries, num_references=settings.num_references)
+        callback = _TableCallback(console, progress, canaries, num_references=settings.num_references)
         model = _model(settings, tokenizer)
         trainer = _trainer(settings, model, tokenizer, train_rows, split["test"])
         _say(console, f"Training the paper's LSTM, 2 layers of 200 units, {model.num_parameters():,} parameters.")
         _say(console, _header(canaries))
-        trainer.add_callback(look)
+        trainer.add_callback(callback)
         trainer.add_callback(_Bar(progress))
         with progress:
             trainer.train()
-        for line in look.presence.lines()[1:] if look.presence is not None else ():
+        for line in callback.presence.lines()[1:] if callback.presence is not None else ():
             _say(console, f"{line[0].upper()}{line[1:]}.")
         _save_checkpoint(model, tokenizer, settings.out / "checkpoint")
         leave_fingerprint(settings.out / "checkpoint", canaries)
         _say(console, "\nExtracting: a search for the likeliest of all fills, without knowing the canaries.")
         found = _extract(model, tokenizer, format, console)
-    last = look.report
+    last = callback.report
     if last is None:
-        raise DataError("exposures", "a look at the end of training", "none", "Look above for why the looks failed.")
+        raise DataError("exposures", "a measurement at the end of training", "none", "See above why they failed.")
     _tell(canaries, last, found, console)
     _draw(settings.out, last, format)
     _next_steps(settings.out, console)
@@ -174,7 +174,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _TableCallback(ExposureCallback):
-    """The callback, with its looks as lines of the demonstration's table and its progress beside the training's."""
+    """The callback, with a line of the demonstration's table for each measurement, and a progress bar."""
 
     def __init__(self, console: Console, progress: Progress, canaries: CanarySet, **options: Any) -> None:
         super().__init__(canaries, **options)

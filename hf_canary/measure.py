@@ -556,7 +556,8 @@ def check_measurable(
     context: Before | Sequence[Before] = None,
     source_prefix: Before | Sequence[Before] = None,
 ) -> None:
-    """Encode every entry of every hole and score a few candidates, so that what would make a look fail fails now.
+    """Encode every entry of every hole and score a few candidates, so that what would make a measurement fail fails
+    now.
 
     Raises:
         ModelError: what `log_perplexity` raises.

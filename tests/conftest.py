@@ -33,7 +33,13 @@ from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
 from tests.fresh import run_command
 
-_LONG = ("test_callback_looks", "test_search_brute_force", "test_training_unchanged", "test_exposures", "test_demo")
+_LONG = (
+    "test_callback_measurements",
+    "test_search_brute_force",
+    "test_training_unchanged",
+    "test_exposures",
+    "test_demo",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -72,17 +72,17 @@ def make_trainer(folder, *, model=None, dropout=0.0, callbacks=(), data=None, **
 def watched(folder, *, bound=False, options=None, **arguments):
     """A trainer that is looked at, and the callback."""
     trainer = make_trainer(folder, **arguments)
-    callback = look(trainer=trainer if bound else None, **(options or {}))
+    callback = exposure_callback(trainer=trainer if bound else None, **(options or {}))
     trainer.add_callback(callback)
     return trainer, callback
 
 
-def look(**options):
+def exposure_callback(**options):
     return ExposureCallback(CANARIES, **({"num_references": 60} | options))
 
 
 def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60, error=None, context=None):
-    """What a look says of a model, by a measurement as thorough as a look."""
+    """What a measurement says of a model, by a measurement as thorough as a measurement."""
     options = {"num_draws": callback_room._DRAWS, "bootstrap": 0, "counting": callback_room._COUNTING}
     options["context"] = context
     return Measurement(canaries, tokenizer, num_references=num_references, **options).of(model, error=error)
@@ -94,7 +94,7 @@ def entries(trainer, key="eval_exposure_mean"):
 
 
 def steps(folder):
-    """The steps of the record's looks, in order."""
+    """The steps of the record's measurements, in order."""
     found = [line["step"] for line in records(folder)]
     return [step for number, step in enumerate(found) if number == 0 or found[number - 1] != step]
 

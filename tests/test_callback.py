@@ -12,7 +12,7 @@ from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import ArgumentError, CanaryError, ModelError
 from hf_canary.training.public import public_keys, public_summary
-from tests.small_training import CANARIES, LETTERS, entries, look, make_trainer, measured, records, steps
+from tests.small_training import CANARIES, LETTERS, entries, exposure_callback, make_trainer, measured, records, steps
 from tests.tokenizers_of_all_kinds import letters_alone
 
 
@@ -26,9 +26,9 @@ class Steps(TrainerCallback):
         self.steps += 1
 
 
-def test_the_last_look_equals_a_measurement_afterwards(tmp_path, capsys):
+def test_the_last_measurement_equals_one_made_afterwards(tmp_path, capsys):
     """Every evaluation's one entry in the log holds all keys; the last has the values of measure_exposure."""
-    callback = look()
+    callback = exposure_callback()
     trainer = make_trainer(tmp_path, callbacks=[callback])
     trainer.train()
     assert len(entries(trainer)) == len(entries(trainer, "eval_loss")) == 2
@@ -44,10 +44,12 @@ def test_the_last_look_equals_a_measurement_afterwards(tmp_path, capsys):
     assert "eval loss" in printed[-1]
 
 
-def test_the_record_has_each_look_and_no_text(tmp_path):
-    """One line for each look, canary, twin and estimator, for the owner alone; an earlier training's is set aside."""
+def test_the_record_has_each_measurement_and_no_text(tmp_path):
+    """One line for each measurement, canary, twin and estimator, for the owner alone; an earlier training's is set
+    aside.
+    """
     for _ in range(2):
-        make_trainer(tmp_path, callbacks=[look()]).train()
+        make_trainer(tmp_path, callbacks=[exposure_callback()]).train()
     assert {path.name for path in tmp_path.glob("*exposure*")} == {RECORD_FILE, "_exposure.1.jsonl"}
     texts = [path.read_text() for path in tmp_path.glob("*exposure*")]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.glob("*exposure*"))
@@ -60,9 +62,9 @@ def test_the_record_has_each_look_and_no_text(tmp_path):
     assert not any(canary.text in text or canary.twin_text in text for canary in CANARIES)
 
 
-def test_looks_before_the_start_stay_in_the_record(tmp_path):
+def test_measurements_before_the_start_stay_in_the_record(tmp_path):
     """A baseline at step 0 is kept; a torn last line of a killed run is not."""
-    trainer = make_trainer(tmp_path, callbacks=[look()])
+    trainer = make_trainer(tmp_path, callbacks=[exposure_callback()])
     trainer.evaluate()
     with (tmp_path / RECORD_FILE).open("a") as record:
         record.write('{"step": 0, "torn')
@@ -72,7 +74,7 @@ def test_looks_before_the_start_stay_in_the_record(tmp_path):
 
 @pytest.mark.parametrize("bound", [False, True])
 def test_exposure_can_choose_the_best_model(tmp_path, bound):
-    """metric_for_best_model sees the keys, and the checkpoint chosen has the least exposure of all looks."""
+    """metric_for_best_model sees the keys, and the checkpoint chosen has the least exposure of all measurements."""
     trainer = make_trainer(
         tmp_path,
         num_train_epochs=3,
@@ -81,13 +83,13 @@ def test_exposure_can_choose_the_best_model(tmp_path, bound):
         metric_for_best_model="exposure_mean",
         greater_is_better=False,
     )
-    trainer.add_callback(look(trainer=trainer) if bound else look())
+    trainer.add_callback(exposure_callback(trainer=trainer) if bound else exposure_callback())
     trainer.train()
     seen = [entry["eval_exposure_mean"] for entry in entries(trainer)]
     assert trainer.state.best_metric == min(seen)
     found = public_summary(measured(trainer.model))["exposure_mean"]
     assert found == pytest.approx(min(seen))
-    # After training the weights are the best ones at the same step: a further evaluation looks anew.
+    # After training the weights are the best ones at the same step: a further evaluation measures anew.
     for _ in range(2):
         assert trainer.evaluate()["eval_exposure_mean"] == pytest.approx(min(seen))
 
@@ -107,9 +109,9 @@ def test_bound_to_the_trainer_every_reader_sees_the_numbers(tmp_path, monkeypatc
         metric_for_best_model="eval_exposure_mean",
         greater_is_better=False,
     )
-    trainer.add_callback(look(trainer=trainer))
+    trainer.add_callback(exposure_callback(trainer=trainer))
     trainer.train()
-    assert len(entries(trainer)) == 2  # stopped: no look could better the first by 100 bits
+    assert len(entries(trainer)) == 2  # stopped: no measurement could better the first by 100 bits
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     written = [event.value for event in events.Scalars("eval/exposure_mean")]
@@ -119,13 +121,13 @@ def test_bound_to_the_trainer_every_reader_sees_the_numbers(tmp_path, monkeypatc
 def test_unbound_beside_a_reporter_says_what_it_cannot_reach(tmp_path, monkeypatch, caplog):
     """... and how to reach it; once."""
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
-    make_trainer(tmp_path, callbacks=[look()], report_to="tensorboard").train()
+    make_trainer(tmp_path, callbacks=[exposure_callback()], report_to="tensorboard").train()
     assert sum("trainer=trainer" in record.message for record in caplog.records) == 1
 
 
-def test_several_evaluation_sets_are_one_look(tmp_path):
+def test_several_evaluation_sets_are_one_measurement(tmp_path):
     """The keys go to the step's first evaluation, and only there."""
-    callback = look()
+    callback = exposure_callback()
     trainer = make_trainer(tmp_path, callbacks=[callback], num_train_epochs=1)
     trainer.eval_dataset = {"one": trainer.eval_dataset, "two": trainer.eval_dataset}
     trainer.train()
@@ -135,8 +137,8 @@ def test_several_evaluation_sets_are_one_look(tmp_path):
     ]
 
 
-def test_a_failing_look_does_not_end_the_training(tmp_path, caplog):
-    """Its keys are there and NaN, the error is logged and recorded, the next look is tried."""
+def test_a_failing_measurement_does_not_end_the_training(tmp_path, caplog):
+    """Its keys are there and NaN, the error is logged and recorded, the next measurement is tried."""
 
     class Spoil(TrainerCallback):
         def on_epoch_end(self, args, state, control, model=None, **kwargs):
@@ -148,25 +150,25 @@ def test_a_failing_look_does_not_end_the_training(tmp_path, caplog):
             if hasattr(self, "kept"):
                 model.lm_head.weight.data.copy_(self.kept)
 
-    trainer = make_trainer(tmp_path, callbacks=[Spoil(), look()], optim="sgd", learning_rate=1e-3)
+    trainer = make_trainer(tmp_path, callbacks=[Spoil(), exposure_callback()], optim="sgd", learning_rate=1e-3)
     trainer.train()
     first, second = entries(trainer)
     for name in public_keys(CANARIES):
         assert math.isnan(first[f"eval_{name}"])
     assert second["eval_exposure_mean"] >= 0
-    assert any("look at step 8 failed" in record.message for record in caplog.records)
+    assert any("measurement at step 8 failed" in record.message for record in caplog.records)
     lines = records(tmp_path)
     assert lines[0]["role"] == "failure"
     assert {line["step"] for line in lines[1:]} == {16}
 
 
 def test_an_error_that_is_not_ours_does_not_end_the_training_either(tmp_path, monkeypatch, caplog):
-    """Out of memory in a look, say; the traceback is logged and the last report is no older one."""
+    """Out of memory in a measurement, say; the traceback is logged and the last report is no older one."""
 
     def run_out(*args, **kwargs):
         raise RuntimeError("out of memory")
 
-    callback = look()
+    callback = exposure_callback()
     trainer = make_trainer(tmp_path, callbacks=[callback])
     monkeypatch.setattr("hf_canary.callback.Measurement.of", run_out)
     trainer.train()
@@ -191,7 +193,7 @@ def broken_model():
 
 
 @pytest.mark.parametrize("fault", ["no tokenizer", "unknown character", "unwritten digits", "NaN"])
-def test_what_would_fail_every_look_fails_before_the_first_step(tmp_path, fault):
+def test_what_would_fail_every_measurement_fails_before_the_first_step(tmp_path, fault):
     """The error is typed and comes before any training."""
     counting = Steps()
     trainer = make_trainer(tmp_path, callbacks=[counting], model=broken_model if fault == "NaN" else None)
@@ -213,14 +215,14 @@ def test_a_processor_gives_its_tokenizer(tmp_path):
     class Processor:
         tokenizer = LETTERS
 
-    trainer = make_trainer(tmp_path, callbacks=[look()], num_train_epochs=1)
+    trainer = make_trainer(tmp_path, callbacks=[exposure_callback()], num_train_epochs=1)
     trainer.callback_handler.processing_class = Processor()
     trainer.train()
     assert "eval_exposure_mean" in entries(trainer, "eval_loss")[-1]
 
 
-def test_where_it_would_never_look_it_says_so(tmp_path, caplog):
+def test_where_it_would_never_measure_it_says_so(tmp_path, caplog):
     """A callback that does nothing must not do so silently."""
     with caplog.at_level(logging.WARNING):
-        make_trainer(tmp_path, callbacks=[look(looks="evaluation")], eval_strategy="no").train()
+        make_trainer(tmp_path, callbacks=[exposure_callback(measure_at="evaluation")], eval_strategy="no").train()
     assert any("eval_strategy" in record.message for record in caplog.records)

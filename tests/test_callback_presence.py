@@ -82,7 +82,7 @@ def trained(folder, rows, *, bound=False, callback=None, collator=None, evaluati
     return trainer, callbacks[0] if callbacks else None
 
 
-def look(trainer, **options):
+def watching(trainer, **options):
     return ExposureCallback(CANARIES, trainer=trainer, num_references=40, **options)
 
 
@@ -103,7 +103,7 @@ def test_copies_are_counted_as_they_are_trained_on(tmp_path, bound, accumulation
         tmp_path,
         tokenised(corpus()),
         bound=bound,
-        callback=look,
+        callback=watching,
         gradient_accumulation_steps=accumulation,
     )
     assert all(each.live == each.repetitions for each in callback.presence)
@@ -124,7 +124,7 @@ def test_copies_are_counted_as_they_are_trained_on(tmp_path, bound, accumulation
 def test_one_dead_canary_is_named_and_left_out(tmp_path, bound, caplog):
     """Its level lives on the other; the mean and the median are of those that live."""
     with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
-        trainer, callback = trained(tmp_path, tokenised(without(corpus(), 0, 3)), bound=bound, callback=look)
+        trainer, callback = trained(tmp_path, tokenised(without(corpus(), 0, 3)), bound=bound, callback=watching)
     dead = {CANARIES[0].id: "missing", CANARIES[3].id: "missing"}
     assert callback.report.dead == dead
     assert callback.report.is_valid
@@ -159,7 +159,7 @@ def test_a_run_whose_canaries_are_dead_is_invalid(tmp_path, case, bound, caplog,
     """In the log, in every record, and every key is NaN; training goes on."""
     make, options, reason, remedy = CASES[case]
     with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
-        trainer, callback = trained(tmp_path, make(), bound=bound, callback=look, **options)
+        trainer, callback = trained(tmp_path, make(), bound=bound, callback=watching, **options)
     assert trainer.state.epoch == 2
     assert callback.report.dead == {canary.id: reason for canary in CANARIES}
     assert not callback.report.is_valid
@@ -183,7 +183,7 @@ def test_masked_canaries_are_dead(tmp_path, caplog):
         return made
 
     with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
-        _, callback = trained(tmp_path, tokenised(corpus()), callback=look, collator=masking)
+        _, callback = trained(tmp_path, tokenised(corpus()), callback=watching, collator=masking)
     assert callback.report.dead == {canary.id: "masked" for canary in CANARIES}
     assert all(copies == {"copies_found": 0, "copies_trained": 0} for copies in callback.report.copies.values())
     assert "train on all tokens" in caplog.text
@@ -198,7 +198,7 @@ def test_a_stream_is_judged_by_its_batches(tmp_path, bound):
             tmp_path / str(number),
             stream,
             bound=bound,
-            callback=look,
+            callback=watching,
             max_steps=14,
             eval_strategy="steps",
             eval_steps=7,
@@ -212,7 +212,7 @@ def test_canaries_in_the_evaluation_data_are_told(tmp_path, caplog):
     """Where the trainer is known, which has them."""
     rows = tokenised(corpus())
     with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
-        trained(tmp_path, rows, bound=True, callback=look, evaluation=rows)
+        trained(tmp_path, rows, bound=True, callback=watching, evaluation=rows)
     assert "in the evaluation data" in caplog.text
 
 
@@ -221,7 +221,7 @@ def test_canaries_in_the_evaluation_data_are_told(tmp_path, caplog):
 def test_training_does_not_notice(tmp_path, bound, dropout):
     """With the checks, without them, and without the callback: the same weights, bit by bit."""
     weights = []
-    for number, callback in enumerate((look, lambda trainer: look(trainer, presence=False), None)):
+    for number, callback in enumerate((watching, lambda trainer: watching(trainer, presence=False), None)):
         trainer, _ = trained(
             tmp_path / str(number),
             tokenised(corpus()),
@@ -246,7 +246,7 @@ def test_a_check_that_fails_ends_nothing(tmp_path, caplog):
         trainer, callback = trained(
             tmp_path,
             tokenised(corpus()).select(range(26)),
-            callback=look,
+            callback=watching,
             collator=broken,
             per_device_train_batch_size=13,
             evaluation=tokenised(Dataset.from_dict({"text": ["row 1", "row 2"]})),
@@ -358,8 +358,8 @@ def test_sft_on_completions_alone(tmp_path, side, is_valid):
 def test_a_resumed_run_does_not_blame_what_it_has_not_seen(tmp_path, has_record):
     """Copies go on from the record's; without it nothing is said of them, and no canary is dead for it."""
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 7, "max_steps": 7}
-    trained(tmp_path, tokenised(corpus()), callback=look, **options)
-    trainer, _ = trained(tmp_path / "other", tokenised(corpus()), callback=look, **(options | {"max_steps": 1}))
+    trained(tmp_path, tokenised(corpus()), callback=watching, **options)
+    trainer, _ = trained(tmp_path / "other", tokenised(corpus()), callback=watching, **(options | {"max_steps": 1}))
     set_seed(0)
     callback = ExposureCallback(CANARIES, num_references=40)
     again = Trainer(
@@ -391,7 +391,7 @@ def test_batches_know_better_than_the_check(tmp_path, monkeypatch):
     """A canary that was trained on lives, whatever was found in the data before, as where rows are made as they go."""
     none = Presence(tuple(CanaryPresence(canary.id, canary.repetitions) for canary in CANARIES), 1)
     monkeypatch.setattr("hf_canary.training.copies._presence_in", lambda *_, **__: none)
-    _, callback = trained(tmp_path, tokenised(without(corpus(), 1)), callback=look)
+    _, callback = trained(tmp_path, tokenised(without(corpus(), 1)), callback=watching)
     assert callback.presence is none
     assert callback.report.dead == {CANARIES[1].id: "missing"}
     assert callback.report.copies[CANARIES[2].id] == {"copies_found": 0, "copies_trained": 6}
@@ -400,11 +400,11 @@ def test_batches_know_better_than_the_check(tmp_path, monkeypatch):
 def test_where_labels_do_not_reach_the_model_nothing_is_said_of_batches(tmp_path):
     """As with label smoothing, where the trainer takes them out: no copies are counted, and none is dead for it."""
     options = {"label_smoothing_factor": 0.1}
-    _, callback = trained(tmp_path, tokenised(corpus()), callback=look, **options)
+    _, callback = trained(tmp_path, tokenised(corpus()), callback=watching, **options)
     assert callback.report.dead == {}
     assert callback.report.is_valid
     assert all(set(copies) == {"copies_found"} for copies in callback.report.copies.values())
-    _, callback = trained(tmp_path / "bound", tokenised(corpus()), bound=True, callback=look, **options)
+    _, callback = trained(tmp_path / "bound", tokenised(corpus()), bound=True, callback=watching, **options)
     assert all(copies["copies_trained"] == 2 * copies["copies_found"] for copies in callback.report.copies.values())
 
 
@@ -421,7 +421,7 @@ def test_data_that_cannot_be_read_are_judged_by_the_batches(tmp_path, caplog):
                 tmp_path / str(number),
                 without(corpus(), 0),
                 bound=bound,
-                callback=look,
+                callback=watching,
                 collator=tokenising,
                 evaluation=evaluation,
                 remove_unused_columns=False,

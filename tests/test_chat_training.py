@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, s
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, measure_exposure
 from hf_canary.training.contexts import Recorded
-from tests.small_training import CANARIES, LETTERS, look, make_trainer, measured
+from tests.small_training import CANARIES, LETTERS, exposure_callback, make_trainer, measured
 
 _TURN = "<|im_start|>{{ m['role'] }}\n"
 _SAID = "{{ m['content'] }}<|im_end|>\n"
@@ -56,7 +56,7 @@ def trained(folder, tokenizer, canaries, **options):
     ]
     data = canaries.inject(Dataset.from_list(chats), "messages")
     steps = 12 * -(-len(data) // 16)
-    callback = ExposureCallback(canaries, looks=[steps], num_references=10_000, **options)
+    callback = ExposureCallback(canaries, measure_at=[steps], num_references=10_000, **options)
     set_seed(0)
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -136,7 +136,7 @@ def test_a_baseline_before_the_training_stands_behind_the_same(tmp_path, bound, 
     rows = [f"row -> {canary.text}" for canary in CANARIES for _ in range(canary.repetitions)]
     data = Dataset.from_dict({"input_ids": [LETTERS(row)["input_ids"] for row in rows]})
     trainer = make_trainer(tmp_path, data=data, num_train_epochs=1)
-    callback = look(trainer=trainer if bound else None)
+    callback = exposure_callback(trainer=trainer if bound else None)
     trainer.add_callback(callback)
     with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
         trainer.evaluate()
@@ -148,10 +148,12 @@ def test_a_baseline_before_the_training_stands_behind_the_same(tmp_path, bound, 
     assert {context.ids[-2:] for context in callback.presence.context} == {tuple(LETTERS("> ")["input_ids"][-2:])}
 
 
-def test_without_a_look_at_the_data_nothing_is_known(tmp_path, caplog):
+def test_without_reading_the_data_nothing_is_known(tmp_path, caplog):
     """presence=False measures behind nothing, and says so; not where the context is given."""
     for options, is_said in (({}, True), ({"context": "row -> "}, False)):
         caplog.clear()
-        trainer = make_trainer(tmp_path, max_steps=1, callbacks=[look(presence=False, looks=[9], **options)])
+        trainer = make_trainer(
+            tmp_path, max_steps=1, callbacks=[exposure_callback(presence=False, measure_at=[9], **options)]
+        )
         trainer.train()
         assert ("presence=False: what stands before" in caplog.text) == is_said

@@ -27,7 +27,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def looks(request):
+def estimates(request):
     """(exposures of the grid, what each estimator said of it, seed by seed)."""
     template, num_references, num_draws = CASES[request.param]
     if request.param == "trained LSTM":
@@ -48,12 +48,12 @@ def looks(request):
         return space.exposures, [script.look(space, seed, num_references, num_draws) for seed in range(SEEDS)]
 
 
-@pytest.mark.parametrize("looks", CASES, indirect=True)
-def test_intervals_hold_the_truth(looks):
+@pytest.mark.parametrize("estimates", CASES, indirect=True)
+def test_intervals_hold_the_truth(estimates):
     """Sampled and auto at 95 % or above but for chance; importance at 93 % with ten effective hits or more, and the
     interval for verdicts at 95 %. Places of the grid share their draws: they are judged one by one and together.
     """
-    truths, said = looks
+    truths, said = estimates
     limits = {"sampled": 0.95, "auto": 0.95, "importance": 0.93, "proven": 0.95}
     for name, nominal in limits.items():
         held, of = 0, 0
@@ -72,10 +72,10 @@ def test_intervals_hold_the_truth(looks):
                 assert 0.0 <= one.low <= one.value <= one.high <= truths.max()
 
 
-@pytest.mark.parametrize("looks", ["trained LSTM"], indirect=True)
-def test_the_ladder_is_closer_where_it_matters(looks):
+@pytest.mark.parametrize("estimates", ["trained LSTM"], indirect=True)
+def test_the_ladder_is_closer_where_it_matters(estimates):
     """Beyond what 400 references can show, its errors are small ones; those of the skew-normal are not."""
-    truths, said = looks
+    truths, said = estimates
 
     def worst(name):
         return max(

@@ -100,7 +100,7 @@ def test_piped_it_prints_plain_lines(demo):
 
 
 def test_on_a_terminal_it_shows_its_progress(tmp_path, corpus, monkeypatch):
-    """Bars for the training and each look, a line for the search, and the same table between them."""
+    """Bars for the training and each measurement, a line for the search, and the same table between them."""
     monkeypatch.setattr("hf_canary.demo._SEARCH_SECONDS", 2.0)  # what is hardly memorised is not found soon
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)

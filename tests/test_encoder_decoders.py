@@ -721,7 +721,7 @@ def test_the_callback_measures_sources_as_preprocessing_makes_them(tmp_path, kin
     rows = Dataset.from_list([{"en": f"pin {n}", "fr": f"pin {n}."} for n in range(12)])
     data = canaries.inject(rows, "fr", source_column="en")
     collator = hf.DataCollatorForSeq2Seq(tokenizer, model=model)
-    callback = ExposureCallback(canaries, looks=[3], num_references=100)
+    callback = ExposureCallback(canaries, measure_at=[3], num_references=100)
     trainer = hf.Seq2SeqTrainer(
         model=model,
         args=hf.Seq2SeqTrainingArguments(

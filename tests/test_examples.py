@@ -243,11 +243,11 @@ def test_the_score_benchmark_compares_like_with_like(tmp_path):
         assert words in " ".join(output.split())
 
 
-def test_the_benchmark_of_looks_compares_like_with_like(text_file, tmp_path):
+def test_the_benchmark_of_measurements_compares_like_with_like(text_file, tmp_path):
     """Both ways say the same bits before they are compared; both trainings are timed."""
     paragraphs = tmp_path / "paragraphs.txt"
     paragraphs.write_text(text_file.read_text(encoding="utf-8")[:6_000].replace("\n", "\n\n"))
     options = ["--corpus", paragraphs, "--epochs", 1, "--num-references", 300, "--every", 60]
-    output = run("benchmarks/looks.py", *options, cwd=tmp_path)
-    assert output.count("looks with") == 2
+    output = run("benchmarks/callback_cost.py", *options, cwd=tmp_path)
+    assert output.count("measurements with") == 2
     assert output.count("300 references") == 3

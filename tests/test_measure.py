@@ -223,7 +223,7 @@ def test_empty_texts_are_an_error_and_no_texts_are_none(lstm, tokenizer):
     assert log_perplexity(lstm, tokenizer, []).shape == (0,)
 
 
-def test_the_check_before_training_sees_what_a_look_would(lstm, tokenizer):
+def test_the_check_before_training_sees_what_a_measurement_would(lstm, tokenizer):
     """A character of the alphabet that no canary happens to hold, and logits that are NaN."""
     rare = CanaryFormat("{c:3}.", spaces={"c": [*"abcdefghij", "Ω"]})
     draws = (CanarySet.draw(rare, per_repetition=1, seed=seed) for seed in range(100))

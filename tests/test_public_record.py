@@ -19,7 +19,7 @@ from hf_canary.reporting.exposure_report import Exposure, ExposureReport, Group
 from hf_canary.training.fingerprints import FINGERPRINT_FILE, fingerprint_in, fingerprint_of, leave_fingerprint
 from hf_canary.training.public import base_mean, public_keys, public_levels, public_summary
 from hf_canary.training.record import RECORD_FILE, Record
-from tests.small_training import CANARIES, FORMAT, LETTERS, look, make_trainer, records
+from tests.small_training import CANARIES, FORMAT, LETTERS, exposure_callback, make_trainer, records
 from tests.test_examples import load
 
 attack = load("benchmarks/public_record.py")
@@ -78,7 +78,7 @@ def test_a_level_that_lacks_copies_says_so():
     assert "×1 3.0" in one_line(report)
 
 
-def test_a_look_cut_short_says_so_with_several_formats():
+def test_a_measurement_cut_short_says_so_with_several_formats():
     """Of each format its own canaries are no references: with all of a small one scored, another may be cut short."""
     report = report_of([9.0, 3.0], [4, 1])
     assert "in time for" in one_line(report, num_references=60)  # 50 of 60
@@ -137,7 +137,7 @@ def test_natural_secrets_that_were_not_trained_on_do_not_count():
 
 
 def test_the_record_of_an_earlier_training_is_kept(tmp_path):
-    """Under another name each time, for the owner alone; looks before this training's first step stay with it."""
+    """Under another name each time, for the owner alone; what was measured before the first step stays."""
     record = Record(tmp_path)
     for number in (1, 2):
         record.append({"step": 0}, [{"n": number}])
@@ -153,14 +153,14 @@ def test_the_record_of_an_earlier_training_is_kept(tmp_path):
     assert [json.loads(line)["n"] for line in aside.read_text().splitlines()] == [3]
     record.forget_after(-2)
     record.append({"step": 0}, [{"role": "contexts"}])
-    assert record.set_aside(with_last=True) is None  # there was no look
+    assert record.set_aside(with_last=True) is None  # there was no measurement
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_a_fingerprint_stands_beside_the_weights(tmp_path, caplog):
     """In each checkpoint, in output_dir, and where a bound trainer saves; what is uploaded has no canary's cost."""
     trainer = make_trainer(tmp_path / "out", num_train_epochs=1, save_strategy="epoch")
-    trainer.add_callback(look(trainer=trainer))
+    trainer.add_callback(exposure_callback(trainer=trainer))
     trainer.train()
     trainer.save_model(str(tmp_path / "elsewhere"))
     for folder in (tmp_path / "out", tmp_path / "out" / "checkpoint-8", tmp_path / "elsewhere"):
@@ -196,7 +196,7 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shell")
     texts = CANARIES.inject(Dataset.from_dict({"text": [f"row {n} of the text" for n in range(24)]}))
     data = texts.map(lambda row: {"input_ids": LETTERS("row -> " + row["text"])["input_ids"]}, remove_columns=["text"])
-    trainer = make_trainer(folder / "out", data=data, num_train_epochs=1, callbacks=[look()])
+    trainer = make_trainer(folder / "out", data=data, num_train_epochs=1, callbacks=[exposure_callback()])
     trainer.train()
     trainer.save_model()
     CANARIES.save(folder / "canaries.json")
@@ -213,7 +213,9 @@ def measured(folder, *options, canaries="canaries.json", model="out"):
 
 
 def test_the_shell_measures_behind_what_the_record_says(checkpoint):
-    """As in the training's last look; --context says otherwise, and is told off; without a record nothing is known."""
+    """As in the training's last measurement; --context says otherwise, and is told off; without a record nothing is
+    known.
+    """
     answer, found = measured(checkpoint)
     lines = [line for line in records(checkpoint / "out") if line["role"] == "canary"]
     last = {line["canary_id"]: line["log_perplexity"] for line in lines}

@@ -228,14 +228,14 @@ def test_what_a_count_reads_is_held_against_what_was_scored(
     """A lone canary whose walk costs otherwise than its text, or calls it impossible, is an error and no rank. In half
     precision costs differ, but none is impossible.
     """
-    look = ranking.Ranking.look
+    first_pass = ranking.Ranking.first_pass
 
     def dearer(self, *arguments, **options):
-        stopped = look(self, *arguments, **options)
+        stopped = first_pass(self, *arguments, **options)
         self.goal.own = self.goal.own + wrong
         return stopped
 
-    monkeypatch.setattr(ranking.Ranking, "look", dearer)
+    monkeypatch.setattr(ranking.Ranking, "first_pass", dearer)
     monkeypatch.setattr(LanguageModel, "is_half", half)
     if half and math.isfinite(wrong):
         measure_exposure(sure, tokenizer, memorised, estimators=estimators, num_references=1000, max_seconds=2)
@@ -245,7 +245,7 @@ def test_what_a_count_reads_is_held_against_what_was_scored(
 
 
 def test_a_count_has_all_the_time_that_is_left(monkeypatch):
-    """And a first look a part of it."""
+    """And a first measurement a part of it."""
     here = world("characters", "lstm", "the pin is {digit:3}", seed=1)
     fill = here.fill(sorted(here.candidates, key=lambda each: each.bits)[-1].path)
     monkeypatch.setattr(Deadline, "part", lambda deadline, share: Deadline(1e-9))
@@ -257,7 +257,7 @@ def test_a_count_has_all_the_time_that_is_left(monkeypatch):
             return ranking.Ranking(view, session, here.tree, [fill], max_memory=view.max_memory)
 
         first = walk()
-        assert first.look(deadline=Deadline(600)) == ""
+        assert first.first_pass(deadline=Deadline(600)) == ""
         assert not first.search.is_over
         (rank,) = walk().count(deadline=Deadline(600))
     assert rank.rank == 1000

@@ -31,7 +31,7 @@ def exposure(name, estimator="auto", value=5.0, low=4.0, high=6.0, cost=40.0, fl
     return Exposure(name, estimator, value, low, high, cost, 500, flags)
 
 
-def look(of_canary, of_twin=None, references=None, formats=PIN):
+def report_of(of_canary, of_twin=None, references=None, formats=PIN):
     """A report made by hand: for each canary and twin what these functions give, for each format these references."""
     canaries = CanarySet.draw(formats, repetitions=(1, 4, 16), per_repetition=2, seed=0)
     usual = np.random.default_rng(0).normal(50, 4, 500)
@@ -81,10 +81,10 @@ def certain(canary):
     return (exposure(canary.id, value=0.0, low=0.0, high=0.0),)
 
 
-def over_training(*looks):
-    """What the callback records of these looks; None is one that failed."""
+def over_training(*reports):
+    """What the callback records of these measurements; None is one that failed."""
     records = []
-    for number, report in enumerate(looks):
+    for number, report in enumerate(reports):
         when = {"step": 10 * number, "epoch": 0.5 * number}
         lines = [{"role": "failure", "error": "no numbers"}] if report is None else report.records()
         records += [when | line for line in lines]
@@ -92,9 +92,11 @@ def over_training(*looks):
 
 
 DRAWINGS = {
-    "over training": lambda file: exposure_over_training(over_training(look(usual), look(mixed)), 10**6, file),
-    "against repetitions": lambda file: exposure_against_repetitions(look(usual), 10**6, file),
-    "histogram": lambda file: reference_histogram(look(usual), PIN, file),
+    "over training": lambda file: exposure_over_training(
+        over_training(report_of(usual), report_of(mixed)), 10**6, file
+    ),
+    "against repetitions": lambda file: exposure_against_repetitions(report_of(usual), 10**6, file),
+    "histogram": lambda file: reference_histogram(report_of(usual), PIN, file),
 }
 
 each_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
@@ -195,19 +197,19 @@ LOOKS = {
 
 @pytest.mark.parametrize("of_canary", LOOKS.values(), ids=LOOKS)
 @pytest.mark.parametrize("of_twin", [usual, censored, nothing])
-def test_every_look_is_drawn(of_canary, of_twin, tmp_path, figures):
+def test_every_measurement_is_drawn(of_canary, of_twin, tmp_path, figures):
     """NaN, censored, unbounded and certain exposures, of canaries or twins, break no picture and warn of nothing."""
-    report = look(of_canary, of_twin)
+    report = report_of(of_canary, of_twin)
     exposure_against_repetitions(report, PIN.space_size, tmp_path / "a.png")
     exposure_over_training(over_training(report, None, report), PIN.space_size, tmp_path / "b.png")
     reference_histogram(report, PIN, tmp_path / "c.png")
     assert len(figures) == 3
 
 
-@pytest.mark.parametrize("looks", [[], [None], [None, None], [look(nothing)], [None, look(mixed), None]])
-def test_failed_looks_are_left_out(looks, tmp_path, figures):
-    """No look, looks that failed, looks without a number: the picture has the rest."""
-    exposure_over_training(over_training(*looks), PIN.space_size, tmp_path / "picture.png")
+@pytest.mark.parametrize("reports", [[], [None], [None, None], [report_of(nothing)], [None, report_of(mixed), None]])
+def test_failed_measurements_are_left_out(reports, tmp_path, figures):
+    """No measurement, measurements that failed, measurements without a number: the picture has the rest."""
+    exposure_over_training(over_training(*reports), PIN.space_size, tmp_path / "picture.png")
     assert len(figures) == 1
 
 
@@ -218,13 +220,13 @@ def test_failed_looks_are_left_out(looks, tmp_path, figures):
 )
 def test_histogram_of_ugly_references(references, tmp_path, figures):
     """References that no skew-normal describes are drawn without it: constant, few, infinite, or none at all."""
-    reference_histogram(look(usual, references=np.array(references)), PIN, tmp_path / "picture.png")
+    reference_histogram(report_of(usual, references=np.array(references)), PIN, tmp_path / "picture.png")
     assert "skew-normal" not in words(figures[0])
 
 
 def test_histogram_has_the_fitted_law(tmp_path, figures):
     """Where a skew-normal was fitted it is drawn and named, beside the number of references."""
-    reference_histogram(look(usual), PIN, tmp_path / "picture.png")
+    reference_histogram(report_of(usual), PIN, tmp_path / "picture.png")
     assert "skew-normal" in words(figures[0])
     assert "500" in words(figures[0])
 
@@ -232,7 +234,7 @@ def test_histogram_has_the_fitted_law(tmp_path, figures):
 def test_histogram_is_of_one_format(tmp_path, figures):
     """Of several formats only the canaries of the one asked for are marked."""
     far = {PIN: 31.25, KEY: 93.75}
-    report = look(lambda canary: (exposure(canary.id, cost=far[canary.format]),), formats=(PIN, KEY))
+    report = report_of(lambda canary: (exposure(canary.id, cost=far[canary.format]),), formats=(PIN, KEY))
     reference_histogram(report, KEY, tmp_path / "picture.png")
     marked = {float(x) for line in figures[0].axes[0].lines for x in np.asarray(line.get_xdata())}
     assert 93.75 in marked
@@ -242,7 +244,7 @@ def test_histogram_is_of_one_format(tmp_path, figures):
 @pytest.mark.parametrize("space_size", [12, 10**6, 10**400])
 def test_the_axis_shows_every_value_and_the_limit(space_size, tmp_path, figures):
     """The exposure axis is in bits and reaches from 0 past log2|R| and past every value drawn, at any |R|."""
-    report = look(beyond)
+    report = report_of(beyond)
     exposure_against_repetitions(report, space_size, tmp_path / "a.png")
     exposure_over_training(over_training(report), space_size, tmp_path / "b.png")
     for figure in figures:
@@ -258,7 +260,7 @@ def test_curves_are_the_records(tmp_path, figures):
     """Each canary's sampled exposures stand over the steps at which they were measured."""
 
     def growing(factor):
-        return look(lambda canary: (exposure(canary.id, value=factor * canary.repetitions / 4),))
+        return report_of(lambda canary: (exposure(canary.id, value=factor * canary.repetitions / 4),))
 
     exposure_over_training(over_training(growing(1), None, growing(2), growing(3)), 10**6, tmp_path / "picture.png")
     lines = figures[0].axes[0].lines

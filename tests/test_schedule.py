@@ -1,4 +1,6 @@
-"""What a look needs beside the measurement: when, how long, what is kept, what is written, who is above a threshold."""
+"""What a measurement needs beside the measurement: when, how long, what is kept, what is written, who is above a
+threshold.
+"""
 
 import dataclasses
 import itertools
@@ -40,7 +42,7 @@ from tests import oracles
         ((7,), {7}),
     ],
 )
-def test_when_to_look(when, steps):
+def test_when_to_measure(when, steps):
     """Of a training of 17 steps in epochs of 5, and with evaluations."""
     schedule = Schedule(when)
     schedule.begin(has_evaluations=True)
@@ -49,7 +51,7 @@ def test_when_to_look(when, steps):
     assert schedule.at_evaluations == (when in (None, "evaluation"))
 
 
-def test_without_evaluations_each_epoch_is_looked_at():
+def test_without_evaluations_each_epoch_is_measured():
     """... unless something else was asked for; and with them again in the next training."""
     schedule, asked = Schedule(), Schedule("evaluation")
     for each in (schedule, asked):
@@ -65,7 +67,7 @@ def test_without_evaluations_each_epoch_is_looked_at():
 @pytest.mark.parametrize("when", ["epochs", 0, -1, 1.5, True, [], [1, -1], [1.5], {"a": 1}, object()])
 def test_no_other_times(when):
     """A typed error that names the argument."""
-    with pytest.raises(ArgumentError, match="looks"):
+    with pytest.raises(ArgumentError, match="measure_at"):
         Schedule(when)
 
 
@@ -74,9 +76,10 @@ def test_no_other_times(when):
     trains=st.lists(st.floats(0.0, 100.0), min_size=1, max_size=40),
     needs=st.floats(0.01, 2.0),
 )
-def test_looks_never_take_more_than_their_share(share, trains, needs):
-    """By a clock of our own: looks that take what they are allowed stay within the share of all time, at every moment;
-    one that needs more than it is allowed is the only one that can pass it, and then no look is taken until it fits.
+def test_measurements_never_take_more_than_their_share(share, trains, needs):
+    """By a clock of our own: measurements that take what they are allowed stay within the share of all time, at every
+    moment; one that needs more than it is allowed is the only one that can pass it, and then no measurement is taken
+    until it fits.
     """
     now, spent = [0.0], 0.0
     budget = OverheadBudget(None, share, now=lambda: now[0])
@@ -92,8 +95,8 @@ def test_looks_never_take_more_than_their_share(share, trains, needs):
         assert spent <= share * now[0] + 1e-9
 
 
-def test_a_look_that_overruns_is_paid_for():
-    """10 seconds where 1 was allowed: the next look waits until 10 fit again."""
+def test_a_measurement_that_overruns_is_paid_for():
+    """10 seconds where 1 was allowed: the next measurement waits until 10 fit again."""
     now = [0.0]
     budget = OverheadBudget(None, 0.01, now=lambda: now[0])
     budget.begin(least=0.5)
@@ -109,7 +112,7 @@ def test_a_look_that_overruns_is_paid_for():
     assert budget.seconds() > 0.2
 
 
-def test_without_a_share_the_limit_of_each_look_holds():
+def test_without_a_share_the_limit_of_each_measurement_holds():
     """None where there is neither; the lesser of both."""
     assert OverheadBudget(None, None).seconds() is None
     assert OverheadBudget(3.0, None).seconds() == 3.0
@@ -210,10 +213,10 @@ def test_all_is_left_as_it_was_found(ending):
 
 
 def test_the_chances_of_error_are_five_per_cent_in_all():
-    """Over any number of canaries, and looks without end."""
+    """Over any number of canaries, and measurements without end."""
     threshold = Threshold(5.0, "warn")
     for canaries in (1, 12):
-        spent = sum(threshold.error(look, canaries) * canaries for look in range(1, 100_001))
+        spent = sum(threshold.error(number, canaries) * canaries for number in range(1, 100_001))
         assert 0.0499 < spent < 0.05
     assert Threshold(None, "warn").error(1, 12) is None
 
@@ -233,33 +236,33 @@ def test_the_chance_of_canaries_never_seen():
     assert Threshold(7.0, "warn").by_chance(canaries) == 0.0
 
 
-def test_the_chance_over_many_looks_is_a_bound():
-    """Fills whose exposure wanders, or is drawn anew at each look, are above the threshold at some look no more often;
-    and as often where those above it are others at each look. More looks are more chance.
+def test_the_chance_over_many_measurements_is_a_bound():
+    """Fills whose exposure wanders, or is drawn anew at each measurement, are above the threshold at some measurement
+    no more often; and as often where those above it are others at each measurement. More measurements are more chance.
     """
     size, canaries = 256, CanarySet.draw(CanaryFormat("{hex:2}."), repetitions=(1,), per_repetition=3, seed=0)
     generator = np.random.default_rng(0)
-    threshold, looks = Threshold(4.0, "warn"), 6
-    bound = threshold.by_chance(canaries, looks)
+    threshold, measurements = Threshold(4.0, "warn"), 6
+    bound = threshold.by_chance(canaries, measurements)
     fills = np.array([generator.choice(size, 3, replace=False) for _ in range(8000)])
-    costs = generator.normal(size=(looks, size))
-    others = np.stack([np.roll(np.arange(size), 16 * look) for look in range(looks)])
-    orders = {"wandering": costs.cumsum(axis=0), "anew": costs, "others at each look": others}
+    costs = generator.normal(size=(measurements, size))
+    others = np.stack([np.roll(np.arange(size), 16 * number) for number in range(measurements)])
+    orders = {"wandering": costs.cumsum(axis=0), "anew": costs, "others at each measurement": others}
     often = {}
-    for name, by_look in orders.items():
-        ranks = 1 + by_look.argsort(axis=1).argsort(axis=1)
+    for name, by_measurement in orders.items():
+        ranks = 1 + by_measurement.argsort(axis=1).argsort(axis=1)
         often[name] = (math.log2(size) - np.log2(ranks[:, fills]) >= 4.0).any(axis=(0, 2)).mean()
     assert often["wandering"] < often["anew"] < bound
-    assert often["others at each look"] == pytest.approx(bound, abs=0.02)
+    assert often["others at each measurement"] == pytest.approx(bound, abs=0.02)
     assert threshold.by_chance(canaries, 1) < often["wandering"]
     assert threshold.by_chance(canaries, 16) == threshold.by_chance(canaries, 10**6) == 1.0
 
 
-@pytest.mark.parametrize(("canaries", "looks"), [(1, 1), (4, 6), (12, 22), (48, 100)])
-def test_bits_against_chance_solve_the_bound(canaries, looks):
+@pytest.mark.parametrize(("canaries", "measurements"), [(1, 1), (4, 6), (12, 22), (48, 100)])
+def test_bits_against_chance_solve_the_bound(canaries, measurements):
     """1 − (1 − n 2^−b)^M is the chance at that b; the table in docs/training.md has it, rounded up."""
-    bits = bits_against_chance(canaries, looks, 0.05)
-    assert 1 - (1 - looks * 2.0**-bits) ** canaries == pytest.approx(0.05, rel=1e-9)
+    bits = bits_against_chance(canaries, measurements, 0.05)
+    assert 1 - (1 - measurements * 2.0**-bits) ** canaries == pytest.approx(0.05, rel=1e-9)
     if canaries > 1:
         docs = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
         (row,) = [line for line in docs.splitlines() if line.startswith(f"| {canaries} |")]

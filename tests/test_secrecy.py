@@ -257,7 +257,7 @@ def test_warnings_hold_no_canary(caplog):
     assert not is_told(caplog.text)
 
 
-def test_a_failed_look_is_recorded_without_a_canary(tmp_path, caplog, monkeypatch):
+def test_a_failed_measurement_is_recorded_without_a_canary(tmp_path, caplog, monkeypatch):
     """Logits that are no numbers, and whatever else comes: log and record have the id or the kind of the error."""
 
     class Breaks(TrainerCallback):

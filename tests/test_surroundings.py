@@ -459,7 +459,7 @@ def test_a_context_that_fills_the_positions_ends_no_training(tmp_path):
     canaries = drawn("the pin is {digit:6}.", repetitions=(1,))
     texts = [f"{'a cat sat. ' * 9}is\n{canary.text}" for canary in canaries]
     rows = [tokenizer(text)["input_ids"][-24:] for text in texts]
-    callback = ExposureCallback(canaries, num_references=20, looks=[1])
+    callback = ExposureCallback(canaries, num_references=20, measure_at=[1])
     trained_on(tmp_path, rows, tokenizer, short_model(len(tokenizer)), callback)
     assert callback.report is not None
     contexts = callback._contexts.context
@@ -495,7 +495,7 @@ def test_what_is_not_known_is_not_recorded_as_nothing(tmp_path, caplog):
     rows = [tokenizer("a cat sat.")["input_ids"]] * 6 + rows + [tokenizer("a cat sat.")["input_ids"]] * 20
 
     def run(steps):
-        callback = ExposureCallback(canaries, num_references=20, looks=[1, 4, 6])
+        callback = ExposureCallback(canaries, num_references=20, measure_at=[1, 4, 6])
         model = small_model("gpt2", len(tokenizer))
         trained_on(tmp_path, rows, tokenizer, model, callback, max_steps=steps, save_steps=4)
         return [line for line in Record(tmp_path).lines() if line["role"] == "contexts"]
@@ -520,7 +520,7 @@ def test_a_wrong_context_by_hand_is_seen_in_a_stream(tmp_path, caplog):
     rows = [tokenizer(f"a cat\n{canary.text}")["input_ids"] for canary in canaries] * 4
     for given, is_told in (("the dog\n", True), ("a cat\n", False)):
         caplog.clear()
-        callback = ExposureCallback(canaries, num_references=20, looks=[2, 3], context=given)
+        callback = ExposureCallback(canaries, num_references=20, measure_at=[2, 3], context=given)
         model = small_model("gpt2", len(tokenizer))
         with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
             trained_on(tmp_path / given[:5], rows, tokenizer, model, callback, max_steps=3, save_steps=9)

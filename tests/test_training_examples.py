@@ -45,7 +45,7 @@ def causal(tmp_path_factory):
 
 
 def test_a_causal_model(causal, tmp_path):
-    """A look at each epoch in the log, the record, TensorBoard's folder and a picture."""
+    """A measurement at each epoch in the log, the record, TensorBoard's folder and a picture."""
     (tmp_path / "train.txt").write_text("\n".join([*TEXT, "", *TEXT]))
     (tmp_path / "validation.txt").write_text("\n".join(TEXT[:9]))
     printed = run(

@@ -23,7 +23,7 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", ["bound", "unbound"])
-def test_two_processes_look_as_one(together, way):
+def test_two_processes_measure_as_one(together, way):
     """The same entries in both, those of a measurement of the saved model in one process; each copy counted once."""
     folder, (one, other) = together
     (found, copies), _ = one[way], other[way]
@@ -42,7 +42,7 @@ def test_two_processes_look_as_one(together, way):
 
 @pytest.mark.parametrize("way", ["bound", "unbound"])
 def test_one_of_them_writes(together, way):
-    """Each look stands in the record once."""
+    """Each measurement stands in the record once."""
     folder, _ = together
     assert len(records(folder / way)) == len(steps(folder / way)) * len(CANARIES) * 4
 
@@ -52,7 +52,7 @@ def test_other_canaries_in_one_process_are_an_error_in_both(together):
     assert [each["two sets"] for each in together[1]] == [["DataError", "canaries", 0]] * 2
 
 
-def test_a_look_that_fails_in_one_fails_in_both(together):
+def test_a_measurement_that_fails_in_one_fails_in_both(together):
     """... and the next is right in both."""
     for first, second in (each["failing"] for each in together[1]):
         assert first == "nan"
@@ -60,7 +60,7 @@ def test_a_look_that_fails_in_one_fails_in_both(together):
 
 
 def test_one_process_can_stop_both(together):
-    """At the first look."""
+    """At the first measurement."""
     (step, above), other = (each["one says stop"] for each in together[1])
     assert [step, above] == other
     assert step == 2
@@ -68,13 +68,13 @@ def test_one_process_can_stop_both(together):
 
 
 def test_clocks_that_differ_decide_alike(together):
-    """The same looks in both, and the record has them."""
+    """The same measurements in both, and the record has them."""
     folder, (one, other) = together
     assert one["slow"] == other["slow"] == steps(folder / "slow")
     assert one["slow"]
 
 
-def test_sharded_weights_are_looked_at_as_whole_ones(together):
+def test_sharded_weights_are_measured_as_whole_ones(together):
     """Also in batches that differ from process to process."""
     expected = public_summary(measured(oracles.small_model("gpt2", len(LETTERS)), num_references=61))
     for each in together[1]:

@@ -16,7 +16,7 @@ from tests.small_training import LETTERS, entries, make_trainer, rows, watched
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 # (what the training does, when it is looked at)
-EVERY_STEP = {"looks": 1}
+EVERY_STEP = {"measure_at": 1}
 NEVER_EVALUATED = {"eval_strategy": "no"}
 EACH_1 = {"eval_strategy": "steps", "eval_steps": 1}
 EACH_7 = {"eval_strategy": "steps", "eval_steps": 7}
@@ -27,10 +27,10 @@ CONFIGURATIONS = {
     "dropout, each step": (DROPOUT, EVERY_STEP),
     "dropout, each epoch": (DROPOUT | NEVER_EVALUATED, {}),
     "dropout, no evaluation, each step": (DROPOUT | NEVER_EVALUATED, EVERY_STEP),
-    "dropout, chosen steps": (DROPOUT | NEVER_EVALUATED, {"looks": [0, 3, 4, 7]}),
+    "dropout, chosen steps": (DROPOUT | NEVER_EVALUATED, {"measure_at": [0, 3, 4, 7]}),
     "evaluated each step": (DROPOUT | EACH_1, {}),
     "evaluated each 7": (DROPOUT | EACH_7, {}),
-    "evaluated each 7, looked at each 2": (DROPOUT | EACH_7, {"looks": 2}),
+    "evaluated each 7, measured at each 2": (DROPOUT | EACH_7, {"measure_at": 2}),
     "evaluated at the start": (DROPOUT | {"eval_on_start": True}, {}),
     "not shuffled": (DROPOUT | {"train_sampling_strategy": "sequential"}, EVERY_STEP),
     "accumulation": (DROPOUT | {"gradient_accumulation_steps": 2}, EVERY_STEP),
@@ -49,13 +49,13 @@ CONFIGURATIONS = {
     "stopped at a step": (DROPOUT | {"max_steps": 11}, EVERY_STEP),
     "logged each step": (DROPOUT | {"logging_steps": 1}, EVERY_STEP),
     "saved each step": (DROPOUT | {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}, EVERY_STEP),
-    "limited": (DROPOUT, {"looks": 1, "max_overhead": 0.5}),
-    "hurried": (DROPOUT, {"looks": 1, "max_seconds": 0.01}),
+    "limited": (DROPOUT, {"measure_at": 1, "max_overhead": 0.5}),
+    "hurried": (DROPOUT, {"measure_at": 1, "max_seconds": 0.01}),
     "threshold": (
         DROPOUT,
-        {"looks": 1, "threshold": 0.001, "on_exceed": lambda report, ids: torch.randn(3).sum() > 99},
+        {"measure_at": 1, "threshold": 0.001, "on_exceed": lambda report, ids: torch.randn(3).sum() > 99},
     ),
-    "without the check": (DROPOUT, {"looks": 1, "presence": False}),
+    "without the check": (DROPOUT, {"measure_at": 1, "presence": False}),
     "gpt2": ({"kind": "gpt2"}, EVERY_STEP),
     "gpt2, gradient checkpointing": ({"kind": "gpt2", "gradient_checkpointing": True}, EVERY_STEP),
     "llama, bfloat16": ({"kind": "llama", "bf16": True}, EVERY_STEP),
@@ -130,7 +130,7 @@ def test_training_is_bitwise_the_same_with_and_without(tmp_path, number, name):
 
 
 def test_the_comparison_can_fail(tmp_path, monkeypatch):
-    """Where a look draws from torch's random state and nobody puts it back, dropout differs."""
+    """Where a measurement draws from torch's random state and nobody puts it back, dropout differs."""
     from contextlib import nullcontext
 
     from hf_canary import callback
@@ -144,7 +144,9 @@ def test_the_comparison_can_fail(tmp_path, monkeypatch):
 
 
 def test_nothing_of_the_model_is_left_changed(tmp_path, monkeypatch):
-    """Modes, hooks, gradients wanted, config and buffers, also when the look fails in the middle of a forward pass."""
+    """Modes, hooks, gradients wanted, config and buffers, also when the measurement fails in the middle of a forward
+    pass.
+    """
 
     def picture(model):
         hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
@@ -178,7 +180,7 @@ def test_nothing_of_the_model_is_left_changed(tmp_path, monkeypatch):
             raise RuntimeError("in the middle")
         return forward(self, *args, **kwargs)
 
-    trainer, callback = watched(tmp_path, model=lambda: model, options={"looks": 1}, eval_strategy="no")
+    trainer, callback = watched(tmp_path, model=lambda: model, options={"measure_at": 1}, eval_strategy="no")
     trainer.callback_handler.callbacks.insert(-1, Around())
     trainer.add_callback(Around())
     monkeypatch.setattr(type(model), "forward", failing)

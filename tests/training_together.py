@@ -32,7 +32,7 @@ def trained(folder, *, bound):
     trainer, callback = watched(
         folder,
         bound=bound,
-        options={"looks": 4, "num_references": 61},
+        options={"measure_at": 4, "num_references": 61},
         eval_strategy="steps",
         eval_steps=3,
         **ARGUMENTS,
@@ -61,14 +61,14 @@ def refused(folder, rank):
 
 
 def failing(folder, rank):
-    """The first look fails in one of the processes, when it has measured."""
+    """The first measurement fails in one of the processes, when it has measured."""
     trainer, _ = watched(folder, **ARGUMENTS)
-    of, looks = measure.Measurement.of, [0]
+    of, measurements = measure.Measurement.of, [0]
 
     def fails(*args, **kwargs):
         report = of(*args, **kwargs)
-        looks[0] += 1
-        if rank == 1 and looks[0] == 1:
+        measurements[0] += 1
+        if rank == 1 and measurements[0] == 1:
             raise RuntimeError("here alone")
         return report
 
@@ -82,7 +82,7 @@ def failing(folder, rank):
 
 def stopped(folder, rank):
     """One process's function says that it is enough."""
-    options = {"looks": 2, "threshold": 0.001, "on_exceed": lambda *_: rank == 1}
+    options = {"measure_at": 2, "threshold": 0.001, "on_exceed": lambda *_: rank == 1}
     trainer, callback = watched(folder, options=options, eval_strategy="no", **ARGUMENTS)
     trainer.train()
     return [trainer.state.global_step, sum(each.at_least >= 0.001 for each in callback.report)]
@@ -90,7 +90,7 @@ def stopped(folder, rank):
 
 def slow(folder, rank):
     """Each process has its own clock, and one takes its time; they decide alike."""
-    options = {"looks": 1, "max_overhead": 0.5, "max_seconds": 0.2 + 0.3 * rank, "num_references": 5_000}
+    options = {"measure_at": 1, "max_overhead": 0.5, "max_seconds": 0.2 + 0.3 * rank, "num_references": 5_000}
     trainer, callback = watched(folder, options=options, eval_strategy="no", **ARGUMENTS)
     show = callback.show
     callback.show = lambda *args: (time.sleep(0.05), show(*args))

@@ -48,9 +48,9 @@ def exact_rank(
 ) -> list[Rank]:
     """The rank of each fill among all of R (Definition 2), by one walk over what is as likely as the least likely one.
 
-    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need no look. A fill that
-    is memorised is counted by its own prefixes and a few hundred others. If that is not enough, how many prefixes it
-    takes is foreseen from a thousand random fills (Knuth 1975), and said before the walk goes on, as
+    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need no measurement. A
+    fill that is memorised is counted by its own prefixes and a few hundred others. If that is not enough, how many
+    prefixes it takes is foreseen from a thousand random fills (Knuth 1975), and said before the walk goes on, as
     `progress(...).expected`. Costs are compared as this walk has them.
 
     Args:
@@ -133,7 +133,7 @@ def exact_rank(
         ranking = begun()
         is_old = kept.load(ranking.search, ranking)
         deadline = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
-        stopped = "" if is_old else ranking.look(max_expanded=most, deadline=deadline)
+        stopped = "" if is_old else ranking.first_pass(max_expanded=most, deadline=deadline)
         if not ranking.goal.is_settled:
             return ranking.ranks(stopped)
         if progress is not None:

@@ -1,4 +1,4 @@
-"""A format behind a context, as a tokenizer sees it: what is the same in every look, made once. Knows no model."""
+"""A format behind a context, as a tokenizer sees it: made once for all measurements. Knows no model."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class MeasurementConfig:
 
 
 class EncodedFormat:
-    """What is the same in every look at a format: its fills as the tokenizer sees them, each encoded once.
+    """What is the same in every measurement of a format: its fills as the tokenizer sees them, each encoded once.
 
     Args:
         tokenizer: that is not changed meanwhile.
         canaries: all of one format.
         members: numbers of those that are measured here; the others are known, so that no reference is one of them.
-        request: how to look.
+        request: how to measure.
         number: which of the contexts of its format it is; each has references of its own.
 
     Attributes:

@@ -42,7 +42,7 @@ class Observations:
 
     Args:
         language_model: the model, in evaluation.
-        encoded_format: the format, and how to look.
+        encoded_format: the format, and how to measure.
         deadline: how long it may take.
         progress: called with the number of texts scored since the last call.
 
@@ -67,7 +67,7 @@ class Observations:
         self._fills, self.measured = encoded_format.known, encoded_format.measured
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
-        self._has_looked = False
+        self._has_measured = False
         self.made_drawing: Drawing | None = None
         began = time.monotonic()
         # Without a limit all at once; else what is memorised can be counted before more references take the time.
@@ -225,12 +225,14 @@ class Observations:
         """The same, of those that are likelier than the first references, as far as a few hundred prefixes tell. That
         needs no draws.
         """
-        if not self._has_looked and self._deadline.left:
-            self._has_looked = True
+        if not self._has_measured and self._deadline.left:
+            self._has_measured = True
             least = self._first_references.min(initial=np.inf)
             likely = [number for number in self.measured if self.known_costs[number] < least]
             if likely and not self.why_no_tree:  # which may have taken the time
-                self._count(likely, lambda ranking: ranking.look(deadline=self._deadline.least(0.5, of_all=_LEAST)))
+                self._count(
+                    likely, lambda ranking: ranking.first_pass(deadline=self._deadline.least(0.5, of_all=_LEAST))
+                )
         return dict(self._ranks)
 
     def _ranks_of(self, max_expanded: Sequence[float]) -> dict[int, Rank]:

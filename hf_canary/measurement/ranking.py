@@ -71,8 +71,8 @@ def impossible(space_size: int, expanded: int = 0, stopped: str = "") -> Rank:
 class Ranking:
     """The ranks of some fills, before, while and after they are counted.
 
-    `count` does it at once. Step by step: first `look`, which is enough where a fill is memorised; then the search goes
-    on by itself, and `narrow` says after each batch what is not worth its while.
+    `count` does it at once. Step by step: first a `first_pass`, which is enough where a fill is memorised; then the
+    search goes on by itself, and `narrow` says after each batch what is not worth its while.
 
     Args:
         language_model: the model, in evaluation.
@@ -130,7 +130,7 @@ class Ranking:
             self.goal.settle(float(possible.max(initial=0.0)))
         return stopped
 
-    def look(self, *, max_expanded: float = math.inf, deadline: Deadline | None = None) -> str:
+    def first_pass(self, *, max_expanded: float = math.inf, deadline: Deadline | None = None) -> str:
         """As `seek`, and then a few hundred prefixes; what ended it, if it may not go on."""
         stopped = self.seek(max_expanded=max_expanded, deadline=deadline)
         if stopped:

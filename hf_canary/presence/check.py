@@ -154,7 +154,7 @@ def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[s
             continue
         if hit.is_cut:
             cut |= {(hit.row, True), (hit.row, False)}
-        said = "truncated" if hit.is_cut else inspector.look(hit)
+        said = "truncated" if hit.is_cut else inspector.inspect(hit)
         counts["truncated" if said == "truncated" else "whole"][hit.core.number] += 1
         counts["masked"][hit.core.number] += said == "masked"
     beginnings = [piece for piece in found.beginnings if (piece.row, True) not in cut]
@@ -235,7 +235,7 @@ class _Inspector:
         """These will be looked at."""
         self._data.keep(sequences)
 
-    def look(self, hit: Hit) -> str:
+    def inspect(self, hit: Hit) -> str:
         """`whole`, `masked` or `truncated`, once the collator has done its work on the row. What stands before a copy
         that is trained on is taken down.
         """

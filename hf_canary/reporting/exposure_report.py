@@ -142,7 +142,7 @@ class Control:
 
 @dataclass(frozen=True)
 class ExposureReport:
-    """What one look at a model found; iterating gives an `Exposure` for each canary and estimator.
+    """What one measurement at a model found; iterating gives an `Exposure` for each canary and estimator.
 
     `print(report)` shows a table.
 
@@ -151,7 +151,7 @@ class ExposureReport:
         twins: the same for the fills that were drawn beside the canaries and left out.
         canaries: the set that was measured.
         groups: the canaries of each format by what stands before them, with the candidates they were compared with.
-        seconds: how long the look took.
+        seconds: how long the measurement took.
         fill_bits: for each canary, by id, −log2 of the probability that the model writes its fill, given what stands
             before: what `queries_to_extract` comes from.
         token_rows: tokens that were fed to the model.

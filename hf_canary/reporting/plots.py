@@ -44,7 +44,7 @@ def check_matplotlib() -> None:
 
 
 def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int, file: str | Path) -> None:
-    """Exposure of every canary at every look, one colour for each repetition level.
+    """Exposure of every canary at every measurement, one colour for each repetition level.
 
     Args:
         records: lines of the callback's record, as dicts.
@@ -76,7 +76,7 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     """Exposure of every canary against how often it was inserted, with intervals, and the twins (Figure 1).
 
     Args:
-        report: one look.
+        report: one measurement.
         space_size: |R|.
         file: the PNG to write.
     """
@@ -123,7 +123,7 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
     """Log-perplexities of the references with the fitted skew-normal, and where the canaries are (Figure 3).
 
     Args:
-        report: one look.
+        report: one measurement.
         format: whose canaries; those of the context that most of them stand behind.
         file: the PNG to write.
     """

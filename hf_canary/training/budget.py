@@ -1,4 +1,4 @@
-"""How long a look may take, and the time that looks have taken. Knows no look."""
+"""How long a measurement may take, and the time that measurements have taken. Takes none."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from ..runtime.deadline import agreed
 
 
 class OverheadBudget:
-    """Seconds that a look may take, of a limit for each and a share of the training's time for all.
+    """Seconds that a measurement may take, of a limit for each and a share of the training's time for all.
 
     Args:
-        max_seconds: for each look; None for no limit.
-        max_overhead: for all looks together, as a share of the time since the start, theirs included; None for none.
+        max_seconds: for each measurement; None for no limit.
+        max_overhead: for all measurements together, as a share of the time since the start, theirs included; None for
+            none.
         now: a clock, in seconds.
 
     Raises:
@@ -48,11 +49,13 @@ class OverheadBudget:
         return f"{self._max_seconds is None} {self._share}"
 
     def begin(self, *, least: float) -> None:
-        """The training starts; the shortest look is thought to take so many seconds."""
+        """The training starts; the shortest measurement is thought to take so many seconds."""
         self._began, self._spent, self._least = self._now(), 0.0, agreed(least)
 
     def seconds(self) -> float | None:
-        """What the next look may take, the same in every process; None for no limit, 0 where it must be left out."""
+        """What the next measurement may take, the same in every process; None for no limit, 0 where it must be left
+        out.
+        """
         if self._share is None:
             return self._max_seconds
         passed = agreed(self._now() - self._began)
@@ -63,21 +66,21 @@ class OverheadBudget:
 
     @property
     def each(self) -> float | None:
-        """What a look may take outside of a training."""
+        """What a measurement may take outside of a training."""
         return self._max_seconds
 
     @property
     def is_share(self) -> bool:
-        """Whether all looks together have a limit."""
+        """Whether all measurements together have a limit."""
         return self._share is not None
 
     @property
     def too_little(self) -> str:
-        """The seconds that there were at the last question, and those that the shortest look is thought to take."""
+        """The seconds that there were at the last question, and those that the shortest is thought to take."""
         return f"{self._earned:.2g} s, and the shortest takes about {self._least:.2g} s."
 
     def spend(self, seconds: float, allowed: float | None) -> None:
-        """A look has taken so many seconds: if more than was allowed, so many are needed; if less, no more."""
+        """A measurement has taken so many seconds: if more than was allowed, so many are needed; if less, no more."""
         if self._share is None or allowed is None:
             return
         seconds = agreed(seconds)

@@ -1,4 +1,4 @@
-"""What canaries are measured behind: what was given by hand, or what the rows say. Knows no look and no model."""
+"""What canaries are measured behind: what was given by hand, or what the rows say. Knows no model."""
 
 from __future__ import annotations
 

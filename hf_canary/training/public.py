@@ -1,4 +1,5 @@
-"""What may be said of a look to everybody who has the model: medians of levels, rounded. Numbers in, numbers out.
+"""What may be said of a measurement to everybody who has the model: medians of levels, rounded. Numbers in, numbers
+out.
 
 Whoever has the model and the rank or the cost of one canary has the canary, as surely as by its text: so these stay in
 the private record. What trainers log, send to reporters and upload is this alone.

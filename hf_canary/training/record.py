@@ -1,6 +1,6 @@
-"""The private record of a training: JSON lines, one for each canary and estimator of each look, and what stands before
-the canaries. Never a canary's text; but whoever has the model finds a canary by its rank as surely, so the file is its
-owner's alone, and has a name that is not uploaded with the model.
+"""The private record of a training: JSON lines, one for each canary and estimator of each measurement, and what stands
+before the canaries. Never a canary's text; but whoever has the model finds a canary by its rank as surely, so the file
+is its owner's alone, and has a name that is not uploaded with the model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Record:
         return record
 
     def append(self, when: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> None:
-        """Write one look at once."""
+        """Write one measurement at once."""
         text = "".join(json.dumps({**when, **line}, allow_nan=False) + "\n" for line in lines)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -48,15 +48,16 @@ class Record:
                 rest = rest[file.write(rest) :]
 
     def forget_after(self, step: int) -> None:
-        """Drop the looks beyond the step that a training goes on from, which it will take anew, and a torn line."""
+        """Drop the measurements beyond the step that a training goes on from, which it takes anew, and a torn line."""
         remove_leftovers(self.file)
         self._keep([line for line in self._whole_lines() if _step(line) <= step])
 
     def set_aside(self, *, with_last: bool) -> Path | None:
-        """Keep the looks of an earlier training under another name; which. None if there was none.
+        """Keep the measurements of an earlier training under another name; which. None if there was none.
 
         Args:
-            with_last: whether looks before the first step that were taken after that training are another's, too.
+            with_last: whether measurements before the first step that were taken after that training are another's,
+                too.
         """
         lines = self._whole_lines()
         last = max((number for number, line in enumerate(lines) if _step(line) > 0), default=-1)

@@ -1,4 +1,4 @@
-"""At which steps of a training to look. Knows steps and epochs; knows no trainer."""
+"""At which steps of a training to measure. Knows steps and epochs; knows no trainer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ When = str | int | Sequence[int] | None
 
 
 class Schedule:
-    """When to look.
+    """When to measure.
 
     Args:
         when: `"evaluation"`: at each evaluation; `"epoch"`: at the end of each epoch; n: every n steps, 1 for each; a
@@ -44,12 +44,12 @@ class Schedule:
             raise _wrong(when)
 
     def begin(self, *, has_evaluations: bool) -> None:
-        """A training starts, whose evaluations are what it looks at if nothing else was asked for."""
+        """A training starts, at whose evaluations it measures if nothing else was asked for."""
         if self._default:
             self.at_evaluations, self._at_epochs = has_evaluations, not has_evaluations
 
     def is_due(self, step: int, *, ends_epoch: bool) -> bool:
-        """Whether to look after so many steps, whether or not there is an evaluation."""
+        """Whether to measure after so many steps, whether or not there is an evaluation."""
         if self._every:
             return step > 0 and step % self._every == 0
         return step in self._steps or (self._at_epochs and ends_epoch and step > 0)
@@ -61,7 +61,7 @@ class Schedule:
         return not self._steps or min(self._steps) <= max_steps
 
     def count(self, max_steps: int, *, epochs: int, evaluations: int) -> int:
-        """How many looks a training of so many steps, epochs and evaluations has, at most; once it has begun.
+        """How many measurements a training of so many steps, epochs and evaluations has, at most; once it has begun.
 
         Example:
             >>> [Schedule(when).count(105, epochs=3, evaluations=7) for when in (10, [0, 50, 200], "epoch")]
@@ -85,8 +85,8 @@ def _whole(step: object, least: int) -> int:
 
 def _wrong(when: object) -> ArgumentError:
     return ArgumentError(
-        "looks",
+        "measure_at",
         '"evaluation", "epoch", a number of steps, or a list of steps',
         shown(when),
-        "Leave it out for a look at each evaluation; 1 looks after every step; shares of a training are not taken.",
+        "Leave it out to measure at each evaluation; 1 measures after every step; shares of a training are not taken.",
     )

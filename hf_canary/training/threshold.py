@@ -1,4 +1,4 @@
-"""Which canaries are surely above a threshold, over many canaries and many looks. Numbers only."""
+"""Which canaries are surely above a threshold, over many canaries and many measurements. Numbers only."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Threshold:
     """A bound on exposure, and what to do when a canary is surely at or above it.
 
     A canary's exposure is surely above where the lower end of its interval is. The intervals are made wide enough for
-    all of them together: the chance that any canary is called above at any look, although its exposure under the model
-    of that look is not, is 5 % at most. Of that, look j has 6/(π j)² (these shares sum to 1, so that the number of
-    looks need not be known), and each canary an equal part (Bonferroni). Counted ranks have no error.
+    all of them together: the chance that any canary is called above at any measurement, although its exposure under the
+    model of that measurement is not, is 5 % at most. Of that, measurement j has 6/(π j)² (these shares sum to 1, so
+    that the number of measurements need not be known), and each canary an equal part (Bonferroni). Counted ranks have
+    no error.
 
     Args:
         bits: the threshold; None for none.
@@ -74,9 +75,11 @@ class Threshold:
         answer = self.on_exceed(report, above)
         return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
-    def error(self, look: int, canaries: int) -> float | None:
-        """The chance of error that each canary has at this look, the first being 1; None without a threshold."""
-        return None if self.bits is None else _ERROR * 6.0 / (math.pi * look) ** 2 / canaries
+    def error(self, number: int, canaries: int) -> float | None:
+        """The chance of error that each canary has at the measurement of this number, the first being 1; None without a
+        threshold.
+        """
+        return None if self.bits is None else _ERROR * 6.0 / (math.pi * number) ** 2 / canaries
 
     def exceeded(self, report: ExposureReport) -> list[str]:
         """The canaries that were trained on and are surely at or above it, by id, in their order."""
@@ -84,20 +87,20 @@ class Threshold:
             return []
         return [e.canary_id for e in report.live if e.estimator == "auto" and e.at_least >= self.bits]
 
-    def by_chance(self, canaries: CanarySet, looks: int = 1) -> float:
-        """How likely it is, at most, that some canary is truly above it at any of so many looks though none was ever
-        seen.
+    def by_chance(self, canaries: CanarySet, measurements: int = 1) -> float:
+        """How likely it is, at most, that some canary is truly above it at any of so many measurements though none was
+        ever seen.
 
-        At one look the ranks of those are uniform, and this is the chance itself. Exposures of a fill wander while a
-        model trains: with more looks it is the chance if no fill were ever above at two of them (the union bound, for
-        each canary), which is more than there is.
+        At one measurement the ranks of those are uniform, and this is the chance itself. Exposures of a fill wander
+        while a model trains: with more measurements it is the chance if no fill were ever above at two of them (the
+        union bound, for each canary), which is more than there is.
 
         Example:
             >>> from hf_canary import CanaryFormat
             >>> canaries = CanarySet.draw(CanaryFormat("{digit:6}."), repetitions=(1,), per_repetition=4, seed=0)
             >>> round(Threshold(10.0, "warn").by_chance(canaries), 4)
             0.0039
-            >>> round(Threshold(10.0, "warn").by_chance(canaries, looks=6), 4)
+            >>> round(Threshold(10.0, "warn").by_chance(canaries, measure_at=6), 4)
             0.0232
         """
         if self.bits is None:
@@ -105,22 +108,23 @@ class Threshold:
         none = 1.0
         for format in canaries.formats:
             space, own = format.space_size, sum(canary.format == format for canary in canaries)
-            above = looks * math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
+            above = measurements * math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
             for drawn in range(own):  # without replacement
                 none *= max(0, space - above - drawn) / (space - drawn)
         return 1.0 - none
 
 
-def bits_against_chance(canaries: int, looks: int, chance: float) -> float:
-    """The threshold that some of so many canaries never seen truly passes at any look with so much chance at most.
+def bits_against_chance(canaries: int, measurements: int, chance: float) -> float:
+    """The threshold that some of so many canaries never seen truly passes at any measurement with so much chance at
+    most.
 
-    1 − (1 − looks · 2^−bits)^canaries = chance, solved for the bits.
+    1 − (1 − measurements · 2^−bits)^canaries = chance, solved for the bits.
 
     Example:
         >>> round(bits_against_chance(12, 1, 0.05), 1), round(bits_against_chance(12, 22, 0.05), 1)
         (7.9, 12.3)
     """
-    return math.log2(looks) - math.log2(-math.expm1(math.log1p(-chance) / canaries))
+    return math.log2(measurements) - math.log2(-math.expm1(math.log1p(-chance) / canaries))
 
 
 def _check_signature(function: Callable[..., object]) -> None:

@@ -1,11 +1,12 @@
-"""What looks cost a training: the demonstration's run, with and without a limit, and a look against the naive one.
+"""What measurements cost a training: the demonstration's run, with and without a limit, and a measurement against the
+naive one.
 
-    python benchmarks/looks.py
+    python benchmarks/callback_cost.py
 
 Trains the paper's LSTM as `hf-canary demo` does, twice: looking once an epoch with the callback's defaults, and with
-`max_overhead=0.01`. Prints the share of the wall time of train() that its looks took. Then times a look at the trained
-model, with all 10,000 references, against scoring them one by one, as tools do that know no batches; every so many of
-them is timed, and the same values are asked of both.
+`max_overhead=0.01`. Prints the share of the wall time of train() that its measurements took. Then times a measurement
+at the trained model, with all 10,000 references, against scoring them one by one, as tools do that know no batches;
+every so many of them is timed, and the same values are asked of both.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from hf_canary.models import character_tokenizer
 
 
 class Timed(ExposureCallback):
-    """The callback, which adds up how long its looks took."""
+    """The callback, which adds up how long its measurements took."""
 
-    seconds, looks = 0.0, 0
+    seconds, measurements = 0.0, 0
 
-    def _look(self, *args: Any) -> None:
+    def _take(self, *args: Any) -> None:
         began = time.perf_counter()
-        super()._look(*args)
-        self.seconds, self.looks = self.seconds + time.perf_counter() - began, self.looks + 1
+        super()._take(*args)
+        self.seconds, self.measurements = self.seconds + time.perf_counter() - began, self.measurements + 1
 
     def show(self, *_: Any) -> None:
         """Say nothing: the shares are what is printed."""
 
 
 def train(folder: Path, corpus: str | None, epochs: int, **options: Any) -> tuple[Any, Any, CanarySet]:
-    """The demonstration's training; prints the looks' share."""
+    """The demonstration's training; prints the measurements' share."""
     settings = demo.Settings(folder, corpus=corpus, epochs=epochs)
     with demo._quiet():
         rows = demo._rows(settings.corpus)
@@ -56,7 +57,7 @@ def train(folder: Path, corpus: str | None, epochs: int, **options: Any) -> tupl
         trainer.train()
         total = time.perf_counter() - began
     print(
-        f"looks with {options or 'the defaults'}: {callback.looks} looks, {callback.seconds:.1f} of {total:.1f} s: "
+        f"{callback.measurements} with {options or 'the defaults'}: {callback.seconds:.1f} of {total:.1f} s: "
         f"{100 * callback.seconds / total:.2f} %"
     )
     return trainer.model, tokenizer, canaries
@@ -95,7 +96,7 @@ def main() -> None:
     known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
     fills = format.sample(options.num_references, "references 0", exclude=known)[:: options.every]
     texts = [format.render(fill) for fill in fills]
-    seconds: dict[str, list[float]] = {"a look": [], "its references and fits alone": [], "one by one": []}
+    seconds: dict[str, list[float]] = {"a measurement": [], "its references and fits alone": [], "one by one": []}
     for _ in range(3):
         for name, measurement in zip(seconds, (whole, alike), strict=False):
             began = time.perf_counter()

@@ -1,11 +1,12 @@
-"""What looks cost the training of a model of GPT-2's size, on any device, and a look against the naive one.
+"""What measurements cost the training of a model of GPT-2's size, on any device, and a measurement against the naive
+one.
 
-    python benchmarks/looks_gpt2.py --steps 400
+    python benchmarks/callback_cost_gpt2.py --steps 400
 
 Trains GPT-2's architecture from random weights on made-up text with canaries in it. First that it is the same training
-with and without looks, weight for weight, in float32 and bfloat16, where kernels are deterministic. Then the share of
-train()'s wall time that looks take: four in a run, with the defaults and with `max_overhead=0.01`. Then a look with all
-references against scoring them one by one.
+with and without measurements, weight for weight, in float32 and bfloat16, where kernels are deterministic. Then the
+share of train()'s wall time that measurements take: four in a run, with the defaults and with `max_overhead=0.01`. Then
+a measurement with all references against scoring them one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
-from looks import Timed, one_by_one
+from callback_cost import Timed, one_by_one
 from transformers import (
     DataCollatorForLanguageModeling,
     GPT2Config,
@@ -98,21 +99,24 @@ def main() -> None:
             small = {"n_embd": 96, "n_layer": 2, "n_head": 4}
             plain, _ = trained(tokenizer, rows, small, folder, max_steps=30, **precision)
             again, _ = trained(tokenizer, rows, small, folder, max_steps=30, **precision)
-            callback = Timed(canaries, looks=3, **count)
-            looked_at, _ = trained(tokenizer, rows, small, folder, callback, max_steps=30, **precision)
-            weights = [each.model.state_dict() for each in (plain, again, looked_at)]
+            callback = Timed(canaries, measure_at=3, **count)
+            measured, _ = trained(tokenizer, rows, small, folder, callback, max_steps=30, **precision)
+            weights = [each.model.state_dict() for each in (plain, again, measured)]
             repeats, same = (all(torch.equal(weights[0][k], other[k]) for k in weights[0]) for other in weights[1:])
-            print(f"{name}: the training repeats itself: {repeats}; with {callback.looks} looks it is the same: {same}")
+            print(
+                f"{name}: the training repeats itself: {repeats}; with {callback.measurements} measurements it is the "
+                f"same: {same}"
+            )
         torch.use_deterministic_algorithms(False)
 
         every = options.steps // 4
         trained(tokenizer, rows, sizes, folder, max_steps=10, bf16=True)  # warm
         for limit in ({}, {"max_overhead": 0.01}):
-            callback = Timed(canaries, looks=every, **count, **limit)
+            callback = Timed(canaries, measure_at=every, **count, **limit)
             trainer, total = trained(tokenizer, rows, sizes, folder, callback, max_steps=options.steps, bf16=True)
             share = 100 * callback.seconds / total
             times = f"{callback.seconds:.1f} of {total:.1f} s: {share:.2f} %"
-            print(f"looks with {limit or 'the defaults'}: {callback.looks}, {times}")
+            print(f"measurements with {limit or 'the defaults'}: {callback.measurements}, {times}")
 
     model = trainer.model
     measurement = Measurement(canaries, tokenizer, num_references=options.num_references, num_draws=2_000, bootstrap=0)
@@ -127,7 +131,7 @@ def main() -> None:
     began = time.perf_counter()
     one_by_one(model, tokenizer, texts)
     naive = (time.perf_counter() - began) * options.num_references / len(texts)
-    ratio = f"a look {ours:.2f} s, one by one {naive:.1f} s: {naive / ours:.0f} times"
+    ratio = f"a measurement {ours:.2f} s, one by one {naive:.1f} s: {naive / ours:.0f} times"
     print(f"{options.num_references:,} references: {ratio}")
 
 

@@ -1,4 +1,4 @@
-"""When the callback looks, what it decides, what it may cost, and what happens when a run breaks off."""
+"""When the callback measures, what it decides, what it may cost, and what happens when a run breaks off."""
 
 import logging
 import math
@@ -52,9 +52,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
         ({"eval_strategy": "steps", "eval_steps": 6, "eval_on_start": True}, [0, 12], [0, 12]),
     ],
 )
-def test_it_looks_when_it_is_asked_to(tmp_path, bound, evaluated, when, expected):
+def test_it_measures_when_it_is_asked_to(tmp_path, bound, evaluated, when, expected):
     """One log entry and one block of the record for each step asked for; in the evaluation's own where there is one."""
-    trainer, _ = watched(tmp_path, bound=bound, options={"looks": when}, **evaluated)
+    trainer, _ = watched(tmp_path, bound=bound, options={"measure_at": when}, **evaluated)
     trainer.train()
     assert steps(tmp_path) == expected
     assert len(records(tmp_path)) == len(expected) * len(CANARIES) * 2 * 2
@@ -81,18 +81,18 @@ def test_it_looks_when_it_is_asked_to(tmp_path, bound, evaluated, when, expected
 def test_a_second_training_in_the_folder_leaves_the_record_as_the_first_did(tmp_path, evaluated, when, expected):
     """What it will write anew is dropped when it starts."""
     for _ in range(2):
-        watched(tmp_path, options={"looks": when}, max_steps=8, **evaluated)[0].train()
+        watched(tmp_path, options={"measure_at": when}, max_steps=8, **evaluated)[0].train()
         assert steps(tmp_path) == expected
         assert len(records(tmp_path)) == len(expected) * len(CANARIES) * 2 * 2
 
 
-def test_looks_of_their_own_reach_the_reporters(tmp_path, monkeypatch):
+def test_measurements_of_their_own_reach_the_reporters(tmp_path, monkeypatch):
     """With the trainer given, TensorBoard has them at their steps, and the training's loss as without them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     trainer, _ = watched(
-        tmp_path, bound=True, options={"looks": 3}, eval_strategy="no", report_to="tensorboard", logging_steps=3
+        tmp_path, bound=True, options={"measure_at": 3}, eval_strategy="no", report_to="tensorboard", logging_steps=3
     )
     trainer.train()
     events = EventAccumulator(str(tmp_path / "events"))
@@ -103,11 +103,11 @@ def test_looks_of_their_own_reach_the_reporters(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("bound", [False, True])
 def test_the_best_model_has_its_key_at_each_evaluation(tmp_path, bound):
-    """... whatever `looks` says, since a missing key would end the training."""
+    """... whatever `measure_at` says, since a missing key would end the training."""
     trainer, _ = watched(
         tmp_path,
         bound=bound,
-        options={"looks": 5},
+        options={"measure_at": 5},
         eval_strategy="steps",
         eval_steps=2,
         save_steps=2,
@@ -134,9 +134,9 @@ class Memorised(TrainerCallback):
 @pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("evaluated", [{"eval_strategy": "no"}, {"eval_strategy": "steps", "eval_steps": 2}])
 def test_beyond_the_threshold_the_training_stops(tmp_path, bound, evaluated, caplog):
-    """At the first look at which a canary is surely beyond it, and not before; the log names it."""
+    """At the first measurement at which a canary is surely beyond it, and not before; the log names it."""
     trainer = make_trainer(tmp_path, callbacks=[Memorised(5)], learning_rate=1e-4, **evaluated)
-    options = {"looks": 2, "threshold": 5.0, "on_exceed": "stop", "num_references": 2_000}
+    options = {"measure_at": 2, "threshold": 5.0, "on_exceed": "stop", "num_references": 2_000}
     callback = ExposureCallback(CANARIES, trainer=trainer if bound else None, **options)
     trainer.add_callback(callback)
     trainer.train()
@@ -150,14 +150,14 @@ def test_beyond_the_threshold_the_training_stops(tmp_path, bound, evaluated, cap
 
 
 def test_beyond_the_threshold_it_only_warns_or_asks(tmp_path, caplog):
-    """A warning at each look, or a function of the report and the ids; what it returns decides."""
+    """A warning at each measurement, or a function of the report and the ids; what it returns decides."""
     asked = []
 
     def ask(report, above):
         asked.append((report.summary()["exposure_max"], above))
         return len(asked) == 2
 
-    options = {"looks": 2, "threshold": 5.0, "num_references": 2_000}
+    options = {"measure_at": 2, "threshold": 5.0, "num_references": 2_000}
     for action, last in (("warn", 2 * STEPS), (ask, 8)):
         trainer = make_trainer(tmp_path, callbacks=[Memorised(5)], learning_rate=1e-4, eval_strategy="no")
         trainer.add_callback(ExposureCallback(CANARIES, on_exceed=action, **options))
@@ -170,36 +170,36 @@ def test_beyond_the_threshold_it_only_warns_or_asks(tmp_path, caplog):
 
 @pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize(
-    ("looks", "arguments"),
+    ("measure_at", "arguments"),
     [(when, {"eval_strategy": "no"}) for when in (1, 4, "epoch", [0, 2, 99])]
     + [(None, {"eval_strategy": "epoch"}), ([3], {"eval_strategy": "epoch"})]
     + [(None, {"eval_strategy": "steps", "eval_steps": 3, "eval_on_start": True})],
 )
-def test_a_threshold_that_chance_passes_is_told(tmp_path, caplog, bound, looks, arguments):
-    """When the training starts, for all looks that it will have: 1 − (1 − n 2^−b)^M, M the canaries, n the looks. Not
-    before, when nobody knows how many these are.
+def test_a_threshold_that_chance_passes_is_told(tmp_path, caplog, bound, measure_at, arguments):
+    """When the training starts, for all measurements that it will have: 1 − (1 − n 2^−b)^M, M the canaries, n the
+    measurements. Not before, when nobody knows how many these are.
     """
-    trainer, _ = watched(tmp_path, bound=bound, options={"looks": looks, "threshold": 4.0}, **arguments)
+    trainer, _ = watched(tmp_path, bound=bound, options={"measure_at": measure_at, "threshold": 4.0}, **arguments)
     assert "none was ever seen" not in caplog.text
     trainer.train()
     count = len({line["step"] for line in records(tmp_path)})
     assert count
-    (line,) = [each.getMessage() for each in caplog.records if "at one look" in each.getMessage()]
+    (line,) = [each.getMessage() for each in caplog.records if "at one measurement" in each.getMessage()]
     chance = 1 - (1 - min(1.0, count / 16)) ** len(CANARIES)
-    assert f"{len(CANARIES)} canaries and {count} looks" in line
-    assert f"{100 * chance:.0f} % at most ({100 * (1 - (15 / 16) ** len(CANARIES)):.1f} % at one look)" in line
+    assert f"{len(CANARIES)} canaries and {count} measurements" in line
+    assert f"{100 * chance:.0f} % at most ({100 * (1 - (15 / 16) ** len(CANARIES)):.1f} % at one measurement)" in line
     bits = math.log2(count / (1 - 0.95 ** (1 / len(CANARIES))))
     assert f"For 5 % it takes {math.ceil(10 * bits) / 10:.1f} bits" in line
 
 
 def test_a_threshold_that_chance_does_not_pass_is_not_told(tmp_path, caplog):
-    """A threshold for as many looks as there are says nothing."""
-    trainer, _ = watched(tmp_path, options={"looks": 1, "threshold": 10.4}, eval_strategy="no")
+    """A threshold for as many measurements as there are says nothing."""
+    trainer, _ = watched(tmp_path, options={"measure_at": 1, "threshold": 10.4}, eval_strategy="no")
     trainer.train()
-    assert "at one look" not in caplog.text
+    assert "at one measurement" not in caplog.text
 
 
-def test_a_look_in_a_hurry_says_so(tmp_path, capsys):
+def test_a_measurement_in_a_hurry_says_so(tmp_path, capsys):
     """Fewer references than asked for, in the line and in the record; the same keys."""
     trainer, callback = watched(tmp_path, options={"max_seconds": 0.02, "num_references": 9_000}, eval_strategy="no")
     trainer.train()
@@ -212,9 +212,9 @@ def test_a_look_in_a_hurry_says_so(tmp_path, capsys):
     assert math.isfinite(entries(trainer)[-1]["eval_exposure_mean"])
 
 
-def test_a_look_without_time_is_left_out(tmp_path, caplog):
-    """An evaluation has all keys, NaN, and the record says why; looks by themselves leave nothing."""
-    options = {"looks": 1, "max_overhead": 1e-6}
+def test_a_measurement_without_time_is_left_out(tmp_path, caplog):
+    """An evaluation has all keys, NaN, and the record says why; measurements by themselves leave nothing."""
+    options = {"measure_at": 1, "max_overhead": 1e-6}
     trainer, callback = watched(tmp_path / "a", options=options, eval_strategy="no")
     trainer.train()
     assert not entries(trainer)
@@ -226,7 +226,12 @@ def test_a_look_without_time_is_left_out(tmp_path, caplog):
     assert {line["role"] for line in records(tmp_path / "b")} == {"left out"}
     assert callback.report is None
     left = [record.message for record in caplog.records if "max_overhead le" in record.message]
-    assert ["for 16 looks" in line or "for 2 looks" in line for line in left] == [True, False, False, True]
+    assert ["for 16 measurements" in line or "for 2 measurements" in line for line in left] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     assert all("and the shortest takes about 0." in line for line in left)
 
 
@@ -241,7 +246,7 @@ def test_a_key_that_is_none_cannot_choose(tmp_path, prefix):
 
 
 def test_what_chooses_the_wrong_way_is_told(tmp_path, caplog):
-    """The most memorised is kept, or looks of different sizes are compared; nothing is said where all is well."""
+    """The most memorised is kept, or measurements of different sizes are compared; else nothing is said."""
     chosen = {"metric_for_best_model": "exposure_mean", "save_strategy": "epoch", "load_best_model_at_end": True}
     watched(tmp_path / "a", greater_is_better=False, **chosen)[0].train()
     assert "metric_for_best_model" not in caplog.text
@@ -269,9 +274,11 @@ def test_a_training_does_not_go_on_with_other_canaries(tmp_path):
     trainer.train(resume_from_checkpoint=True)  # with its own
 
 
-def test_each_look_has_its_own_share_of_the_error(tmp_path):
-    """Look j decides by the lower ends at 6/(πj)² of the five per cent, a fourth of it for each of four canaries."""
-    trainer, callback = watched(tmp_path, options={"looks": 4, "threshold": 9.0}, max_steps=8, eval_strategy="no")
+def test_each_measurement_has_its_own_share_of_the_error(tmp_path):
+    """Measurement j decides by the lower ends at 6/(πj)² of the five per cent, a fourth of it for each of four
+    canaries.
+    """
+    trainer, callback = watched(tmp_path, options={"measure_at": 4, "threshold": 9.0}, max_steps=8, eval_strategy="no")
     trainer.train()
     ends = [
         [each.at_least for each in measured(trainer.model, error=0.05 * 6 / (math.pi * j) ** 2 / 4)] for j in (1, 2)
@@ -281,7 +288,7 @@ def test_each_look_has_its_own_share_of_the_error(tmp_path):
     assert found != pytest.approx(ends[0], nan_ok=True)
 
 
-def test_a_strict_run_ends_when_a_look_fails(tmp_path, monkeypatch):
+def test_a_strict_run_ends_when_a_measurement_fails(tmp_path, monkeypatch):
     """The error comes out of train(), and the model is as it was."""
 
     def run_out(*args, **kwargs):
@@ -310,7 +317,7 @@ def test_a_strict_run_does_not_start_without_canaries(tmp_path):
 def test_a_record_that_cannot_be_written_costs_no_numbers(tmp_path, caplog):
     """A full disk, say: the numbers are in the log, and the error too; a strict run ends."""
     (tmp_path / RECORD_FILE).mkdir()
-    trainer, _ = watched(tmp_path, eval_strategy="no", options={"looks": 3})
+    trainer, _ = watched(tmp_path, eval_strategy="no", options={"measure_at": 3})
     with pytest.raises(IsADirectoryError):
         trainer.train()  # known before the first step
     (tmp_path / RECORD_FILE).rmdir()
@@ -322,7 +329,9 @@ def test_a_record_that_cannot_be_written_costs_no_numbers(tmp_path, caplog):
                 (tmp_path / RECORD_FILE).mkdir()
 
     for strict in (False, True):
-        trainer, _ = watched(tmp_path, eval_strategy="no", options={"looks": 3, "strict": strict}, callbacks=[Block()])
+        trainer, _ = watched(
+            tmp_path, eval_strategy="no", options={"measure_at": 3, "strict": strict}, callbacks=[Block()]
+        )
         if strict:
             with pytest.raises(IsADirectoryError):
                 trainer.train()
@@ -333,9 +342,9 @@ def test_a_record_that_cannot_be_written_costs_no_numbers(tmp_path, caplog):
         (tmp_path / RECORD_FILE).rmdir()
 
 
-def test_the_looks_are_drawn_at_the_end(tmp_path):
+def test_the_measurements_are_drawn_at_the_end(tmp_path):
     """On request, beside the record."""
-    trainer, _ = watched(tmp_path, options={"plot": True, "looks": 4}, eval_strategy="no")
+    trainer, _ = watched(tmp_path, options={"plot": True, "measure_at": 4}, eval_strategy="no")
     trainer.train()
     assert min(matplotlib.image.imread(tmp_path / "_exposure.png").shape[:2]) > 400
 
@@ -357,9 +366,9 @@ SAVED = {"save_strategy": "steps", "save_steps": 3, "dropout": 0.2}
         ({"eval_strategy": "epoch"}, 3),
     ],
 )
-def test_a_resumed_run_looks_as_one_that_was_not_interrupted(tmp_path, evaluated, when):
-    """The same references, no look lost or doubled, the same numbers and copies, to the last bit."""
-    whole, _ = watched(tmp_path / "whole", options={"looks": when}, **SAVED, **evaluated)
+def test_a_resumed_run_measures_as_one_that_was_not_interrupted(tmp_path, evaluated, when):
+    """The same references, no measurement lost or doubled, the same numbers and copies, to the last bit."""
+    whole, _ = watched(tmp_path / "whole", options={"measure_at": when}, **SAVED, **evaluated)
     whole.train()
 
     class Interrupt(TrainerCallback):
@@ -368,10 +377,10 @@ def test_a_resumed_run_looks_as_one_that_was_not_interrupted(tmp_path, evaluated
                 raise KeyboardInterrupt
 
     folder = tmp_path / "interrupted"
-    first, _ = watched(folder, options={"looks": when}, callbacks=[Interrupt()], **SAVED, **evaluated)
+    first, _ = watched(folder, options={"measure_at": when}, callbacks=[Interrupt()], **SAVED, **evaluated)
     with pytest.raises(KeyboardInterrupt):
         first.train()
-    again, _ = watched(folder, options={"looks": when}, **SAVED, **evaluated)
+    again, _ = watched(folder, options={"measure_at": when}, **SAVED, **evaluated)
     again.train(resume_from_checkpoint=True)
     assert steps(folder) == steps(tmp_path / "whole")
     assert values(folder) == values(tmp_path / "whole")
@@ -381,7 +390,7 @@ def test_a_resumed_run_looks_as_one_that_was_not_interrupted(tmp_path, evaluated
 
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     """SIGKILL at any moment: the record's whole lines are right, and after going on it is that of one go."""
-    options = {"options": {"looks": 1}, "eval_strategy": "no", **SAVED}
+    options = {"options": {"measure_at": 1}, "eval_strategy": "no", **SAVED}
     whole, _ = watched(tmp_path / "whole", **options)
     whole.train()
     for number, seconds in enumerate((0.4, 1.1)):
@@ -412,7 +421,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"looks": "often"},
+        {"measure_at": "often"},
         {"threshold": -1},
         {"on_exceed": "end"},
         {"max_seconds": 0},
@@ -427,8 +436,8 @@ def test_wrong_arguments_are_refused_at_once(wrong):
 
 
 def test_what_was_trained_beside_its_base(tmp_path):
-    """A model with adapters: its own exposures, and those of its base, which are the same at each look; gradients are
-    wanted of the adapters alone, as before.
+    """A model with adapters: its own exposures, and those of its base, which are the same at each measurement;
+    gradients are wanted of the adapters alone, as before.
     """
     import peft
 
@@ -439,7 +448,12 @@ def test_what_was_trained_beside_its_base(tmp_path):
         return peft.get_peft_model(base, peft.LoraConfig(target_modules=["c_attn"], r=2, fan_in_fan_out=True))
 
     trainer, callback = watched(
-        tmp_path, model=adapted, options={"looks": 4}, eval_strategy="epoch", learning_rate=0.05, num_train_epochs=4
+        tmp_path,
+        model=adapted,
+        options={"measure_at": 4},
+        eval_strategy="epoch",
+        learning_rate=0.05,
+        num_train_epochs=4,
     )
     base = measured(oracles.small_model("gpt2", len(LETTERS)))
     trainer.train()
@@ -458,8 +472,8 @@ def test_what_was_trained_beside_its_base(tmp_path):
     assert callback.base_report is not None
 
 
-def test_looks_leave_what_trl_gathers(tmp_path):
-    """SFTTrainer averages its own figures between logs; a look of ours in between does not empty them."""
+def test_measurements_leave_what_trl_gathers(tmp_path):
+    """SFTTrainer averages its own figures between logs; a measurement of ours in between does not empty them."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -477,7 +491,7 @@ def test_looks_leave_what_trl_gathers(tmp_path):
             processing_class=LETTERS,
         )  # fmt: skip
         if when:
-            trainer.add_callback(ExposureCallback(CANARIES, trainer=trainer, looks=when, num_references=40))
+            trainer.add_callback(ExposureCallback(CANARIES, trainer=trainer, measure_at=when, num_references=40))
         trainer.train()
         times = ("runtime", "per_second")
         return [
@@ -489,13 +503,13 @@ def test_looks_leave_what_trl_gathers(tmp_path):
     assert logged(1) == logged(None)
 
 
-def test_a_second_format_and_a_look_at_each_step(tmp_path, caplog):
+def test_a_second_format_and_a_measurement_at_each_step(tmp_path, caplog):
     """Figure 8: exposure after every batch, of two formats at once."""
     formats = [CanaryFormat("the pin is {digit:4}"), CanaryFormat("row {digit:3} of")]
     canaries = CanarySet.draw(formats, repetitions=(1, 4), per_repetition=1, seed=5)
     trainer = make_trainer(tmp_path, eval_strategy="no", max_steps=5)
     with caplog.at_level(logging.ERROR):
-        trainer.add_callback(ExposureCallback(canaries, looks=1, num_references=50, presence=False))
+        trainer.add_callback(ExposureCallback(canaries, measure_at=1, num_references=50, presence=False))
         trainer.train()
     assert not caplog.records
     assert steps(tmp_path) == [1, 2, 3, 4, 5]
@@ -516,7 +530,7 @@ RUNS = {
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's compiler warns of itself
 @pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("kind", RUNS)
-def test_wherever_it_runs_the_last_look_is_a_measurement_afterwards(tmp_path, kind, bound):
+def test_wherever_it_runs_the_last_measurement_equals_one_made_afterwards(tmp_path, kind, bound):
     """The values of a measurement of the model that train() leaves, and every copy seen in the batches."""
     from datasets import Dataset
 
@@ -576,7 +590,7 @@ def test_a_collator_with_a_random_state_of_its_own(tmp_path):
         trainer = make_trainer(tmp_path, max_steps=3, logging_steps=1, eval_strategy="no")
         trainer.data_collator = Drawing()
         if watches:
-            trainer.add_callback(ExposureCallback(CANARIES, looks=3, num_references=50))
+            trainer.add_callback(ExposureCallback(CANARIES, measure_at=3, num_references=50))
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert losses[0] == losses[1]
@@ -584,7 +598,7 @@ def test_a_collator_with_a_random_state_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("bound", [False, True])
 def test_resumed_and_evaluated_at_the_start(tmp_path, bound):
-    """The look at the checkpoint's step is taken anew, and stands in the record once."""
+    """The measurement at the checkpoint's step is taken anew, and stands in the record once."""
     options = {
         "eval_strategy": "steps",
         "eval_steps": 4,
@@ -603,7 +617,7 @@ def test_resumed_and_evaluated_at_the_start(tmp_path, bound):
 
 @pytest.mark.parametrize("bound", [False, True])
 def test_a_further_evaluation_set_can_choose_the_best_model(tmp_path, bound):
-    """Its key is there, though the step's look is the first set's."""
+    """Its key is there, though the step's measurement is the first set's."""
     trainer, _ = watched(
         tmp_path,
         bound=bound,
@@ -640,10 +654,10 @@ def test_measures_of_the_users_own_with_a_runtime(tmp_path):
     assert len(entries(trainer)) == 1
 
 
-def test_after_a_training_each_evaluation_is_looked_at(tmp_path):
+def test_after_a_training_each_evaluation_is_measured(tmp_path):
     """Under any prefix, and without the limits of a training."""
     for bound in (False, True):
-        trainer, _ = watched(tmp_path, bound=bound, options={"looks": [4], "max_overhead": 1e-6})
+        trainer, _ = watched(tmp_path, bound=bound, options={"measure_at": [4], "max_overhead": 1e-6})
         assert math.isfinite(trainer.evaluate()["eval_exposure_mean"])
         trainer.train()
         assert math.isfinite(trainer.evaluate()["eval_exposure_mean"])
@@ -662,7 +676,7 @@ def test_biases_trained_beside_adapters_are_no_part_of_the_base(tmp_path):
         return peft.get_peft_model(base, config)
 
     trainer, callback = watched(
-        tmp_path, model=adapted, options={"looks": [16]}, eval_strategy="no", learning_rate=0.05
+        tmp_path, model=adapted, options={"measure_at": [16]}, eval_strategy="no", learning_rate=0.05
     )
     with pytest.warns(UserWarning, match="bias"):
         trainer.train()
@@ -689,14 +703,14 @@ def test_numpys_truth_stops_too(tmp_path):
     """`on_exceed` may answer with what a comparison of arrays gives."""
     import numpy as np
 
-    options = {"looks": 1, "threshold": 0.001, "on_exceed": lambda report, above: np.mean([1.0]) > 0}
+    options = {"measure_at": 1, "threshold": 0.001, "on_exceed": lambda report, above: np.mean([1.0]) > 0}
     trainer, _ = watched(tmp_path, options=options, eval_strategy="no")
     trainer.train()
     assert trainer.state.global_step == 1
 
 
 def test_steps_beyond_the_training_are_told(tmp_path, caplog):
-    """A callback that never looks says so."""
-    trainer, _ = watched(tmp_path, options={"looks": 1_000}, eval_strategy="no", max_steps=2)
+    """A callback that never measures says so."""
+    trainer, _ = watched(tmp_path, options={"measure_at": 1_000}, eval_strategy="no", max_steps=2)
     trainer.train()
     assert "within the 2 steps" in caplog.text
