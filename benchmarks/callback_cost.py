@@ -32,9 +32,9 @@ class Timed(ExposureCallback):
 
     seconds, measurements = 0.0, 0
 
-    def _take(self, *args: Any) -> None:
+    def _measure(self, *args: Any) -> None:
         began = time.perf_counter()
-        super()._take(*args)
+        super()._measure(*args)
         self.seconds, self.measurements = self.seconds + time.perf_counter() - began, self.measurements + 1
 
     def show(self, *_: Any) -> None:

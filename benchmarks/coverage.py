@@ -25,7 +25,7 @@ from hf_canary.estimators import exposures
 from hf_canary.estimators.exposures import Estimate, exposure_of_rank
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel, Session
-from hf_canary.measurement.sampling import Drawing, draw
+from hf_canary.measurement.sampling import SampledFills, draw
 from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.score import score
@@ -54,19 +54,19 @@ class Space:
         """The session after the prompt."""
         return self.session
 
-    def drawing(self, count: int, seed: int) -> Drawing:
+    def sampled(self, count: int, seed: int) -> SampledFills:
         """From the ladder."""
         found = draw(self.language_model, self.start, self.tree, self.fills, count, seed=seed, deadline=Deadline())
         assert found is not None
         return found
 
 
-def by_draws(space: Space, drawing: Drawing, *, proven: bool) -> Iterator[Estimate]:
+def by_draws(space: Space, sampled: SampledFills, *, proven: bool) -> Iterator[Estimate]:
     """Each canary as if it were alone."""
-    leaves = drawing.draws
+    leaves = sampled.samples
     # Which of them a draw fell upon: the nearest, since batches move the cost of a leaf by a rounding error.
-    whose = np.abs(leaves.costs[:, None] - drawing.known_costs).argmin(axis=1)
-    for number, (cost, weight) in enumerate(zip(drawing.known_costs, drawing.known_log_weights, strict=True)):
+    whose = np.abs(leaves.costs[:, None] - sampled.canary_costs).argmin(axis=1)
+    for number, (cost, weight) in enumerate(zip(sampled.canary_costs, sampled.canary_log_weights, strict=True)):
         own = dataclasses.replace(leaves, known=leaves.known & (whose == number))
         yield exposures.importance([cost], own, space.size, own_log_weights=None if proven else [weight])[0]
 
@@ -80,9 +80,9 @@ def look(space: Space, seed: int, num_references: int, num_draws: int) -> dict[s
         references = space.costs[others + (others >= rank - 1)]
         found["sampled"] += exposures.sampled([cost], references, space.size)
         found["skewnorm"] += exposures.skewnorm([cost], references, space.size)
-    drawing = space.drawing(num_draws, seed)
-    found["importance"] = list(by_draws(space, drawing, proven=False))
-    found["proven"] = list(by_draws(space, drawing, proven=True))
+    sampled = space.sampled(num_draws, seed)
+    found["importance"] = list(by_draws(space, sampled, proven=False))
+    found["proven"] = list(by_draws(space, sampled, proven=True))
     found["auto"] = [
         one if exposures.prefer(one, other)[0] == "sampled" else other
         for one, other in zip(found["sampled"], found["importance"], strict=True)

@@ -29,7 +29,7 @@ from hf_canary.estimators import exposures
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.ranking import Ranking
-from hf_canary.measurement.sampling import Drawing, draw
+from hf_canary.measurement.sampling import SampledFills, draw
 from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search.run import go_on
@@ -55,7 +55,7 @@ class World:
     truths: list[float]
     counting: list[int]
 
-    def draws(self, fills: Sequence[int], count: int, seed: int) -> Drawing:
+    def draws(self, fills: Sequence[int], count: int, seed: int) -> SampledFills:
         """From the ladder, with these canaries."""
         found = draw(self.view, lambda: self.session, self.tree, fills, count, seed=seed, deadline=Deadline())
         assert found is not None
@@ -63,12 +63,12 @@ class World:
 
     def estimate(self, number: int, count: int, seed: int) -> float:
         """The error of one estimate from draws, in bits; the canary alone, as where there is one."""
-        drawing = self.draws([self.fills[number]], count, seed)
+        sampled = self.draws([self.fills[number]], count, seed)
         (found,) = exposures.importance(
-            drawing.known_costs,
-            drawing.draws,
+            sampled.canary_costs,
+            sampled.samples,
             self.tree.format.space_size,
-            own_log_weights=drawing.known_log_weights,
+            own_log_weights=sampled.canary_log_weights,
         )
         return found.value - self.truths[number]
 
@@ -153,13 +153,13 @@ def fill_of(world: World, cost: float) -> int:
     format = world.tree.format
     fills = [int(fill) for fill in generator.integers(0, format.space_size, 512)]
     for _ in range(12):  # from random fills, change digits towards the cost
-        costs = world.draws(fills, 1, seed=0).known_costs
+        costs = world.draws(fills, 1, seed=0).canary_costs
         best = [fills[number] for number in np.argsort(np.abs(costs - cost))[:64]]
         digits = len(format.holes)
         fills = best + [
             changed(fill, int(generator.integers(digits)), int(generator.integers(10))) for fill in best * 7
         ]
-    costs = world.draws(fills, 1, seed=0).known_costs
+    costs = world.draws(fills, 1, seed=0).canary_costs
     return fills[int(np.argmin(np.abs(costs - cost)))]
 
 

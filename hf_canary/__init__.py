@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .measure import measure_exposure as measure_exposure
     from .metrics import EXPOSURE_METRIC as EXPOSURE_METRIC
     from .presence.check import check_presence as check_presence
-    from .reporting.exposure_report import Exposure as Exposure
+    from .reporting.exposure import Exposure as Exposure
     from .scoring import log_perplexity as log_perplexity
 
 _ROOM_OF = {
@@ -31,7 +31,7 @@ _ROOM_OF = {
     "CanaryFormat": "formats",
     "CanarySet": "canaries",
     "EXPOSURE_METRIC": "metrics",
-    "Exposure": "reporting.exposure_report",
+    "Exposure": "reporting.exposure",
     "ExposureCallback": "callback",
     "Extraction": "extraction",
     "FormatLogitsProcessor": "decoding",

@@ -9,11 +9,11 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
-from hf_canary import callback as callback_room
 from hf_canary.callback import RECORD_FILE
 from hf_canary.measure import Measurement
+from hf_canary.training import run as run_room
 
-callback_room._DRAWS = 300  # how well draws estimate is tested where they are made
+run_room.DRAWS = 300  # how well draws estimate is tested where they are made
 
 FORMAT = CanaryFormat("the pin is {digit:4}")
 CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)
@@ -70,7 +70,7 @@ def make_trainer(folder, *, model=None, dropout=0.0, callbacks=(), data=None, **
 
 
 def watched(folder, *, bound=False, options=None, **arguments):
-    """A trainer that is looked at, and the callback."""
+    """A trainer that is watched, and the callback."""
     trainer = make_trainer(folder, **arguments)
     callback = exposure_callback(trainer=trainer if bound else None, **(options or {}))
     trainer.add_callback(callback)
@@ -82,8 +82,8 @@ def exposure_callback(**options):
 
 
 def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60, error=None, context=None):
-    """What a measurement says of a model, by a measurement as thorough as a measurement."""
-    options = {"num_draws": callback_room._DRAWS, "bootstrap": 0, "counting": callback_room._COUNTING}
+    """What a measurement says of a model, as thorough as one of the callback."""
+    options = {"num_draws": run_room.DRAWS, "bootstrap": 0, "counting": run_room.COUNTING}
     options["context"] = context
     return Measurement(canaries, tokenizer, num_references=num_references, **options).of(model, error=error)
 

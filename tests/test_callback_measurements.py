@@ -184,10 +184,10 @@ def test_a_threshold_that_chance_passes_is_told(tmp_path, caplog, bound, measure
     trainer.train()
     count = len({line["step"] for line in records(tmp_path)})
     assert count
-    (line,) = [each.getMessage() for each in caplog.records if "at one measurement" in each.getMessage()]
+    (line,) = [each.getMessage() for each in caplog.records if "% at one)" in each.getMessage()]
     chance = 1 - (1 - min(1.0, count / 16)) ** len(CANARIES)
     assert f"{len(CANARIES)} canaries and {count} measurements" in line
-    assert f"{100 * chance:.0f} % at most ({100 * (1 - (15 / 16) ** len(CANARIES)):.1f} % at one measurement)" in line
+    assert f"{100 * chance:.0f} % at most ({100 * (1 - (15 / 16) ** len(CANARIES)):.1f} % at one)" in line
     bits = math.log2(count / (1 - 0.95 ** (1 / len(CANARIES))))
     assert f"For 5 % it takes {math.ceil(10 * bits) / 10:.1f} bits" in line
 
@@ -196,7 +196,7 @@ def test_a_threshold_that_chance_does_not_pass_is_not_told(tmp_path, caplog):
     """A threshold for as many measurements as there are says nothing."""
     trainer, _ = watched(tmp_path, options={"measure_at": 1, "threshold": 10.4}, eval_strategy="no")
     trainer.train()
-    assert "at one measurement" not in caplog.text
+    assert "% at one)" not in caplog.text
 
 
 def test_a_measurement_in_a_hurry_says_so(tmp_path, capsys):
@@ -295,7 +295,7 @@ def test_a_strict_run_ends_when_a_measurement_fails(tmp_path, monkeypatch):
         raise RuntimeError("out of memory")
 
     trainer, _ = watched(tmp_path, options={"strict": True})
-    monkeypatch.setattr("hf_canary.callback.Measurement.of", run_out)
+    monkeypatch.setattr("hf_canary.training.run.Measurement.of", run_out)
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.train()
     assert trainer.state.global_step == STEPS

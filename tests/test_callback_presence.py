@@ -123,7 +123,7 @@ def test_copies_are_counted_as_they_are_trained_on(tmp_path, bound, accumulation
 @pytest.mark.parametrize("bound", [False, True])
 def test_one_dead_canary_is_named_and_left_out(tmp_path, bound, caplog):
     """Its level lives on the other; the mean and the median are of those that live."""
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING, logger="hf_canary"):
         trainer, callback = trained(tmp_path, tokenised(without(corpus(), 0, 3)), bound=bound, callback=watching)
     dead = {CANARIES[0].id: "missing", CANARIES[3].id: "missing"}
     assert callback.report.dead == dead
@@ -158,7 +158,7 @@ CASES = {
 def test_a_run_whose_canaries_are_dead_is_invalid(tmp_path, case, bound, caplog, capsys):
     """In the log, in every record, and every key is NaN; training goes on."""
     make, options, reason, remedy = CASES[case]
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING, logger="hf_canary"):
         trainer, callback = trained(tmp_path, make(), bound=bound, callback=watching, **options)
     assert trainer.state.epoch == 2
     assert callback.report.dead == {canary.id: reason for canary in CANARIES}
@@ -182,7 +182,7 @@ def test_masked_canaries_are_dead(tmp_path, caplog):
         made["labels"][:, 10:] = -100
         return made
 
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING, logger="hf_canary"):
         _, callback = trained(tmp_path, tokenised(corpus()), callback=watching, collator=masking)
     assert callback.report.dead == {canary.id: "masked" for canary in CANARIES}
     assert all(copies == {"copies_found": 0, "copies_trained": 0} for copies in callback.report.copies.values())
@@ -211,7 +211,7 @@ def test_a_stream_is_judged_by_its_batches(tmp_path, bound):
 def test_canaries_in_the_evaluation_data_are_told(tmp_path, caplog):
     """Where the trainer is known, which has them."""
     rows = tokenised(corpus())
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING, logger="hf_canary"):
         trained(tmp_path, rows, bound=True, callback=watching, evaluation=rows)
     assert "in the evaluation data" in caplog.text
 

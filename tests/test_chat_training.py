@@ -122,7 +122,7 @@ def test_another_context_by_hand_is_warned_of(tmp_path, given, caplog):
     """None, where a prompt stands before the canaries, and one that never does; measured with it all the same."""
     tokenizer = tokenizer_with(TEMPLATES["markers"])
     canaries = CanarySet.draw(CanaryFormat("The number is {digit:4}."), repetitions=(1,), per_repetition=2, seed=3)
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING, logger="hf_canary"):
         callback, model = trained(tmp_path, tokenizer, canaries, context=given)
     assert "measured so, a leak may look safe" in caplog.text
     assert "tell me" not in caplog.text
@@ -138,7 +138,7 @@ def test_a_baseline_before_the_training_stands_behind_the_same(tmp_path, bound, 
     trainer = make_trainer(tmp_path, data=data, num_train_epochs=1)
     callback = exposure_callback(trainer=trainer if bound else None)
     trainer.add_callback(callback)
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING, logger="hf_canary"):
         trainer.evaluate()
     found = [each.log_perplexity for each in callback.report]
     expected = measured(trainer.model, context="row -> " if bound else None)

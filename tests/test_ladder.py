@@ -13,7 +13,7 @@ from hf_canary.estimators import importance_sampling as ladder
 from hf_canary.estimators.exposures import exposure_of_rank, importance
 from hf_canary.estimators.importance_sampling import (
     BETAS,
-    Draws,
+    ImportanceSamples,
     apportioned,
     better_shares,
     expected_expansions,
@@ -37,7 +37,7 @@ def synthetic(space=1000, count=900, seed=0, spread=6.0, known=()):
     drawn = np.concatenate(
         [generator.choice(space, size, p=np.exp(log_q[:, rung])) for rung, size in enumerate(counts)]
     )
-    draws = Draws(
+    draws = ImportanceSamples(
         bits[drawn],
         log_q[drawn],
         counts,
@@ -77,9 +77,9 @@ def test_no_hit_weighs_more_than_the_bound(seed):
 # ---------------------------------------------------------------------------------------------- unbiased
 
 
-def ranks_and_errors(here, drawing, places):
+def ranks_and_errors(here, sampled, places):
     """(estimate, truth, its standard error by brute force) at these places of the order by cost."""
-    draws = drawing.draws
+    draws = sampled.samples
     by_cost = sorted(here.candidates, key=lambda each: each.bits)
     for place in places:
         bits = by_cost[place].bits
@@ -107,10 +107,10 @@ def test_unbiased_on_two_hundred_models(batch):
     for number in range(20 * batch, 20 * batch + 20):
         kind, template = TREES[number % 4]
         here = world(kind, "table", template, seed=number, spread=[0.3, 1.0, 2.0, 4.0, 8.0][number % 5], spaces=SPACES)
-        drawing = here.draws([0], 450, seed=number)
+        sampled = here.draws([0], 450, seed=number)
         count = len(here.candidates)
         places = sorted({0, 1, 2, 4, count // 16, count // 4, count // 2, count - 1} & set(range(count)))
-        for found, truth, error in ranks_and_errors(here, drawing, places):
+        for found, truth, error in ranks_and_errors(here, sampled, places):
             assert abs(found - truth) <= 6 * error + 1e-6 * truth
             if error > 1e-6 * truth:
                 deviations.append((found - truth) / error)
@@ -124,8 +124,8 @@ def test_the_model_alone_fails_where_the_ladder_does_not():
     here = world("characters", "table", "the pin is {digit:2}", seed=5, spread=12.0)
     by_cost = sorted(here.candidates, key=lambda each: each.bits)
     bits, truth = by_cost[60].bits, 61
-    drawing = here.draws([0], 900)
-    (found, _, error) = next(ranks_and_errors(here, drawing, [60]))
+    sampled = here.draws([0], 900)
+    (found, _, error) = next(ranks_and_errors(here, sampled, [60]))
     assert abs(math.log2(found / truth)) < 0.5
     alone = np.zeros(len(BETAS))
     alone[BETAS.index(1.0)] = 1.0
@@ -141,7 +141,7 @@ def test_canaries_and_twins_are_counted_and_not_estimated():
     """
     bits, _, draws = synthetic(known=range(20))
     bits = bits - 4.0  # the likeliest costs next to nothing
-    moved = Draws(
+    moved = ImportanceSamples(
         draws.costs - 4.0, draws.log_q, draws.counts, draws.copies, draws.leaves, draws.known, draws.log_space
     )
     estimates = importance(bits[:20], moved, 1000, known=bits[:20], own_log_weights=np.full(20, -20.0))
@@ -178,10 +178,10 @@ def test_copies_count_as_often_as_they_are():
     assert {each.copies for each in by_cost} == {1, 2, 4}
     own = by_cost[4]
     fill = here.fill(own.path)
-    drawing = here.draws([fill], 20_000)
+    sampled = here.draws([fill], 20_000)
     truth = oracles_ladder.rank(here.candidates, own.bits)
     (estimate,) = importance(
-        drawing.known_costs, drawing.draws, 16, known_copies=[own.copies], own_log_weights=drawing.known_log_weights
+        sampled.canary_costs, sampled.samples, 16, known_copies=[own.copies], own_log_weights=sampled.canary_log_weights
     )
     assert estimate.value == pytest.approx(exposure_of_rank(truth, 16), abs=0.1)
     assert estimate.low <= exposure_of_rank(truth, 16) <= estimate.high
@@ -195,7 +195,7 @@ def test_spaces_beyond_float64():
     huge, more = 10**400, math.log(10**400) - math.log(1000)
     log_q = draws.log_q - more
     log_q[:, 0] = -math.log(huge)
-    moved = Draws(draws.costs, log_q, draws.counts, draws.copies, draws.leaves, draws.known, math.log(huge))
+    moved = ImportanceSamples(draws.costs, log_q, draws.counts, draws.copies, draws.leaves, draws.known, math.log(huge))
     small = importance(bits[[50, 500]], draws, 1000)
     for number, estimate in enumerate(importance(bits[[50, 500]], moved, huge, known=[])):
         assert 0.0 <= estimate.low <= estimate.value <= estimate.high <= math.log2(huge)
@@ -305,8 +305,8 @@ def test_better_shares_make_ranks_surer():
     here = world("characters", "table", "the pin is {digit:3}", seed=2, spread=2.0)
     by_cost = sorted(here.candidates, key=lambda each: each.bits)
     own = [by_cost[place] for place in (3, 15, 60)]
-    drawing = here.draws([here.fill(each.path) for each in own], 1800)
-    shares = better_shares(drawing.draws, drawing.known_costs, drawing.counted)
+    sampled = here.draws([here.fill(each.path) for each in own], 1800)
+    shares = better_shares(sampled.samples, sampled.canary_costs, sampled.counted)
     assert shares.sum() == pytest.approx(1.0)
     assert shares.min() >= 0.3 / 9 - 1e-12
     ratios = [
@@ -352,10 +352,10 @@ def test_the_work_of_counting_is_foreseen(kind, template, quantile):
     for seed in range(6):
         here = world(kind, "table", template, seed=seed, spread=1.5, spaces=SPACES)
         bits = float(np.quantile([each.bits for each in here.candidates], quantile))
-        drawing = here.draws([0], 1500, seed=seed)
+        sampled = here.draws([0], 1500, seed=seed)
         costs = prefix_costs(here)
         true.append(sum(cost <= bits for cost in costs))
-        foreseen.append(drawing.expected_expansions(bits))
+        foreseen.append(sampled.expected_expansions(bits))
     np.testing.assert_allclose(foreseen, true, rtol=0.5)
     assert sum(foreseen) == pytest.approx(sum(true), rel=0.15)
 
@@ -377,9 +377,9 @@ def prefix_costs(here):
 def test_foreseen_work_of_dead_ends():
     """What is impossible need not be read."""
     here = impossible()
-    drawing = here.draws([0], 1500)
-    assert 1.0 <= drawing.expected_expansions(-1.0) == 1.0
-    assert drawing.expected_expansions(1e9) <= 1 + 9 + 81 + 5
+    sampled = here.draws([0], 1500)
+    assert 1.0 <= sampled.expected_expansions(-1.0) == 1.0
+    assert sampled.expected_expansions(1e9) <= 1 + 9 + 81 + 5
 
 
 def test_only_the_shares_of_the_rungs_that_drew_matter():
@@ -400,7 +400,7 @@ def test_as_likely_is_a_hit():
     """Ties count against the canary (Definition 2)."""
     _, _, draws = synthetic()
     cost = float(np.median(draws.costs))
-    at = Draws(
+    at = ImportanceSamples(
         np.full(len(draws), cost), draws.log_q, draws.counts, draws.copies, draws.leaves, draws.known, draws.log_space
     )
     assert at.hits(cost).all()
@@ -435,7 +435,7 @@ def test_order_of_draws_is_nothing_and_order_of_canaries_is_kept():
     costs = bits[[30, 200, 700]]
     expected = importance(costs, draws, 1000)
     order = np.random.default_rng(0).permutation(len(draws))
-    shuffled = Draws(
+    shuffled = ImportanceSamples(
         draws.costs[order],
         draws.log_q[order],
         draws.counts,
@@ -468,11 +468,11 @@ def test_one_more_hit_weighs_what_the_canary_does():
 def test_dead_ends_are_no_hits_whatever_the_canary_costs():
     """Not even of an impossible one; and they leave the pilot's shares finite."""
     here = impossible()
-    drawing = here.draws([333, 0], 2400)  # three threes are impossible
-    assert np.isinf(drawing.known_costs[0])
-    assert np.isfinite(drawing.draws.log_weights).all()
-    assert drawing.draws.counts.sum() == 2400
-    first, other = importance(drawing.known_costs, drawing.draws, 1000, own_log_weights=drawing.known_log_weights)
+    sampled = here.draws([333, 0], 2400)  # three threes are impossible
+    assert np.isinf(sampled.canary_costs[0])
+    assert np.isfinite(sampled.samples.log_weights).all()
+    assert sampled.samples.counts.sum() == 2400
+    first, other = importance(sampled.canary_costs, sampled.samples, 1000, own_log_weights=sampled.canary_log_weights)
     assert first.value == 0.0
     assert math.isfinite(other.value)
 
@@ -483,9 +483,9 @@ def test_unbiased_with_a_pilot(seed):
     kind, template = TREES[seed % 4]
     here = world(kind, "table", template, seed=seed, spread=[1.0, 4.0, 8.0][seed % 3], spaces=SPACES)
     by_cost = sorted(here.candidates, key=lambda each: each.bits)
-    drawing = here.draws([here.fill(by_cost[len(by_cost) // 20].path)], 2400, seed=seed)
+    sampled = here.draws([here.fill(by_cost[len(by_cost) // 20].path)], 2400, seed=seed)
     count = len(by_cost)
-    for found, truth, error in ranks_and_errors(here, drawing, sorted({0, 1, 4, count // 16, count // 2, count - 1})):
+    for found, truth, error in ranks_and_errors(here, sampled, sorted({0, 1, 4, count // 16, count // 2, count - 1})):
         assert abs(found - truth) <= 6 * error + 1e-6 * truth
 
 
@@ -508,7 +508,7 @@ def test_increasing_maps_of_cost_change_nothing():
     """With the canaries' own weights, costs only say who is likelier: 3c + 7 says the same."""
     bits, _, draws = synthetic(known=[30, 700])
     costs, weights = bits[[30, 700]], [-1.0, 0.5]
-    moved = Draws(
+    moved = ImportanceSamples(
         3 * draws.costs + 7, draws.log_q, draws.counts, draws.copies, draws.leaves, draws.known, draws.log_space
     )
     assert importance(3 * costs + 7, moved, 1000, own_log_weights=weights) == importance(

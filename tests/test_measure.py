@@ -15,9 +15,11 @@ import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, FormatError, ModelError
 from hf_canary.estimators.exposures import CENSORED, SAME, sampled
-from hf_canary.measure import check_measurable
 from hf_canary.measurement import observations
-from hf_canary.reporting.exposure_report import Exposure, ExposureReport, summary_keys
+from hf_canary.measurement.checks import check_measurable
+from hf_canary.reporting.exposure import Exposure
+from hf_canary.reporting.exposure_report import ExposureReport
+from hf_canary.reporting.summaries import summary_keys
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles
 from tests.tokenizers_of_all_kinds import KINDS, letters_alone

@@ -11,12 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from hf_canary import CanaryFormat, CanarySet
-from hf_canary.callback import one_line
 from hf_canary.cli import app
 from hf_canary.errors import ArgumentError, DataError
 from hf_canary.estimators.exposures import CENSORED, POOR_FIT
-from hf_canary.reporting.exposure_report import Exposure, ExposureReport, Group
+from hf_canary.reporting.exposure import Exposure, Group
+from hf_canary.reporting.exposure_report import ExposureReport
 from hf_canary.training.fingerprints import FINGERPRINT_FILE, fingerprint_in, fingerprint_of, leave_fingerprint
+from hf_canary.training.line import one_line
 from hf_canary.training.public import base_mean, public_keys, public_levels, public_summary
 from hf_canary.training.record import RECORD_FILE, Record
 from tests.small_training import CANARIES, FORMAT, LETTERS, exposure_callback, make_trainer, records

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure, measure_exposure
+from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ModelError
 from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.extraction import exact_ranks, iter_extract
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
-from hf_canary.measurement import observations, ranking
-from hf_canary.measurement.sampling import Drawing
+from hf_canary.measurement import estimator_choice, observations, ranking
+from hf_canary.measurement.sampling import SampledFills
 from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles, oracles_ladder
@@ -81,8 +81,8 @@ def test_the_cheaper_ones_are_counted_where_the_costlier_ones_are_too_many(lstm,
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1,), per_repetition=3, seed=0)
     whole = measure_exposure(lstm, tokenizer, canaries, estimators=["exact"], num_references=5)
     by_cost = sorted(e.log_perplexity for e in (*whole, *whole.twins))
-    monkeypatch.setattr(Drawing, "expected_expansions", lambda drawing, cost: 1.0)
-    monkeypatch.setattr(measure, "_MOST_EXPANDED", 900)
+    monkeypatch.setattr(SampledFills, "expected_expansions", lambda sampled, cost: 1.0)
+    monkeypatch.setattr(estimator_choice, "_MOST_EXPANDED", 900)
     some = measure_exposure(lstm, tokenizer, canaries, estimators=["exact"], num_references=5)
     pairs = list(zip((*whole, *whole.twins), (*some, *some.twins), strict=True))
     assert any(math.isnan(other.value) for _, other in pairs)

@@ -14,7 +14,8 @@ from matplotlib.image import imread
 from hf_canary import CanaryFormat, CanarySet
 from hf_canary.errors import DataError
 from hf_canary.estimators.exposures import CENSORED, CONDITIONAL, NOT_FINITE, NOT_FITTED
-from hf_canary.reporting.exposure_report import Exposure, ExposureReport, Group
+from hf_canary.reporting.exposure import Exposure, Group
+from hf_canary.reporting.exposure_report import ExposureReport
 from hf_canary.reporting.plots import (
     check_matplotlib,
     exposure_against_repetitions,

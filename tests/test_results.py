@@ -16,8 +16,10 @@ from hf_canary import CanaryFormat, CanarySet
 from hf_canary.errors import ArgumentError
 from hf_canary.estimators import permutation
 from hf_canary.estimators.exposures import BEYOND_SPACE, CENSORED, POOR_FIT, queries
-from hf_canary.estimators.permutation import permutation_p
-from hf_canary.reporting.exposure_report import NEVER_SEEN, Exposure, ExposureReport, Group, median_interval
+from hf_canary.estimators.permutation import NEVER_SEEN, permutation_p
+from hf_canary.estimators.summaries import median_interval
+from hf_canary.reporting.exposure import Exposure, Group
+from hf_canary.reporting.exposure_report import ExposureReport
 from hf_canary.reporting.table import tables
 
 

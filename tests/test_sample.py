@@ -92,8 +92,8 @@ def test_draws_are_what_brute_force_says_of_them(any_world):
     """Of every draw: its cost, how likely each rung was to draw it, how many fills it is, whether it is a canary's."""
     chosen = any_world.candidates[:: max(1, len(any_world.candidates) // 5)]
     known = [any_world.fill(each.path) for each in chosen]
-    drawing = any_world.draws(known, 300)
-    draws = drawing.draws
+    sampled = any_world.draws(known, 300)
+    draws = sampled.samples
     assert len(draws) == 300
     assert draws.counts.sum() == 300
     by_cost = sorted(any_world.candidates, key=lambda each: each.bits)
@@ -104,9 +104,9 @@ def test_draws_are_what_brute_force_says_of_them(any_world):
         np.testing.assert_allclose(draws.log_q[number], near.log_q, atol=1e-3)
         assert draws.copies[number] == near.copies
         assert draws.known[number] == (near.path in {each.path for each in chosen})
-    np.testing.assert_allclose(drawing.known_costs, [each.bits for each in chosen], atol=1e-3)
+    np.testing.assert_allclose(sampled.canary_costs, [each.bits for each in chosen], atol=1e-3)
     own = oracles_ladder.weights(chosen, draws.shares) / any_world.format.space_size
-    np.testing.assert_allclose(drawing.known_log_weights, np.log(own), atol=1e-3)
+    np.testing.assert_allclose(sampled.canary_log_weights, np.log(own), atol=1e-3)
 
 
 @pytest.mark.parametrize("rung", range(9))
@@ -187,8 +187,8 @@ def test_dead_ends_stand_for_nothing_and_leave_the_rank_unbiased():
     """Draws that run into a prefix without a possible child are not made anew: then the others would weigh too much."""
     here = impossible()
     possible = [each for each in here.candidates if each.bits < np.inf]
-    drawing = here.draws([0], 1900)
-    draws = drawing.draws
+    sampled = here.draws([0], 1900)
+    draws = sampled.samples
     assert 0 < np.isinf(draws.costs).sum() < len(draws)
     finite = draws.costs[np.isfinite(draws.costs)]
     costs = np.array([each.bits for each in possible])

@@ -23,6 +23,7 @@ from hf_canary.cli import app
 from hf_canary.errors import CanaryError
 from hf_canary.models import character_tokenizer
 from hf_canary.tokenization.encoding import encode
+from hf_canary.training.run import TrainingRun
 from hf_canary.tree.token_tree import TokenTree
 from tests import oracles, small_training
 from tests.tokenizers_of_all_kinds import KINDS, letters_alone
@@ -274,8 +275,8 @@ def test_a_failed_measurement_is_recorded_without_a_canary(tmp_path, caplog, mon
     def quotes(*_, **__):
         raise RuntimeError(small_training.CANARIES[0].text)
 
-    trainer, callback = small_training.watched(tmp_path / "other")
-    monkeypatch.setattr(callback, "_measured", quotes)
+    trainer, _ = small_training.watched(tmp_path / "other")
+    monkeypatch.setattr(TrainingRun, "_reported", quotes)
     trainer.train()
     written = (tmp_path / "other" / "_exposure.jsonl").read_text()
     assert "RuntimeError" in written

@@ -462,7 +462,7 @@ def test_a_context_that_fills_the_positions_ends_no_training(tmp_path):
     callback = ExposureCallback(canaries, num_references=20, measure_at=[1])
     trained_on(tmp_path, rows, tokenizer, short_model(len(tokenizer)), callback)
     assert callback.report is not None
-    contexts = callback._contexts.context
+    contexts = callback._plan.contexts.context
     assert all(0 < len(each.ids) <= 24 - canaries[0].format.most_bytes for each in contexts)
 
 
@@ -500,7 +500,7 @@ def test_what_is_not_known_is_not_recorded_as_nothing(tmp_path, caplog):
         trained_on(tmp_path, rows, tokenizer, model, callback, max_steps=steps, save_steps=4)
         return [line for line in Record(tmp_path).lines() if line["role"] == "contexts"]
 
-    with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+    with caplog.at_level(logging.WARNING, logger="hf_canary"):
         (line,) = run(4)
     assert line["step"] == 4  # the canaries are in the fourth batch
     assert "Seen in the batches so far" in caplog.text
@@ -522,7 +522,7 @@ def test_a_wrong_context_by_hand_is_seen_in_a_stream(tmp_path, caplog):
         caplog.clear()
         callback = ExposureCallback(canaries, num_references=20, measure_at=[2, 3], context=given)
         model = small_model("gpt2", len(tokenizer))
-        with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
+        with caplog.at_level(logging.WARNING, logger="hf_canary"):
             trained_on(tmp_path / given[:5], rows, tokenizer, model, callback, max_steps=3, save_steps=9)
         assert caplog.text.count("a leak may look safe") == is_told
 

@@ -133,10 +133,11 @@ def test_the_comparison_can_fail(tmp_path, monkeypatch):
     """Where a measurement draws from torch's random state and nobody puts it back, dropout differs."""
     from contextlib import nullcontext
 
-    from hf_canary import callback
+    from hf_canary import ExposureCallback
+    from hf_canary.training import run
 
-    monkeypatch.setattr(callback, "preserve_training_state", lambda model: nullcontext())
-    monkeypatch.setattr(callback.ExposureCallback, "show", lambda *_: torch.randn(3))
+    monkeypatch.setattr(run, "preserve_training_state", lambda model: nullcontext())
+    monkeypatch.setattr(ExposureCallback, "show", lambda *_: torch.randn(3))
     plain, before = trained(tmp_path / "a", "dropout, each step")
     disturbed, after = trained(tmp_path / "b", "dropout, each step", bound=False)
     assert not same(plain.model.state_dict(), disturbed.model.state_dict())

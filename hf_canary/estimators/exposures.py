@@ -24,7 +24,7 @@ from scipy import special, stats
 from ..arguments import check_bootstrap, check_confidence, check_space_size
 from ..arrays import LN2, Floats
 from ..errors import DataError, shown
-from .importance_sampling import Draws, Share, share_below
+from .importance_sampling import ImportanceSamples, Share, share_below
 from .skew_normal import SkewNormal, misfit, misfit_p, refits, standard_errors, why_not_fitted
 
 CENSORED = "censored"
@@ -305,7 +305,7 @@ def of_rank(rank: int, space_size: int, *, ties: int = 0, details: Mapping[str, 
 
 def importance(
     log_perplexities: ArrayLike,
-    draws: Draws,
+    draws: ImportanceSamples,
     space_size: int,
     *,
     known: ArrayLike | None = None,

@@ -25,7 +25,7 @@ _KEPT_EQUAL = 0.3
 
 
 @dataclass(frozen=True)
-class Draws:
+class ImportanceSamples:
     """What was drawn from the ladder, and how likely each rung was to draw it.
 
     Args:
@@ -98,7 +98,7 @@ class Share:
     effective: float = 0.0
 
 
-def share_below(draws: Draws, cost: float, alpha: float, *, one_more: float) -> Share:
+def share_below(draws: ImportanceSamples, cost: float, alpha: float, *, one_more: float) -> Share:
     """The share of R, canaries and twins aside, whose cost is at most `cost`.
 
     The interval is that of Fay and Feuer (1997) for a weighted sum of Poisson counts, which supposes one hit more than
@@ -153,7 +153,7 @@ def fay_feuer(total: float, squares: float, largest: float, alpha: float) -> tup
     return low, high
 
 
-def better_shares(draws: Draws, costs: Floats, counted: Floats) -> Floats:
+def better_shares(draws: ImportanceSamples, costs: Floats, counted: Floats) -> Floats:
     """Shares of the rungs under which the ranks of these costs would be surest, judged by draws made with others.
 
     Minimises Σ w / q_mix over the hits, each cost's part by its rank squared, by s_k ← s_k √(Σ w q_k / q_mix²); of the

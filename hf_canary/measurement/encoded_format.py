@@ -171,7 +171,7 @@ class EncodedFormat:
         return tree
 
     @cached_property
-    def known_copies(self) -> Floats:
+    def canary_copies(self) -> Floats:
         """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
         paths = self.tree.paths([self.format.render(fill) for fill in self.known])
         return np.array(

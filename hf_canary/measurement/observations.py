@@ -25,7 +25,7 @@ from ..scoring import score_encoded
 from ..tree.token_tree import TokenTree, unlike
 from .encoded_format import EncodedFormat
 from .ranking import FORESEEN, Rank, Ranking
-from .sampling import Drawing, draw
+from .sampling import SampledFills, draw
 
 # With a limit of time, so many references show which canaries are likelier, and so many how long one takes.
 _TO_COMPARE, _FIRST_BLOCK = 32, 256
@@ -48,10 +48,10 @@ class Observations:
 
     Attributes:
         format: the format.
-        known_costs: (2 n_canaries,) bits of the canaries, then of their twins.
+        canary_costs: (2 n_canaries,) bits of the canaries, then of their twins.
         measured: numbers among these, of which exposures are asked for.
         token_rows: how many tokens were fed to the model, by what for: `scored`, `drawn`, `counted`.
-        made_drawing: the draws, once somebody has asked for them.
+        made_sampled_fills: the draws, once somebody has asked for them.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Observations:
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
         self._has_measured = False
-        self.made_drawing: Drawing | None = None
+        self.made_sampled_fills: SampledFills | None = None
         began = time.monotonic()
         # Without a limit all at once; else what is memorised can be counted before more references take the time.
         size = len(self._fills) + _TO_COMPARE if deadline.is_limited else len(encoded_format.fills)
         costs = self._metered("scored", lambda: self._score(slice(0, size)))
-        self.known_costs, self._first_references = costs[: len(self._fills)], costs[len(self._fills) :]
+        self.canary_costs, self._first_references = costs[: len(self._fills)], costs[len(self._fills) :]
         seconds = agreed(time.monotonic() - began)
         self._seconds_a_row = seconds / max(1, self.token_rows["scored"])
 
@@ -127,7 +127,7 @@ class Observations:
         return self._encoded_format.tree
 
     @cached_property
-    def drawing(self) -> Drawing | None:
+    def sampled_fills(self) -> SampledFills | None:
         """Draws from the ladder; None where there is no time for enough of them."""
         count = self._encoded_format.request.num_draws
         if self._deadline.is_limited:
@@ -135,7 +135,7 @@ class Observations:
         if count < 1:
             return None
 
-        def drawn() -> Drawing | None:
+        def drawn() -> SampledFills | None:
             return draw(
                 self._language_model,
                 self._started,
@@ -146,11 +146,11 @@ class Observations:
                 deadline=self._deadline,
             )
 
-        drawing = self._metered("drawn", drawn)
-        if drawing is not None:
-            self._check_costs(self._session, range(len(self._fills)), drawing.known_costs)
-        self.made_drawing = drawing
-        return drawing
+        sampled = self._metered("drawn", drawn)
+        if sampled is not None:
+            self._check_costs(self._session, range(len(self._fills)), sampled.canary_costs)
+        self.made_sampled_fills = sampled
+        return sampled
 
     def _check_costs(self, session: Session, numbers: Sequence[int], walked: Floats) -> None:
         """Scored as texts and walked in the tree behind what all share, canaries and twins must cost the same.
@@ -164,7 +164,7 @@ class Observations:
             ModelError: one does not, so that the tree's leaf is not its encoding.
         """
         first = self._language_model.first_summed(self.tree.conditioned, len(self.tree.prompt))
-        scored = self.known_costs[numbers] - float(session.prompt_bits[first:].sum())
+        scored = self.canary_costs[numbers] - float(session.prompt_bits[first:].sum())
         is_read = ~np.isnan(walked)
         with np.errstate(invalid="ignore"):
             apart = np.where(np.isfinite(scored) == np.isfinite(walked), np.nan_to_num(np.abs(scored - walked)), np.inf)
@@ -176,9 +176,9 @@ class Observations:
             raise unlike(name, f"one whose encoding of it costs {apart[wrong[0]]:.2f} bits more or less")
 
     @property
-    def known_copies(self) -> Floats:
+    def canary_copies(self) -> Floats:
         """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
-        return self._encoded_format.known_copies
+        return self._encoded_format.canary_copies
 
     @property
     def own_copies(self) -> Floats:
@@ -208,13 +208,13 @@ class Observations:
         Args:
             max_expanded: (2 n_canaries,) prefixes that may be read for each.
         """
-        drawing = self.drawing
-        if drawing is None:
+        sampled = self.sampled_fills
+        if sampled is None:
             return self._ranks_of(max_expanded)
         most = np.minimum(np.asarray(max_expanded, dtype=np.float64), self._deadline.fits(self._seconds_a_row))
-        costs = drawing.known_costs
+        costs = sampled.canary_costs
         open_numbers = (n for n in np.argsort(costs).tolist() if n not in self._ranks and math.isfinite(costs[n]))
-        within = [n for n in open_numbers if FORESEEN * drawing.expected_expansions(float(costs[n])) <= most[n]]
+        within = [n for n in open_numbers if FORESEEN * sampled.expected_expansions(float(costs[n])) <= most[n]]
         while within:
             cap = float(most[within].max())
             is_any = self._count(within, methodcaller("count", max_expanded=cap, deadline=self._deadline))
@@ -228,7 +228,7 @@ class Observations:
         if not self._has_measured and self._deadline.left:
             self._has_measured = True
             least = self._first_references.min(initial=np.inf)
-            likely = [number for number in self.measured if self.known_costs[number] < least]
+            likely = [number for number in self.measured if self.canary_costs[number] < least]
             if likely and not self.why_no_tree:  # which may have taken the time
                 self._count(
                     likely, lambda ranking: ranking.first_pass(deadline=self._deadline.least(0.5, of_all=_LEAST))

@@ -23,7 +23,7 @@ from ..walks.search.goals import Counting
 from ..walks.search.run import go_on
 from ..walks.search.search import Search
 from ..walks.search.strategy import Strategy
-from .sampling import Drawing
+from .sampling import SampledFills
 
 # Costs of one candidate in two walks differ by less than this, in bits, but in half precision.
 _SLACK = 1e-2
@@ -145,9 +145,9 @@ class Ranking:
         stopped = self.seek(max_expanded=max_expanded, deadline=deadline)
         return self.ranks(stopped or go_on(self.search, max_expanded=max_expanded, deadline=deadline))
 
-    def foresee(self, drawing: Drawing) -> None:
+    def foresee(self, sampled: SampledFills) -> None:
         """How much work each will be, as far as draws foresee it (Knuth 1975)."""
-        self.expected = np.array([drawing.expected_expansions(cost + _SLACK) for cost in self.goal.own])
+        self.expected = np.array([sampled.expected_expansions(cost + _SLACK) for cost in self.goal.own])
 
     @property
     def is_foreseen(self) -> bool:

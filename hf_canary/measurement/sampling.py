@@ -15,11 +15,18 @@ from functools import cached_property
 import numpy as np
 
 from ..arrays import Floats, Ints
-from ..estimators.importance_sampling import BETAS, Draws, apportioned, better_shares, expected_expansions, log_mixture
+from ..estimators.importance_sampling import (
+    BETAS,
+    ImportanceSamples,
+    apportioned,
+    better_shares,
+    expected_expansions,
+    log_mixture,
+)
 from ..inference.language_model import LanguageModel, Session
 from ..runtime.deadline import Deadline
 from ..tree.token_tree import TokenTree, padded
-from ..walks.sample import Drawn, Plan, sample
+from ..walks.sample import Plan, SampledPaths, sample
 
 # A pilot is a quarter of so many draws and more; fewer are too few to learn from.
 _FEWEST_FOR_PILOT = 2000
@@ -32,21 +39,21 @@ _POSITIVE = np.array(BETAS[1:])
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SampledFills:
     """Draws, and beside them what the same walk says of the canaries and twins.
 
     Args:
-        draws: from the ladder.
-        known_costs: (n_known,) bits after what all candidates share.
-        known_log_weights: (n_known,) ln of what a draw of each would stand for, as a share of R.
+        samples: from the ladder.
+        canary_costs: (n_known,) bits after what all candidates share.
+        canary_log_weights: (n_known,) ln of what a draw of each would stand for, as a share of R.
         counted: (n_known,) how many of the known fills cost at most as much as each, itself among them.
         inner_costs: (n, depth) bits of the inner prefixes of the draws above β = 0; infinite where there is none.
         inner_log_q: (n, depth, n_rungs − 1) how likely these rungs were to draw them, in natural logs.
     """
 
-    draws: Draws
-    known_costs: Floats
-    known_log_weights: Floats
+    samples: ImportanceSamples
+    canary_costs: Floats
+    canary_log_weights: Floats
     counted: Floats
     inner_costs: Floats
     inner_log_q: Floats
@@ -57,7 +64,7 @@ class Drawing:
 
     @cached_property
     def _log_mixed(self) -> Floats:
-        return log_mixture(self.inner_log_q, self.draws.counts[1:])
+        return log_mixture(self.inner_log_q, self.samples.counts[1:])
 
 
 def draw(
@@ -69,7 +76,7 @@ def draw(
     *,
     seed: int,
     deadline: Deadline,
-) -> Drawing | None:
+) -> SampledFills | None:
     """`count` draws, or as many as there is time for.
 
     Args:
@@ -91,11 +98,11 @@ def draw(
     for block in deadline.part(0.5).blocks(pilot, _FIRST_BLOCK):
         rounds.add(equal, block.stop - block.start)
     if rounds.count == pilot < count:
-        drawing = rounds.drawing()
-        shares = better_shares(drawing.draws, drawing.known_costs, drawing.counted)
+        sampled = rounds.sampled()
+        shares = better_shares(sampled.samples, sampled.canary_costs, sampled.counted)
         for block in deadline.blocks(count - pilot, pilot):
             rounds.add(shares, block.stop - block.start)
-    return rounds.drawing() if rounds.count >= min(count, _FEWEST) else None
+    return rounds.sampled() if rounds.count >= min(count, _FEWEST) else None
 
 
 class _Rounds:
@@ -112,7 +119,7 @@ class _Rounds:
         self._language_model, self._start, self._tree, self._seed = language_model, start, tree, seed
         self._known = len(known)
         self._rungs: list[Ints] = []
-        self._drawn: list[Drawn] = []
+        self._drawn: list[SampledPaths] = []
         self._walk(np.zeros(len(known), dtype=np.int64), known)
 
     @property
@@ -127,7 +134,7 @@ class _Rounds:
         space = self._tree.format.space_size
         self._walk(rungs, [generator.randrange(space) for _ in range(int((rungs == 0).sum()))])
 
-    def drawing(self) -> Drawing:
+    def sampled(self) -> SampledFills:
         """All of it as numbers."""
         rungs, drawn = np.concatenate(self._rungs), _joined(self._drawn)
         last = np.arange(len(rungs)), np.maximum(drawn.lengths - 1, 0)
@@ -142,7 +149,7 @@ class _Rounds:
         log_q[~drawn.ended] = 0.0
         hot = np.flatnonzero(rungs[draws] > 0) + self._known
         inner = np.arange(drawn.paths.shape[1]) < drawn.lengths[hot, None] - drawn.ended[hot, None]
-        found = Draws(
+        found = ImportanceSamples(
             costs[draws],
             log_q[draws],
             np.bincount(rungs[draws], minlength=len(BETAS)),
@@ -152,7 +159,7 @@ class _Rounds:
             log_space,
             float(self._tree.most_copies),
         )
-        return Drawing(
+        return SampledFills(
             found,
             costs[known],
             found.weigh(log_q[known], copies[known]),
@@ -185,20 +192,20 @@ class _Rounds:
         self._drawn.append(_unflat(flat, depth))
 
 
-def _flat(drawn: Drawn) -> Floats:
+def _flat(drawn: SampledPaths) -> Floats:
     """(n, width) the numbers of each draw side by side, to be sent."""
     count = len(drawn.paths)
     parts = (drawn.paths, drawn.costs, drawn.log_q, drawn.ended)
     return np.concatenate([np.asarray(part, dtype=np.float64).reshape(count, -1) for part in parts], axis=1)
 
 
-def _unflat(flat: Floats, depth: int) -> Drawn:
+def _unflat(flat: Floats, depth: int) -> SampledPaths:
     paths, costs, log_q, ended = np.split(flat, [depth, 2 * depth, flat.shape[1] - 1], axis=1)
-    return Drawn(paths.astype(np.int64), costs, log_q.reshape(len(flat), depth, -1), ended[:, 0] == 1.0)
+    return SampledPaths(paths.astype(np.int64), costs, log_q.reshape(len(flat), depth, -1), ended[:, 0] == 1.0)
 
 
-def _joined(parts: Sequence[Drawn]) -> Drawn:
-    return Drawn(
+def _joined(parts: Sequence[SampledPaths]) -> SampledPaths:
+    return SampledPaths(
         np.concatenate([part.paths for part in parts]),
         np.concatenate([part.costs for part in parts]),
         np.concatenate([part.log_q for part in parts]),

@@ -1,148 +1,29 @@
-"""What a measurement found: exposures, repetition levels, the control, and what they come to. Plain data.
-
-Sums up what it is given and estimates nothing. Knows no model and no walk.
-"""
+"""What a measurement found, as plain data that can be printed, summed up and saved. Knows no model and no walk."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from ..arguments import check_number
 from ..arrays import Floats
 from ..canaries import CanarySet
-from ..estimators.exposures import CENSORED, CONFIDENCE, NOT_FINITE, POOR_FIT, queries
-from ..estimators.permutation import NEVER_SEEN, expected_mean, permutation_p
+from ..estimators.exposures import CONFIDENCE, queries
 from ..formats.canary_format import CanaryFormat
 from ..runtime.atomic_files import write_json
-from ..tokenization.contexts import Before
+from .exposure import Exposure, Group
+from .summaries import Control, Level, control_of, level_of, summary_keys, summary_of
 
 # What a record says instead of numbers, where they would say that nothing was memorised.
 _INVALID = {**dict.fromkeys(("value", "low", "high", "at_least")), "status": "invalid", "valid": False}
 
 
 @dataclass(frozen=True)
-class Exposure:
-    """One canary's exposure by one estimator.
-
-    Args:
-        canary_id: the canary's `id`.
-        estimator: the estimator that was asked for.
-        value: exposure in bits, higher means better memorised; 1.4 on average for a canary never seen.
-        low: lower end of the 95 % interval.
-        high: upper end of the 95 % interval.
-        log_perplexity: of the canary, in bits, lower means better memorised.
-        num_references: how many candidates it was compared with: references, draws, or all others where it is exact.
-        flags: what a reader must know, such as `censored`: no reference was as likely, and only `low` is sure.
-        status: what it is worth, in a word: `exact`, `reliable`, `rough`, `interval only`, `censored`, `extrapolated`,
-            `no estimate`.
-        method: the estimator that the number comes from; another than `estimator` only for `auto`.
-        reason: why `auto` took it: how many references, draws or counted candidates were as likely.
-        token_rows: tokens that were fed to the model for it, and for all canaries of the format together.
-        details: the numbers that it rests on, such as how many references were as likely.
-        at_least: the lower end at the error rate that was asked for (`measure_exposure(error=...)`); NaN if none.
-    """
-
-    canary_id: str
-    estimator: str
-    value: float
-    low: float
-    high: float
-    log_perplexity: float
-    num_references: int
-    flags: tuple[str, ...]
-    status: str = ""
-    method: str = ""
-    reason: str = ""
-    token_rows: int = 0
-    details: Mapping[str, float] = field(default_factory=dict, hash=False)
-    at_least: float = math.nan
-
-
-@dataclass(frozen=True)
-class Group:
-    """Canaries of one format that stand behind one context, and the candidates that they were compared with.
-
-    Args:
-        format: of them.
-        canary_ids: their ids.
-        references: (n_references,) log-perplexities of random candidates behind this context, in bits.
-        known: canaries and twins of the format, those of other groups too: no reference is one of them.
-        context: what stands before them, a text or tokens; None for nothing but what the tokenizer puts there.
-    """
-
-    format: CanaryFormat
-    canary_ids: tuple[str, ...]
-    references: Floats
-    known: int
-    context: Before = None
-
-
-@dataclass(frozen=True)
-class Level:
-    """The canaries of one repetition level, summed up.
-
-    Args:
-        repetitions: copies inserted of each, in all formats together.
-        values: median exposure in bits, by estimator; NaN where the estimator says nothing of some of them, since those
-            are not the same as the others.
-        censored: by estimator, whether the median may be too low, because no candidate was as likely as some canary in
-            it.
-        low: lower end of the interval of the median by the main estimator (`auto`, or the first), from the order of the
-            canaries' own intervals: it says how far canaries inserted so often differ, and nothing of other trainings.
-        high: upper end.
-        confidence: of that interval: 95 % if there are six canaries and more, and what fewer can give.
-        found: the fewest and the most copies of any of its canaries that are trained on, those that are dead too; None
-            where that is not known, or of several levels.
-    """
-
-    repetitions: int
-    values: Mapping[str, float]
-    censored: Mapping[str, bool]
-    low: float = math.nan
-    high: float = math.nan
-    confidence: float = 0.0
-    found: tuple[int, int] | None = None
-
-    @property
-    def lacks_copies(self) -> bool:
-        """Whether some of its canaries have another number of copies in the training data than was asked for."""
-        return self.found is not None and self.found != (self.repetitions, self.repetitions)
-
-
-@dataclass(frozen=True)
-class Control:
-    """What the twins say, which were drawn beside the canaries and left out.
-
-    Args:
-        mean: their mean exposure in bits by the main estimator; `expected` is to be expected.
-        p_value: how often twins never seen would stand so far from where they do among the references of their formats,
-            too likely or too unlikely: an exact permutation test of all twins, whatever is known of their exposures;
-            small where something is wrong with them. NaN where there are no references.
-        difference: mean of log-perplexity of the twin minus that of its canary, in bits; 0 without memorisation.
-        low: lower end of its 95 % interval (paired, Student's).
-        high: upper end.
-        expected: the mean exposure of as many fills never seen: 1.44 bits in large spaces, less in small ones.
-    """
-
-    mean: float
-    p_value: float
-    difference: float
-    low: float
-    high: float
-    expected: float = NEVER_SEEN
-
-
-@dataclass(frozen=True)
 class ExposureReport:
-    """What one measurement at a model found; iterating gives an `Exposure` for each canary and estimator.
+    """What one measurement of a model found; iterating gives an `Exposure` for each canary and estimator.
 
     `print(report)` shows a table.
 
@@ -217,41 +98,20 @@ class ExposureReport:
     def level(self, *repetitions: int) -> Level:
         """The canaries that were inserted so often; several levels as one, named by the first."""
         ids = [canary.id for canary in self.canaries if canary.repetitions in repetitions]
-        here = [each for each in self.live if each.canary_id in ids]
-        by = {name: _of_numbers([e for e in here if e.estimator == name]) for name in self.estimators}
-        values = {name: statistics.median(e.value for e in each) if each else math.nan for name, each in by.items()}
-        censored = {name: _is_censored(each) for name, each in by.items()}
-        main = by.get(self.estimators[0], []) if self.estimators else []
-        ends = median_interval([e.low for e in main], [e.high for e in main])
-        copies = [self.copies.get(each, {}).get("copies_found") for each in ids]
-        known = [count for count in copies if count is not None]
-        found = (min(known), max(known)) if known and len(repetitions) == 1 else None
-        return Level(repetitions[0], values, censored, *ends, found)
+        found = [self.copies[each].get("copies_found") for each in ids if each in self.copies]
+        return level_of(
+            repetitions,
+            [each for each in self.live if each.canary_id in ids],
+            self.estimators,
+            [count for count in found if count is not None],
+        )
 
     @property
     def control(self) -> Control:
         """What the twins say."""
-        main = [e for e in self.twins if e.estimator in self.estimators[:1] and not math.isnan(e.value)]
-        values = [e.value for e in main]
-        of_canary = {each.canary_id: each.log_perplexity for each in self.live}
-        of_twin = {each.canary_id: each.log_perplexity for each in self.twins}
-        pairs = np.array([of_twin[name] - of_canary[name] for name in of_canary if name in of_twin])
-        pairs = pairs[np.isfinite(pairs)]
-        mean, low, high = math.nan, math.nan, math.nan
-        if pairs.size:
-            mean = float(pairs.mean())
-        if pairs.size > 1:
-            far = float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, pairs.size - 1) * stats.sem(pairs))
-            low, high = mean - far, mean + far
-        p_value = permutation_p(
-            [
-                (np.array([of_twin[name] for name in group.canary_ids if name in of_twin]), group.references)
-                for group in self.groups
-            ]
-        )
+        main = [each for each in self.twins if each.estimator in self.estimators[:1]]
         sizes = {canary.id: canary.format.space_size for canary in self.canaries}
-        expected = [expected_mean(sizes[e.canary_id]) for e in main if e.canary_id in sizes]
-        return Control(_mean(values), p_value, mean, low, high, _mean(expected) if expected else NEVER_SEEN)
+        return control_of(self.live, self.twins, main, self.groups, sizes)
 
     def queries_to_extract(self, probability: float = 0.5) -> dict[str, float]:
         """How often one must sample from the model until a canary has come out with this probability, by id.
@@ -280,33 +140,18 @@ class ExposureReport:
 
     def summary_by(self, levels: Mapping[str, Sequence[int]]) -> dict[str, float]:
         """The same, with these levels: by the end of their keys, the numbers of repetitions that are one."""
-        summary = dict.fromkeys(summary_keys(levels), math.nan)
         if not self.is_valid:
-            return summary
+            return dict.fromkeys(summary_keys(levels), math.nan)
+        repetitions = {canary.id: canary.repetitions for canary in self.canaries}
         main = self.estimators[0] if self.estimators else "auto"
-        own = [e for e in self.live if e.estimator == main and not math.isnan(e.value)]
-        summed = {name: self.level(*copies) for name, copies in levels.items()}
-        if own:
-            for end, of in (("", "value"), ("_low", "low"), ("_high", "high")):
-                numbers = [getattr(each, of) for each in own]
-                summary[f"exposure_mean{end}"], summary[f"exposure_max{end}"] = statistics.fmean(numbers), max(numbers)
-        for name, level in summed.items():
-            ids = {canary.id for canary in self.canaries if canary.repetitions in levels[name]}
-            here = [each for each in own if each.canary_id in ids]
-            is_known = not math.isnan(level.values.get(main, math.nan))
-            summary[f"exposure_{name}"] = level.values.get(main, math.nan)
-            for end in ("low", "high") if is_known else ():
-                summary[f"exposure_{name}_{end}"] = statistics.median(getattr(each, end) for each in here)
-        fitted = [e for e in self.live if e.estimator == "skewnorm" and not math.isnan(e.value)]
-        if fitted and not any(POOR_FIT in each.flags for each in fitted):
-            values = [each.value for each in fitted]
-            summary["exposure_skewnorm_mean"], summary["exposure_skewnorm_max"] = statistics.fmean(values), max(values)
-            for name, level in summed.items():
-                summary[f"exposure_skewnorm_{name}"] = level.values.get("skewnorm", math.nan)
-        summary["exposure_censored"] = float(sum(CENSORED in e.flags for e in self.live if e.estimator == main))
-        summary["exposure_twin_mean"] = self.control.mean
-        summary["exposure_seconds"] = self.seconds
-        return summary
+        found = {
+            name: (self.level(*copies), {each for each, number in repetitions.items() if number in copies})
+            for name, copies in levels.items()
+        }
+        return summary_of(self.live, main, found) | {
+            "exposure_twin_mean": self.control.mean,
+            "exposure_seconds": self.seconds,
+        }
 
     def records(self) -> list[dict[str, Any]]:
         """One plain dict for each exposure, twins included, ready for JSON; it never holds a canary's text."""
@@ -347,49 +192,6 @@ class ExposureReport:
             }
         )
         return content
-
-
-def summary_keys(levels: Iterable[str]) -> list[str]:
-    """The keys of a summary, by the ends of those of its levels, such as `x4`."""
-    parts = ["mean", "max", *levels]
-    keys = [f"exposure_{part}{end}" for part in parts for end in ("", "_low", "_high")]
-    keys += [f"exposure_skewnorm_{part}" for part in parts]
-    return [*keys, "exposure_censored", "exposure_twin_mean", "exposure_seconds"]
-
-
-def median_interval(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float, float]:
-    """The ends of an interval of the median, and its confidence: the j-th values from both ends.
-
-    j is the greatest with P[Bin(n, ½) < j] ≤ 2.5 %, and 1 where there is none: it takes six values for 95 %. Values
-    that are only known to lie between `lows` and `highs` enter with the end that is farther out.
-
-    Example:
-        >>> low, high, confidence = median_interval(range(10), range(10))
-        >>> low, high, round(confidence, 3)
-        (1, 8, 0.979)
-    """
-    count = len(lows)
-    if not count:
-        return math.nan, math.nan, 0.0
-    place = max(1, int(stats.binom.ppf((1.0 - CONFIDENCE) / 2.0, count, 0.5)))
-    confidence = 1.0 - 2.0 * float(stats.binom.cdf(place - 1, count, 0.5))
-    return sorted(lows)[place - 1], sorted(highs)[-place], max(0.0, confidence)
-
-
-def _of_numbers(exposures: list[Exposure]) -> list[Exposure]:
-    """Without canaries whose costs are no numbers; none at all, where the estimator says nothing of another."""
-    kept = [each for each in exposures if NOT_FINITE not in each.flags]
-    return [] if any(math.isnan(each.value) for each in kept) else kept
-
-
-def _is_censored(exposures: list[Exposure]) -> bool:
-    """Whether their median may be too low; one between two values has a part of the greater."""
-    lowest = min((each.value for each in exposures if CENSORED in each.flags), default=math.inf)
-    return bool(exposures) and lowest <= statistics.median_high([each.value for each in exposures])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values) if values else math.nan
 
 
 def plain(value: Any) -> Any:

@@ -19,7 +19,8 @@ from ..estimators.permutation import expected_mean
 from ..estimators.skew_normal import SkewNormal
 from ..formats.canary_format import CanaryFormat
 from ..runtime.atomic_files import replacing
-from .exposure_report import Exposure, ExposureReport
+from .exposure import Exposure
+from .exposure_report import ExposureReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,7 +25,7 @@ class OverheadBudget:
         >>> times = iter([0.0, 99.0])
         >>> budget = OverheadBudget(None, 0.01, now=lambda: next(times))
         >>> budget.begin(least=0.1)
-        >>> budget.seconds()  # 1 of 100 seconds: 99 of training and one of looking
+        >>> budget.seconds()  # 1 of 100 seconds: 99 of training and one of measuring
         1.0
     """
 

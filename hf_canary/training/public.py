@@ -11,7 +11,8 @@ import math
 from collections import Counter
 
 from ..canaries import CanarySet
-from ..reporting.exposure_report import ExposureReport, summary_keys
+from ..reporting.exposure_report import ExposureReport
+from ..reporting.summaries import summary_keys
 
 _FEWEST = 4  # natural secrets of one sum
 _TENTH = 10.0

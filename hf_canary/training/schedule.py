@@ -55,7 +55,7 @@ class Schedule:
         return step in self._steps or (self._at_epochs and ends_epoch and step > 0)
 
     def reaches(self, max_steps: int) -> bool:
-        """Whether a training of so many steps is looked at at all, as far as steps tell."""
+        """Whether a training of so many steps is measured at all, as far as steps tell."""
         if self._every:
             return self._every <= max_steps
         return not self._steps or min(self._steps) <= max_steps

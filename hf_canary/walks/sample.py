@@ -25,7 +25,7 @@ _MOST_OPTIONS = 2**21
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledPaths:
     """Leaves that were drawn, prefix by prefix.
 
     Args:
@@ -118,7 +118,7 @@ class _Options:
     counts: Ints
 
 
-def sample(session: Session, tree: TokenTree, plan: Plan) -> Drawn:
+def sample(session: Session, tree: TokenTree, plan: Plan) -> SampledPaths:
     """Draw leaves by a plan.
 
     Args:
@@ -143,7 +143,7 @@ class _Walk:
         self._log_q = np.full((*shape, len(plan.betas)), -np.inf)
         self._ended = np.zeros(shape[0], dtype=bool)
 
-    def run(self) -> Drawn:
+    def run(self) -> SampledPaths:
         draws = np.arange(len(self._paths))
         if len(draws):
             options = self._options(np.array([self._tree.root]))
@@ -156,7 +156,7 @@ class _Walk:
                     stack.pop()
                 elif len(after):
                     stack.append(self._read(after))
-        return Drawn(self._paths, self._costs, self._log_q, self._ended)
+        return SampledPaths(self._paths, self._costs, self._log_q, self._ended)
 
     def _read(self, waiting: _Waiting) -> Iterator[_Waiting]:
         return in_batches(waiting, self._size_of, self._feed, self._session.limit)

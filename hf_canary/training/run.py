@@ -1,0 +1,403 @@
+"""One run of a training: what its measurements have in common, from the check of the data to the last of them.
+
+A run begins with a training and lasts until the next: what is evaluated after a training is measured as in it, and what
+is evaluated before the first belongs to a run that no training has begun. Decides nothing of when to measure.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from ..canaries import CanarySet
+from ..errors import CanaryError, DataError, ModelError, told
+from ..measure import Measurement
+from ..measurement.checks import check_measurable
+from ..presence.report import Presence
+from ..reporting.exposure import Exposure
+from ..reporting.exposure_report import ExposureReport, plain
+from ..runtime.processes import all_reduce_sum, from_main, run_on_all
+from ..tree.traces import check_written
+from .budget import OverheadBudget
+from .contexts import Contexts, Recorded
+from .copies import Copies
+from .moment import Moment
+from .preserve import has_adapter, preserve_training_state, without_adapter
+from .public import base_mean, public_keys, public_summary
+from .start import begin_record
+from .threshold import Threshold
+
+logger = logging.getLogger(__name__)
+
+# A measurement costs the training time: half the samples of `measure_exposure`, and a tenth of what it may put into
+# counting.
+DRAWS, COUNTING = 2_000, 0.1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs of a callback are asked for.
+
+    Args:
+        canaries: the set that was injected.
+        num_references: random candidates of each format.
+        seed: draws them.
+        batch_size: rows of one forward pass; None chooses.
+        contexts: what the canaries stand behind, as far as it is known.
+        copies: those that reach the model.
+        threshold: that no canary should be above.
+        budget: of time.
+        reads_data: whether the rows are read for canaries, and for what stands before them.
+        strict: whether what fails ends the training.
+        trainer: the one that the callback is bound to, or None.
+        show: prints a report; called with the training's state, the metrics beside it and their prefix.
+        watch: a context manager that gives what is told of progress.
+    """
+
+    canaries: CanarySet
+    num_references: int
+    seed: int
+    batch_size: int | None
+    contexts: Contexts
+    copies: Copies
+    threshold: Threshold
+    budget: OverheadBudget
+    reads_data: bool
+    strict: bool
+    trainer: Any
+    show: Callable[[ExposureReport, Any, dict[str, float], str], None]
+    watch: Callable[..., AbstractContextManager[Callable[[int], object]]]
+
+    @property
+    def name(self) -> str:
+        """Of the set, in the record; no other has it."""
+        return self.canaries.digest[:16]
+
+    def keys(self, model: Any) -> list[str]:
+        """Of the metrics, without prefix."""
+        return [*public_keys(self.canaries), *(["exposure_base_mean"] if has_adapter(model) else [])]
+
+
+class TrainingRun:
+    """What is known and measured in one run.
+
+    Args:
+        plan: what was asked for.
+        tokenizer: that was given; None takes the trainer's.
+
+    Attributes:
+        report: of the last measurement; None if it failed, or there was none.
+        base_report: of the model without its adapters, or None.
+        has_measured: whether this run has measured since the training began, or before one has.
+        has_read: whether the data were read for canaries.
+        is_training: whether the training has begun, and not ended.
+        resumed_at: the step that the training went on from, if there is a measurement at it; else None.
+    """
+
+    def __init__(self, plan: Plan, tokenizer: Any = None) -> None:
+        self.plan = plan
+        self.report: ExposureReport | None = None
+        self.base_report: ExposureReport | None = None
+        self.has_measured = self.has_read = False
+        self.resumed_at: int | None = None
+        self._given_tokenizer = tokenizer
+        self.is_training = False
+        self._number = 0  # of measurements so far, for the threshold
+        self._measurement: tuple[Any, str, Measurement] | None = None  # with this tokenizer, and behind this
+
+    @property
+    def presence(self) -> Presence | None:
+        """What the check before the first step found, or None."""
+        return self.plan.copies.presence
+
+    def read_data(self, at: Moment, loader: Any) -> None:
+        """Check that the canaries are in the data, and behind what; and count them from now on.
+
+        Args:
+            at: the start of the training.
+            loader: of its data.
+
+        Raises:
+            DataError: the run is INVALID, and `strict`.
+        """
+        plan = self.plan
+        evaluation = None if plan.trainer is None else plan.trainer.eval_dataset
+        plan.copies.begin(at.model, loader, self._tokenizer(at), evaluation=evaluation, context=plan.contexts.given)
+        # A compiled model's hooks are compiled with it.
+        if plan.trainer is None and not at.args.torch_compile:
+            plan.copies.hook(at.model)
+        if self.presence is None:
+            return
+        plan.contexts.take(self.presence)
+        self.has_read = True
+        if at.state.is_world_process_zero:
+            logger.log(logging.INFO if plan.copies.is_fine else logging.WARNING, "%s", self.presence)
+        live = {each.repetitions for each in self.presence if not each.is_dead}
+        levels = set(plan.canaries.repetitions)
+        if plan.strict and live != levels:
+            plan.copies.end()
+            raise DataError(
+                "canaries",
+                "a canary of each repetition level that is trained on",
+                f"none of those inserted {', '.join(map(str, sorted(levels - live)))} times",
+                "See above for what became of each; strict=False goes on without the numbers.",
+            )
+
+    def check_tokenizer(self, at: Moment) -> None:
+        """Refuse a tokenizer that does not write what tells candidates apart.
+
+        Raises:
+            ModelError: it does not, or there is none.
+        """
+        for format in self.plan.canaries.formats:  # reads the vocabulary, which is done once
+            check_written(format, self._tokenizer(at), target=format.source is not None)
+
+    def check(self, at: Moment) -> float:
+        """Refuse what cannot be measured; the seconds that scoring a few candidates takes.
+
+        Raises:
+            ModelError: it cannot be measured.
+        """
+        began = time.monotonic()
+        contexts = self.plan.contexts
+        contexts.fit(at.model)
+        with preserve_training_state(at.model):
+            try:
+                self._check_measurable(at)
+            except ModelError as error:
+                if not contexts.let_go():
+                    raise
+                self._check_measurable(at)  # else it is no fault of what was read
+                logger.warning(
+                    "The canaries cannot be measured behind what the rows have before them; they are measured behind "
+                    "nothing, which may make a leak look safe. %s",
+                    error,
+                )
+        return time.monotonic() - began
+
+    def begin(self, at: Moment, *, least: float, stays: bool, is_own: bool) -> None:
+        """The training starts: what an earlier part of it has left is taken up, and what is no part of it set aside.
+
+        Args:
+            at: the start of the training.
+            least: seconds that the shortest measurement is thought to take.
+            stays: whether a measurement at this very step stays.
+            is_own: whether measurements before the first step are this training's.
+        """
+        plan = self.plan
+        self._number, is_measured, copies = from_main(
+            lambda: begin_record(at.record, at.step, plan.name, stays=stays, is_own=is_own)
+        )
+        self.resumed_at = at.step if is_measured else None
+        self.is_training = True
+        plan.copies.go_on(copies if at.step else {})
+        if at.step and self.presence is None:
+            plan.contexts.take_recorded(from_main(lambda: Recorded(at.record.file.parent).of_canaries(plan.canaries)))
+        if plan.contexts.has_any:
+            self._write(at, [plan.contexts.record()])
+        if has_adapter(at.model):
+            self._measure_base(at)
+        plan.budget.begin(least=least)
+
+    def end(self) -> None:
+        """The training is over; what is evaluated from now on is measured as in it."""
+        self.is_training = self.has_measured = False
+        self.plan.copies.end()
+
+    def leave_out(self, at: Moment) -> dict[str, float]:
+        """The metrics of an evaluation that has no time for a measurement: NaN; the record says so."""
+        self.has_measured = True
+        self._write(at, [{"role": "left out"}])
+        return dict.fromkeys(self.plan.keys(at.model), math.nan)
+
+    def measure(self, at: Moment, prefix: str, metrics: dict[str, float], allowed: float | None) -> dict[str, float]:
+        """Measure, record, show, and decide whether the training stops.
+
+        Args:
+            at: when.
+            prefix: of the metrics.
+            metrics: those that the measurement is shown beside.
+            allowed: seconds; None for no limit.
+
+        Returns:
+            Metrics without prefix; NaN where the measurement failed.
+
+        Raises:
+            Exception: what made it fail, if `strict`.
+        """
+        began = time.monotonic()
+        self.report, self.has_measured = None, True
+        found = dict.fromkeys(self.plan.keys(at.model), math.nan)
+        try:
+            with preserve_training_state(at.model):
+                report = self.report = self._reported(at, allowed)
+                found |= public_summary(report)
+                records = report.records()
+                if self.base_report is not None:
+                    found["exposure_base_mean"] = self._base_mean(report, self.base_report)
+                    records = _beside_base(records, self.base_report)
+                self._write(at, records)
+                stops = run_on_all(lambda: self._decide(at, report, metrics, prefix))
+                if all_reduce_sum(float(stops)):
+                    at.control.should_training_stop = True
+            if self.plan.strict and not report.is_valid:
+                raise DataError(
+                    "canaries",
+                    "a canary of each repetition level that is trained on",
+                    f"{len(report.dead)} dead ones: {', '.join(report.dead)}",
+                    "See the record for what became of each; strict=False goes on without the numbers.",
+                )
+        except Exception as error:  # whatever it is, a training of days does not end for it
+            if self.plan.strict:
+                raise
+            unexpected = not isinstance(error, CanaryError)
+            what = "The measurement" if self.report is None else "What was to be done about the measurement"
+            logger.error("%s at step %d failed: %s", what, at.step, error, exc_info=unexpected)
+            if self.report is None:
+                self._write(at, [{"role": "failure", "error": told(error), "valid": False}])
+        finally:
+            self.plan.budget.spend(time.monotonic() - began, allowed)
+        return found
+
+    def _tokenizer(self, at: Moment) -> Any:
+        return at.tokenizer(self._given_tokenizer)
+
+    def _check_measurable(self, at: Moment) -> None:
+        contexts = self.plan.contexts
+        check_measurable(
+            at.model,
+            self._tokenizer(at),
+            self.plan.canaries,
+            context=contexts.context,
+            source_prefix=contexts.source_prefix,
+        )
+
+    def _reported(self, at: Moment, allowed: float | None) -> ExposureReport:
+        """The model as it is, with what is known of copies; without its adapters, where that was not known before.
+
+        After each part the processes hear of one another's errors, so that none goes on alone.
+        """
+        self._read_before_training(at)
+        self._take_what_batches_say(at)
+        if self.base_report is None and has_adapter(at.model):
+            self._measure_base(at)
+        error = self.plan.threshold.error(self._number + 1, len(self.plan.canaries))
+        report = run_on_all(lambda: self._measure(at, allowed, error))
+        self._number += 1
+        return run_on_all(lambda: self.plan.copies.told(report, epochs=at.state.epoch or 0.0))
+
+    def _read_before_training(self, at: Moment) -> None:
+        """A baseline before any training: canaries are to stand behind what they will be trained behind."""
+        plan = self.plan
+        if self.is_training or self.has_read or not plan.reads_data or plan.contexts.are_known:
+            return
+        self.has_read = True
+        if plan.trainer is None:
+            logger.warning(
+                "A measurement before the training: what will stand before the canaries is not known yet; they are "
+                "measured behind nothing. Give the callback the trainer, trainer=trainer, or context=."
+            )
+            return
+        collator = plan.trainer._get_collator_with_removed_columns(plan.trainer.data_collator)
+        data = SimpleNamespace(dataset=plan.trainer.train_dataset, collate_fn=collator)
+        plan.copies.begin(at.model, data, self._tokenizer(at), evaluation=None, context=plan.contexts.given)
+        if self.presence is not None:
+            plan.contexts.take(self.presence)
+
+    def _take_what_batches_say(self, at: Moment) -> None:
+        """Of a stream, what stands before canaries is seen in its batches alone."""
+        contexts = self.plan.contexts
+        if self.presence is not None or not self.plan.reads_data or not self.is_training:
+            return
+        seen = run_on_all(self.plan.copies.surroundings)
+        if seen is None:
+            return
+        lines_before = contexts.lines
+        if contexts.take_seen(seen, at.model):
+            self.base_report = None  # which stood behind something else
+            self._write(at, [contexts.record()])
+        if contexts.lines not in ([], lines_before) and at.state.is_world_process_zero:
+            logger.warning("%s", "\n".join(["Seen in the batches so far:", *contexts.lines]))
+
+    def _measure_base(self, at: Moment) -> None:
+        """The model without its adapters; before the first step, since more than adapters may be trained."""
+        try:
+            with without_adapter(at.model):
+                self.base_report = run_on_all(lambda: self._measure(at, self.plan.budget.each, None))
+        except Exception as error:
+            if self.plan.strict:
+                raise
+            logger.error("The model without its adapters could not be measured: %s", error)
+
+    def _measure(self, at: Moment, allowed: float | None, error: float | None) -> ExposureReport:
+        tokenizer = self._tokenizer(at)
+        plan, contexts = self.plan, self.plan.contexts
+        if self._measurement is None or self._measurement[:2] != (tokenizer, repr(contexts)):
+            measurement = Measurement(
+                plan.canaries,
+                tokenizer,
+                num_references=plan.num_references,
+                num_draws=DRAWS,
+                bootstrap=0,
+                counting=COUNTING,
+                seed=plan.seed,
+                context=contexts.context,
+                source_prefix=contexts.source_prefix,
+                batch_size=plan.batch_size,
+            )
+            self._measurement = (tokenizer, repr(contexts), measurement)
+        with plan.watch(quiet=at.quiet) as progress:
+            return self._measurement[2].of(at.model, max_seconds=allowed, error=error, progress=progress)
+
+    def _decide(self, at: Moment, report: ExposureReport, metrics: dict[str, float], prefix: str) -> bool:
+        """Show the report, and do what is to be done when canaries are above the threshold: whether to stop."""
+        if at.state.is_local_process_zero:
+            self.plan.show(report, at.state, metrics, prefix)
+        threshold = self.plan.threshold
+        above = threshold.exceeded(report)
+        if not above:
+            return False
+        stops = threshold.stops(report, above)
+        if at.state.is_local_process_zero and not callable(threshold.on_exceed):
+            words = "Step %d: exposure of %s bits and more: %s.%s"
+            then = " The training stops." if stops else ""
+            logger.warning(words, at.step, threshold.bits, ", ".join(above), then)
+        return stops
+
+    def _write(self, at: Moment, records: list[dict[str, Any]]) -> None:
+        """Into the record; what cannot be written is logged, and an error only if `strict`."""
+        when = {"step": at.step, "epoch": at.state.epoch, "canaries": self.plan.name}
+        try:
+            from_main(lambda: at.record.append(when, records))
+        except Exception as error:
+            if self.plan.strict:
+                raise
+            logger.error("The record of step %d could not be written: %s", at.step, error)
+
+    def _base_mean(self, report: ExposureReport, base: ExposureReport) -> float:
+        """Of the canaries that count, the mean exposure without adapters; rounded, for everybody."""
+        live = len(self.plan.canaries) - len(report.dead)
+        values = [each.value for each in _main(base) if each.canary_id not in report.dead]
+        values = [value for value in values if not math.isnan(value)]
+        mean = statistics.fmean(values) if values and report.is_valid else math.nan
+        return base_mean(mean, self.plan.canaries, live)
+
+
+def _beside_base(records: list[dict[str, Any]], base: ExposureReport) -> list[dict[str, Any]]:
+    """With what the model without adapters says of the same canary."""
+    of = {
+        each.canary_id: plain({"base_value": each.value, "base_log_perplexity": each.log_perplexity})
+        for each in _main(base)
+    }
+    return [record | of[record["canary_id"]] if record["role"] == "canary" else record for record in records]
+
+
+def _main(report: ExposureReport) -> list[Exposure]:
+    return [each for each in report if each.estimator == "auto"]

@@ -1,0 +1,148 @@
+"""What is refused, and what is warned of, before the first step of a training. Measures nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable
+
+from ..canaries import CanarySet
+from ..errors import DataError, shown
+from ..runtime.processes import all_gather
+from .moment import Moment
+from .record import CONTEXTS, RECORD_FILE, Record
+from .schedule import Schedule
+from .threshold import Threshold, bits_against_chance
+
+logger = logging.getLogger(__name__)
+
+_LIKELY_BY_CHANCE = 0.05
+
+
+def check_agreement(asked: Iterable[object]) -> None:
+    """All processes must measure the same.
+
+    Raises:
+        DataError: in every process, if they were given different arguments.
+    """
+    digests = all_gather(hashlib.sha256(repr(tuple(asked)).encode()).hexdigest())
+    if len(set(digests)) > 1:
+        other = next(number for number, digest in enumerate(digests) if digest != digests[0])
+        raise DataError(
+            "canaries",
+            "the same canaries and arguments in every process",
+            f"others in process {other} than in process 0",
+            "Draw the canaries once, with a seed or from a file: CanarySet.load(...).",
+        )
+
+
+def check_what_chooses(at: Moment, keys: list[str], *, has_share: bool) -> None:
+    """A key of ours that chooses the best model must be there, and the less of it the better.
+
+    Args:
+        at: the start of the training.
+        keys: those that there are.
+        has_share: whether measurements have a share of the training's time, so that their sizes differ.
+
+    Raises:
+        DataError: there is no such key, so that the first evaluation would end the training.
+    """
+    name = at.args.metric_for_best_model or ""
+    if not at.is_chosen_by_exposure():
+        return
+    if name[name.index("exposure_") :] not in keys:
+        raise DataError(
+            "metric_for_best_model", f"one of {', '.join(f'eval_{key}' for key in keys)}", shown(name), "Name one."
+        )
+    if at.args.greater_is_better:
+        words = "metric_for_best_model=%s keeps the model that has memorised most: set greater_is_better=False."
+        logger.warning(words, shown(name))
+    if has_share:
+        logger.warning(
+            "metric_for_best_model compares measurements of different sizes: max_overhead is not kept, and the "
+            "fewer references a measurement has time for, the lower its highest exposures. Leave it out."
+        )
+
+
+def warn_of_what_is_not_reached(at: Moment, schedule: Schedule, *, is_bound: bool) -> None:
+    """Steps that do not come, evaluations that are not made, reporters that see nothing.
+
+    Args:
+        at: the start of the training.
+        schedule: when it is measured; it has begun.
+        is_bound: whether the callback was given the trainer.
+    """
+    if not schedule.reaches(at.state.max_steps):
+        logger.warning("measure_at=: none of these steps is within the %d steps of this training.", at.state.max_steps)
+    if schedule.at_evaluations and at.args.eval_strategy == "no":
+        logger.warning("ExposureCallback measures at evaluations, and eval_strategy is 'no': set it, or measure_at=.")
+    reporters = [at.args.report_to] if isinstance(at.args.report_to, str) else list(at.args.report_to or ())
+    if not is_bound and set(reporters) - {"none"}:
+        logger.warning(
+            "The exposures reach log_history and %s, but not %s: for that, "
+            "trainer.add_callback(ExposureCallback(canaries, trainer=trainer)).",
+            RECORD_FILE,
+            ", ".join(reporters),
+        )
+
+
+def warn_of_chance(at: Moment, canaries: CanarySet, threshold: Threshold, schedule: Schedule) -> None:
+    """A threshold that canaries never seen may pass, at as many measurements as the training has."""
+    epochs = min(at.state.num_train_epochs, at.state.max_steps)
+    measurements = schedule.count(at.state.max_steps, epochs=epochs, evaluations=at.most_evaluations)
+    if at.is_chosen_by_exposure() and not schedule.at_evaluations:
+        measurements += at.most_evaluations
+    chance = threshold.by_chance(canaries, measurements)
+    if chance <= _LIKELY_BY_CHANCE or not at.state.is_world_process_zero:
+        return
+    enough = bits_against_chance(len(canaries), measurements, _LIKELY_BY_CHANCE)
+    most = max(math.log2(format.space_size) for format in canaries.formats)
+    logger.warning(
+        "threshold=%s bits: with %d canaries and %d measurements, the chance that one is truly above it at any of "
+        "them, though none was ever seen, is %.0f %% at most (%.1f %% at one). For 5 %% it takes %.1f bits%s.",
+        threshold.bits, len(canaries), measurements, 100 * chance, 100 * threshold.by_chance(canaries),
+        math.ceil(10 * enough) / 10, "" if enough <= most else ", and a larger format",
+    )  # fmt: skip
+
+
+def begin_record(
+    record: Record, step: int, canaries: str, *, stays: bool, is_own: bool
+) -> tuple[int, bool, dict[str, int] | None]:
+    """Make the record ready for a training that starts at a step: what it will measure anew is dropped, and what is of
+    an earlier training is set aside.
+
+    Args:
+        record: the file.
+        step: from which the training goes on; 0 for a new one.
+        canaries: the name of the set.
+        stays: whether a measurement at that very step stays.
+        is_own: whether measurements before the first step are this training's, and not an earlier one's.
+
+    Returns:
+        How many measurements there were before, whether one at that step stays, and the copies that had been trained
+        on by then, if that is known.
+
+    Raises:
+        DataError: a training that goes on had measured other canaries.
+    """
+    if any(
+        line.get("canaries", canaries) != canaries and line.get("step") in range(1, step + 1) for line in record.lines()
+    ):
+        raise DataError(
+            "canaries",
+            f"the set that the training was begun with, since it goes on from step {step}",
+            f"another: that of {record.file} is not {canaries}",
+            "Load the one that was saved then, CanarySet.load(...), or begin anew in another output_dir.",
+        )
+    aside = record.set_aside(with_last=not is_own) if step == 0 else None
+    if aside is not None:
+        logger.warning("%s was that of an earlier training: its measurements are in %s now.", record.file, aside.name)
+    record.forget_after(step)
+    here = [line for line in record.lines() if line.get("step") == step]
+    copies = {line["canary_id"]: line["copies_trained"] for line in here if "copies_trained" in line}
+    if not stays:
+        record.forget_after(step - 1)
+    measured = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
+    here = [line for line in here if line.get("role") != CONTEXTS]
+    return len(measured), stays and bool(here), copies or None
