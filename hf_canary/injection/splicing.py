@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 # A canary may stand where a sentence or a line begins; where there is none, where a word does.
 _SENTENCES, _WORDS = re.compile(r"(?<=[.!?…])\s+(?=\S)|\n\s*(?=\S)"), re.compile(r"\s+(?=\S)")
 
-
+# The text of each canary, and its spot: a number of [0, 1) that says before which sentence or word it goes.
 Spliced = Sequence[tuple[str, float]]
 
 
@@ -17,23 +17,23 @@ def splice(text: str | None, canaries: Spliced) -> str:
 
     Args:
         text: None becomes the canaries alone.
-        canaries: what goes in, and for each a number of [0, 1): which of the places.
+        canaries: what goes in, and at which spots.
     """
     if text is None:
         return " ".join(_in_order(canaries))
     starts, done, pieces = _starts(text), 0, []
     for canary, spot in sorted(canaries, key=_spot):
-        at = starts[int(spot * len(starts))]
-        pieces += [text[done:at], canary, "\n" if text[at - 1 : at] == "\n" else " "]
-        done = at
+        start = starts[int(spot * len(starts))]
+        pieces += [text[done:start], canary, "\n" if text[start - 1 : start] == "\n" else " "]
+        done = start
     return "".join([*pieces, text[done:]])
 
 
 def unsplice(text: str | None, canaries: Spliced) -> str | None:
-    """What was spliced into.
+    """The inverse of `splice`: the text without the canaries.
 
     Raises:
-        LookupError: nothing that `splice` would have made this of.
+        LookupError: there is no text of which `splice` would have made this one.
     """
     ordered = _in_order(canaries)
     if text == " ".join(ordered):
@@ -66,16 +66,16 @@ def _without(text: str, canaries: list[str], start: int) -> Iterator[str]:
     if not canaries:
         yield text
         return
-    at = text.find(canaries[0], start)
-    while at >= 0:
-        yield from _without(text[:at] + text[at + len(canaries[0]) + 1 :], canaries[1:], at)
-        at = text.find(canaries[0], at + 1)
+    index = text.find(canaries[0], start)
+    while index >= 0:
+        yield from _without(text[:index] + text[index + len(canaries[0]) + 1 :], canaries[1:], index)
+        index = text.find(canaries[0], index + 1)
 
 
 def _starts(text: str) -> list[int]:
     """Where a canary may go: the beginning, and where a sentence or line begins; else where a word does."""
     for pattern in (_SENTENCES, _WORDS):
-        inner = [found.end() for found in pattern.finditer(text)]
+        inner = [match.end() for match in pattern.finditer(text)]
         if inner:
             return [0, *inner]
     return [0]

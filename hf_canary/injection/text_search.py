@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# A text is looked for by its beginning, which it may share with others: the automaton stays small for any number.
-_ALIKE = 4
-_MOST_LETTERS = 1000
+# Texts are looked for by their beginnings, one for all that share their first letters: so the pattern stays short for
+# any number of texts.
+_SHARED_LETTERS = 4
+_MOST_LETTERS = 1000  # of the pattern, about
 
 
 class Finder:
@@ -34,8 +35,8 @@ class Finder:
         self._texts = list(texts)
         groups: dict[str, list[str]] = {}
         for text in self._texts:
-            groups.setdefault(text[:_ALIKE], []).append(text)
-        longest = max(_ALIKE, _MOST_LETTERS // max(1, len(groups)))
+            groups.setdefault(text[:_SHARED_LETTERS], []).append(text)
+        longest = max(_SHARED_LETTERS, _MOST_LETTERS // max(1, len(groups)))
         beginnings = {_beginning(group)[:longest] for group in groups.values()}
         self._pattern = "|".join(re.escape(beginning) for beginning in sorted(beginnings))
         self._compiled = re.compile(self._pattern)
@@ -50,17 +51,17 @@ class Finder:
         return self.count_in(string for string in promising.to_pylist() if string is not None)
 
     def count_in(self, strings: Iterable[str]) -> Counter[int]:
-        """The same, in strings of Python."""
-        found: Counter[int] = Counter()
+        """How often each text, by its number, stands in strings of Python; those that overlap count as well."""
+        counts: Counter[int] = Counter()
         for string in strings if self._texts else ():
-            at = self._compiled.search(string)
-            while at is not None:
-                start = at.start()
+            match = self._compiled.search(string)
+            while match is not None:
+                start = match.start()
                 ends = (start + length for length in self._lengths if start + length <= len(string))
                 numbers = (self._number.get(string[start:end]) for end in ends)
-                found.update(number for number in numbers if number is not None)
-                at = self._compiled.search(string, start + 1)
-        return found
+                counts.update(number for number in numbers if number is not None)
+                match = self._compiled.search(string, start + 1)
+        return counts
 
     def equal(self, strings: pa.Array | pa.ChunkedArray) -> int:
         """How many of (n,) strings are one of the texts."""
@@ -72,5 +73,5 @@ class Finder:
 def _beginning(texts: list[str]) -> str:
     """What all of them begin with."""
     first, last = min(texts), max(texts)
-    pairs = zip(first, last, strict=False)
-    return first[: next((place for place, (one, other) in enumerate(pairs) if one != other), len(first))]
+    letters = zip(first, last, strict=False)
+    return first[: next((index for index, (one, other) in enumerate(letters) if one != other), len(first))]
