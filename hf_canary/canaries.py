@@ -23,7 +23,7 @@ from .formats.canary_format import CanaryFormat, check_format
 from .runtime.atomic_files import write_json
 
 if TYPE_CHECKING:
-    from .injection.transform import AnyDataset
+    from .injection.inject import AnyDataset
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ class CanarySet:
         placement: str = "rows",
         when: str | tuple[float, float] = "uniform",
     ) -> AnyDataset:
-        """`dataset` with each canary inserted `repetitions` times, at uniformly random places.
+        """`dataset` with each canary inserted `repetitions` times, at uniformly random positions.
 
         Original rows stay unchanged and in order; the result has the same kind and the same features. The same seed
         gives the same rows, from a dataset and from a stream of it.
@@ -254,7 +254,7 @@ class CanarySet:
                 a stream before you shuffle it.
             column: where the canary goes.
             source_column: where the source of the format goes, for encoder-decoders.
-            seed: draws the places; None derives them from the digest of the set.
+            seed: draws the positions; None derives them from the digest of the set.
             num_rows: rows of a stream, which cannot be asked for it; with several shards, a list with the rows of each,
                 or their sum if they are about alike: what is placed behind a shard's end then stands at its end.
             tokenizer: makes the tokens of rows that are tokens; beside a chat, its template is tried on the canaries.
@@ -279,29 +279,36 @@ class CanarySet:
             (3, 6)
         """
         # Here, because it brings in `datasets`, which a set of canaries does not need.
-        from .injection.transform import inject
+        from .injection.inject import inject
+        from .injection.options import InsertionOptions
 
-        return inject(
-            self,
-            dataset,
-            column,
+        options = InsertionOptions(
+            column=column,
             source_column=source_column,
             seed=seed,
-            num_rows=num_rows,
             tokenizer=tokenizer,
             make_row=make_row,
             role=role,
             placement=placement,
             when=when,
         )
+        return inject(self, dataset, options, num_rows)
 
-    def remove(self, dataset: AnyDataset, column: str = "text", **how: Any) -> AnyDataset:
+    def remove(
+        self,
+        dataset: AnyDataset,
+        column: str = "text",
+        *,
+        num_rows: int | Sequence[int] | None = None,
+        **how: Any,
+    ) -> AnyDataset:
         """The exact inverse of `inject`: the dataset without the canaries, all other rows as they were.
 
         Args:
             dataset: as `inject` returned it, or loaded from where that was saved; its rows in the same order.
             column: as it was given to `inject`.
-            how: the other arguments, as they were given to `inject`; `num_rows` of a stream as it was before.
+            num_rows: rows of a stream before it was injected, as they were given to `inject`.
+            how: the other arguments, as they were given to `inject`.
 
         Raises:
             DataError: the canaries are not where `inject` put them.
@@ -314,9 +321,10 @@ class CanarySet:
             >>> canaries.remove(canaries.inject(train)).to_list() == train.to_list()
             True
         """
-        from .injection.transform import remove
+        from .injection.inject import remove
+        from .injection.options import InsertionOptions
 
-        return remove(self, dataset, column, **how)
+        return remove(self, dataset, InsertionOptions(column=column, **how), num_rows)
 
     def count_in(self, dataset: Any, column: str = "text", **how: Any) -> dict[str, int]:
         """How often the text of each canary stands in a dataset, by its id; reads it once, by the batch.
@@ -334,9 +342,11 @@ class CanarySet:
             >>> canaries.count_in(canaries.inject(Dataset.from_dict({"text": ["a", "b", "c"]})))
             {'f0-x2-0': 2}
         """
-        from .injection.transform import count_in
+        from .injection.inject import count_in
+        from .injection.options import InsertionOptions
 
-        return count_in(self, dataset, column, **how)
+        how.pop("num_rows", None)  # of a stream: to count, it need not be known
+        return count_in(self, dataset, InsertionOptions(column=column, **how))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the set as JSON, with a version and a digest. The file holds every text: keep it private.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hf_canary.injection.placement import draw_places, part
+from hf_canary.injection.placement import draw_positions, part
 
 
 @given(
@@ -21,7 +21,7 @@ from hf_canary.injection.placement import draw_places, part
 def test_all_copies_have_places(repetitions, num_rows, low, width, splice):
     """In the part, ordered, each in one batch; spliced ones in different rows if they can."""
     high = min(1.0, low + width)
-    places = draw_places(repetitions, num_rows, "seed", when=(low, high), splice=splice)
+    places = draw_positions(repetitions, num_rows, "seed", when=(low, high), splice=splice)
     assert Counter(places.which.tolist()) == dict(enumerate(repetitions))
     assert (np.diff(places.rows) >= 0).all()
     first, last = min(int(low * num_rows), num_rows - 1), max(int(high * num_rows), 1)
@@ -42,6 +42,6 @@ def test_no_row_is_likelier(splice):
     """Over many seeds; before or in each of five rows, and after the last where copies are rows of their own."""
     found: Counter[int] = Counter()
     for seed in range(2000):
-        found.update(draw_places([1, 1], 5, str(seed), when=part("uniform"), splice=splice).rows.tolist())
+        found.update(draw_positions([1, 1], 5, str(seed), when=part("uniform"), splice=splice).rows.tolist())
     assert sorted(found) == list(range(5 if splice else 6))
     assert stats.chisquare(list(found.values())).pvalue > 1e-4

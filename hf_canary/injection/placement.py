@@ -23,14 +23,15 @@ MODES = ("rows", "splice")
 
 
 @dataclass(frozen=True)
-class Places:
-    """One entry for each copy, in the order of the rows.
+class Positions:
+    """Where each copy goes: one entry for each, in the order of the rows.
 
     Args:
         num_rows: rows of the dataset that the copies go into.
-        rows: (copies,) ascending; before which row a copy stands (`num_rows`: after the last), or into which it goes.
+        rows: (copies,) row numbers, ascending: the row that a copy stands before (`num_rows`: behind the last), or that
+            it goes into.
         which: (copies,) the number of the canary.
-        spots: (copies,) where in its row a copy goes, as a share of what there is to choose from.
+        spots: (copies,) where within its row a spliced copy goes, as a share of the spots that the row has; else 0.
     """
 
     num_rows: int
@@ -42,8 +43,12 @@ class Places:
         return len(self.rows)
 
     def between(self, start: int, stop: int, *, is_last: bool) -> range:
-        """The copies that belong to the rows from `start` to `stop`, which are the last ones or not: the copies behind
-        the last row belong to these.
+        """The numbers of the copies that belong to the rows from `start` to `stop`.
+
+        Args:
+            start: the first row number.
+            stop: the first row number that is no longer meant.
+            is_last: whether these are the last rows; the copies behind the last row belong to them.
         """
         stop = self.num_rows + 1 if is_last else stop
         first, last = np.searchsorted(self.rows, (start, stop))
@@ -51,19 +56,19 @@ class Places:
 
     @property
     def after_insertion(self) -> Ints:
-        """(copies,) the indices of the copies among all rows, where each is a row of its own."""
+        """(copies,) the row numbers of the copies themselves, where each has become a row of its own."""
         return self.rows + np.arange(len(self.rows))
 
 
-def draw_places(
+def draw_positions(
     repetitions: Sequence[int], num_rows: int, seed: str, *, when: tuple[float, float], splice: bool
-) -> Places:
-    """Places for `repetitions[k]` copies of each canary k, all ways of doing so equally likely.
+) -> Positions:
+    """Positions for `repetitions[k]` copies of each canary k, all ways of doing so equally likely.
 
     Args:
         repetitions: copies of each canary.
-        num_rows: of the dataset.
-        seed: the same one gives the same places, in every process.
+        num_rows: rows of the dataset.
+        seed: the same one gives the same positions, in every process.
         when: the part of the dataset, in shares of its rows.
         splice: whether the copies go into rows, different ones while there are enough; else between them.
     """
@@ -77,8 +82,8 @@ def draw_places(
         rows = sorted([*range(count)] * rounds + generator.sample(range(count), rest))
     else:
         merged = sorted(generator.sample(range(count + len(which)), len(which)))
-        rows = [place - already for already, place in enumerate(merged)]
-    return Places(
+        rows = [index - copies_before for copies_before, index in enumerate(merged)]
+    return Positions(
         num_rows,
         np.array(rows, dtype=np.int64) + first,
         np.array(which, dtype=np.int64),
@@ -87,7 +92,7 @@ def draw_places(
 
 
 def part(when: str | tuple[float, float]) -> tuple[float, float]:
-    """The part of the dataset that `when` names, in shares.
+    """The part of the dataset that `when` names, in shares of its rows.
 
     Raises:
         ArgumentError: it names none.

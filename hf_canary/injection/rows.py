@@ -1,12 +1,12 @@
 """What a canary looks like in the rows of a dataset: as a row of its own, or within a row that is there.
 
-Knows columns and their kinds. Of a canary it knows the text, the source and an id; it knows no place, and no dataset as
-a whole.
+Knows columns and their kinds. Of a canary it knows the text, the source and an id; it knows no row number, and no
+dataset as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, LargeList, List, Translation, Value
 
-from ..arguments import check_among, check_tokenizer
-from ..errors import ArgumentTypeError, DataError, kind, shown
+from ..errors import DataError, kind, shown
 from ..tokenization.encoding import token_ids
+from .options import InsertionOptions, MakeRow
 
 _STRINGS = ("string", "large_string")
-_ROLES = ("assistant", "user", "system", "tool", "developer")
-# Of each turn of a chat: whose it is, what is said, and what the speakers are called.
+# The keys of a turn of a chat (whose it is, what it says), and what the roles are called there.
 _TURNS = {
     ("role", "content"): {},
     ("from", "value"): {"assistant": "gpt", "user": "human"},
@@ -29,11 +28,11 @@ _TURNS = {
 _ANSWER = "OK."
 
 Row = dict[str, Any]
-MakeRow = Callable[[Any], Mapping[str, Any]]
+ColumnPath = tuple[str, ...]  # a column, and the fields within it
 
 
 class Insertion(Protocol):
-    """What is inserted: a text, perhaps with a source, so many times."""
+    """A text, perhaps with a source, that is inserted so many times."""
 
     @property
     def id(self) -> str: ...
@@ -49,35 +48,49 @@ class Insertion(Protocol):
 
 
 class RowWriter(Protocol):
-    """How the canary is written.
+    """How a canary is written into rows of one dataset.
 
     Attributes:
-        column: where its text stands.
+        column: the column that its text stands in.
     """
 
     @property
     def column(self) -> str: ...
 
     def row(self, canary: Insertion) -> Row:
-        """A row of its own: the columns that it has a value for."""
+        """A row of its own: those columns that have a value in it."""
 
     def strings(self, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        """All strings of a column in which the text may stand."""
+        """All strings in a column's values that may hold the text of a canary."""
 
 
 @dataclass(frozen=True)
 class TextColumn:
-    """A string: a column of strings, or a field of one of structs, as a translation is.
+    """A string: a column of strings, or a field within a column of structs, as a translation is.
 
     Args:
         path: the column, and the fields that lead to the string.
-        source: the same for what an encoder reads; None if there is no such thing.
+        source: the column of what an encoder reads, and the fields that lead to it; None where there is no such column.
         source_is_optional: whether a canary without a source has an empty one.
     """
 
-    path: tuple[str, ...]
-    source: tuple[str, ...] | None = None
+    path: ColumnPath
+    source: ColumnPath | None = None
     source_is_optional: bool = False
+
+    @staticmethod
+    def accepts(feature: Any) -> bool:
+        """Whether it is a string."""
+        return _is_string(feature)
+
+    @classmethod
+    def of_column(cls, features: Features, path: ColumnPath, options: InsertionOptions) -> TextColumn:
+        """The string at this path, with the column of its source."""
+        if options.source_column is not None:
+            return cls(path, _source_path(features, path, options.source_column))
+        if path == ("completion",) and _is_string(features.get("prompt")):
+            return cls(path, ("prompt",), source_is_optional=True)
+        return cls(path)
 
     @property
     def column(self) -> str:
@@ -96,13 +109,13 @@ class TextColumn:
         return pc.struct_field(values, list(self.path[1:])) if len(self.path) > 1 else values
 
     def read(self, value: Any) -> str | None:
-        """The string in one value of the column, into which canaries are spliced."""
+        """The string, in one value of the column, that canaries are spliced into."""
         for field in self.path[1:]:
             value = None if value is None else value[field]
         return value  # type: ignore[no-any-return]
 
     def write(self, value: Any, text: str | None) -> Any:
-        """The value with another such string."""
+        """The value with `text` as that string."""
         if len(self.path) == 1:
             return text
         row: Row = {self.column: {} if value is None else value}
@@ -115,11 +128,11 @@ class ChatColumn:
     """A chat, as a list of turns; the canary is what one of them says.
 
     Args:
-        column: of the chat.
-        keys: of a turn: whose it is, what is said.
+        column: the column of the chat.
+        keys: the keys of a turn: whose it is, what it says.
         role: who says the canary.
-        prompt: the column that the turns before it stand in, if that is another one.
-        tokenizer: whose template is tried; None tries none.
+        prompt: the column of the turns before the canary, where that is another one.
+        tokenizer: its template is tried on the canaries; None tries none.
     """
 
     column: str
@@ -128,34 +141,54 @@ class ChatColumn:
     prompt: str | None = None
     tokenizer: Any = None
 
+    @staticmethod
+    def accepts(feature: Any) -> bool:
+        """Whether it is a list of turns."""
+        return _turn_keys(feature) is not None
+
+    @classmethod
+    def of_column(cls, features: Features, path: ColumnPath, options: InsertionOptions) -> ChatColumn:
+        """The chat at this path."""
+        if options.source_column is not None:
+            raise DataError(
+                "source_column",
+                "none beside a chat",
+                shown(options.source_column),
+                "A format's source is what the user says before it.",
+            )
+        keys = _turn_keys(_feature_at(features, path))
+        assert keys is not None  # or it would not have been accepted
+        has_prompt = options.column == "completion" and _turn_keys(features.get("prompt")) == keys
+        return cls(options.column, keys, options.role, "prompt" if has_prompt else None, options.tokenizer)
+
     def row(self, canary: Insertion) -> Row:
         before = [] if self.role != "assistant" else [self._turn("user", canary.source or "")]
         after = [] if self.role == "assistant" else [self._turn("assistant", _ANSWER)]
         if self.role != "assistant":
             _check_no_source(canary)
-        own = [self._turn(self.role, canary.text)]
-        self._check_template(canary, before + own + after)
+        with_canary = [self._turn(self.role, canary.text)]
+        self._check_template(canary, before + with_canary + after)
         if self.prompt is not None:
-            return {self.prompt: before, self.column: own + after}
-        return {self.column: before + own + after}
+            return {self.prompt: before, self.column: with_canary + after}
+        return {self.column: before + with_canary + after}
 
     def strings(self, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         return pc.struct_field(pc.list_flatten(values), self.keys[1])
 
     def read(self, value: Any) -> str | None:
-        """As of a cell."""
-        return value[self._own(value)][self.keys[1]]  # type: ignore[no-any-return]
+        """What the turn of one chat says that canaries are spliced into."""
+        return value[self._turn_number(value)][self.keys[1]]  # type: ignore[no-any-return]
 
     def write(self, value: Any, text: str | None) -> Any:
-        """As of a cell."""
-        own = self._own(value)
-        return [turn | {self.keys[1]: text} if number == own else turn for number, turn in enumerate(value)]
+        """The chat in which that turn says `text`."""
+        changed = self._turn_number(value)
+        return [turn | {self.keys[1]: text} if number == changed else turn for number, turn in enumerate(value)]
 
     def _turn(self, role: str, text: str) -> dict[str, str]:
         return {self.keys[0]: _TURNS[self.keys].get(role, role), self.keys[1]: text}
 
-    def _own(self, value: Any) -> int:
-        """The last turn of the role, or the last of all."""
+    def _turn_number(self, value: Any) -> int:
+        """The number of the last turn of the role; where it has none, of the last turn."""
         if not value:
             raise DataError(
                 "dataset", "a turn in every chat that a canary is spliced into", "one without", "Filter them out first."
@@ -166,17 +199,17 @@ class ChatColumn:
     def _check_template(self, canary: Insertion, turns: list[dict[str, str]]) -> None:
         if self.tokenizer is None:
             return
-        names = {theirs: ours for ours, theirs in _TURNS[self.keys].items()}
-        said = [
-            {"role": names.get(turn[self.keys[0]], turn[self.keys[0]]), "content": turn[self.keys[1]]} for turn in turns
+        roles = {name: role for role, name in _TURNS[self.keys].items()}
+        messages = [
+            {"role": roles.get(turn[self.keys[0]], turn[self.keys[0]]), "content": turn[self.keys[1]]} for turn in turns
         ]
         try:
-            rendered = self.tokenizer.apply_chat_template(said, tokenize=False)
+            rendered = self.tokenizer.apply_chat_template(messages, tokenize=False)
         except Exception as error:  # a template may raise whatever its author wrote
             raise DataError(
                 "tokenizer",
-                f"a chat template that takes {shown([turn['role'] for turn in said])}",
-                self._why_refused(canary, said, error),
+                f"a chat template that takes {shown([message['role'] for message in messages])}",
+                self._why_refused(canary, messages, error),
                 "Leave tokenizer out if no template is used, or give make_row=, which returns the row of a canary.",
             ) from None
         if canary.text not in rendered:
@@ -187,12 +220,12 @@ class ChatColumn:
                 "Begin and end the format with what is no space, choose another role=, or give make_row=.",
             )
 
-    def _why_refused(self, canary: Insertion, said: list[dict[str, str]], error: Exception) -> str:
-        """What the template says of other texts, where it refuses these too: its words may quote what was said."""
+    def _why_refused(self, canary: Insertion, messages: list[dict[str, str]], error: Exception) -> str:
+        """What the template says of other texts, if it refuses these too: of the canary's, it may quote the text."""
         try:
-            self.tokenizer.apply_chat_template([turn | {"content": "text"} for turn in said], tokenize=False)
-        except Exception as of_others:
-            return shown(str(of_others))
+            self.tokenizer.apply_chat_template([message | {"content": "text"} for message in messages], tokenize=False)
+        except Exception as error_for_other_texts:
+            return shown(str(error_for_other_texts))
         return f"{type(error).__name__}, for what {canary.id} says"
 
 
@@ -201,25 +234,49 @@ class TokenColumn:
     """Rows that are token ids already.
 
     Args:
-        column: `input_ids`.
-        tokenizer: the one that the others were made with.
-        beside: the other columns that follow from the ids.
+        column: the column of the ids.
+        tokenizer: the tokenizer that the other rows were made with.
+        derived: the other columns of the dataset that follow from the ids.
     """
 
     column: str
     tokenizer: Any
-    beside: tuple[str, ...]
+    derived: tuple[str, ...]
+
+    @staticmethod
+    def accepts(feature: Any) -> bool:
+        """Whether it is a list of whole numbers."""
+        element = feature.feature if isinstance(feature, (List, LargeList)) else None
+        return isinstance(element, Value) and "int" in element.dtype
+
+    @classmethod
+    def of_column(cls, features: Features, path: ColumnPath, options: InsertionOptions) -> TokenColumn:
+        """The ids at this path."""
+        if options.tokenizer is None:
+            raise DataError(
+                "tokenizer", "the tokenizer of rows that are token ids", "none", "Give tokenizer=, or inject the text."
+            )
+        length = getattr(_feature_at(features, path), "length", -1)
+        if length != -1:
+            raise DataError(
+                "column",
+                "rows of any number of tokens",
+                f"{options.column!r}, with {length} in each",
+                "Inject before rows are cut to a length.",
+            )
+        derived = tuple(name for name in ("labels", "attention_mask", "token_type_ids") if name in features)
+        return cls(options.column, options.tokenizer, derived)
 
     def row(self, canary: Insertion) -> Row:
-        if canary.source is not None and "labels" in self.beside:
+        if canary.source is not None and "labels" in self.derived:
             (ids,) = token_ids(self.tokenizer, [canary.source], special=True)
             (labels,) = token_ids(self.tokenizer, [canary.text], target=True, special=True)
         else:
             _check_no_source(canary)
             (ids,) = token_ids(self.tokenizer, [canary.text], special=True)
             labels = ids
-        made = {self.column: ids, "labels": labels, "attention_mask": [1] * len(ids), "token_type_ids": [0] * len(ids)}
-        return {self.column: ids} | {name: made[name] for name in self.beside}
+        values = {"labels": labels, "attention_mask": [1] * len(ids), "token_type_ids": [0] * len(ids)}
+        return {self.column: ids} | {name: values[name] for name in self.derived}
 
     def strings(self, values: pa.ChunkedArray) -> pa.Array:
         return pa.array([], type=pa.string())
@@ -230,9 +287,9 @@ class CustomRow:
     """Whatever the user's function makes of a canary.
 
     Args:
-        column: where its text stands, if it is a column of strings; else it is not looked for.
+        column: the column that texts of canaries are looked for in; in one that holds no strings, none are found.
         make: canary → row.
-        features: of the dataset.
+        features: the features of the dataset.
     """
 
     column: str
@@ -255,119 +312,60 @@ class CustomRow:
         return values if _is_string(self.features.get(self.column)) else pa.array([], type=pa.string())
 
 
-def check_row_arguments(tokenizer: Any, make_row: Any, role: Any) -> None:
-    """Refuse what no row could be made with.
+# The kinds of column that a row can be written for without `make_row`.
+_KINDS: tuple[type[ChatColumn | TextColumn | TokenColumn], ...] = (ChatColumn, TextColumn, TokenColumn)
+
+
+def row_writer_for(features: Features, options: InsertionOptions) -> RowWriter:
+    """How a canary is written into rows of these features.
 
     Raises:
-        ArgumentError: no tokenizer, no function, no role of a chat.
+        DataError: a column that is missing, or of a kind that needs `make_row`.
     """
-    if tokenizer is not None:
-        check_tokenizer(tokenizer, needs="apply_chat_template")
-    if make_row is not None and not callable(make_row):
-        raise ArgumentTypeError("make_row", "a function: canary → row", kind(make_row), "Leave it out for text.")
-    check_among("role", role, _ROLES, "For another one give make_row=.")
+    if options.make_row is not None:
+        return CustomRow(options.column, options.make_row, features)
+    path = _path_of(features, options.column)
+    feature = _feature_at(features, path)
+    for row_kind in _KINDS:
+        if row_kind.accepts(feature):
+            return row_kind.of_column(features, path, options)
+    raise _no_kind(options.column, feature)
 
 
-def spliced_into(shape: RowWriter) -> TextColumn | ChatColumn:
-    """A shape whose strings canaries can be spliced into.
+def splicing_writer(writer: RowWriter) -> TextColumn | ChatColumn:
+    """The writer, if its strings can have canaries spliced into them.
 
     Raises:
-        DataError: it is another.
+        DataError: they cannot.
     """
-    if not isinstance(shape, (TextColumn, ChatColumn)):
+    if not isinstance(writer, (TextColumn, ChatColumn)):
         raise DataError(
             "placement",
             "'rows', for rows that are tokens or that make_row makes",
             "'splice'",
             "Splice into text, before it is tokenised.",
         )
-    return shape
+    return writer
 
 
-def row_writer_for(
-    features: Features,
-    column: str,
-    *,
-    source_column: str | None = None,
-    tokenizer: Any = None,
-    make_row: MakeRow | None = None,
-    role: str = "assistant",
-) -> RowWriter:
-    """How a canary is written into rows of these features.
-
-    Raises:
-        DataError: a column that is missing, or of a kind that needs `make_row`.
-    """
-    if make_row is not None:
-        return CustomRow(column, make_row, features)
+def _path_of(features: Features, column: object) -> ColumnPath:
+    """The path that `column` names: a column that is called so, or a column and fields of it with dots between."""
     if not isinstance(column, str):
         raise _missing("column", column, features)
-    path = tuple(column.split(".")) if column not in features else (column,)
-    feature = _at(features, path)
-    if feature is None:
+    path = (column,) if column in features else tuple(column.split("."))
+    if _feature_at(features, path) is None:
         raise _missing("column", column, features)
-    keys = _turns(feature)
-    if keys is not None:
-        if source_column is not None:
-            raise DataError(
-                "source_column",
-                "none beside a chat",
-                shown(source_column),
-                "A format's source is what the user says before it.",
-            )
-        prompt = "prompt" if column == "completion" and _turns(features.get("prompt")) == keys else None
-        return ChatColumn(column, keys, role, prompt, tokenizer)
-    if _is_string(feature):
-        source, optional = _source(features, path, source_column)
-        return TextColumn(path, source, optional)
-    if isinstance(feature, (List, LargeList)) and isinstance(feature.feature, Value) and "int" in feature.feature.dtype:
-        return _tokens(features, column, tokenizer, getattr(feature, "length", -1))
-    if isinstance(feature, (Translation, dict)):
-        fields = list(feature.languages if isinstance(feature, Translation) else feature)
-        raise DataError(
-            "column",
-            "one string of each row",
-            f"{column!r}, with the fields {shown(fields)}",
-            f"Name the one that is written, and what is read: column='{column}.{fields[-1]}', "
-            f"source_column='{column}.{fields[0]}'.",
-        )
-    raise DataError(
-        "column",
-        "strings, translations, chats or token ids",
-        f"{column!r} of type {shown(feature)}",
-        "Give make_row=, a function that returns the row of a canary.",
-    )
+    return path
 
 
-def _source(
-    features: Features, path: tuple[str, ...], source_column: str | None
-) -> tuple[tuple[str, ...] | None, bool]:
-    """The path of the source, and whether a canary may come without one."""
-    if source_column is None:
-        return (("prompt",), True) if path == ("completion",) and _is_string(features.get("prompt")) else (None, False)
+def _source_path(features: Features, path: ColumnPath, source_column: str) -> ColumnPath:
     source = (source_column,) if source_column in features else tuple(str(source_column).split("."))
-    if not _is_string(_at(features, source)) or source == path:
+    if not _is_string(_feature_at(features, source)) or source == path:
         raise _missing("source_column", source_column, features)
-    return source, False
+    return source
 
 
-def _tokens(features: Features, column: str, tokenizer: Any, length: int) -> TokenColumn:
-    if tokenizer is None:
-        raise DataError(
-            "tokenizer", "the tokenizer of rows that are token ids", "none", "Give tokenizer=, or inject the text."
-        )
-    if length != -1:
-        raise DataError(
-            "column",
-            "rows of any number of tokens",
-            f"{column!r}, with {length} in each",
-            "Inject before rows are cut to a length.",
-        )
-    beside = tuple(name for name in ("labels", "attention_mask", "token_type_ids") if name in features)
-    return TokenColumn(column, tokenizer, beside)
-
-
-def _at(features: Any, path: Sequence[str]) -> Any:
+def _feature_at(features: Any, path: Sequence[str]) -> Any:
     """The feature that a path leads to, or None."""
     for name in path:
         if isinstance(features, Translation):
@@ -382,7 +380,7 @@ def _is_string(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype in _STRINGS
 
 
-def _turns(feature: Any) -> tuple[str, str] | None:
+def _turn_keys(feature: Any) -> tuple[str, str] | None:
     """The keys of a chat's turns, if it is one."""
     fields = feature.feature if isinstance(feature, (List, LargeList)) else None
     if isinstance(fields, dict):
@@ -421,8 +419,30 @@ def _check_no_source(canary: Insertion) -> None:
 
 
 def _missing(argument: str, name: object, features: Features) -> DataError:
-    good = [column for column, feature in features.items() if _is_string(feature) or _turns(feature) is not None]
-    named = f"{argument}={good[-1][:40]!r}" if good else f"{argument}=..."
+    usable = [column for column, feature in features.items() if _is_string(feature) or _turn_keys(feature) is not None]
+    example = f"{argument}={usable[-1][:40]!r}" if usable else f"{argument}=..."
     return DataError(
-        argument, f"one of the columns {shown(list(features))}", shown(name), f"Name that of the text, such as {named}."
+        argument,
+        f"one of the columns {shown(list(features))}",
+        shown(name),
+        f"Name that of the text, such as {example}.",
+    )
+
+
+def _no_kind(column: str, feature: Any) -> DataError:
+    """The error of a column that needs another name, or `make_row`."""
+    if isinstance(feature, (Translation, dict)):
+        fields = list(feature.languages if isinstance(feature, Translation) else feature)
+        return DataError(
+            "column",
+            "one string of each row",
+            f"{column!r}, with the fields {shown(fields)}",
+            f"Name the one that is written, and what is read: column='{column}.{fields[-1]}', "
+            f"source_column='{column}.{fields[0]}'.",
+        )
+    return DataError(
+        "column",
+        "strings, translations, chats or token ids",
+        f"{column!r} of type {shown(feature)}",
+        "Give make_row=, a function that returns the row of a canary.",
     )

@@ -1,0 +1,186 @@
+"""The copies of canaries that go into one dataset: of which canary each is, where it goes, and what it makes of a row.
+
+Joins positions to rows. Of a canary it knows what it is inserted as and how often; it knows no format and no model, and
+of a dataset the length and the features.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from ..errors import DataError, shown
+from .options import InsertionOptions
+from .placement import VERSION, draw_positions, part
+from .rows import Insertion, Row, RowWriter, row_writer_for, splicing_writer
+from .splicing import Spliced, splice, unsplice, was_spliced
+from .text_search import Finder
+
+logger = logging.getLogger(__name__)
+
+# What becomes of one value of the column that copies go into: `Copies.spliced`, or `Copies.unspliced`.
+Change = Callable[[RowWriter, Any, Sequence[int]], Any]
+
+# What comes of a value that a column does not take.
+_MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError, KeyError)
+
+
+class Insertions(Protocol):
+    """A set of insertions with a digest, from which the positions are drawn when no seed is given."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def canaries(self) -> Iterable[Insertion]: ...
+
+
+class Copies:
+    """The copies for one dataset, each known by its number, in the order of the rows.
+
+    The transforms hold one of these, so that it is pickled with them, and is their fingerprint.
+
+    Args:
+        canaries: a `CanarySet`.
+        num_rows: rows of the dataset that the copies go into.
+        options: how they go in.
+    """
+
+    def __init__(self, canaries: Insertions, num_rows: int, options: InsertionOptions) -> None:
+        self.canaries = tuple(canaries.canaries)
+        self.num_rows, self.options, self.version = num_rows, options, VERSION
+        self.finder = Finder([canary.text for canary in self.canaries])
+        seed = canaries.digest if options.seed is None else hex(options.seed)
+        self.positions = draw_positions(
+            [canary.repetitions for canary in self.canaries],
+            num_rows,
+            f"{seed} places",  # the word is part of the seed: another one would give other rows
+            when=part(options.when),
+            splice=options.splices,
+        )
+
+    def writer(self, features: datasets.Features) -> RowWriter:
+        """How the canaries are written into rows of these features."""
+        return row_writer_for(features, self.options)
+
+    def check(self, features: datasets.Features) -> None:
+        """Refuse features that the canaries cannot be written into.
+
+        Raises:
+            DataError: a column, a source, a template, rows of another kind.
+        """
+        writer = self.writer(features)
+        if self.options.splices:
+            splicing_writer(writer)
+        _, one_of_each = np.unique(self.positions.which, return_index=True)
+        self.rows(one_of_each.tolist(), writer, features, features.arrow_schema)
+
+    def rows(
+        self, copies: Sequence[int], writer: RowWriter, features: datasets.Features, schema: pa.Schema
+    ) -> pa.Table:
+        """A row for each of these copies."""
+        numbers = self.positions.which[list(copies)].tolist()
+        rows = {number: dict.fromkeys(features) | writer.row(self.canaries[number]) for number in sorted(set(numbers))}
+        try:
+            rows = {number: features.encode_example(row) for number, row in rows.items()}
+            return pa.Table.from_pylist([rows[number] for number in numbers], schema=schema)
+        except _MISFITS:
+            # Without the cause, whose words quote the row.
+            raise DataError(
+                "make_row" if self.options.make_row is not None else "column",
+                f"rows of the features {shown(features)}",
+                f"one with another value in {_misfits(features, schema, rows)}",
+                "Give make_row=, a function that returns a row like the others.",
+            ) from None
+
+    def by_row(self, start: int, stop: int) -> dict[int, list[int]]:
+        """The copies that go into each of the rows from `start` to `stop`, by row number; rows without any are left
+        out.
+        """
+        copies_of: dict[int, list[int]] = {}
+        for copy in self.positions.between(start, stop, is_last=False):
+            copies_of.setdefault(int(self.positions.rows[copy]), []).append(copy)
+        return copies_of
+
+    def spliced(self, writer: RowWriter, value: Any, copies: Sequence[int]) -> Any:
+        """One value of the column, with the canaries of these copies in its string.
+
+        Raises:
+            DataError: they are in it already.
+        """
+        strings, canaries = splicing_writer(writer), self._to_splice(copies)
+        text = strings.read(value)
+        if was_spliced(text, canaries):
+            raise already_there()
+        return strings.write(value, splice(text, canaries))
+
+    def unspliced(self, writer: RowWriter, value: Any, copies: Sequence[int]) -> Any:
+        """The inverse of `spliced`.
+
+        Raises:
+            DataError: they are not in it.
+        """
+        strings = splicing_writer(writer)
+        text = strings.read(value)
+        try:
+            return strings.write(value, unsplice(text, self._to_splice(copies)))
+        except LookupError:
+            raise not_as_injected() from None
+
+    def ids(self, copies: Sequence[int]) -> list[str]:
+        """The ids of the canaries that these are copies of."""
+        return sorted({self.canaries[number].id for number in self.positions.which[list(copies)].tolist()})
+
+    def _to_splice(self, copies: Sequence[int]) -> Spliced:
+        """The text and the spot of each copy."""
+        which, spots = self.positions.which, self.positions.spots
+        return [(self.canaries[int(which[copy])].text, float(spots[copy])) for copy in copies]
+
+
+def _misfits(features: datasets.Features, schema: pa.Schema, rows: Mapping[int, Row]) -> str:
+    """The columns whose values do not fit."""
+
+    def fits(name: str, row: Row) -> bool:
+        try:
+            encoded = datasets.Features({name: features[name]}).encode_example({name: row.get(name)})
+            pa.Table.from_pylist([encoded], schema=pa.schema([schema.field(name)]))
+        except _MISFITS:
+            return False
+        return True
+
+    names = [name for name in features if not all(fits(name, row) for row in rows.values())]
+    return ", ".join(map(repr, names)) or "one of its columns"
+
+
+def already_there() -> DataError:
+    """The error of a second injection."""
+    return DataError(
+        "dataset",
+        "one without these canaries",
+        "one that they were injected into already, or that has rows that are their texts",
+        "Take them out with canaries.remove(dataset), or draw other canaries.",
+    )
+
+
+def not_as_injected() -> DataError:
+    """The error of a removal where the canaries are not at their positions."""
+    return DataError(
+        "dataset",
+        "the rows as canaries.inject left them",
+        "rows in which the canaries are not where they were put",
+        "Remove them before rows are shuffled, dropped or changed, with the arguments that they were injected with.",
+    )
+
+
+def warn_of_more(canary_ids: Sequence[str]) -> None:
+    """Say in the log that the data hold the texts of these canaries beside their copies."""
+    logger.warning(
+        "The text of %s stands in the data already, beside the copies that are injected: its repetitions are more than "
+        "it says. Draw other canaries, or give the format more or wider holes.",
+        ", ".join(canary_ids),
+    )
