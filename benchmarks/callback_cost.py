@@ -100,7 +100,7 @@ def main() -> None:
     for _ in range(3):
         for name, measurement in zip(seconds, (whole, alike), strict=False):
             began = time.perf_counter()
-            report = measurement.of(model)
+            report = measurement.measure(model)
             seconds[name].append(time.perf_counter() - began)
         began = time.perf_counter()
         bits = one_by_one(model, tokenizer, texts)

@@ -122,9 +122,9 @@ def main() -> None:
     measurement = Measurement(canaries, tokenizer, num_references=options.num_references, num_draws=2_000, bootstrap=0)
     known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
     fills = FORMAT.sample(options.num_references, "references 0", exclude=known)[:: options.every]
-    measurement.of(model)
+    measurement.measure(model)
     began = time.perf_counter()
-    measurement.of(model)
+    measurement.measure(model)
     ours = time.perf_counter() - began
     texts = [FORMAT.render(fill) for fill in fills]
     one_by_one(model, tokenizer, texts[:20])

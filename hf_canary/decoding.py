@@ -46,7 +46,7 @@ class _Guide:
         tree: the format's.
         target: whether a decoder writes them.
         before: tokens that the tokenizer, and the context, put before the canary.
-        shared: the canary's tokens that all candidates begin with.
+        common_tokens: the canary's tokens that all candidates begin with.
         lengths: how many tokens stand before the canary: one number for all rows, or one for each prompt.
     """
 
@@ -59,7 +59,7 @@ class _Guide:
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)
         self.target = target
         self.before = self.tree.prompt[: self.tree.conditioned]
-        self.shared = tuple(self.tree.prompt[self.tree.conditioned :])
+        self.common_tokens = tuple(self.tree.prompt[self.tree.conditioned :])
         self.end = behind
         self._tokenizer = tokenizer
         # A decoder has its start token before all that the tokenizer knows of.
@@ -133,20 +133,20 @@ class _Guide:
             )
         return tuple(row[length:])
 
-    def place_of(self, path: Path) -> int:
+    def state_of(self, path: Path) -> int:
         """Where tokens stand."""
-        place = self.tree.root
+        state = self.tree.root
         for at, token in enumerate(path):
-            place = self.after(place, at, token)
-        return place
+            state = self.after(state, at, token)
+        return state
 
-    def after(self, place: int, at: int, token: int) -> int:
-        """Where tokens stand after one more, when `at` of them stand at a place."""
-        if place < 0:
-            return place
-        if at < len(self.shared):
-            return place if token == self.shared[at] else _OFF
-        edges = self.tree.edges(place)
+    def after(self, state: int, at: int, token: int) -> int:
+        """Where tokens stand after one more, when `at` of them have led to a state."""
+        if state < 0:
+            return state
+        if at < len(self.common_tokens):
+            return state if token == self.common_tokens[at] else _OFF
+        edges = self.tree.edges(state)
         edge = int(np.searchsorted(edges.tokens, token))
         if edge == len(edges.tokens) or edges.tokens[edge] != token:
             return _OFF
@@ -159,24 +159,26 @@ class _Guide:
             )
         return int(edges.states[edge])  # -1, which is _ENDED, behind a leaf
 
-    def allowed(self, place: int, at: int) -> Ints:
+    def allowed(self, state: int, at: int) -> Ints:
         """The tokens that may follow, ascending."""
-        if place == _OFF:
+        if state == _OFF:
             return np.empty(0, dtype=np.int64)
-        if place == _ENDED:
+        if state == _ENDED:
             return np.array([end_token(self._tokenizer, target=self.target)])
-        if at < len(self.shared):
-            return np.array([self.shared[at]])
-        return self.tree.edges(place).tokens
+        if at < len(self.common_tokens):
+            return np.array([self.common_tokens[at]])
+        return self.tree.edges(state).tokens
 
     def refuse(self, path: Path) -> NoReturn:
         """No candidate begins with these."""
-        same = next((at for at, pair in enumerate(zip(path, self.shared, strict=False)) if pair[0] != pair[1]), None)
-        same = min(len(path), len(self.shared)) if same is None else same
+        same = next(
+            (at for at, pair in enumerate(zip(path, self.common_tokens, strict=False)) if pair[0] != pair[1]), None
+        )
+        same = min(len(path), len(self.common_tokens)) if same is None else same
         raise ArgumentError(
             "prompt_length",
             f"behind so many tokens nothing, or those that {shown(self.tree.format.template)} begins with: token ids "
-            f"{shown(list(self.shared))}",
+            f"{shown(list(self.common_tokens))}",
             f"{same} of them, and then {len(path) - same} others",
             f"Let prompts end before the canary, or with prompt_ids of this object{self._or_a_decoders}",
         )
@@ -278,7 +280,7 @@ class FormatLogitsProcessor(LogitsProcessor):
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self.prompt_ids = list(self._guide.tree.prompt)
         self.prompt_lengths = self._guide.lengths
-        self._places: dict[Path, int] = {}  # where the rows of the step before stood
+        self._states: dict[Path, int] = {}  # where the rows of the step before stood
         self._step = -1
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -291,19 +293,19 @@ class FormatLogitsProcessor(LogitsProcessor):
         if guide.begins(input_ids.shape[1]):
             return self._with_what_stands_before(rows, scores)
         paths = [guide.canary_in(row, guide.length_of(number, len(rows))) for number, row in enumerate(rows)]
-        places = self._follow(paths, goes_on=input_ids.shape[1] == self._step + 1)
-        self._places, self._step = dict(zip(paths, places, strict=True)), input_ids.shape[1]
+        states = self._follow(paths, goes_on=input_ids.shape[1] == self._step + 1)
+        self._states, self._step = dict(zip(paths, states, strict=True)), input_ids.shape[1]
         masked = torch.full_like(scores, -math.inf)
         rows_of: dict[Path, list[int]] = {}
         for number, path in enumerate(paths):
             rows_of.setdefault(path, []).append(number)
         for path, here in rows_of.items():
-            allowed = guide.allowed(self._places[path], len(path))
+            allowed = guide.allowed(self._states[path], len(path))
             self._check_vocabulary(allowed, scores.shape[-1])
-            if forced is not None and forced == guide.end and self._places[path] >= 0 and forced in allowed:
+            if forced is not None and forced == guide.end and self._states[path] >= 0 and forced in allowed:
                 raise _forced_end()
             index = (torch.tensor(here)[:, None].to(scores.device), torch.from_numpy(allowed).to(scores.device))
-            masked[index] = 0.0 if self._places[path] == _ENDED else scores[index]
+            masked[index] = 0.0 if self._states[path] == _ENDED else scores[index]
         if input_ids.shape[1] == 1 and forced is not None and not bool(masked.isfinite().any()):
             guide.check_forced(forced)
         return masked  # type: ignore[return-value]
@@ -322,15 +324,15 @@ class FormatLogitsProcessor(LogitsProcessor):
 
     def _follow(self, paths: list[Path], goes_on: bool) -> list[int]:
         guide = self._guide
-        if goes_on and all(path[:-1] in self._places for path in paths):
-            places = [guide.after(self._places[path[:-1]], len(path) - 1, path[-1]) for path in paths]
-            off = _OFF if all(place == _OFF for place in places) else None
+        if goes_on and all(path[:-1] in self._states for path in paths):
+            states = [guide.after(self._states[path[:-1]], len(path) - 1, path[-1]) for path in paths]
+            off = _OFF if all(state == _OFF for state in states) else None
         else:
-            places = [guide.place_of(path) for path in paths]
+            states = [guide.state_of(path) for path in paths]
             off = _OFF
-        if off in places:
-            guide.refuse(paths[places.index(_OFF)])
-        return places
+        if off in states:
+            guide.refuse(paths[states.index(_OFF)])
+        return states
 
     def _check_vocabulary(self, allowed: Ints, vocabulary: int) -> None:
         if int(allowed.max(initial=-1)) >= vocabulary:
@@ -482,7 +484,7 @@ class CheapestFills:
 
     def _check_prompt(self, row: list[int], length: int) -> None:
         given = self._guide.canary_in(row, length)
-        if given != self._guide.shared[: len(given)]:
+        if given != self._guide.common_tokens[: len(given)]:
             self._guide.refuse(given)
 
     def _check_starts(self, model: Any, sources: dict[int, Encoded]) -> None:
@@ -506,7 +508,7 @@ class CheapestFills:
         """The canary's tokens of the cheapest candidates, and the bits of what follows the prompt."""
         guide, tree = self._guide, self._guide.tree
         given = guide.canary_in(row, length)
-        before, goal = [*row[first:length], *guide.shared], Cheapest(self._top_k, tree.depth)
+        before, goal = [*row[first:length], *guide.common_tokens], Cheapest(self._top_k, tree.depth)
         with after_prompt(
             model, before, tree.depth, source=source, batch_size=self._batch_size, max_memory=self._max_memory
         ) as (view, session):
@@ -525,7 +527,7 @@ class CheapestFills:
             )
         fills = [tree.format.parse(text) for text in tree.texts(goal.leaves)]  # held against the tokenizer
         tree.assure(fills)
-        return [[*guide.shared, *path] for path in goal.leaves], (written + goal.costs).tolist()
+        return [[*guide.common_tokens, *path] for path in goal.leaves], (written + goal.costs).tolist()
 
 
 def _first_real(model_kwargs: dict[str, Any], row: int, tokens: int) -> int:

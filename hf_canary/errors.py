@@ -50,7 +50,7 @@ def kind(value: object) -> str:
     return "None" if value is None else f"of the type {type(value).__name__}"
 
 
-def told(error: BaseException) -> str:
+def without_data(error: BaseException) -> str:
     """What may be written of an error: of one of ours all; of another its name, since its words may quote a text."""
     return shown(str(error)) if isinstance(error, CanaryError) else type(error).__name__
 

@@ -115,7 +115,7 @@ def measure_exposure(
         batch_size=batch_size,
         max_memory=max_memory,
     )
-    return measurement.of(model, max_seconds=max_seconds, error=error, progress=progress)
+    return measurement.measure(model, max_seconds=max_seconds, error=error, progress=progress)
 
 
 class Measurement:
@@ -138,7 +138,7 @@ class Measurement:
         >>> canaries = CanarySet.draw(CanaryFormat("my pin is {digit:4}"), per_repetition=1, seed=0)
         >>> measurement = Measurement(canaries, tokenizer, num_references=100)
         >>> config = LSTMConfig(vocab_size=len(tokenizer), hidden_size=8)
-        >>> [len(measurement.of(LSTMForCausalLM(config))) for _ in range(2)]
+        >>> [len(measurement.measure(LSTMForCausalLM(config))) for _ in range(2)]
         [6, 6]
     """
 
@@ -200,7 +200,7 @@ class Measurement:
             with naming_format(encoded_format.format):
                 _ = encoded_format.tree
 
-    def of(
+    def measure(
         self,
         model: Any,
         *,

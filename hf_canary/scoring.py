@@ -194,14 +194,14 @@ class _Job:
         """All costs, in every process; each takes neighbours in lexicographic order, which share the most."""
         order = np.arange(len(self.texts))
         if num_processes() > 1:
-            order = np.array(sorted(order.tolist(), key=self._place))
+            order = np.array(sorted(order.tolist(), key=self._sort_key))
         costs = np.empty(len(order))
         costs[order] = self.language_model.split_over_processes(
             len(order), lambda mine: self._named(order[mine], progress)
         )
         return costs
 
-    def _place(self, number: int) -> tuple[Sequence[int], Sequence[int]]:
+    def _sort_key(self, number: int) -> tuple[Sequence[int], Sequence[int]]:
         source = self.sources[number]
         return (() if source is None else source.ids), self.sequences[number]
 
@@ -227,18 +227,18 @@ class _Job:
     def _costs(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:
         """Texts after one source, or none, by one walk; those with a source of their own by full passes."""
         by_source: dict[Source | None, list[int]] = {}
-        for place, number in enumerate(numbers):
-            by_source.setdefault(self.sources[number], []).append(place)
+        for index, number in enumerate(numbers):
+            by_source.setdefault(self.sources[number], []).append(index)
         costs = np.empty(len(numbers))
         alone: list[int] = []
         pairs: list[tuple[Source, Sequence[int]]] = []
-        for source, places in by_source.items():
-            if source is not None and len(places) < _WALKED_TOGETHER:
-                alone += places
-                pairs += [(source, self.sequences[number]) for number in numbers[places]]
+        for source, indices in by_source.items():
+            if source is not None and len(indices) < _WALKED_TOGETHER:
+                alone += indices
+                pairs += [(source, self.sequences[number]) for number in numbers[indices]]
                 continue
             start = functools.partial(self.language_model.session, source=source)
-            sequences = [self.sequences[number] for number in numbers[places]]
-            costs[places] = score(start, sequences, self.conditioned, progress=progress)
+            sequences = [self.sequences[number] for number in numbers[indices]]
+            costs[indices] = score(start, sequences, self.conditioned, progress=progress)
         costs[alone] = score_pairs(self.language_model, pairs, self.conditioned, progress=progress)
         return costs

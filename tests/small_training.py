@@ -85,7 +85,7 @@ def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60, err
     """What a measurement says of a model, as thorough as one of the callback."""
     options = {"num_draws": run_room.DRAWS, "bootstrap": 0, "counting": run_room.COUNTING}
     options["context"] = context
-    return Measurement(canaries, tokenizer, num_references=num_references, **options).of(model, error=error)
+    return Measurement(canaries, tokenizer, num_references=num_references, **options).measure(model, error=error)
 
 
 def entries(trainer, key="eval_exposure_mean"):

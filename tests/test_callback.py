@@ -170,7 +170,7 @@ def test_an_error_that_is_not_ours_does_not_end_the_training_either(tmp_path, mo
 
     callback = exposure_callback()
     trainer = make_trainer(tmp_path, callbacks=[callback])
-    monkeypatch.setattr("hf_canary.training.run.Measurement.of", run_out)
+    monkeypatch.setattr("hf_canary.training.run.Measurement.measure", run_out)
     trainer.train()
     assert math.isnan(entries(trainer)[-1]["eval_exposure_mean"])
     assert any(record.exc_info and "out of memory" in record.message for record in caplog.records)

@@ -295,7 +295,7 @@ def test_a_strict_run_ends_when_a_measurement_fails(tmp_path, monkeypatch):
         raise RuntimeError("out of memory")
 
     trainer, _ = watched(tmp_path, options={"strict": True})
-    monkeypatch.setattr("hf_canary.training.run.Measurement.of", run_out)
+    monkeypatch.setattr("hf_canary.training.run.Measurement.measure", run_out)
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer.train()
     assert trainer.state.global_step == STEPS
@@ -400,8 +400,8 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
             torch.set_num_threads(1)
             watched(folder, **options)[0].train()
             os._exit(0)
-        for _ in range(1_000):
-            if (folder / RECORD_FILE).exists() and (folder / "checkpoint-3").exists():
+        for _ in range(6_000):  # until a checkpoint is whole
+            if (folder / RECORD_FILE).exists() and (folder / "checkpoint-3" / "trainer_state.json").exists():
                 break
             time.sleep(0.01)
         time.sleep(seconds / 10)

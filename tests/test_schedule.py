@@ -91,7 +91,7 @@ def test_measurements_never_take_more_than_their_share(share, trains, needs):
         if allowed:
             now[0] += allowed
             spent += allowed
-            budget.spend(allowed, allowed)
+            budget.charge(allowed, allowed)
         assert spent <= share * now[0] + 1e-9
 
 
@@ -102,12 +102,12 @@ def test_a_measurement_that_overruns_is_paid_for():
     budget.begin(least=0.5)
     now[0] = 99.0
     assert budget.seconds() == pytest.approx(1.0)
-    budget.spend(10.0, 1.0)
+    budget.charge(10.0, 1.0)
     now[0] = 1_900.0
     assert budget.seconds() == 0.0
     now[0] = 2_000.0
     assert budget.seconds() == pytest.approx((20.0 - 10.0) / 0.99)
-    budget.spend(0.2, 10.0)  # so little is enough after all
+    budget.charge(0.2, 10.0)  # so little is enough after all
     now[0] = 2_000.0 + 100 * 0.21
     assert budget.seconds() > 0.2
 

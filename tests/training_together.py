@@ -63,20 +63,20 @@ def refused(folder, rank):
 def failing(folder, rank):
     """The first measurement fails in one of the processes, when it has measured."""
     trainer, _ = watched(folder, **ARGUMENTS)
-    of, measurements = measure.Measurement.of, [0]
+    original, measurements = measure.Measurement.measure, [0]
 
     def fails(*args, **kwargs):
-        report = of(*args, **kwargs)
+        report = original(*args, **kwargs)
         measurements[0] += 1
         if rank == 1 and measurements[0] == 1:
             raise RuntimeError("here alone")
         return report
 
-    measure.Measurement.of = fails
+    measure.Measurement.measure = fails
     try:
         trainer.train()
     finally:
-        measure.Measurement.of = of
+        measure.Measurement.measure = original
     return [str(entry["eval_exposure_mean"]) for entry in entries(trainer)]
 
 

@@ -219,7 +219,7 @@ def _at_most(pool: Floats, costs: Floats) -> list[int]:
             block = pool[start : start + _BLOCK]
             counts += np.array([np.count_nonzero(block <= cost) for cost in costs], dtype=np.int64)
         return counts.tolist()
-    return [int(place) for place in np.searchsorted(np.sort(pool), costs, side="right")]
+    return [int(count) for count in np.searchsorted(np.sort(pool), costs, side="right")]
 
 
 def _rest_below(hits: int, n: int, rest: int, alpha: float) -> tuple[Fraction, Fraction, Fraction]:

@@ -265,9 +265,9 @@ def _binned(sample: Floats) -> tuple[Floats, Floats | None]:
     if sample.size <= 2 * _BINS:
         return sample, None
     low, high = float(sample.min()), float(sample.max())
-    places = np.minimum(((sample - low) * (_BINS / (high - low))).astype(np.int64), _BINS - 1)
-    counts = np.bincount(places, minlength=_BINS)
-    values = np.bincount(places, weights=sample, minlength=_BINS)
+    bins = np.minimum(((sample - low) * (_BINS / (high - low))).astype(np.int64), _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    values = np.bincount(bins, weights=sample, minlength=_BINS)
     filled = counts > 0
     if np.count_nonzero(filled) < _BINS // 16:
         return sample, None

@@ -24,7 +24,7 @@ from ..walks.search.checkpoint import (
 )
 from ..walks.search.run import go_on
 from ..walks.search.search import Progress
-from .search_setup import Pace, Place, after_the_tree, check_given
+from .search_setup import Pace, SearchSetup, after_the_tree, check_given
 
 _DRAWS = 1000  # from which the work of a count is foreseen
 
@@ -99,19 +99,19 @@ def exact_rank(
     check_seconds(max_seconds)
     check_writable(checkpoint)
     began = Deadline()
-    place = Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
+    setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not fills:
         return []
-    place.tree.assure(fills, [f"fills[{number}]" for number in range(len(fills))])
+    setup.tree.assure(fills, [f"fills[{number}]" for number in range(len(fills))])
     max_seconds = after_the_tree(max_seconds, began)
-    kept = place.checkpoint(checkpoint, f"ranks of {fills}")
+    kept = setup.checkpoint(checkpoint, f"ranks of {fills}")
     most = math.inf if max_expanded is None else max_expanded
-    with place.entered() as (view, session):
-        if place.is_impossible:
+    with setup.entered() as (view, session):
+        if setup.is_impossible:
             return [impossible(format.space_size)] * len(fills)
 
         def begun() -> Ranking:
-            return Ranking(view, session, place.tree, fills, max_memory=place.max_memory)
+            return Ranking(view, session, setup.tree, fills, max_memory=setup.max_memory)
 
         def counted(ranking: Ranking) -> str:
             pace = Pace(ranking.search, deadline)
@@ -120,7 +120,7 @@ def exact_rank(
                 ranking.narrow(pace.within(most))
                 kept.save_if_due(ranking.search, ranking)
                 if progress is not None:
-                    progress(place.progress(ranking.search, ranking.goal.best, pace, ranking.work))
+                    progress(setup.progress(ranking.search, ranking.goal.best, pace, ranking.work))
 
             with noticing() as interrupted:  # Ctrl-C before it is no loss
                 after_each()
@@ -137,13 +137,13 @@ def exact_rank(
         if not ranking.goal.is_settled:
             return ranking.ranks(stopped)
         if progress is not None:
-            progress(place.progress(ranking.search, ranking.goal.best, Pace(ranking.search, deadline), ranking.work))
+            progress(setup.progress(ranking.search, ranking.goal.best, Pace(ranking.search, deadline), ranking.work))
         if not ranking.search.is_over and not ranking.is_foreseen:
             # The likeliest are counted by now, and of the others it is worth knowing how much work they are.
-            start, first = (lambda: place.of_one_age(view)), deadline.part(0.5)
-            drawing = draw(view, start, place.tree, fills, _DRAWS, seed=0, deadline=first)
-            if drawing is not None:
-                ranking.foresee(drawing)
+            start, first = (lambda: setup.of_one_age(view)), deadline.part(0.5)
+            sampled = draw(view, start, setup.tree, fills, _DRAWS, seed=0, deadline=first)
+            if sampled is not None:
+                ranking.foresee(sampled)
         if stopped or (ranking.search.is_over and not is_old):
             kept.save(ranking.search, ranking)
             return ranking.ranks(stopped)

@@ -35,7 +35,7 @@ from ..walks.search.run import go_on
 from ..walks.search.search import Progress, Search
 from ..walks.search.strategy import STRATEGIES
 from .result import Candidate, Extraction
-from .search_setup import Pace, Place, after_the_tree, check_given
+from .search_setup import Pace, SearchSetup, after_the_tree, check_given
 
 _FOR_REFERENCES = 0.1  # of the time
 
@@ -123,15 +123,15 @@ def extract(
     known = _of_format(canaries, format)
     check_writable(checkpoint)
     began = Deadline()
-    place = Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
-    place.tree.assure()
+    setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
+    setup.tree.assure()
     max_seconds = after_the_tree(max_seconds, began)
-    kept = place.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
-    with place.entered() as (view, session), noticing() as interrupted:
-        if place.is_impossible:
-            return place.nothing()
-        goal = Cheapest(top_k, place.tree.depth)
-        search = Search(view, session, place.tree, goal, strategy=STRATEGIES[strategy], max_memory=place.max_memory)
+    kept = setup.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
+    with setup.entered() as (view, session), noticing() as interrupted:
+        if setup.is_impossible:
+            return setup.nothing()
+        goal = Cheapest(top_k, setup.tree.depth)
+        search = Search(view, session, setup.tree, goal, strategy=STRATEGIES[strategy], max_memory=setup.max_memory)
         kept.load(search, goal)
         whole = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
         deadline = whole.part(1.0 - _FOR_REFERENCES) if num_references else whole
@@ -140,30 +140,30 @@ def extract(
         def after_each() -> None:
             kept.save_if_due(search, goal)
             if progress is not None:
-                progress(place.progress(search, goal.best, pace))
+                progress(setup.progress(search, goal.best, pace))
 
         stopped = go_on(
             search, max_expanded=max_expanded, deadline=deadline, interrupted=interrupted, after_each=after_each
         )
         kept.save(search, goal)
-        candidates = tuple(place.candidates(goal.leaves, goal.costs.tolist()))
+        candidates = tuple(setup.candidates(goal.leaves, goal.costs.tolist()))
         reference_rows, references = 0, np.empty(0)
         if num_references and stopped != "interrupted":
             before = view.token_rows
-            references = place.references(view, goal.leaves, num_references, whole, pace, search)
+            references = setup.references(view, goal.leaves, num_references, whole, pace, search)
             reference_rows = view.rows_of_all(view.token_rows - before)
         names = [f"candidates[{number}]" for number in range(len(candidates))]
-        place.tree.assure([candidate.fill for candidate in candidates], names)
-        if search.is_over and not place.tree.is_certain:
+        setup.tree.assure([candidate.fill for candidate in candidates], names)
+        if search.is_over and not setup.tree.is_certain:
             stopped = "tokenizer"
-        lower_bound = place.shared + search.lower_bound if place.tree.is_certain else 0.0
+        lower_bound = setup.prefix_bits + search.lower_bound if setup.tree.is_certain else 0.0
         return Extraction(
-            candidates=place.ranked(candidates, goal.leaves, known, lower_bound),
-            certified=search.is_over and place.tree.is_certain,
+            candidates=setup.ranked(candidates, goal.leaves, known, lower_bound),
+            certified=search.is_over and setup.tree.is_certain,
             expanded=search.expanded,
             lower_bound=lower_bound,
             stopped=stopped,
-            collisions=place.tree.collisions,
+            collisions=setup.tree.collisions,
             space_size=format.space_size,
             typical=float(np.median(references)) if len(references) else math.nan,
             num_references=len(references),
@@ -255,29 +255,31 @@ def iter_extract(
     check_given(model, tokenizer, format, context, source_prefix)
     check_expanded(max_expanded)
     check_seconds(max_seconds)
-    place = Place(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
-    if not place.tree.is_certain:
+    setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
+    if not setup.tree.is_certain:
         raise ModelError(
             "tokenizer",
             "one whose encodings can be derived from its parts, since each candidate comes with a proof",
             "one that is written in Python",
             "Use extract, which says that nothing is proven, or a format of fewer fills.",
         )
-    place.tree.assure()
-    return _ascending(model, place, max_expanded, max_seconds)
+    setup.tree.assure()
+    return _ascending(model, setup, max_expanded, max_seconds)
 
 
-def _ascending(model: Any, place: Place, max_expanded: int | None, max_seconds: float | None) -> Iterator[Candidate]:
+def _ascending(
+    model: Any, setup: SearchSetup, max_expanded: int | None, max_seconds: float | None
+) -> Iterator[Candidate]:
     deadline = Deadline(max_seconds)
-    with place.entered() as (view, session):
-        if place.is_impossible:
+    with setup.entered() as (view, session):
+        if setup.is_impossible:
             return
         goal = Ascending()
-        search = Search(view, session, place.tree, goal, strategy=STRATEGIES["best-first"], max_memory=place.max_memory)
+        search = Search(view, session, setup.tree, goal, strategy=STRATEGIES["best-first"], max_memory=setup.max_memory)
     capped = False
     while True:
         for cost, path in goal.final(search.least):
-            yield from place.candidates([path], [cost])
+            yield from setup.candidates([path], [cost])
         if capped or not search.open:
             return
         with evaluating(model):

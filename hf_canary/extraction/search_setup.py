@@ -85,13 +85,13 @@ def check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_pr
     check_context("source_prefix", source_prefix)
 
 
-class Place:
+class SearchSetup:
     """Where is searched: a tree, and a model after its prompt.
 
     Attributes:
         tree: the format's.
         max_memory: bytes, for all.
-        shared: bits of what all candidates share; known once it was entered.
+        prefix_bits: bits of what all candidates share; known once it was entered.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Place:
         self._source_prefix = source_prefix
         check_memory(max_memory)
         self.max_memory = max_memory or MEMORY
-        self.shared = 0.0
+        self.prefix_bits = 0.0
         with evaluating(model) as bare:
             view = LanguageModel(bare)
             self._source_text = self._fixed_source(source)
@@ -137,13 +137,13 @@ class Place:
             batch_size=self._batch_size,
             max_memory=self.max_memory,
         ) as (view, session):
-            self.shared = float(session.prompt_bits[self._first :].sum())
+            self.prefix_bits = float(session.prompt_bits[self._first :].sum())
             yield view, session
 
     @property
     def is_impossible(self) -> bool:
         """Whether what all candidates share has probability 0, so that all of them cost infinity."""
-        return self.shared == math.inf
+        return self.prefix_bits == math.inf
 
     def nothing(self) -> Extraction:
         """What there is to extract then."""
@@ -157,7 +157,7 @@ class Place:
     def candidates(self, paths: Sequence[Sequence[int]], costs: Sequence[float]) -> Iterator[Candidate]:
         """Of leaves, by their tokens and their bits after the prompt."""
         for text, cost in zip(self.tree.texts(paths), costs, strict=True):
-            yield Candidate(text, self._format.parse(text), self.shared + cost, samples_for(cost))
+            yield Candidate(text, self._format.parse(text), self.prefix_bits + cost, samples_for(cost))
 
     def references(
         self,
@@ -189,7 +189,7 @@ class Place:
         return costs
 
     def _least(self, search: Search) -> float:
-        return self.shared + search.lower_bound - MOST_APART
+        return self.prefix_bits + search.lower_bound - MOST_APART
 
     def _scored(self, view: LanguageModel, sequences: list[list[int]]) -> Floats:
         source = self._source
@@ -222,8 +222,8 @@ class Place:
         return Progress(
             search.expanded,
             search.open,
-            self.shared + best,
-            self.shared + search.lower_bound,
+            self.prefix_bits + best,
+            self.prefix_bits + search.lower_bound,
             pace.seconds,
             expected,
             pace.before,

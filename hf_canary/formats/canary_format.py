@@ -364,10 +364,10 @@ def _sample_indices(n: int, size: int, seed: int | str) -> Iterator[int]:
     # As text, because random.Random takes a seed and its negative for the same.
     generator = random.Random(seed if isinstance(seed, str) else hex(seed))
     moved: dict[int, int] = {}
-    for place in range(n):
-        other = generator.randrange(place, size)
+    for index in range(n):
+        other = generator.randrange(index, size)
         yield moved.get(other, other)
-        moved[other] = moved.pop(place, place)
+        moved[other] = moved.pop(index, index)
 
 
 def check_format(format: object) -> None:

@@ -207,13 +207,13 @@ class Recompute:
     def advance(self, states: Rows, tokens: torch.Tensor) -> tuple[torch.Tensor, Rows]:
         history, used = states.tensors
         num_rows, count = tokens.shape
-        places = used[:, None] + torch.arange(count, device=tokens.device)
-        width = int(places.max()) + 1
+        columns = used[:, None] + torch.arange(count, device=tokens.device)
+        width = int(columns.max()) + 1
         replay = history.new_zeros(num_rows, max(width, history.shape[1]))
         replay[:, : history.shape[1]] = history
-        replay.scatter_(1, places, tokens)
+        replay.scatter_(1, columns, tokens)
         logits = self._read(replay[:, :width])
-        logits = logits.gather(1, places[..., None].expand(-1, -1, logits.shape[-1]).to(logits.device))
+        logits = logits.gather(1, columns[..., None].expand(-1, -1, logits.shape[-1]).to(logits.device))
         return logits, Rows((replay[:, : history.shape[1]], used + count), num_rows)
 
     def _read(self, ids: torch.Tensor) -> torch.Tensor:

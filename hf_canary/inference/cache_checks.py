@@ -101,10 +101,10 @@ class CacheCheck:
         self._reader, self._prompt, self._cache = reader, prompt, cache
         self._tail, self._other = tails[0], tails[1]
         self._depth = tails.shape[1]
-        places = np.arange(self._depth)
+        indices = np.arange(self._depth)
         if self._depth > _FIRST + _LAST:
-            places = np.concatenate([places[:_FIRST], places[-_LAST:]])
-        self._places = torch.from_numpy(places).to(prompt.device)
+            indices = np.concatenate([indices[:_FIRST], indices[-_LAST:]])
+        self._indices = torch.from_numpy(indices).to(prompt.device)
         self._compared = None if full is None else self._chosen(full[0])
 
     def packing(self) -> TreeAttention | None:
@@ -161,19 +161,19 @@ class CacheCheck:
         # What is read twice from one cache shows what the first reading has changed in it.
         again = (self._cache, [0, 0], 0) if self._depth == 1 else (after, [0, 1], 1)
         before, which = after, [0, 1]
-        for place in range(1, min(_STEPS, self._depth)):
+        for index in range(1, min(_STEPS, self._depth)):
             which = [which[row] for row in _ORDER]
-            logits, before = self._read(before, _ORDER, which, place, place + 1)
-            if not self._right(logits, which, place):
+            logits, before = self._read(before, _ORDER, which, index, index + 1)
+            if not self._right(logits, which, index):
                 return False
-        cache, rows, place = again
-        return self._right(self._read(cache, rows, [0, 1], place, place + 1)[0], [0, 1], place)
+        cache, rows, index = again
+        return self._right(self._read(cache, rows, [0, 1], index, index + 1)[0], [0, 1], index)
 
     def _all_steps(self) -> bool:
         before = self._cache
-        for place in range(self._depth):
-            logits, before = self._read(before, [0], [0], place, place + 1)
-            if not self._right(logits, [0], place):
+        for index in range(self._depth):
+            logits, before = self._read(before, [0], [0], index, index + 1)
+            if not self._right(logits, [0], index):
                 return False
         return True
 
@@ -220,10 +220,10 @@ class CacheCheck:
 
     def _right(self, logits: torch.Tensor, which: list[int], begin: int) -> bool:
         """Whether (rows, n, vocabulary) logits are those of the tail, from this place on, in the rows that read it."""
-        first, last = np.searchsorted(self._places.cpu().numpy(), [begin, begin + logits.shape[1]])
+        first, last = np.searchsorted(self._indices.cpu().numpy(), [begin, begin + logits.shape[1]])
         expected = self._expected[first:last]
         here = logits[[row for row, one in enumerate(which) if one == 0]]
-        return _equal(here[:, self._places[first:last] - begin], expected.expand(len(here), -1, -1))
+        return _equal(here[:, self._indices[first:last] - begin], expected.expand(len(here), -1, -1))
 
     @property
     def _expected(self) -> torch.Tensor:
@@ -235,7 +235,7 @@ class CacheCheck:
 
     def _chosen(self, logits: torch.Tensor) -> torch.Tensor:
         """Those that are compared, by themselves: the others need not stay in memory."""
-        return logits[self._places.to(logits.device)]
+        return logits[self._indices.to(logits.device)]
 
     def _say_slow(self, *, one_by_one: bool) -> None:
         if self._reader.model in _slow:

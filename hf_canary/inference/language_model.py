@@ -428,15 +428,15 @@ class Session:
         language_model.token_rows += int((depths >= 0).sum())
         flat = logits.flatten(0, 1)
         del logits  # or there would be three of its size
-        places, is_used = rows * tokens.shape[1] + columns, np.zeros(tokens.size, dtype=bool)
-        is_used[places] = True
+        flat_indices, is_used = rows * tokens.shape[1] + columns, np.zeros(tokens.size, dtype=bool)
+        is_used[flat_indices] = True
         if 2 * is_used.sum() < tokens.size:  # then it is less work to take out those behind which something is wanted
             flat = flat[torch.from_numpy(np.flatnonzero(is_used)).to(ids.device)]
-            places, is_used = (np.cumsum(is_used) - 1)[places], np.ones(len(flat), dtype=bool)
+            flat_indices, is_used = (np.cumsum(is_used) - 1)[flat_indices], np.ones(len(flat), dtype=bool)
         most, total = log_normalisers(flat, is_used)
-        place = torch.from_numpy(places).to(ids.device)
-        pick = torch.from_numpy(picks.reshape(len(places), -1)).to(ids.device)
-        nats = total[place] + (most[place] - flat[place[:, None], pick])
+        flat_index = torch.from_numpy(flat_indices).to(ids.device)
+        pick = torch.from_numpy(picks.reshape(len(flat_indices), -1)).to(ids.device)
+        nats = total[flat_index] + (most[flat_index] - flat[flat_index[:, None], pick])
         return nats_to_bits(nats).reshape(picks.shape)
 
     def packed_at_once(self, tokens: int) -> int:

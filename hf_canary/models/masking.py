@@ -68,8 +68,8 @@ def alignment(mask: torch.Tensor | None, rows: int, tokens: int, *, only_real: b
     return Alignment(real, real.sum(1))
 
 
-def _gather(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+def _gather(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def choose(rows: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
@@ -87,5 +87,5 @@ def last_tokens(values: torch.Tensor, count: int, lengths: torch.Tensor | None) 
     """
     if lengths is None:
         return values[..., values.shape[-1] - count :].clone()
-    places = lengths[:, None] + torch.arange(count, device=values.device)
-    return values.gather(2, places[:, None].expand(-1, values.shape[1], -1))
+    index = lengths[:, None] + torch.arange(count, device=values.device)
+    return values.gather(2, index[:, None].expand(-1, values.shape[1], -1))

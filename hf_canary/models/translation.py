@@ -178,14 +178,14 @@ class Decoder(nn.Module):
         if self.attention is None:
             return run_in_turn(self.layers, dropouts, embedded, states, lengths)
         keys, vectors = self.attention.score(source), []
-        for place in range(embedded.shape[1]):
+        for step in range(embedded.shape[1]):
             *before, vector = states
-            inputs = torch.cat([embedded[:, place : place + 1], vector], dim=-1)
+            inputs = torch.cat([embedded[:, step : step + 1], vector], dim=-1)
             hidden, after = run_in_turn(self.layers, dropouts, inputs, before, None)
             vectors.append(self.dropout(self.attention(hidden, source, keys, masked)))
             now = (*after, vectors[-1])
             if lengths is not None:
-                now = tuple(choose(place < lengths, new, old) for new, old in zip(now, states, strict=True))
+                now = tuple(choose(step < lengths, new, old) for new, old in zip(now, states, strict=True))
             states = now
         return torch.cat(vectors, dim=1), states
 

@@ -11,7 +11,8 @@ import torch
 
 from ..canaries import CanarySet
 from ..runtime.processes import all_gather, all_reduce_sums
-from .check import judged
+from .check import classify
+from .report import WHOLE
 from .sequences import LIMITS, cut
 from .surroundings import Surroundings
 from .token_search import Occurrences
@@ -109,8 +110,8 @@ class TrainedCopies:
             for hit in self._occurrences.find([(flat, lengths)]).hits:
                 source = self._sources.get(hit.core.number)
                 if hit.row == hit.last_row and not hit.is_cut:
-                    said, there = judged(sequences[hit.row], hit, self._occurrences, source)
-                    if said == "whole" and there is not None:
+                    outcome, there = classify(sequences[hit.row], hit, self._occurrences, source)
+                    if outcome is WHOLE and there is not None:
                         self._counts[hit.core.number] += 1
                         self._surroundings.see(sequences[hit.row], there)
 

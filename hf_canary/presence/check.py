@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ..arguments import check_instance, check_tokenizer
 from ..arrays import Ints
 from ..canaries import CanarySet
-from ..errors import told
+from ..errors import without_data
 from ..runtime.random_state import random_state_kept
 from ..tokenization.contexts import Before
-from .report import CanaryPresence, Presence
+from .report import MASKED, SPLIT, TRUNCATED, WHOLE, CanaryPresence, Outcome, Presence
 from .sequences import cut
 from .surroundings import Surroundings
 from .token_rows import IGNORED, Collator, TokenRows, collated
@@ -112,10 +112,10 @@ def _presence(
             CanaryPresence(
                 canary.id,
                 canary.repetitions,
-                whole=counts["whole"][number],
-                split=counts["split"][number],
-                truncated=counts["truncated"][number],
-                masked=counts["masked"][number],
+                whole=counts[WHOLE][number],
+                split=counts[SPLIT][number],
+                truncated=counts[TRUNCATED][number],
+                masked=counts[MASKED][number],
                 in_evaluation=None if leaked is None else leaked[number],
             )
             for number, canary in enumerate(canaries)
@@ -139,27 +139,27 @@ def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: 
     return [leaked[number] for number in range(count)]
 
 
-def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[str, Counter[int]]:
+def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[Outcome, Counter[int]]:
     """Copies by what became of them, and by the number of their canary. No copy counts twice: where a copy is cut, at
     the end of a row or at its beginning, the pieces are its own.
     """
-    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    counts: dict[Outcome, Counter[int]] = defaultdict(Counter)
     cut: set[tuple[int, bool]] = set()
     inspector.prepare({hit.row for hit in found.hits if hit.row == hit.last_row and not hit.is_cut})
     for hit in found.hits:
         if hit.row != hit.last_row:
-            counts["split"][hit.core.number] += 1
+            counts[SPLIT][hit.core.number] += 1
             cut |= {(row, True) for row in range(hit.row, hit.last_row)}
             cut |= {(row, False) for row in range(hit.row + 1, hit.last_row + 1)}
             continue
         if hit.is_cut:
             cut |= {(hit.row, True), (hit.row, False)}
-        said = "truncated" if hit.is_cut else inspector.inspect(hit)
-        counts["truncated" if said == "truncated" else "whole"][hit.core.number] += 1
-        counts["masked"][hit.core.number] += said == "masked"
+        outcome = TRUNCATED if hit.is_cut else inspector.inspect(hit)
+        counts[TRUNCATED if outcome is TRUNCATED else WHOLE][hit.core.number] += 1
+        counts[MASKED][hit.core.number] += outcome is MASKED
     beginnings = [piece for piece in found.beginnings if (piece.row, True) not in cut]
     ends = [piece for piece in found.ends if (piece.row, False) not in cut]
-    alone, ends = _paired(beginnings, ends, inspector.cores, counts["split"])
+    alone, ends = _paired(beginnings, ends, inspector.cores, counts[SPLIT])
     cut_off = [one for one in alone if one.holds or one.is_all or (one.is_long and one.of == found.longest)]
     _truncated(cut_off, canaries, counts)
     _truncated([piece for piece in ends if piece.is_all], canaries, counts)
@@ -197,23 +197,23 @@ def _paired(
     return [piece for pieces in kinds.values() for piece in pieces], left
 
 
-def _truncated(pieces: Sequence[Piece], canaries: CanarySet, counts: dict[str, Counter[int]]) -> None:
+def _truncated(pieces: Sequence[Piece], canaries: CanarySet, counts: dict[Outcome, Counter[int]]) -> None:
     """A piece belongs to the one canary that it can be of; where it can be of several, they have one each for what
     they lack, if there are enough.
     """
     of_several = Counter[frozenset[int]]()
     for piece in pieces:
         if len(piece.numbers) == 1:
-            counts["truncated"][min(piece.numbers)] += 1
+            counts[TRUNCATED][min(piece.numbers)] += 1
         else:
             of_several[piece.numbers] += 1
     for numbers, count in of_several.items():
         lacking = {
-            number: canaries[number].repetitions - sum(counts[name][number] for name in ("whole", "split", "truncated"))
+            number: canaries[number].repetitions - sum(counts[outcome][number] for outcome in (WHOLE, SPLIT, TRUNCATED))
             for number in numbers
         }
         if sum(max(0, lack) for lack in lacking.values()) <= count:
-            counts["truncated"].update({number: lack for number, lack in lacking.items() if lack > 0})
+            counts[TRUNCATED].update({number: lack for number, lack in lacking.items() if lack > 0})
 
 
 class _Inspector:
@@ -232,10 +232,10 @@ class _Inspector:
         self.cores = occurrences.cores
 
     def prepare(self, sequences: set[int]) -> None:
-        """These will be looked at."""
+        """These will be inspected."""
         self._data.keep(sequences)
 
-    def inspect(self, hit: Hit) -> str:
+    def inspect(self, hit: Hit) -> Outcome:
         """`whole`, `masked` or `truncated`, once the collator has done its work on the row. What stands before a copy
         that is trained on is taken down.
         """
@@ -244,22 +244,21 @@ class _Inspector:
             try:
                 row = collated(self._collator, row)
             except Exception as error:  # whatever a collator raises that wants more than a row
-                logger.warning("The collator takes no single rows; the labels are those of the data: %s", told(error))
+                words = "The collator takes no single rows; the labels are those of the data: %s"
+                logger.warning(words, without_data(error))
                 self._collator = None
         is_target = self._occurrences.target
         source = self._canaries[hit.core.number].source if is_target else None  # what the decoder answers to
         sequences = [row] if is_target else cut(row)
         # The collator may have left out some, or put them in another order.
         near = sorted(range(len(sequences)), key=lambda number: abs(number - at))
-        said = "truncated"
         for number in near:
-            verdict, there = judged(sequences[number], hit, self._occurrences, source)
-            said = verdict if verdict != "truncated" else said
-            if verdict == "whole" and there is not None:
+            outcome, there = classify(sequences[number], hit, self._occurrences, source)
+            if outcome is WHOLE and there is not None:
                 self._surroundings.see(sequences[number], there)
-            if verdict != "truncated":
-                break
-        return said
+            if outcome is not TRUNCATED:
+                return outcome
+        return TRUNCATED
 
 
 def _copy_of(collator: Collator | None) -> Collator | None:
@@ -272,9 +271,9 @@ def _copy_of(collator: Collator | None) -> Collator | None:
         return collator
 
 
-def judged(
+def classify(
     row: Mapping[str, Any], hit: Hit, occurrences: Occurrences, source: str | None = None
-) -> tuple[str, Hit | None]:
+) -> tuple[Outcome, Hit | None]:
     """What became of a canary that was found in a row: `whole`, `masked` or `truncated`; and where it is now.
 
     Args:
@@ -286,12 +285,13 @@ def judged(
     if occurrences.target:
         found = _nearest(np.asarray(row["labels"]), hit, occurrences)
         is_read = source is None or occurrences.reads(row["input_ids"], source)
-        return "whole" if found is not None and is_read else "truncated", found
+        return WHOLE if found is not None and is_read else TRUNCATED, found
     ids = np.asarray(row["input_ids"])
     found = _nearest(ids, hit, occurrences)
     if found is None:
-        return "truncated", None
-    return "whole" if _trained(row)[_fill_places(ids, found, occurrences)].all() else "masked", found
+        return TRUNCATED, None
+    is_trained = _trained(row)[_fill_positions(ids, found, occurrences)].all()
+    return WHOLE if is_trained else MASKED, found
 
 
 def _nearest(ids: Ints, hit: Hit, occurrences: Occurrences) -> Hit | None:
@@ -300,10 +300,10 @@ def _nearest(ids: Ints, hit: Hit, occurrences: Occurrences) -> Hit | None:
     return min(found, key=lambda one: abs(one.at - hit.at), default=None)
 
 
-def _fill_places(ids: Ints, hit: Hit, occurrences: Occurrences) -> Ints:
-    """The places of a canary's fill in a row, in tokens beside the core too."""
+def _fill_positions(ids: Ints, hit: Hit, occurrences: Occurrences) -> Ints:
+    """The positions of a canary's fill in a row, in tokens beside the core too."""
     core, plain = hit.core, np.flatnonzero(occurrences.plain(ids))
-    first, last = max(core.fill[0], -core.before), min(core.fill[1], len(core.tokens) + core.behind)
+    first, last = max(core.fill[0], -core.tokens_before), min(core.fill[1], len(core.tokens) + core.tokens_after)
     return np.asarray(plain[np.arange(hit.at + first, hit.at + last).clip(0, len(plain) - 1)])
 
 

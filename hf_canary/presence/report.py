@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from ..errors import listed
 from ..tokenization.contexts import Before
 
+
+class Outcome(StrEnum):
+    """What became of one copy of a canary."""
+
+    WHOLE = "whole"
+    SPLIT = "split"
+    TRUNCATED = "truncated"
+    MASKED = "masked"
+    MISSING = "missing"
+
+
+WHOLE, SPLIT, TRUNCATED, MASKED, MISSING = Outcome
+
 REMEDIES = {
-    "missing": "inject before rows are filtered, deduplicated or tokenised, and train on what was injected",
-    "split": "pack whole documents (packing_strategy='bfd'), or make the blocks longer",
-    "truncated": "raise max_length, or make the format shorter",
-    "masked": "train on all tokens (completion_only_loss=False, assistant_only_loss=False), or put the canary where "
+    MISSING: "inject before rows are filtered, deduplicated or tokenised, and train on what was injected",
+    SPLIT: "pack whole documents (packing_strategy='bfd'), or make the blocks longer",
+    TRUNCATED: "raise max_length, or make the format shorter",
+    MASKED: "train on all tokens (completion_only_loss=False, assistant_only_loss=False), or put the canary where "
     "the loss is",
 }
 
@@ -55,9 +69,9 @@ class CanaryPresence:
         """What became of most copies that are not trained on; empty if all are."""
         if self.live >= self.repetitions:
             return ""
-        lost = {name: getattr(self, name) for name in ("split", "truncated", "masked")}
-        lost["missing"] = max(0, self.repetitions - self.whole - self.split - self.truncated)
-        return max(lost, key=lost.__getitem__)
+        lost = {name: getattr(self, name) for name in (SPLIT, TRUNCATED, MASKED)}
+        lost[MISSING] = max(0, self.repetitions - self.whole - self.split - self.truncated)
+        return str(max(lost, key=lost.__getitem__))
 
 
 @dataclass(frozen=True)

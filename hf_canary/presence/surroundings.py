@@ -321,10 +321,10 @@ class Surroundings:
         whole = [text + each for each in texts.values()]
         encodings = token_ids(self._tokenizer, whole, target=self._occurrences.target)
         for number, ids in zip(texts, encodings, strict=True):
-            place = _last_place(ids, written[number])
-            if place is None:
+            start = _last_start(ids, written[number])
+            if start is None:
                 return None
-            replaced.add(tuple(ids[:place]))
+            replaced.add(tuple(ids[:start]))
         if len(replaced) != 1:
             return None
         context = Context(suffix, text, replaced.pop())
@@ -347,10 +347,10 @@ class Surroundings:
             ids = token_ids(self._tokenizer, [text + source])[0]
             most = len(token_ids(self._tokenizer, [text])[0]) if text else 0
             for ahead in range(most, -1, -1):
-                place = _last_place(row, tuple(ids[ahead:]))
-                if place is not None and ids[ahead:]:
-                    end = place + len(ids) - ahead
-                    return Context(row[:place], text, tuple(ids[:ahead]), row[end:]), True
+                start = _last_start(row, tuple(ids[ahead:]))
+                if start is not None and ids[ahead:]:
+                    end = start + len(ids) - ahead
+                    return Context(row[:start], text, tuple(ids[:ahead]), row[end:]), True
         return None, False
 
 
@@ -424,7 +424,7 @@ def most_shared(paths: Sequence[Path]) -> Path:
     return tuple(reversed(found))
 
 
-def _last_place(ids: Sequence[int], part: Path) -> int | None:
+def _last_start(ids: Sequence[int], part: Path) -> int | None:
     """Where a part stands in ids, the last time."""
     ids = tuple(ids)
     return next((at for at in range(len(ids) - len(part), -1, -1) if ids[at : at + len(part)] == part), None)

@@ -67,17 +67,17 @@ class TokenRows:
     def keep(self, sequences: set[int]) -> None:
         """Of a stream, which has no rows to ask for: read it once more for these."""
         if self._is_stream and sequences:
-            numbers = {self._place(sequence)[0] for sequence in sequences}
+            numbers = {self._row_number_of(sequence)[0] for sequence in sequences}
             self._kept = {number: row for number, row in enumerate(self._dataset) if number in numbers}
 
     def row(self, sequence: int) -> tuple[Mapping[str, Any], int]:
         """The row that holds a sequence, and which of its sequences it is."""
-        number, at = self._place(sequence)
+        number, at = self._row_number_of(sequence)
         row: Mapping[str, Any] = self._kept[number] if self._is_stream else self._dataset[number]
         named = {name: row[name] for name in row if name not in _SAYING or name in self._saying}
         return named, at
 
-    def _place(self, sequence: int) -> tuple[int, int]:
+    def _row_number_of(self, sequence: int) -> tuple[int, int]:
         if not self._row_of:
             return sequence, 0
         number = self._row_of[sequence]

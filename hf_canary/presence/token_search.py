@@ -53,21 +53,21 @@ class Core:
     Args:
         number: of the canary in its set.
         tokens: the core.
-        before: tokens of the encoding that stand before it.
-        behind: tokens of the encoding that stand behind it.
+        tokens_before: how many of the encoding stand before it.
+        tokens_after: how many of the encoding stand behind it.
         fill: from which token of the core to which the fill goes; it may begin before and end behind.
-        ahead: how the part of the text is spelled that stands before it.
-        beyond: how the part of the text is spelled that stands behind it.
+        text_before: how the part of the text is spelled that stands before it.
+        text_after: how the part of the text is spelled that stands behind it.
         fixed: whether the one and the other are the same for all fills.
     """
 
     number: int
     tokens: tuple[int, ...]
-    before: int
-    behind: int
+    tokens_before: int
+    tokens_after: int
     fill: tuple[int, int]
-    ahead: bytes = b""
-    beyond: bytes = b""
+    text_before: bytes = b""
+    text_after: bytes = b""
     fixed: tuple[bool, bool] = (True, True)
 
 
@@ -152,7 +152,7 @@ class Occurrences:
         # Special tokens stand between texts, but for those that a format has in its own.
         own = {token for core in self.cores for token in core.tokens}
         self._special = {int(token) for token in tokenizer.all_special_ids} - own
-        self._around = max(len(beside) for core in self.cores for beside in (core.ahead, core.beyond))
+        self._around = max(len(beside) for core in self.cores for beside in (core.text_before, core.text_after))
         self._longest = max(len(core.tokens) for core in self.cores)
         self._groups: dict[int, list[_Group]] = {}
         self._begins, self._ends = _pieces(self.cores, ends=False), _pieces(self.cores, ends=True)
@@ -223,16 +223,16 @@ class Occurrences:
 
     def _hit(self, window: _Window, at: int, core: Core) -> tuple[int, Hit | None]:
         """Where the text of the canary begins that a core belongs to, and the canary; None if it is no part of one."""
-        (row, place), last = window.where(at), at + len(core.tokens) - 1
-        first, is_begun = self._beside(window, at, core.ahead, -1)
-        last, is_ended = self._beside(window, last, core.beyond, 1)
+        (row, index), last = window.where(at), at + len(core.tokens) - 1
+        first, is_begun = self._beside(window, at, core.text_before, -1)
+        last, is_ended = self._beside(window, last, core.text_after, 1)
         if is_begun is None or is_ended is None:
             return first, None
         # Without its fill, or a part of it, it could be another canary of the format.
         if not ((is_begun or core.fixed[0]) and (is_ended or core.fixed[1])):
             return first, None
         (row, begin), last_row = window.where(first), window.where(last)[0]
-        return first, Hit(core, row, last_row, place, begin, not (is_begun and is_ended))
+        return first, Hit(core, row, last_row, index, begin, not (is_begun and is_ended))
 
     def _beside(self, window: _Window, edge: int, text: bytes, step: int) -> tuple[int, bool | None]:
         """How far text goes on before an edge of a core, or behind it, and whether all of it is there; None if other
@@ -326,14 +326,14 @@ class _Group:
         self._cores: dict[bytes, list[Core]] = defaultdict(list)
         for core in cores:
             self._cores[np.array(core.tokens, dtype=np.int64).tobytes()].append(core)
-        self._allowed = [np.unique([core.tokens[place] for core in cores]) for place in range(self._length)]
+        self._allowed = [np.unique([core.tokens[index] for core in cores]) for index in range(self._length)]
 
     def matches(self, ids: Ints, anchors: Ints) -> Iterator[tuple[int, Core]]:
         at = anchors - self._offset
         at = at[(at >= 0) & (at + self._length <= len(ids))]
-        for place in range(self._length):
+        for index in range(self._length):
             if len(at) > _FEW:
-                at = at[np.isin(ids[at + place], self._allowed[place])]
+                at = at[np.isin(ids[at + index], self._allowed[index])]
         for first in at.tolist():
             for core in self._cores.get(ids[first : first + self._length].astype(np.int64).tobytes(), ()):
                 yield first, core
@@ -449,8 +449,8 @@ def _cores(canaries: CanarySet, tokenizer: Any, spelling: _Spelling, target: boo
             cores = [Core(number, tokens, 0, 1, (0, len(tokens)), *beside) for tokens, beside in ways]
         else:
             fill = (first - begin, last - begin)
-            ahead, beyond = _text_beside(spelling, bare, (begin, end), text, at)
-            cores = [Core(number, tuple(bare[begin:end]), begin, len(bare) - end, fill, ahead, beyond)]
+            text_before, text_after = _text_beside(spelling, bare, (begin, end), text, at)
+            cores = [Core(number, tuple(bare[begin:end]), begin, len(bare) - end, fill, text_before, text_after)]
         found += [replace(core, fixed=_are_fixed(core, canary.text, others[canary.format])) for core in cores]
     return found
 
@@ -459,14 +459,14 @@ def _are_fixed(core: Core, text: str, others: list[str]) -> tuple[bool, bool]:
     """Whether what stands beside a core is no longer than what a text has in common with those of other fills."""
     first = min(_alike(text, other) for other in others)
     last = min(_alike(text[::-1], other[::-1]) for other in others)
-    return len(_letters(core.ahead)) <= first, len(_letters(core.beyond)) <= last
+    return len(_letters(core.text_before)) <= first, len(_letters(core.text_after)) <= last
 
 
 def _text_beside(
     spelling: _Spelling, ids: Sequence[int], part: tuple[int, int], text: bytes, at: int
 ) -> tuple[bytes, bytes]:
     """What of a text, which begins somewhere in the spelling of ids, stands before and behind a part of them."""
-    begin, end = (max(0, len(spelling.of(ids[:place])) - at) for place in part)
+    begin, end = (max(0, len(spelling.of(ids[:index])) - at) for index in part)
     return text[:begin], text[end:]
 
 
@@ -477,8 +477,8 @@ def _trimmed(
     both, if then something is left.
     """
 
-    def is_empty(place: int, end: int) -> bool:
-        text = _bare(tokenizer.decode([ids[place]]))
+    def is_empty(index: int, end: int) -> bool:
+        text = _bare(tokenizer.decode([ids[index]]))
         return not (any(letter.isalnum() for letter in text) if marks[end] else text)
 
     begin, end = part
@@ -568,7 +568,7 @@ def _pieces(cores: Sequence[Core], *, ends: bool) -> dict[tuple[int, ...], _Kind
 def _kind(length: int, cores: list[Core], *, ends: bool) -> _Kind:
     return _Kind(
         frozenset(core.number for core in cores),
-        beside=max(core.behind if ends else core.before for core in cores),
+        beside=max(core.tokens_after if ends else core.tokens_before for core in cores),
         holds=any(core.fill[1] > len(core.tokens) - length if ends else core.fill[0] < length for core in cores),
         is_long=not ends and 2 * length >= min(core.fill[0] for core in cores),
     )

@@ -59,9 +59,9 @@ class ExposureReport:
         return len(self.exposures)
 
     def __str__(self) -> str:
-        from .table import written  # rich is slow to import, and a training run does without
+        from .table import render  # rich is slow to import, and a training run does without
 
-        return written(self)
+        return render(self)
 
     @property
     def estimators(self) -> tuple[str, ...]:

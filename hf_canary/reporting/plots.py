@@ -90,8 +90,8 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     )
     for label, group, estimator, shift, style in kinds:
         shown = [each for each in group if each.estimator == estimator and not math.isnan(each.value)]
-        places = [repetitions[each.canary_id] for each in shown]
-        x = [place * shift * beside for place, beside in zip(places, _beside(places), strict=True)]
+        copies = [repetitions[each.canary_id] for each in shown]
+        x = [count * shift * beside for count, beside in zip(copies, _beside(copies), strict=True)]
         # An arrow says that no candidate was as likely; a bar up to log2|R| over it would hide it.
         up = [0.0 if CENSORED in each.flags else each.high - each.value for each in shown]
         down = [each.value - each.low for each in shown]
@@ -108,7 +108,7 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
         )
         for bar in marks[2]:
             bar.set_linestyle(style.get("ls", "-"))
-        censored = [(place, e.value) for place, e in zip(x, shown, strict=True) if CENSORED in e.flags]
+        censored = [(count, e.value) for count, e in zip(x, shown, strict=True) if CENSORED in e.flags]
         _arrows(axes, censored, style["color"])
     ticks = sorted(set(repetitions.values()))
     axes.set_xscale("log", base=2)
@@ -171,13 +171,13 @@ def times(copies: int) -> str:
     return "once" if copies == 1 else f"{copies} times"
 
 
-def _beside(places: Sequence[int]) -> list[float]:
+def _beside(copies: Sequence[int]) -> list[float]:
     """Factors that set points of one place side by side on a logarithmic axis."""
     seen: dict[int, int] = {}
     factors = []
-    for place in places:
-        factors.append(1.0 + 0.05 * seen.get(place, 0))
-        seen[place] = seen.get(place, 0) + 1
+    for count in copies:
+        factors.append(1.0 + 0.05 * seen.get(count, 0))
+        seen[count] = seen.get(count, 0) + 1
     return factors
 
 

@@ -18,7 +18,7 @@ _WIDTH, _MORE = 126, 20
 _SHOWN = 0.005
 
 
-def written(report: Any) -> str:
+def render(report: Any) -> str:
     """The tables as plain text, as wide as they are."""
     width = _WIDTH + _MORE * max(0, len(report.estimators) - 2)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)

@@ -79,7 +79,7 @@ class OverheadBudget:
         """The seconds that there were at the last question, and those that the shortest is thought to take."""
         return f"{self._earned:.2g} s, and the shortest takes about {self._least:.2g} s."
 
-    def spend(self, seconds: float, allowed: float | None) -> None:
+    def charge(self, seconds: float, allowed: float | None) -> None:
         """A measurement has taken so many seconds: if more than was allowed, so many are needed; if less, no more."""
         if self._share is None or allowed is None:
             return

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..canaries import CanarySet
-from ..errors import DataError, told
+from ..errors import DataError, without_data
 from ..presence.batches import TrainedCopies
 from ..presence.check import check_presence
 from ..presence.report import Presence
@@ -60,7 +60,7 @@ class Copies:
                 )
         except Exception as error:
             logger.warning(
-                "Whether the canaries are in the data, and behind what, could not be checked: %s", told(error)
+                "Whether the canaries are in the data, and behind what, could not be checked: %s", without_data(error)
             )
 
     def go_on(self, before: Mapping[str, int] | None) -> None:
@@ -91,7 +91,7 @@ class Copies:
             self._trained.see(inputs)
         except Exception as error:  # a training does not end for it
             self._trained = None
-            logger.warning("The copies in the batches are no longer counted: %s", told(error))
+            logger.warning("The copies in the batches are no longer counted: %s", without_data(error))
 
     @property
     def is_fine(self) -> bool:
@@ -102,7 +102,7 @@ class Copies:
             and all(each.live == each.repetitions and not each.in_evaluation for each in self.presence)
         )
 
-    def told(self, report: ExposureReport, *, epochs: float) -> ExposureReport:
+    def annotate(self, report: ExposureReport, *, epochs: float) -> ExposureReport:
         """The report, with what is known of the copies after so many epochs; all processes must ask together."""
         dead: dict[str, str] = {}
         copies: dict[str, dict[str, int]] = {canary.id: {} for canary in self._canaries}

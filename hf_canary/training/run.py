@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..canaries import CanarySet
-from ..errors import CanaryError, DataError, ModelError, told
+from ..errors import CanaryError, DataError, ModelError, without_data
 from ..measure import Measurement
 from ..measurement.checks import check_measurable
 from ..presence.report import Presence
@@ -261,9 +261,9 @@ class TrainingRun:
             what = "The measurement" if self.report is None else "What was to be done about the measurement"
             logger.error("%s at step %d failed: %s", what, at.step, error, exc_info=unexpected)
             if self.report is None:
-                self._write(at, [{"role": "failure", "error": told(error), "valid": False}])
+                self._write(at, [{"role": "failure", "error": without_data(error), "valid": False}])
         finally:
-            self.plan.budget.spend(time.monotonic() - began, allowed)
+            self.plan.budget.charge(time.monotonic() - began, allowed)
         return found
 
     def _tokenizer(self, at: Moment) -> Any:
@@ -291,7 +291,7 @@ class TrainingRun:
         error = self.plan.threshold.error(self._number + 1, len(self.plan.canaries))
         report = run_on_all(lambda: self._measure(at, allowed, error))
         self._number += 1
-        return run_on_all(lambda: self.plan.copies.told(report, epochs=at.state.epoch or 0.0))
+        return run_on_all(lambda: self.plan.copies.annotate(report, epochs=at.state.epoch or 0.0))
 
     def _read_before_training(self, at: Moment) -> None:
         """A baseline before any training: canaries are to stand behind what they will be trained behind."""
@@ -354,7 +354,7 @@ class TrainingRun:
             )
             self._measurement = (tokenizer, repr(contexts), measurement)
         with plan.watch(quiet=at.quiet) as progress:
-            return self._measurement[2].of(at.model, max_seconds=allowed, error=error, progress=progress)
+            return self._measurement[2].measure(at.model, max_seconds=allowed, error=error, progress=progress)
 
     def _decide(self, at: Moment, report: ExposureReport, metrics: dict[str, float], prefix: str) -> bool:
         """Show the report, and do what is to be done when canaries are above the threshold: whether to stop."""

@@ -93,7 +93,7 @@ class Listed:
     def paths(self) -> Paths:
         """The sequences after the prompt."""
         length = len(self.prompt)
-        return Paths(self._sorted[:, length:], self._lengths - length, np.maximum(self._whole.shared - length, 0))
+        return Paths(self._sorted[:, length:], self._lengths - length, np.maximum(self._whole.num_common - length, 0))
 
     def run_lengths(self, nodes: Ints) -> Ints:
         """How many tokens follow each node's first one, up to where the tree branches or a leaf ends."""
@@ -132,20 +132,20 @@ class Listed:
 
     def _build(self) -> None:
         """Level by level: a node is an interval of sorted sequences that share a prefix, and ends where they part."""
-        shared = np.append(self._whole.shared[1:], 0)  # with the sequence behind
+        num_common = np.append(self._whole.num_common[1:], 0)  # with the sequence behind
         low, high, begin = np.array([0]), np.array([self.count]), np.array([0])
         levels = []
         first_of_level = 0
         while len(low):
-            end = np.where(high - low > 1, _range_minima(shared, low, high - 1), self._lengths[low])
+            end = np.where(high - low > 1, _range_minima(num_common, low, high - 1), self._lengths[low])
             is_leaf = self._lengths[low] == end
             size = high - low
             # Inside each interval, a child begins where the prefix shared with the sequence before is no longer.
-            place = np.repeat(low, size) + np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+            index = np.repeat(low, size) + np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
             owner = np.repeat(np.arange(len(low)), size)
-            begins = (place == low[owner]) | (shared[place - 1] == end[owner])
-            begins &= ~((place == low[owner]) & is_leaf[owner])
-            child_low, child_owner = place[begins], owner[begins]
+            begins = (index == low[owner]) | (num_common[index - 1] == end[owner])
+            begins &= ~((index == low[owner]) & is_leaf[owner])
+            child_low, child_owner = index[begins], owner[begins]
             following = np.append(child_low[1:], 0)
             last = np.append(child_owner[1:] != child_owner[:-1], True) if len(child_owner) else child_owner == 0
             child_high = np.where(last, high[child_owner], following)

@@ -79,16 +79,16 @@ def score(
     listed = Listed(sequences)
     prompt = listed.prompt
     session = start(prompt, listed.longest - len(prompt))
-    shared = float(session.prompt_bits[conditioned:].sum())
+    prefix_bits = float(session.prompt_bits[conditioned:].sum())
     costs = np.empty(listed.count)
     copies = np.bincount(listed.inverse)
     report = progress or (lambda count: None)
     if session.packs:
         for chosen, bits in score_packed(session, listed.paths):
-            costs[chosen] = shared + bits
+            costs[chosen] = prefix_bits + bits
             report(int(copies[chosen].sum()))
         return np.asarray(costs[listed.inverse])
-    for found in _walk(session, listed, shared):
+    for found in _walk(session, listed, prefix_bits):
         costs[found.leaves] = found.costs
         report(int(copies[found.leaves].sum()))
     return np.asarray(costs[listed.inverse])

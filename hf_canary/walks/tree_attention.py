@@ -27,28 +27,28 @@ class Paths:
     Args:
         tokens: (n_paths, longest) padded with -1.
         lengths: (n_paths,)
-        shared: (n_paths,) how many first tokens each has in common with the one before; 0 for the first.
+        num_common: (n_paths,) how many first tokens each has in common with the one before; 0 for the first.
     """
 
     tokens: Ints
     lengths: Ints
-    shared: Ints
+    num_common: Ints
 
     @classmethod
     def of(cls, tokens: Ints) -> Paths:
         """From the padded tokens alone."""
         differ = tokens[1:] != tokens[:-1]
-        shared = np.zeros(len(tokens), dtype=np.int64)
-        shared[1:] = differ.argmax(axis=1)
-        return cls(tokens, (tokens >= 0).sum(axis=1), shared)
+        num_common = np.zeros(len(tokens), dtype=np.int64)
+        num_common[1:] = differ.argmax(axis=1)
+        return cls(tokens, (tokens >= 0).sum(axis=1), num_common)
 
     def __getitem__(self, chosen: slice) -> Paths:
-        return Paths(self.tokens[chosen], self.lengths[chosen], self.shared[chosen])
+        return Paths(self.tokens[chosen], self.lengths[chosen], self.num_common[chosen])
 
     @property
     def fed(self) -> Ints:
         """How many of each one's tokens are read; the last is not, unless the next path goes on from it."""
-        extended = np.append(self.shared[1:] == self.lengths[:-1], False)
+        extended = np.append(self.num_common[1:] == self.lengths[:-1], False)
         return np.asarray(np.maximum(self.lengths - ~extended, 0))
 
 
@@ -98,7 +98,7 @@ def _batches(
 
 def _starts(paths: Paths, fed: Ints) -> Ints:
     """Where each row begins, and the end: as many paths as fit, each with what the one before has not read."""
-    read = np.cumsum(np.maximum(fed - paths.shared, 0))  # after each path, if all stood in one row
+    read = np.cumsum(np.maximum(fed - paths.num_common, 0))  # after each path, if all stood in one row
     starts = [0]
     while starts[-1] < len(fed):
         first = starts[-1]
@@ -120,9 +120,9 @@ def _score(session: Session, paths: Paths, fed: Ints, firsts: Ints) -> Floats:
         picks = paths.tokens[path[~first], column[~first]]
         bits[~first] = session.read_packed(*rows.packed(paths), rows.number[~first], rows.slot[after], picks)
     costs = np.zeros(len(path))
-    for place in range(paths.tokens.shape[1]):
-        here = np.flatnonzero(column == place)
-        costs[here] = bits[here] + (costs[parent[here]] if place else 0.0)
+    for depth in range(paths.tokens.shape[1]):
+        here = np.flatnonzero(column == depth)
+        costs[here] = bits[here] + (costs[parent[here]] if depth else 0.0)
     last = rows.edge[np.arange(len(paths.tokens)), np.maximum(paths.lengths, 1) - 1]
     return np.where(paths.lengths > 0, costs[last] if len(costs) else 0.0, 0.0)
 
@@ -155,9 +155,9 @@ class _Rows:
         #   slot   0 1 –   0 1 –   2 3 –   the row holds 5 6 9 1
         #   so that 6 sees 5, 1 sees 9, and the bits of 7 and 8 are both read behind slot 1.
         columns = np.arange(paths.tokens.shape[1])
-        shared = paths.shared.copy()
-        shared[firsts] = 0
-        new = (columns >= shared[:, None]) & (columns < paths.lengths[:, None])
+        num_common = paths.num_common.copy()
+        num_common[firsts] = 0
+        new = (columns >= num_common[:, None]) & (columns < paths.lengths[:, None])
         number = np.full(new.shape, -1)
         number[new] = np.arange(new.sum())
         edge = np.maximum.accumulate(number, axis=0)
@@ -180,8 +180,8 @@ class _Rows:
         depths[row[own], slot[own]] = column
         ancestors = np.zeros((count, width, width), dtype=bool)
         ancestors[:, np.arange(width), np.arange(width)] = True  # also of padding, which must see something
-        for place in range(int(column.max())):
-            deeper = np.flatnonzero(column > place)
-            above = self.edge[path[deeper], place]
+        for depth in range(int(column.max())):
+            deeper = np.flatnonzero(column > depth)
+            above = self.edge[path[deeper], depth]
             ancestors[row[own[deeper]], slot[own[deeper]], slot[above]] = True
         return tokens, depths, ancestors

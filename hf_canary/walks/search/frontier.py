@@ -144,13 +144,13 @@ class Opened:
         """
         rows = np.flatnonzero(np.bincount(parents, minlength=len(batch)) > _OPENED)
         waiting, now = batch[rows], np.ones(len(parents), dtype=bool)
-        for place, row in enumerate(rows.tolist()):
+        for slot, row in enumerate(rows.tolist()):
             mine = np.flatnonzero(parents == row)
             mine = mine[np.argsort(keys[mine], kind="stable")]
             now[mine[_OPENED:]] = False
             before = self._tokens.get(int(batch["rest"][row]), _NO_TOKENS)
             self._tokens[self._numbered] = np.concatenate([before, tokens[mine[:_OPENED]]])
-            waiting["key"][place], waiting["rest"][place] = keys[mine[_OPENED]], self._numbered
+            waiting["key"][slot], waiting["rest"][slot] = keys[mine[_OPENED]], self._numbered
             self._numbered += 1
         self.forget(batch)
         return rows, waiting, now
