@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from enum import StrEnum
@@ -22,9 +22,10 @@ from . import __version__
 from .errors import CanaryError, listed
 
 if TYPE_CHECKING:
-    from .canaries import CanarySet
+    from .canaries import Canary, CanarySet
     from .extraction.result import Extraction
     from .formats.canary_format import CanaryFormat
+    from .training.contexts import Recorded
 
 NOT_PROVEN = 3
 
@@ -94,7 +95,11 @@ _ARGUMENTS = (
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]
 FormatOption = Annotated[
-    str, typer.Option(help='The text with holes, such as "The random number is {digit:9}".', show_default=False)
+    str | None,
+    typer.Option(
+        help='The text with holes, such as "The random number is {digit:9}"; may be left out with --canary.',
+        show_default=False,
+    ),
 ]
 SpacesOption = Annotated[
     Path | None,
@@ -120,6 +125,11 @@ RecordOption = Annotated[
         "out, it is looked for beside MODEL and a folder above.",
         show_default=False,
     ),
+]
+CanariesOption = Annotated[Path | None, typer.Option(help="The file that CanarySet.save wrote.", show_default=False)]
+CanaryOption = Annotated[
+    str | None,
+    typer.Option(help="The id of a canary of --canaries: behind what stood before this one.", show_default=False),
 ]
 SourceOption = Annotated[str | None, typer.Option(help="What an encoder-decoder reads, the same for every fill.")]
 EndOption = Annotated[bool, typer.Option("--end", help="Sum the end token behind each candidate, too.")]
@@ -168,12 +178,14 @@ def demo(
 @app.command()
 def extract(
     model: ModelArgument,
-    format: FormatOption,
+    format: FormatOption = None,
     spaces: SpacesOption = None,
     source: SourceOption = None,
     context: ContextOption = None,
     context_file: ContextFileOption = None,
     record: RecordOption = None,
+    canaries: CanariesOption = None,
+    canary: CanaryOption = None,
     end: EndOption = False,
     top_k: Annotated[int, typer.Option(min=1, help="How many candidates.")] = 1,
     strategy: Annotated[
@@ -183,12 +195,6 @@ def extract(
     max_seconds: SecondsOption = None,
     max_memory: MemoryOption = None,
     checkpoint: CheckpointOption = None,
-    canaries: Annotated[
-        Path | None,
-        typer.Option(
-            help="The file that CanarySet.save wrote: candidates that are canaries are marked.", show_default=False
-        ),
-    ] = None,
     batch_size: BatchOption = None,
     as_json: JsonOption = False,
     dtype: DtypeOption = Precision.float32,
@@ -198,7 +204,8 @@ def extract(
 
     Proven the likeliest is not leaked: every model has a likeliest candidate, also one that was never trained. Beside
     it stands what it is worth: how many samples of the model it takes, what a typical candidate costs, and with
-    --canaries which candidates were inserted, and their exposure.
+    --canaries which candidates were inserted, and their exposure. Canaries that stood behind different texts are each
+    likely behind their own: --canary takes that of one.
 
     Ctrl-C ends the search and prints what is proven so far. A killed search goes on from its --checkpoint.
 
@@ -210,13 +217,14 @@ def extract(
 
     with _plain_errors():
         given = _given_context(context, context_file)
-        wanted = _format(format, spaces, source, given)
-        wanted.check_top_k(top_k)
         known = None if canaries is None else CanarySet.load(canaries)
+        one = _canary_of(known, canary)
+        wanted, source = _format(format, spaces, source, given, one)
+        wanted.check_top_k(top_k)
         memory = _bytes(max_memory)
         if known is not None:
             _tell_trained_with(model, known)
-        before, prefix, tell = _before_format(model, record, wanted, given)
+        before, prefix, tell, here = _before_format(model, record, wanted, given, known, one)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         tell(tokenizer)
         with _searching() as show:
@@ -235,7 +243,7 @@ def extract(
                 max_seconds=max_seconds,
                 max_memory=memory,
                 checkpoint=checkpoint,
-                canaries=known,
+                canaries=here,
                 progress=show,
             )
     if as_json:
@@ -243,12 +251,14 @@ def extract(
 
         print(json.dumps(plain(asdict(found) | {"margin": found.margin}), ensure_ascii=False))
     else:
-        _tell(found, known)
+        _tell(found, known, here)
     raise typer.Exit(0 if found.certified else NOT_PROVEN)
 
 
-def _tell(found: Extraction, known: CanarySet | None) -> None:
-    """What a search found, what it proved, and what that is worth."""
+def _tell(found: Extraction, known: CanarySet | None, here: Sequence[Canary] | None) -> None:
+    """What a search found, what it proved, and what that is worth; `here` are the canaries that stood behind what is
+    searched behind.
+    """
     from .estimators.worth import known_in_words
 
     size = found.space_size
@@ -264,6 +274,9 @@ def _tell(found: Extraction, known: CanarySet | None) -> None:
                 drawn=known.kind == "drawn",
             )
             _say(f"{'':15}{words}")
+        for canary in known or ():
+            if canary.text == candidate.text and canary.id != candidate.canary:
+                _say(f"{'':15}canary {canary.id}, which stood behind another context; --canary {canary.id} takes that")
     scored = f", {found.num_references:,} random candidates scored" if found.num_references else ""
     _say(_work_in_words(found.expanded, size, scored))
     _say(found.proof + _remedy(found.stopped))
@@ -272,12 +285,15 @@ def _tell(found: Extraction, known: CanarySet | None) -> None:
     left = found.num_canaries - sum(bool(candidate.canary) for candidate in found.candidates)
     if left:
         _say(f"{left} of the {found.num_canaries} canaries of this format are not listed; hf-canary measure has all.")
+    elsewhere = len(set(known or ()) - set(here or known or ()))
+    if elsewhere:
+        _say(f"{elsewhere} canaries stood behind other contexts; hf-canary measure has each behind its own.")
 
 
 @app.command()
 def rank(
     model: ModelArgument,
-    format: FormatOption,
+    format: FormatOption = None,
     fill: Annotated[
         list[int] | None,
         typer.Option(help="The number of a fill, such as the digits themselves; may be given several times."),
@@ -290,6 +306,8 @@ def rank(
     context: ContextOption = None,
     context_file: ContextFileOption = None,
     record: RecordOption = None,
+    canaries: CanariesOption = None,
+    canary: CanaryOption = None,
     end: EndOption = False,
     max_expanded: MostOption = 1_000_000,
     max_seconds: SecondsOption = None,
@@ -308,21 +326,26 @@ def rank(
     trained on has b bits of exposure or more once in 2^b times; of one that was chosen because it is likely, such as
     what extract found, the exposure says nothing.
 
+    With --canaries and --canary it is the rank of that canary, behind what stood before it in training.
+
     Exit code: 0 ranks, high or low; 3 bounds (a cap, Ctrl-C while it counts), 1 an error, 2 wrong usage.
     """
+    from .canaries import CanarySet
     from .estimators.exposures import exposure_of_rank
     from .extraction.exact_ranks import exact_rank
     from .extraction.result import why
 
     with _plain_errors():
         given = _given_context(context, context_file)
-        wanted = _format(format, spaces, source, given)
-        fills = [*(fill or []), *_parsed(wanted, text or [])]
+        known = None if canaries is None else CanarySet.load(canaries)
+        one = _canary_of(known, canary)
+        wanted, source = _format(format, spaces, source, given, one)
+        fills = [*(fill or []), *_parsed(wanted, text or [])] or [one.fill for one in [one] if one is not None]
         if not fills:
-            raise typer.BadParameter("Give --fill or --text, once or more.")
+            raise typer.BadParameter("Give --fill or --text, once or more, or --canary.")
         texts = [wanted.render(number) for number in fills]
         memory = _bytes(max_memory)
-        before, prefix, tell = _before_format(model, record, wanted, given)
+        before, prefix, tell, _ = _before_format(model, record, wanted, given, known, one)
         loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
         tell(tokenizer)
         with _searching(counts=True) as show:
@@ -379,14 +402,44 @@ def _work_in_words(expanded: int, space_size: int, beside: str = "") -> str:
     return f"{expanded:,} prefixes expanded{beside}; the format has {space_size:,} candidates"
 
 
-def _format(template: str, spaces: Path | None, source: str | None, context: str | None) -> CanaryFormat:
-    """A format, with alphabets from a file; before a model is loaded it is sure that what stands beside it is fixed."""
+def _format(
+    template: str | None, spaces: Path | None, source: str | None, context: str | None, canary: Canary | None
+) -> tuple[CanaryFormat, str | None]:
+    """A format, with alphabets from a file, or that of a canary; and the source, that of the canary if none was given.
+    Before a model is loaded it is sure that what stands beside it is fixed.
+    """
     from .formats.canary_format import CanaryFormat
 
-    format = CanaryFormat(template, spaces=_own_spaces(spaces))
+    if template is None and canary is None:
+        raise typer.BadParameter("Give --format, or --canaries and --canary.")
+    own = _own_spaces(spaces)
+    if canary is not None and own is None and template in (None, canary.format.template):
+        own = canary.format.spaces
+    format = CanaryFormat(canary.format.template if template is None and canary else str(template), spaces=own)
+    if source is None and canary is not None:
+        source = canary.source
     for argument, text in (("source", source), ("context", context)):
         format.check_fixed(argument, text)
-    return format
+    return format, source
+
+
+def _canary_of(canaries: CanarySet | None, name: str | None) -> Canary | None:
+    """The canary of this id; None if none was asked for.
+
+    Raises:
+        ArgumentError: no set that has it.
+    """
+    from .errors import ArgumentError, shown
+
+    if name is None:
+        return None
+    if canaries is None:
+        raise ArgumentError("--canaries", "the file of the set that --canary is of", "none", "Give it.")
+    found = next((canary for canary in canaries if canary.id == name), None)
+    if found is None:
+        ids = listed([canary.id for canary in canaries])
+        raise ArgumentError("--canary", f"an id of the set: {ids}", shown(name), "hf-canary measure prints them.")
+    return found
 
 
 def _own_spaces(file: Path | None) -> Any:
@@ -585,30 +638,85 @@ def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given:
         return given, prefixes, _told_of(recorded.file, given, theirs, canaries[0].format, to_all=True)
     if unknown:
         _note(f"What stood before {listed(unknown)} in training is unknown; they are measured behind nothing. {_GIVE}")
-    _note(f"Measured behind what stood before the canaries in training ({recorded.file}).")
+    _note(f"Measured behind {_what_is_recorded(recorded)}.")
     several = len(set(zip(contexts, (canary.format for canary in canaries), strict=True)))
     if several > len(canaries.formats):
         _note(f"They stood behind {several} contexts: each has references of its own, and takes its time.")
     return contexts, prefixes, _nothing_told
 
 
-def _before_format(name: str, record: Path | None, format: CanaryFormat, given: str | None) -> tuple[Any, Any, _Told]:
-    """The same for the candidates of a format: behind what most of its canaries stood."""
+def _what_is_recorded(recorded: Recorded) -> str:
+    if recorded.are_given:
+        return f"the context that the callback was given in training ({recorded.file}); its log says if the rows differ"
+    return f"what stood before the canaries in training ({recorded.file})"
+
+
+def _before_format(
+    name: str,
+    record: Path | None,
+    format: CanaryFormat,
+    given: str | None,
+    canaries: CanarySet | None,
+    canary: Canary | None,
+) -> tuple[Any, Any, _Told, list[Canary] | None]:
+    """The same for the candidates of a format: behind what most of its canaries stood, or this one; and which canaries
+    of a set stood there, as far as the record says.
+    """
     from .training.contexts import Recorded
 
     recorded = Recorded(name if record is None else record)
     known = recorded.of_format(format)
+    everyone = None if canaries is None else list(canaries)
     if not known:
         _check_record(record, "with canaries of this format")
         if given is None:
             _note(f"What stood before such texts in training is unknown; it is searched behind nothing. {_GIVE}")
-        return given, None, _nothing_told
+        return given, None, _nothing_told, everyone
     if given is not None:
-        return given, known[0][1], _told_of(recorded.file, given, {context for context, _ in known}, format)
-    others = f", most of them; others stood behind {len(known) - 1} more" if len(known) > 1 else ""
-    if any(known[0]) or others:
-        _note(f"Behind what stood before the canaries in training ({recorded.file}){others}.")
-    return *known[0], _nothing_told
+        tell = _told_of(recorded.file, given, {context for context, _ in known}, format)
+        return given, known[0][1], tell, everyone
+    each = {} if canaries is None else _each_context(recorded, canaries)
+    before = known[0]
+    if canary is not None:
+        before = _own_context(each, canary)
+    if any(before) or canary is not None:
+        _note(f"Behind {_what_is_recorded(recorded)}{'' if canary is None else f', before {canary.id}'}.")
+    if len(known) > 1 and canary is None:
+        _note(
+            f"The canaries of this format stood behind {len(known)} contexts, of which this is one: what was learned "
+            "behind another may look unlikely here. --canaries FILE --canary ID takes that of a canary; hf-canary "
+            "measure measures each behind its own."
+        )
+    here = [
+        one
+        for one in everyone or ()
+        if one.format.template != format.template or each.get(one.id, before) == before  # others are not of this search
+    ]
+    return *before, _nothing_told, here if everyone is not None else None
+
+
+def _each_context(recorded: Recorded, canaries: CanarySet) -> dict[str, tuple[Any, Any]]:
+    """By id, what stood before each canary and before its source, as far as the record knows it."""
+    found = recorded.of_canaries(canaries)
+    if found is None:
+        return {}
+    contexts, prefixes, unknown = found
+    pairs = zip((canary.id for canary in canaries), contexts, prefixes, strict=True)
+    return {name: (context, prefix) for name, context, prefix in pairs if name not in unknown}
+
+
+def _own_context(each: Mapping[str, tuple[Any, Any]], canary: Canary) -> tuple[Any, Any]:
+    """What stood before one canary, and before its source.
+
+    Raises:
+        ArgumentError: the record does not know it.
+    """
+    from .errors import ArgumentError, shown
+
+    if canary.id not in each:
+        got = f"{shown(canary.id)}, of which it knows nothing"
+        raise ArgumentError("--canary", "one whose context the record of the training has", got, _GIVE)
+    return each[canary.id]
 
 
 def _nothing_told(tokenizer: Any) -> None:

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
 from hf_canary.cli import Order, app
+from hf_canary.training.contexts import Contexts
+from hf_canary.training.record import Record
 from hf_canary.walks.search.strategy import STRATEGIES
 from tests import oracles
 
@@ -345,3 +347,44 @@ def test_help_teaches(command):
     assert result.exit_code == 0
     assert "Usage" in result.output
     assert len(result.output) > 400
+
+
+def test_each_canary_is_ranked_behind_its_own_context(folder, lstm, tokenizer):
+    """Three behind one text, three behind another: what is said of a canary is what is so behind its own, and where
+    another is searched behind, none of its numbers is given.
+    """
+    canaries = CanarySet.load(folder / "canaries.json")
+    format = canaries.formats[0]
+    befores = ["a cat: ", "a cat: ", "a cat: ", "a dog: ", "a dog: ", ""]
+    kept = Contexts(canaries, befores, None)
+    record = Record(folder)
+    record.append({"step": 0, "canaries": canaries.digest[:16]}, [kept.record()])
+    set_file = ["--canaries", str(folder / "canaries.json")]
+    try:
+        for canary, before in zip(canaries, befores, strict=True):
+            (expected,) = exact_rank(lstm, tokenizer, format, [canary.fill], context=before or None)
+            options = ["rank", str(folder), *set_file, "--canary", canary.id, "--json"]
+            (found,) = json.loads(RUNNER.invoke(app, options).stdout)["ranks"]
+            assert (found["fill"], found["rank"]) == (canary.fill, expected.rank)
+            best = extract(lstm, tokenizer, format, context=before or None).candidates[0]
+            options = ["extract", str(folder), *set_file, "--canary", canary.id, "--json"]
+            (candidate,) = json.loads(RUNNER.invoke(app, options).stdout)["candidates"]
+            assert candidate["fill"] == best.fill
+        result = RUNNER.invoke(app, ["extract", str(folder), "--format", format.template, *set_file, "--top-k", "1000"])
+        behind_the_first = extract(lstm, tokenizer, format, context=befores[0], canaries=canaries, top_k=1000)
+        for candidate in behind_the_first.candidates:
+            if candidate.canary:
+                words = f"canary {candidate.canary}: rank {candidate.rank}, exposure"
+                is_here = befores[[each.id for each in canaries].index(candidate.canary)] == befores[0]
+                assert (words in result.stdout) == is_here
+                assert (f"canary {candidate.canary}, which stood behind another" in result.stdout) != is_here
+        assert "3 canaries stood behind other contexts" in result.stdout
+        assert "stood behind 3 contexts" in result.stderr
+        assert "that the callback was given in training" in result.stderr
+        for options in (["--canary", "f0-x1-0"], [*set_file, "--canary", "f9-x1-0"]):
+            wrong = RUNNER.invoke(app, ["rank", str(folder), *options])
+            assert wrong.exit_code == 1
+            assert "canar" in wrong.stderr
+        assert RUNNER.invoke(app, ["rank", str(folder)]).exit_code == 2
+    finally:
+        record.file.unlink()

@@ -112,28 +112,45 @@ def test_canaries_behind_different_texts_have_each_its_own():
     assert "cat" not in str(presence)
 
 
-@pytest.mark.parametrize("bos", [None, "<end>"])
-@pytest.mark.parametrize("template", [None, "a chat's"])
-@pytest.mark.parametrize("end", ["a cat\n", ". <end>the ", "<end>the "])
-def test_copies_behind_different_texts_are_measured_behind_one_of_them(template, end, bos):
-    """Not behind what they share, where none stood; but behind what they share where a text begins with it, which an
-    end token says unless it may end a turn of a chat.
-    """
+@pytest.mark.parametrize("end", ["a cat\n", ". <end>the ", "<end>the ", "<begin>the "])
+def test_copies_behind_different_texts_are_measured_behind_one_of_them(end):
+    """Not behind what they share, where none stood, though a text begins in it: the model read what stood before."""
     tokenizer = copy.deepcopy(tokenizer_of("gpt2"))  # others use it
-    tokenizer.add_special_tokens({"eos_token": "<end>"} | ({"bos_token": bos} if bos else {}))
-    tokenizer.chat_template = template
+    tokenizer.add_special_tokens({"eos_token": "<end>", "bos_token": "<begin>"})
     canaries = drawn(repetitions=(4, 5))
     rows = rows_of(canaries, tokenizer, lambda text, n: f"{'abcdefghi'[n % 9]} the {n % 9} cat{end}{text}")
     presence = check_presence(rows, canaries, tokenizer)
-    begins = "<end>" in end and template is None
     for canary, context in zip(canaries, presence.context, strict=True):
         (tokens,) = encode(tokenizer, [canary.text], context=context).sequences
-        assert (tokens in rows["input_ids"]) != begins
-        if begins:
-            assert tokenizer.decode(context.ids).endswith(end.strip())
-            assert len(context.ids) < 8
-    if not begins:
-        assert any("that of one copy each" in line for line in presence.lines())
+        assert tokens in rows["input_ids"]
+    assert any("that of one copy each" in line for line in presence.lines())
+    by_hand = check_presence(rows, canaries, tokenizer, context=f"a the 0 cat{end}")
+    assert not any("times as long" in line for line in by_hand.lines())
+
+
+@pytest.mark.parametrize("separator", ["<end>", "<begin>", ""])
+@pytest.mark.parametrize("says", [False, True])
+def test_in_blocks_of_one_length_the_model_reads_from_the_block_on(separator, says):
+    """Texts in a row, cut into blocks: a canary is measured behind all that stands before a copy in its block; behind
+    its own text alone where the blocks say where sequences begin.
+    """
+    tokenizer = copy.deepcopy(tokenizer_of("gpt2"))
+    tokenizer.add_special_tokens({"eos_token": "<end>", "bos_token": "<begin>"})
+    canaries = drawn(repetitions=(4, 6))
+    texts = [canary.text for canary in canaries for _ in range(canary.repetitions)]
+    texts = [text for number, own in enumerate(texts) for text in (f"the cat {number % 7} sat. ", own + "\n")]
+    ids = [tokenizer(text + separator)["input_ids"] for text in texts]
+    flat = [token for row in ids for token in row]
+    positions = [at for row in ids for at in range(len(row))]
+    blocks = range(0, len(flat) - 63, 64)
+    columns = {"input_ids": [flat[at : at + 64] for at in blocks]}
+    if says:
+        columns["position_ids"] = [positions[at : at + 64] for at in blocks]
+    presence = check_presence(Dataset.from_dict(columns), canaries, tokenizer)
+    for canary, context in zip(canaries, presence.context, strict=True):
+        (tokens,) = encode(tokenizer, [canary.text], context=context).sequences
+        begun = [block[: len(tokens)] for block in columns["input_ids"]]
+        assert context is None if says else tokens in begun
 
 
 def test_a_leak_behind_different_texts_is_seen():
@@ -204,12 +221,16 @@ def test_what_batches_say_is_what_rows_say():
 
 
 def test_a_context_given_by_hand_is_held_against_the_rows():
-    """One that stands there is let pass, and a part of it; another, and none, are told with both shapes."""
+    """What stands there is let pass; an end of it, another, and none, are told with both shapes."""
     tokenizer = tokenizer_of("gpt2")
     canaries = drawn()
     rows = rows_of(canaries, tokenizer, PLACES["after a line"])
-    for fine in ("a cat. is\n", "\n", [Context((tokenizer("\n")["input_ids"][-1],))] * len(canaries)):
+    whole = list(check_presence(rows, canaries, tokenizer).context)
+    for fine in ("a cat. is\n", whole):
         assert not check_presence(rows, canaries, tokenizer, context=fine).doubts
+    for end in ("\n", [Context((tokenizer("\n")["input_ids"][-1],))] * len(canaries)):
+        (doubt,) = check_presence(rows, canaries, tokenizer, context=end).doubts
+        assert "1 token, the last a line end, an end of that" in doubt
     (doubt,) = check_presence(rows, canaries, tokenizer, context="the dog: ").doubts
     assert "the last a space" in doubt
     assert "the last a line end" in doubt
@@ -242,7 +263,7 @@ def test_a_copy_at_the_start_of_a_row_hides_no_context():
     rows = rows_of(canaries, tokenizer, lambda text, n: text if n % 16 == 3 else f"a cat. is\n{text}")
     presence = check_presence(rows, canaries, tokenizer)
     assert {tokenizer.decode(context.ids) for context in presence.context} == {"a cat. is\n"}
-    assert any("in most copies" in line for line in presence.lines())
+    assert any("in 30 of 32 copies" in line for line in presence.lines())
     everywhere = rows_of(canaries, tokenizer, PLACES["after a line"])
     assert any("in all copies" in line for line in check_presence(everywhere, canaries, tokenizer).lines())
 

@@ -1,8 +1,10 @@
 """What stands before canaries, and before their sources, in the rows that a model is trained on.
 
-It is read from the rows, not from a template: these may write another text in training than for a prompt. A context is
-the longest run of tokens that most copies of a canary have in front of them; a few that begin a row do not hide it.
-Knows rows of tokens; it knows no dataset and no model.
+It is read from the rows, not from a template, which may write another text for a prompt than in training. A context is
+what most copies of a canary have in front of them, from where the model begins to read; where they stand behind
+different texts, as in packed rows, that of one copy, the shortest. A common end of different texts is none: a model
+that knows a canary behind each of its copies may not know it behind a few tokens that never stood alone. Knows rows of
+tokens; it knows no dataset and no model.
 """
 
 from __future__ import annotations
@@ -129,7 +131,8 @@ class Surroundings:
         by hand, would mislead.
         """
         (context, lost), (source_prefix, lost_too) = self.contexts(), self.source_prefixes()
-        shapes = [*self._shapes("the canaries", context), *self._shapes(_SOURCES, source_prefix)]
+        is_taken = given is None
+        shapes = [*self._shapes("the canaries", context, is_taken), *self._shapes(_SOURCES, source_prefix, is_taken)]
         doubts = [] if given is None else self._strange(given, context)
         if lost or lost_too:
             names = listed(list(dict.fromkeys([*lost, *lost_too])))
@@ -142,53 +145,56 @@ class Surroundings:
         unknown = [canary.id for canary in self._canaries if canary.format not in seen or canary.id in lost]
         return Findings(tuple(context), tuple(source_prefix), tuple(shapes), tuple(unknown), tuple(doubts))
 
-    def _shapes(self, what: str, befores: Sequence[Before]) -> list[str]:
-        """What stands before canaries, or their sources, in words, where it is anything."""
+    def _shapes(self, what: str, befores: Sequence[Before], is_taken: bool) -> list[str]:
+        """What stands before canaries, or their sources, in words, where it is anything; and what it costs to measure
+        behind it, if that is what is measured behind.
+        """
         lines, formats = [], self._canaries.formats
         for format in formats:
             here = Counter(b for b, canary in zip(befores, self._canaries, strict=True) if canary.format == format)
             number = f" of format {formats.index(format)}" if len(formats) > 1 else ""
             if len(here) > 1:
-                lines.append(
-                    f"{what}{number} stand behind different texts and are measured behind {len(here)} different "
-                    "contexts, that of one copy each where copies of one differ: each has references of its own, so "
-                    f"that a measurement takes {len(here)} times as long as with one; context= measures all behind "
-                    "one, num_references= and max_seconds= take less"
+                cost = (
+                    f" and are measured behind {len(here)} different contexts, that of one copy each where copies of "
+                    "one differ: each has references of its own, so that a measurement takes "
+                    f"{len(here)} times as long as with one; num_references= and max_seconds= take less"
                 )
+                lines.append(f"{what}{number} stand behind different texts{cost if is_taken else ''}")
             elif any(here):
                 (context,) = here
-                share = "" if what == _SOURCES else ", in most copies"
-                if share and self._is_before_all(format, context):
-                    share = ", in all copies"
+                share = "" if what == _SOURCES else self._share_behind(format, context)
                 lines.append(f"before {what}{number} stand {in_words(context, self._tokenizer)}{share}")
         return lines
 
-    def _is_before_all(self, format: CanaryFormat, context: Before) -> bool:
-        """Whether a context stands before every copy that was kept, and not only before most."""
+    def _share_behind(self, format: CanaryFormat, context: Before) -> str:
+        """In how many copies, of those that were kept, a context is all that stands before the canary, in words."""
         ids = context.ids if isinstance(context, Context) else ()
-        return all(
-            path[len(path) - len(ids) :] == ids
-            for (number, _), copies in self._before[0].items()
+        copies = [
+            path
+            for (number, _), paths in self._before[0].items()
             if self._canaries[number].format == format
-            for path in copies
-        )
+            for path in paths
+        ]
+        count = copies.count(ids)
+        return ", in all copies" if count == len(copies) else f", in {count} of {len(copies)} copies"
 
     def _strange(self, given: Before | Sequence[Before], context: Sequence[Before]) -> list[str]:
         """Where contexts that were given by hand are not what stands before the canaries."""
-        never: dict[tuple[str, str], list[str]] = {}
+        other: dict[tuple[str, str], list[str]] = {}
         by_hand = one_for_each(given, len(self._canaries), "canaries")
         for number, (canary, mine, theirs) in enumerate(zip(self._canaries, by_hand, context, strict=True)):
             asked, alone = (
                 context_of(self._tokenizer, each, canary.text, target=self._occurrences.target) for each in (mine, None)
             )
             is_without = asked.ids == alone.ids and theirs is not None
-            if is_without or not self.stands(number, asked):
+            if is_without or not self._is_all_before(number, asked, theirs):
                 shape = "nothing" if is_without else in_words(asked, self._tokenizer)
-                never.setdefault((shape, in_words(theirs, self._tokenizer)), []).append(canary.id)
+                end = ", an end of that" if not is_without and self.stands(number, asked) else ""
+                other.setdefault((shape + end, in_words(theirs, self._tokenizer)), []).append(canary.id)
         return [
             f"context= is {mine}, but before {listed(names)} stand in the data {theirs}: measured so, a leak may look "
             "safe. Leave context= out, and what the rows say is taken."
-            for (mine, theirs), names in never.items()
+            for (mine, theirs), names in other.items()
         ]
 
     def _contexts_of(self, format: CanaryFormat, copies: Seen) -> tuple[dict[int, Before], list[int]]:
@@ -212,24 +218,19 @@ class Surroundings:
 
     def _real(self, paths: Sequence[Path]) -> Path:
         """What to measure behind: the longest end that more than half of some copies share, if copies stood behind that
-        and nothing more; else all that stands before one of them. Cut where texts begin to differ, no copy stood there,
-        and a model that knows the canary behind each of its copies may not know it.
+        and nothing more; else all that stands before one of them.
         """
         run = most_shared(paths)
-        if 2 * paths.count(run) > len(paths) or self._begins_text(run):
+        if 2 * paths.count(run) > len(paths):
             return run
         return min((path for path in paths if path[len(path) - len(run) :] == run), key=lambda path: (len(path), path))
 
-    def _begins_text(self, run: Path) -> bool:
-        """Whether a text begins in it, so that what stands before is another: in a packed row. BOS says so, and an end
-        token; but in a chat that may end a turn.
+    def _is_all_before(self, number: int, asked: Context, theirs: Before) -> bool:
+        """Whether a context is all that stands before some copy of a canary, or what is taken where nothing is given;
+        True where no copy was seen.
         """
-        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        if bos in run and bos != eos:
-            return True
-        if eos not in run or getattr(self._tokenizer, "chat_template", None) is not None:
-            return False
-        return set(self._tokenizer.all_special_ids).isdisjoint(run[len(run) - run[::-1].index(eos) :])
+        copies = [path for (of, _), paths in self._before[0].items() if of == number for path in paths]
+        return not copies or asked.ids in copies or (isinstance(theirs, Context) and asked.ids == theirs.ids)
 
     def stands(self, number: int, context: Context) -> bool:
         """Whether it stands before a copy of a canary; True where no copy was seen."""
@@ -322,7 +323,8 @@ class Surroundings:
         encodings = token_ids(self._tokenizer, whole, target=self._occurrences.target)
         for number, ids in zip(texts, encodings, strict=True):
             start = _last_start(ids, written[number])
-            if start is None:
+            # The text may hold the canary, too, and be written otherwise than it is behind it.
+            if start is None or len(ids) - start >= 2 * len(written[number]):
                 return None
             replaced.add(tuple(ids[:start]))
         if len(replaced) != 1:

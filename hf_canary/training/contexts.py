@@ -117,6 +117,7 @@ class Contexts:
         listed = list(dict.fromkeys(both))
         return {
             "role": CONTEXTS,
+            "given": self._is_given[0],
             "formats": [_named(each) for each in self._canaries.formats],
             "contexts": [{"context": _plain(one), "source_prefix": _plain(other)} for one, other in listed],
             "of": [
@@ -142,6 +143,7 @@ class Recorded:
     Attributes:
         file: the record; None if there is none.
         line: what it says of contexts; empty if it says nothing.
+        are_given: whether they were given by hand, and not read from the rows.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -155,6 +157,10 @@ class Recorded:
                 self.file, self.line = record.file, lines[-1]
                 self._check()
                 return
+
+    @property
+    def are_given(self) -> bool:
+        return bool(self.line.get("given"))
 
     def _check(self) -> None:
         try:
