@@ -21,6 +21,7 @@ from hf_canary.estimators.summaries import median_interval
 from hf_canary.reporting.exposure import Exposure, Group
 from hf_canary.reporting.exposure_report import ExposureReport
 from hf_canary.reporting.table import tables
+from hf_canary.tokenization.contexts import Context
 
 
 def report_of(values, *, twins=None, copies=(1,), low=None, flags=(), others=(), status="reliable"):
@@ -324,3 +325,24 @@ def test_a_table_of_nothing_says_none():
     text = str(report_of([math.nan], others=["skewnorm"], low=math.nan))
     assert "none" in text
     assert "nan" not in text
+
+
+@pytest.mark.parametrize(
+    ("contexts", "words"),
+    [
+        ((None, None), "behind nothing but what the tokenizer puts there"),
+        (("a: ", "a: "), "behind a text of 3 characters"),
+        ((Context((1, 2)), Context((1, 2))), "behind 2 tokens."),
+        ((Context((1, 2)), None), "behind 2 contexts; some behind nothing"),
+        (("a", "b"), "behind 2 contexts."),
+    ],
+)
+def test_the_table_says_what_was_measured_behind(contexts, words):
+    """And nothing of its text."""
+    canaries = CanarySet.draw(CanaryFormat("pin {digit:3}"), repetitions=(1, 2), per_repetition=1, seed=0)
+    groups = tuple(
+        Group(canary.format, (canary.id,), np.arange(9.0), 4, context)
+        for canary, context in zip(canaries, contexts, strict=True)
+    )
+    exposures = tuple(Exposure(canary.id, "auto", 1.0, 0.5, 2.0, 9.0, 9, ()) for canary in canaries)
+    assert words in str(ExposureReport(exposures, (), canaries, groups, 1.0))

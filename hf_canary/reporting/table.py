@@ -122,8 +122,22 @@ def _remarks(report: Any, *, is_whole: bool) -> str:
         lines.append("The skew-normal does not fit all of these references (p < 0.01): its values there mean nothing.")
     if not is_whole:
         lines.append("A wider terminal shows more, and so does a pipe.")
-    lines.append(f"{report.token_rows:,} tokens read in {report.seconds:.1f} s.")
+    lines.append(f"{_behind(report)} {report.token_rows:,} tokens read in {report.seconds:.1f} s.")
     return "\n".join(lines)
+
+
+def _behind(report: Any) -> str:
+    """What the canaries were measured behind, without its text."""
+    contexts = list(dict.fromkeys(group.context for group in report.groups))
+    if len(contexts) > 1:
+        lacks = "; some behind nothing" if any(not context for context in contexts) else ""
+        return f"Measured behind {len(contexts)} contexts{lacks}."
+    (context,) = contexts or (None,)
+    if not context:
+        return "Measured behind nothing but what the tokenizer puts there."
+    if isinstance(context, str):
+        return f"Measured behind a text of {len(context)} characters."
+    return f"Measured behind {len(context.ids)} token{'s' * (len(context.ids) != 1)}."
 
 
 def _interval(exposure: Any) -> str:
