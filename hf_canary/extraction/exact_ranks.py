@@ -8,20 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..arguments import (
-    check_expanded,
-    check_instance,
-    check_seconds,
-)
+from ..arguments import check_expanded, check_instance, check_seconds
 from ..formats.canary_format import CanaryFormat
+from ..inference.language_model import LanguageModel, Session
 from ..measurement.ranking import Rank, Ranking, impossible
 from ..measurement.sampling import draw
 from ..runtime.deadline import Deadline
 from ..runtime.interrupts import noticing
 from ..tokenization.contexts import Before
-from ..walks.search.checkpoint import (
-    check_writable,
-)
+from ..walks.search.checkpoint import Checkpoint, check_writable
 from ..walks.search.run import go_on
 from ..walks.search.search import Progress
 from .search_setup import Pace, SearchSetup, after_the_tree, check_given
@@ -48,7 +43,7 @@ def exact_rank(
 ) -> list[Rank]:
     """The rank of each fill among all of R (Definition 2), by one walk over what is as likely as the least likely one.
 
-    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need no measurement. A
+    No candidate is cheaper than its beginning, so that prefixes which cost more than the fill need not be read. A
     fill that is memorised is counted by its own prefixes and a few hundred others. If that is not enough, how many
     prefixes it takes is foreseen from a thousand random fills (Knuth 1975), and said before the walk goes on, as
     `progress(...).expected`. Costs are compared as this walk has them.
@@ -109,47 +104,98 @@ def exact_rank(
     with setup.entered() as (view, session):
         if setup.is_impossible:
             return [impossible(format.space_size)] * len(fills)
+        return _Count(setup, view, session, fills, kept, most, max_seconds, progress).ranks()
 
-        def begun() -> Ranking:
-            return Ranking(view, session, setup.tree, fills, max_memory=setup.max_memory)
 
-        def counted(ranking: Ranking) -> str:
-            pace = Pace(ranking.search, deadline)
+class _Count:
+    """The count of some fills' ranks: taken up from a file, begun, foreseen, and gone on with.
 
-            def after_each() -> None:
-                ranking.narrow(pace.within(most))
-                kept.save_if_due(ranking.search, ranking)
-                if progress is not None:
-                    progress(setup.progress(ranking.search, ranking.goal.best, pace, ranking.work))
+    Args:
+        setup: where is searched.
+        view: the model, in evaluation.
+        session: after the prompt.
+        fills: whose ranks are asked for.
+        kept: the file.
+        most: prefixes that may be read.
+        max_seconds: how long it may take; None for no limit.
+        progress: called after each batch.
+    """
 
-            with noticing() as interrupted:  # Ctrl-C before it is no loss
-                after_each()
-                stopped = go_on(
-                    ranking.search, max_expanded=most, deadline=deadline, interrupted=interrupted, after_each=after_each
-                )
-                kept.save(ranking.search, ranking)
-            return stopped
+    def __init__(
+        self,
+        setup: SearchSetup,
+        view: LanguageModel,
+        session: Session,
+        fills: list[int],
+        kept: Checkpoint,
+        most: float,
+        max_seconds: float | None,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._setup, self._view, self._session, self._fills = setup, view, session, fills
+        self._kept, self._most, self._progress = kept, most, progress
+        self._ranking = self._begun()
+        self._is_old = kept.load(self._ranking.search, self._ranking)
+        self._deadline = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
 
-        ranking = begun()
-        is_old = kept.load(ranking.search, ranking)
-        deadline = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
-        stopped = "" if is_old else ranking.first_pass(max_expanded=most, deadline=deadline)
+    def ranks(self) -> list[Rank]:
+        """As far as they can be counted."""
+        ranking, stopped = self._ranking, ""
+        if not self._is_old:
+            stopped = ranking.first_pass(max_expanded=self._most, deadline=self._deadline)
         if not ranking.goal.is_settled:
             return ranking.ranks(stopped)
-        if progress is not None:
-            progress(setup.progress(ranking.search, ranking.goal.best, Pace(ranking.search, deadline), ranking.work))
+        self._tell(ranking, Pace(ranking.search, self._deadline))
         if not ranking.search.is_over and not ranking.is_foreseen:
-            # The likeliest are counted by now, and of the others it is worth knowing how much work they are.
-            start, first = (lambda: setup.of_one_age(view)), deadline.part(0.5)
-            sampled = draw(view, start, setup.tree, fills, _DRAWS, seed=0, deadline=first)
-            if sampled is not None:
-                ranking.foresee(sampled)
-        if stopped or (ranking.search.is_over and not is_old):
-            kept.save(ranking.search, ranking)
+            self._foresee()
+        if stopped or (ranking.search.is_over and not self._is_old):
+            self._kept.save(ranking.search, ranking)
             return ranking.ranks(stopped)
-        stopped, anew = counted(ranking), begun()
-        if is_old and not stopped and anew.begin_anew(ranking, most):  # an earlier run had less time for them
-            ranking, stopped = anew, anew.seek(max_expanded=most, deadline=deadline)
-            if not stopped:
-                stopped = counted(ranking)
-        return ranking.ranks(stopped)
+        return self._counted_anew(self._go_on(ranking))
+
+    def _begun(self) -> Ranking:
+        setup = self._setup
+        return Ranking(self._view, self._session, setup.tree, self._fills, max_memory=setup.max_memory)
+
+    def _tell(self, ranking: Ranking, pace: Pace) -> None:
+        if self._progress is not None:
+            self._progress(self._setup.progress(ranking.search, ranking.goal.best, pace, ranking.work))
+
+    def _foresee(self) -> None:
+        """The likeliest are counted by now, and of the others it is worth knowing how much work they are."""
+        setup, first = self._setup, self._deadline.part(0.5)
+        sampled = draw(
+            self._view, lambda: setup.of_one_age(self._view), setup.tree, self._fills, _DRAWS, seed=0, deadline=first
+        )
+        if sampled is not None:
+            self._ranking.foresee(sampled)
+
+    def _go_on(self, ranking: Ranking) -> str:
+        """Count until all is counted, or it must end; why it did."""
+        pace = Pace(ranking.search, self._deadline)
+
+        def after_each() -> None:
+            ranking.narrow(pace.within(self._most))
+            self._kept.save_if_due(ranking.search, ranking)
+            self._tell(ranking, pace)
+
+        with noticing() as interrupted:  # Ctrl-C before it is no loss
+            after_each()
+            stopped = go_on(
+                ranking.search,
+                max_expanded=self._most,
+                deadline=self._deadline,
+                interrupted=interrupted,
+                after_each=after_each,
+            )
+            self._kept.save(ranking.search, ranking)
+        return stopped
+
+    def _counted_anew(self, stopped: str) -> list[Rank]:
+        """The ranks; those that an earlier run had no time for, by another walk."""
+        if self._is_old and not stopped:
+            anew = self._begun()
+            if anew.begin_anew(self._ranking, self._most):
+                stopped = anew.seek(max_expanded=self._most, deadline=self._deadline) or self._go_on(anew)
+                return anew.ranks(stopped)
+        return self._ranking.ranks(stopped)
