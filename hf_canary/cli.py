@@ -72,7 +72,7 @@ class Precision(StrEnum):
     auto = "auto"
 
 
-_Told = Callable[[Any], None]
+_Notice = Callable[[Any], None]
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
 _GIVE = "Give --record, or --context, if something did: without it a leak may look safe."
 
@@ -259,13 +259,13 @@ def _tell(found: Extraction, known: CanarySet | None, here: Sequence[Canary] | N
     """What a search found, what it proved, and what that is worth; `here` are the canaries that stood behind what is
     searched behind.
     """
-    from .estimators.worth import known_in_words
+    from .estimators.worth import canary_in_words
 
     size = found.space_size
     for candidate in found.candidates:
         _say(f"{candidate.log_perplexity:8.2f} bits  {candidate.text}")
         if candidate.canary and known is not None:
-            words = known_in_words(
+            words = canary_in_words(
                 candidate.canary,
                 candidate.rank,
                 candidate.exposure,
@@ -412,7 +412,7 @@ def _format(
 
     if template is None and canary is None:
         raise typer.BadParameter("Give --format, or --canaries and --canary.")
-    own = _own_spaces(spaces)
+    own = _read_spaces(spaces)
     if canary is not None and own is None and template in (None, canary.format.template):
         own = canary.format.spaces
     format = CanaryFormat(canary.format.template if template is None and canary else str(template), spaces=own)
@@ -442,7 +442,7 @@ def _canary_of(canaries: CanarySet | None, name: str | None) -> Canary | None:
     return found
 
 
-def _own_spaces(file: Path | None) -> Any:
+def _read_spaces(file: Path | None) -> Any:
     from .errors import DataError, shown
 
     if file is None:
@@ -621,7 +621,9 @@ def _tell_trained_with(name: str, canaries: CanarySet) -> None:
         _note("The model was trained with other canaries than those of --canaries.")
 
 
-def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given: str | None) -> tuple[Any, Any, _Told]:
+def _before_canaries(
+    name: str, record: Path | None, canaries: CanarySet, given: str | None
+) -> tuple[Any, Any, _Notice]:
     """What canaries are measured behind, and their sources: what was given, or what the record of the training says."""
     from .training.contexts import Recorded
 
@@ -631,18 +633,18 @@ def _before_canaries(name: str, record: Path | None, canaries: CanarySet, given:
         _check_record(record, "of these canaries")
         if given is None:
             _note("What stood before the canaries in training is unknown; they are measured behind nothing. " + _GIVE)
-        return given, None, _nothing_told
+        return given, None, _no_notice
     contexts, prefixes, unknown = known
     if given is not None:
         theirs = {context for context, canary in zip(contexts, canaries, strict=True) if canary.id not in unknown}
-        return given, prefixes, _told_of(recorded.file, given, theirs, canaries[0].format, to_all=True)
+        return given, prefixes, _context_notice(recorded.file, given, theirs, canaries[0].format, to_all=True)
     if unknown:
         _note(f"What stood before {listed(unknown)} in training is unknown; they are measured behind nothing. {_GIVE}")
     _note(f"Measured behind {_what_is_recorded(recorded)}.")
     several = len(set(zip(contexts, (canary.format for canary in canaries), strict=True)))
     if several > len(canaries.formats):
         _note(f"They stood behind {several} contexts: each has references of its own, and takes its time.")
-    return contexts, prefixes, _nothing_told
+    return contexts, prefixes, _no_notice
 
 
 def _what_is_recorded(recorded: Recorded) -> str:
@@ -658,7 +660,7 @@ def _before_format(
     given: str | None,
     canaries: CanarySet | None,
     canary: Canary | None,
-) -> tuple[Any, Any, _Told, list[Canary] | None]:
+) -> tuple[Any, Any, _Notice, list[Canary] | None]:
     """The same for the candidates of a format: behind what most of its canaries stood, or this one; and which canaries
     of a set stood there, as far as the record says.
     """
@@ -671,9 +673,9 @@ def _before_format(
         _check_record(record, "with canaries of this format")
         if given is None:
             _note(f"What stood before such texts in training is unknown; it is searched behind nothing. {_GIVE}")
-        return given, None, _nothing_told, everyone
+        return given, None, _no_notice, everyone
     if given is not None:
-        tell = _told_of(recorded.file, given, {context for context, _ in known}, format)
+        tell = _context_notice(recorded.file, given, {context for context, _ in known}, format)
         return given, known[0][1], tell, everyone
     each = {} if canaries is None else _each_context(recorded, canaries)
     before = known[0]
@@ -692,7 +694,7 @@ def _before_format(
         for one in everyone or ()
         if one.format.template != format.template or each.get(one.id, before) == before  # others are not of this search
     ]
-    return *before, _nothing_told, here if everyone is not None else None
+    return *before, _no_notice, here if everyone is not None else None
 
 
 def _each_context(recorded: Recorded, canaries: CanarySet) -> dict[str, tuple[Any, Any]]:
@@ -719,14 +721,16 @@ def _own_context(each: Mapping[str, tuple[Any, Any]], canary: Canary) -> tuple[A
     return each[canary.id]
 
 
-def _nothing_told(tokenizer: Any) -> None:
+def _no_notice(tokenizer: Any) -> None:
     """Nothing is to be said once there is a tokenizer."""
 
 
-def _told_of(file: Path | None, given: str, theirs: set[Any], format: CanaryFormat, *, to_all: bool = False) -> _Told:
+def _context_notice(
+    file: Path | None, given: str, theirs: set[Any], format: CanaryFormat, *, to_all: bool = False
+) -> _Notice:
     """Says, once there is a tokenizer, that a context by hand is not what stood before the canaries, if it is not."""
 
-    def told(tokenizer: Any) -> None:
+    def notice(tokenizer: Any) -> None:
         from .tokenization.encoding import context_of
 
         text, target = format.render(0), format.source is not None
@@ -735,7 +739,7 @@ def _told_of(file: Path | None, given: str, theirs: set[Any], format: CanaryForm
         if same and not (all(same) if to_all else any(same)):
             _note(f"--context is not what stood before the canaries in training ({file}): a leak may look safe.")
 
-    return told
+    return notice
 
 
 def _check_record(record: Path | None, of: str) -> None:

@@ -192,7 +192,7 @@ class Measurement:
         """Refuse what could say nothing of any format, and would only after all is scored."""
         for encoded_format in self._encoded_formats:
             format = encoded_format.format
-            if "exact" in self._estimators and format.space_size <= num_references + len(encoded_format.known):
+            if "exact" in self._estimators and format.space_size <= num_references + len(encoded_format.canary_fills):
                 return
             if format.source_varies or not encoded_format.why_no_tree:
                 return
@@ -233,7 +233,13 @@ class Measurement:
                 if observations.is_limited and not {"auto", "exact"}.isdisjoint(self._estimators):
                     observations.first_ranks()  # before more references take the time
                 groups.append(
-                    Group(group.format, group.ids, observations.references, len(encoded_format.known), group.context)
+                    Group(
+                        group.format,
+                        group.ids,
+                        observations.references,
+                        len(encoded_format.canary_fills),
+                        group.context,
+                    )
                 )
                 bits = observations.fill_bits[encoded_format.measured].tolist()
                 fill_bits |= zip(group.ids, bits, strict=False)

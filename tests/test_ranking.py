@@ -236,7 +236,7 @@ def test_what_a_count_reads_is_held_against_what_was_scored(
 
     def dearer(self, *arguments, **options):
         stopped = first_pass(self, *arguments, **options)
-        self.goal.own = self.goal.own + wrong
+        self.goal.fill_costs = self.goal.fill_costs + wrong
         return stopped
 
     monkeypatch.setattr(ranking.Ranking, "first_pass", dearer)

@@ -288,7 +288,7 @@ def test_leaves_that_are_sought_first_are_found_first(monkeypatch, opened):
     again = 10 if opened == 1 else 4  # a prefix is read again for its other children
     assert len(ways) <= search.expanded <= (1 if opened == 256 else again) * len(ways)
     expected = oracles.brute_force(model, DIGITS, [tree.format.render(fill) for fill in fills])
-    np.testing.assert_allclose(shared + goal.own, expected, atol=1e-3)
+    np.testing.assert_allclose(shared + goal.fill_costs, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("strategy", ["auto", "best-first", "depth-first"])

@@ -330,7 +330,7 @@ def test_canaries_of_one_context_share_references_and_know_all_others():
                 # The first has the references of a measurement of its own, the second others.
                 assert mine.value == pytest.approx(theirs.value, abs=0.5 * (context is None))
                 assert mine.log_perplexity == pytest.approx(theirs.log_perplexity, abs=1e-4)
-    assert [group.known for group in report.groups] == [8, 8]
+    assert [group.num_excluded for group in report.groups] == [8, 8]
     exact = measure_exposure(model, tokenizer, canaries, context=contexts, num_references=1_000, estimators=["exact"])
     for canary, exposure, context in zip(canaries, exact, contexts, strict=True):
         costs = log_perplexity(model, tokenizer, list(canary.format.candidates()), context=context)

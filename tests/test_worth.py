@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, DataError
-from hf_canary.estimators.worth import counted, guesses_for, in_words, known_in_words, ranks_of_listed
+from hf_canary.estimators.worth import canary_in_words, counted, guesses_for, in_words, ranks_of_listed
 from hf_canary.extraction import iter_extract
 from hf_canary.models import character_tokenizer
 from hf_canary.tree.token_tree import Unlike
@@ -299,15 +299,15 @@ def test_words_of_edges():
     assert "no sooner" in in_words(3.0, 693.0, 40.0, 30.0, 256, 1000)[1]
     assert "gives it away 693 times sooner" in in_words(3.0, 1.0, 40.0, 30.0, 256, 1000)[1]
     assert "more than 10^307 times sooner" in in_words(3.0, 1.0, 40.0, 30.0, 256, 10**5000)[1]
-    assert known_in_words("f0-x1-0", 1, 9.97, 1000, 1, drawn=True).endswith(
+    assert canary_in_words("f0-x1-0", 1, 9.97, 1000, 1, drawn=True).endswith(
         "exposure 9.97 bits; one that was never trained on ranks so high at most once in 1,000 times"
     )
-    assert "one of 12 that were never trained on ranks so high at most once in 41 times" in known_in_words(
+    assert "one of 12 that were never trained on ranks so high at most once in 41 times" in canary_in_words(
         "f0-x1-0", 2, 8.97, 1000, 12, drawn=True
     )
-    assert "as often as not" in known_in_words("f0-x1-0", 600, 0.74, 1000, 1, drawn=True)
-    assert known_in_words("f0-x1-0", 1, 9.97, 1000, 12, drawn=False).endswith("rank 1, exposure 9.97 bits")
-    assert "others may be as likely" in known_in_words("f0-x1-0", None, math.nan, 1000, 12, drawn=True)
+    assert "as often as not" in canary_in_words("f0-x1-0", 600, 0.74, 1000, 1, drawn=True)
+    assert canary_in_words("f0-x1-0", 1, 9.97, 1000, 12, drawn=False).endswith("rank 1, exposure 9.97 bits")
+    assert "others may be as likely" in canary_in_words("f0-x1-0", None, math.nan, 1000, 12, drawn=True)
     assert [counted(n) for n in (1.0, 12_345.0, 10**12, 10.0**40, 10**5000)] == [
         "1",
         "12,345",

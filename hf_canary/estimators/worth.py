@@ -94,7 +94,7 @@ def _samples_in_words(samples: float, guesses: float) -> str:
     return f"{both}: sampling gives it away no sooner than guessing."
 
 
-def known_in_words(
+def canary_in_words(
     name: str, rank: int | None, exposure: float, space_size: int, num_known: int, *, drawn: bool
 ) -> str:
     """What to say of a candidate that is a canary.

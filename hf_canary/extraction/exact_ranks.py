@@ -99,12 +99,12 @@ def exact_rank(
         return []
     setup.tree.assure(fills, [f"fills[{number}]" for number in range(len(fills))])
     max_seconds = after_the_tree(max_seconds, began)
-    kept = setup.checkpoint(checkpoint, f"ranks of {fills}")
+    file = setup.checkpoint(checkpoint, f"ranks of {fills}")
     most = math.inf if max_expanded is None else max_expanded
     with setup.entered() as (view, session):
         if setup.is_impossible:
             return [impossible(format.space_size)] * len(fills)
-        return _Count(setup, view, session, fills, kept, most, max_seconds, progress).ranks()
+        return _Count(setup, view, session, fills, file, most, max_seconds, progress).ranks()
 
 
 class _Count:
@@ -127,15 +127,15 @@ class _Count:
         view: LanguageModel,
         session: Session,
         fills: list[int],
-        kept: Checkpoint,
+        file: Checkpoint,
         most: float,
         max_seconds: float | None,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self._setup, self._view, self._session, self._fills = setup, view, session, fills
-        self._kept, self._most, self._progress = kept, most, progress
+        self._file, self._most, self._progress = file, most, progress
         self._ranking = self._begun()
-        self._is_old = kept.load(self._ranking.search, self._ranking)
+        self._is_old = file.load(self._ranking.search, self._ranking)
         self._deadline = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
 
     def ranks(self) -> list[Rank]:
@@ -149,7 +149,7 @@ class _Count:
         if not ranking.search.is_over and not ranking.is_foreseen:
             self._foresee()
         if stopped or (ranking.search.is_over and not self._is_old):
-            self._kept.save(ranking.search, ranking)
+            self._file.save(ranking.search, ranking)
             return ranking.ranks(stopped)
         return self._counted_anew(self._go_on(ranking))
 
@@ -176,7 +176,7 @@ class _Count:
 
         def after_each() -> None:
             ranking.narrow(pace.within(self._most))
-            self._kept.save_if_due(ranking.search, ranking)
+            self._file.save_if_due(ranking.search, ranking)
             self._tell(ranking, pace)
 
         with noticing() as interrupted:  # Ctrl-C before it is no loss
@@ -188,7 +188,7 @@ class _Count:
                 interrupted=interrupted,
                 after_each=after_each,
             )
-            self._kept.save(ranking.search, ranking)
+            self._file.save(ranking.search, ranking)
         return stopped
 
     def _counted_anew(self, stopped: str) -> list[Rank]:

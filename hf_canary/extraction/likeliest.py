@@ -126,26 +126,26 @@ def extract(
     setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     setup.tree.assure()
     max_seconds = after_the_tree(max_seconds, began)
-    kept = setup.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
+    file = setup.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
     with setup.entered() as (view, session), noticing() as interrupted:
         if setup.is_impossible:
             return setup.nothing()
         goal = Cheapest(top_k, setup.tree.depth)
         search = Search(view, session, setup.tree, goal, strategy=STRATEGIES[strategy], max_memory=setup.max_memory)
-        kept.load(search, goal)
+        file.load(search, goal)
         whole = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
         deadline = whole.part(1.0 - _FOR_REFERENCES) if num_references else whole
         pace = Pace(search, deadline)
 
         def after_each() -> None:
-            kept.save_if_due(search, goal)
+            file.save_if_due(search, goal)
             if progress is not None:
                 progress(setup.progress(search, goal.best, pace))
 
         stopped = go_on(
             search, max_expanded=max_expanded, deadline=deadline, interrupted=interrupted, after_each=after_each
         )
-        kept.save(search, goal)
+        file.save(search, goal)
         candidates = tuple(setup.candidates(goal.leaves, goal.costs.tolist()))
         reference_rows, references = 0, np.empty(0)
         if num_references and stopped != "interrupted":

@@ -53,7 +53,7 @@ class EncodedFormat:
         number: which of the contexts of its format it is; each has references of its own.
 
     Attributes:
-        known: fills of the canaries, then of their twins.
+        canary_fills: fills of the canaries, then of their twins.
         measured: numbers among these of the members, then of their twins.
         names: what to call them in an error.
         made_tree: the tree, once somebody has asked for it.
@@ -71,7 +71,7 @@ class EncodedFormat:
         self.request, self._number = request, number
         self.measured = [*members, *(len(canaries) + number for number in members)]
         self.format = canaries[0].format
-        self.known = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
+        self.canary_fills = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
         self.names = [canary.id for canary in canaries] + [f"the twin of {canary.id}" for canary in canaries]
         self._tokenizer = tokenizer
         self._target = self.format.source is not None
@@ -85,11 +85,11 @@ class EncodedFormat:
     @cached_property
     def fills(self) -> list[int]:
         """Those known, then random other ones."""
-        count = possible_references(self.request.num_references, self.format, len(self.known))
+        count = possible_references(self.request.num_references, self.format, len(self.canary_fills))
         # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
         name = f"references {self.request.seed}" + (f" {self._number}" if self._number else "")
-        drawn = self.format.sample(count, name, exclude=self.known)
-        return self.known + drawn
+        drawn = self.format.sample(count, name, exclude=self.canary_fills)
+        return self.canary_fills + drawn
 
     def encoded(self, block: slice) -> tuple[list[str], Encoding, list[list[int]] | None]:
         """Texts of a block of the fills, what the tokenizer makes of them, and of their sources, if they have any."""
@@ -124,7 +124,7 @@ class EncodedFormat:
     @cached_property
     def shared(self) -> int:
         """How many first tokens all candidates share, the last one's aside."""
-        known = [self.format.render(fill) for fill in self.known]
+        known = [self.format.render(fill) for fill in self.canary_fills]
         covering = [self.format.render(fill) for fill in self.format.covering_fills(_TO_COMPARE)]
         names = ["a candidate"] * len(covering) + self.names
         encoding = self._encoded(covering + known, names.__getitem__)
@@ -166,18 +166,18 @@ class EncodedFormat:
                 "one that is written in Python, and a format of too many fills to encode them all",
                 "Use a format of fewer fills; what needs no tree is measured all the same.",
             )
-        tree.assure(self.known, self.names)
+        tree.assure(self.canary_fills, self.names)
         self.made_tree = tree
         return tree
 
     @cached_property
     def canary_copies(self) -> Floats:
         """(2 n_canaries,) how many fills are encoded as each; 0 for one that is encoded as an earlier one."""
-        paths = self.tree.paths([self.format.render(fill) for fill in self.known])
+        paths = self.tree.paths([self.format.render(fill) for fill in self.canary_fills])
         return np.array(
             [
                 float(self.tree.copies(fill)) if paths.index(path) == number else 0.0
-                for number, (fill, path) in enumerate(zip(self.known, paths, strict=True))
+                for number, (fill, path) in enumerate(zip(self.canary_fills, paths, strict=True))
             ]
         )
 
@@ -186,7 +186,7 @@ class EncodedFormat:
         """The ids of the one source of all fills, if there is one."""
         if not self._target:
             return None
-        source = self.format.render_source(self.known[0]) or ""
+        source = self.format.render_source(self.canary_fills[0]) or ""
         return source_ids(self._tokenizer, [source], self.request.source_prefix)[0]
 
 

@@ -64,7 +64,7 @@ class Observations:
         self._language_model, self._encoded_format, self._deadline = language_model, encoded_format, deadline
         self._progress = progress
         self.format = encoded_format.format
-        self._fills, self.measured = encoded_format.known, encoded_format.measured
+        self._fills, self.measured = encoded_format.canary_fills, encoded_format.measured
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
         self._has_measured = False
@@ -245,7 +245,7 @@ class Observations:
         max_memory = self._language_model.max_memory
         ranking = Ranking(self._language_model, session, self.tree, fills, max_memory=max_memory)
         self._metered("counted", lambda: go(ranking))
-        self._check_costs(session, numbers, ranking.goal.own)
+        self._check_costs(session, numbers, ranking.goal.fill_costs)
         ranks = zip(numbers, ranking.ranks(), strict=True)
         found = {number: rank for number, rank in ranks if rank.rank is not None}
         self._ranks |= found

@@ -126,7 +126,7 @@ class Ranking:
         search = self.search
         stopped = go_on(search, max_expanded=max_expanded, deadline=deadline, until=lambda: not search.is_on_the_way)
         if not stopped:
-            possible = self.goal.own[np.isfinite(self.goal.own)]
+            possible = self.goal.fill_costs[np.isfinite(self.goal.fill_costs)]
             self.goal.settle(float(possible.max(initial=0.0)))
         return stopped
 
@@ -147,7 +147,7 @@ class Ranking:
 
     def foresee(self, sampled: SampledFills) -> None:
         """How much work each will be, as far as draws foresee it (Knuth 1975)."""
-        self.expected = np.array([sampled.expected_expansions(cost + _SLACK) for cost in self.goal.own])
+        self.expected = np.array([sampled.expected_expansions(cost + _SLACK) for cost in self.goal.fill_costs])
 
     @property
     def is_foreseen(self) -> bool:
@@ -163,7 +163,7 @@ class Ranking:
         """Bits of the costliest fill for which so many prefixes will do; where they do for none that is not counted
         yet, of the cheapest of these.
         """
-        own, within = self.goal.own, self._within(max_expanded)
+        own, within = self.goal.fill_costs, self._within(max_expanded)
         return float(own[within].max() if within.any() else own[self._are_open].min(initial=self.goal.up_to))
 
     def begin_anew(self, other: Ranking, max_expanded: float) -> bool:
@@ -174,13 +174,13 @@ class Ranking:
             return False
         self.expected = other.expected
         found = [(rank.rank or 0, rank.ties) for rank in other.ranks()]
-        self._earlier = np.where(np.isfinite(other.goal.own)[:, None], np.array(found, dtype=np.int64), 0)
+        self._earlier = np.where(np.isfinite(other.goal.fill_costs)[:, None], np.array(found, dtype=np.int64), 0)
         return True
 
     @property
     def _are_open(self) -> NDArray[np.bool_]:
         """(n_fills,) whether they are possible, and neither this walk nor an earlier one has their ranks."""
-        return np.asarray(np.isfinite(self.goal.own) & ~self._are_counted & (self._earlier[:, 0] == 0))
+        return np.asarray(np.isfinite(self.goal.fill_costs) & ~self._are_counted & (self._earlier[:, 0] == 0))
 
     def _within(self, max_expanded: float) -> NDArray[np.bool_]:
         """(n_fills,) which of the open ones so many prefixes will do for, as far as is foreseen."""
@@ -189,12 +189,12 @@ class Ranking:
     @property
     def work(self) -> float:
         """How many prefixes the count is foreseen to take."""
-        return float(self.expected[self.goal.own <= self.goal.up_to].max(initial=0.0))
+        return float(self.expected[self.goal.fill_costs <= self.goal.up_to].max(initial=0.0))
 
     def ranks(self, stopped: str = "") -> list[Rank]:
         """What is known by now, and what ended it."""
         stopped = stopped or ("" if self._tree.is_certain else "tokenizer")
-        return [self._rank(number, cost, stopped) for number, cost in enumerate(self.goal.own.tolist())]
+        return [self._rank(number, cost, stopped) for number, cost in enumerate(self.goal.fill_costs.tolist())]
 
     def save(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint; once it is settled."""
@@ -209,13 +209,13 @@ class Ranking:
         space, forecast = self._tree.format.space_size, float(self.expected[number]) or None
         if self.goal.is_settled and own == math.inf:
             return impossible(space, self.search.expanded, stopped)
-        rank, ties = self._known(number)
+        rank, ties = self._rank_and_ties(number)
         low, high = (rank - ties, rank) if rank else self._bounds(number, own)
         if not self._tree.is_certain:  # all that is counted is there, and perhaps more
             return Rank(None, low, space, 0, self.search.expanded, forecast, stopped)
         return Rank(rank or None, low, high, ties, self.search.expanded, forecast, stopped)
 
-    def _known(self, number: int) -> tuple[int, int]:
+    def _rank_and_ties(self, number: int) -> tuple[int, int]:
         """Rank and ties of a fill, if this walk or an earlier one has counted them; else 0."""
         if self.goal.is_settled and self._are_counted[number]:
             return self.goal.counted(number), self.goal.ties(number)

@@ -117,7 +117,7 @@ class _Rounds:
         seed: int,
     ) -> None:
         self._language_model, self._start, self._tree, self._seed = language_model, start, tree, seed
-        self._known = len(known)
+        self._num_canaries = len(known)
         self._rungs: list[Ints] = []
         self._drawn: list[SampledPaths] = []
         self._walk(np.zeros(len(known), dtype=np.int64), known)
@@ -125,7 +125,7 @@ class _Rounds:
     @property
     def count(self) -> int:
         """How many have been drawn."""
-        return sum(map(len, self._rungs)) - self._known
+        return sum(map(len, self._rungs)) - self._num_canaries
 
     def add(self, shares: Floats, count: int) -> None:
         """Draw more, by these shares of the rungs."""
@@ -144,10 +144,10 @@ class _Rounds:
         copies[drawn.ended] = self._tree.copies_of(drawn.paths[drawn.ended])
         log_space = math.log(self._tree.format.space_size)
         log_q = np.column_stack([np.log(copies) - log_space, drawn.log_q[last]])
-        known, draws = slice(self._known), slice(self._known, None)
+        known, draws = slice(self._num_canaries), slice(self._num_canaries, None)
         # What ran into a dead end stands for nothing, whatever is said of it.
         log_q[~drawn.ended] = 0.0
-        hot = np.flatnonzero(rungs[draws] > 0) + self._known
+        hot = np.flatnonzero(rungs[draws] > 0) + self._num_canaries
         inner = np.arange(drawn.paths.shape[1]) < drawn.lengths[hot, None] - drawn.ended[hot, None]
         found = ImportanceSamples(
             costs[draws],

@@ -36,7 +36,7 @@ class TokenRows:
         self._dataset = dataset
         self._is_stream = isinstance(dataset, datasets.IterableDataset)
         self.num_rows = 0
-        self._kept: dict[int, Any] = {}
+        self._rows_by_number: dict[int, Any] = {}
         _check(dataset, argument, "labels" if target else "input_ids")
         self._saying = [] if target else _columns_saying_starts(self._first(1), collator)
         self._row_of: list[int] = []  # of each sequence, if a row may hold several
@@ -68,12 +68,12 @@ class TokenRows:
         """Of a stream, which has no rows to ask for: read it once more for these."""
         if self._is_stream and sequences:
             numbers = {self._row_number_of(sequence)[0] for sequence in sequences}
-            self._kept = {number: row for number, row in enumerate(self._dataset) if number in numbers}
+            self._rows_by_number = {number: row for number, row in enumerate(self._dataset) if number in numbers}
 
     def row(self, sequence: int) -> tuple[Mapping[str, Any], int]:
         """The row that holds a sequence, and which of its sequences it is."""
         number, at = self._row_number_of(sequence)
-        row: Mapping[str, Any] = self._kept[number] if self._is_stream else self._dataset[number]
+        row: Mapping[str, Any] = self._rows_by_number[number] if self._is_stream else self._dataset[number]
         named = {name: row[name] for name in row if name not in _SAYING or name in self._saying}
         return named, at
 

@@ -374,12 +374,12 @@ class _Spelling:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._added = set(getattr(tokenizer, "added_tokens_decoder", ())) - set(tokenizer.all_special_ids)
-        self._known: dict[int, bytes] = {}
+        self._spellings: dict[int, bytes] = {}
 
     def __getitem__(self, token: int) -> bytes:
-        if token not in self._known:
-            self._known[token] = self._spelled(token)
-        return self._known[token]
+        if token not in self._spellings:
+            self._spellings[token] = self._spelled(token)
+        return self._spellings[token]
 
     def of(self, tokens: Iterable[int]) -> bytes:
         """Several tokens."""
@@ -419,7 +419,7 @@ def _neighbours(text: str) -> list[tuple[str, str]]:
 def _needed(spelling: _Spelling, bare: list[int], encoded: Iterable[list[int]]) -> tuple[bytes, int]:
     """What of a text is spelled whatever stands beside it, and nothing as well; and where it begins in its encoding."""
     alone, *others = (_letters(spelling.of(one)) for one in (bare, *encoded))
-    begin, end = _kept(alone, others, str.__contains__)
+    begin, end = _stable_part(alone, others, str.__contains__)
     return _bytes(alone[begin:end]), len(_bytes(alone[:begin]))
 
 
@@ -443,7 +443,7 @@ def _cores(canaries: CanarySet, tokenizer: Any, spelling: _Spelling, target: boo
         bare, encoded = _encodings(aside, canary.text, target=target)
         text, at = _needed(spelling, bare, encoded)
         first, last = _fill_of(bare, fills[canary.format])
-        begin, end = _trimmed(tokenizer, bare, _kept(bare, encoded, _holds))
+        begin, end = _trimmed(tokenizer, bare, _stable_part(bare, encoded, _holds))
         if begin == end:
             ways = _ways_of_writing(aside, canary, spelling, text, target)
             cores = [Core(number, tokens, 0, 1, (0, len(tokens)), *beside) for tokens, beside in ways]
@@ -489,7 +489,7 @@ def _trimmed(
     return _trimmed(tokenizer, ids, part) if begin == end and any(marks) else (begin, end)
 
 
-def _kept(bare: Part, encoded: list[Part], holds: Callable[[Part, Part], bool]) -> tuple[int, int]:
+def _stable_part(bare: Part, encoded: list[Part], holds: Callable[[Part, Part], bool]) -> tuple[int, int]:
     """The longest part of an encoding that is in all of the others, and the last such: what a tokenizer puts before all
     texts is in all of them. An empty one if there is none.
     """

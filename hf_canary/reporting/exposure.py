@@ -57,12 +57,12 @@ class Group:
         format: of them.
         canary_ids: their ids.
         references: (n_references,) log-perplexities of random candidates behind this context, in bits.
-        known: canaries and twins of the format, those of other groups too: no reference is one of them.
+        num_excluded: canaries and twins of the format, those of other groups too: no reference is one of them.
         context: what stands before them, a text or tokens; None for nothing but what the tokenizer puts there.
     """
 
     format: CanaryFormat
     canary_ids: tuple[str, ...]
     references: Floats
-    known: int
+    num_excluded: int
     context: Before = None

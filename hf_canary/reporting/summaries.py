@@ -32,8 +32,8 @@ class Level:
             canaries' own intervals: it says how far canaries inserted so often differ, and nothing of other trainings.
         high: upper end.
         confidence: of that interval: 95 % if there are six canaries and more, and what fewer can give.
-        found: the fewest and the most copies of any of its canaries that are trained on, those that are dead too; None
-            where that is not known, or of several levels.
+        copies_found: the fewest and the most copies of any of its canaries that are trained on, those that are dead
+            too; None where that is not known, or of several levels.
     """
 
     repetitions: int
@@ -42,12 +42,12 @@ class Level:
     low: float = math.nan
     high: float = math.nan
     confidence: float = 0.0
-    found: tuple[int, int] | None = None
+    copies_found: tuple[int, int] | None = None
 
     @property
     def lacks_copies(self) -> bool:
         """Whether some of its canaries have another number of copies in the training data than was asked for."""
-        return self.found is not None and self.found != (self.repetitions, self.repetitions)
+        return self.copies_found is not None and self.copies_found != (self.repetitions, self.repetitions)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _levels(report: Any) -> Table:
             for name, value in level.values.items()
         ]
         table.add_row(
-            f"{level.repetitions} ×{_found(level)}",
+            f"{level.repetitions} ×{_copies_found(level)}",
             str(count),
             medians[0],
             "" if math.isnan(level.low) else f"{level.low:.2f} to {level.high:.2f}",
@@ -80,11 +80,11 @@ def _levels(report: Any) -> Table:
     return table
 
 
-def _found(level: Any) -> str:
+def _copies_found(level: Any) -> str:
     """The copies that were found, where they are not those that were asked for."""
     if not level.lacks_copies:
         return ""
-    fewest, most = level.found
+    fewest, most = level.copies_found
     return f" ({fewest if fewest == most else f'{fewest} to {most}'} found)"
 
 

@@ -32,7 +32,7 @@ class Contexts:
     Attributes:
         context: for each canary; None for nothing, also where nothing is known.
         source_prefix: for each canary.
-        known: for each canary, whether what stands before it is known.
+        is_known: for each canary, whether what stands before it is known.
         lines: what was found in batches, in words.
     """
 
@@ -44,7 +44,7 @@ class Contexts:
         self._is_given = given is not None, given_prefix is not None
         self.context = one_for_each(given, len(canaries), "canaries")
         self.source_prefix = one_for_each(given_prefix, len(canaries), "canaries", argument="source_prefix")
-        self.known = [self._is_given[0]] * len(canaries)
+        self.is_known = [self._is_given[0]] * len(canaries)
         self.lines: list[str] = []
 
     def __repr__(self) -> str:
@@ -60,7 +60,7 @@ class Contexts:
     @property
     def has_any(self) -> bool:
         """Whether anything is known."""
-        return any(self.known)
+        return any(self.is_known)
 
     def take(self, presence: Presence) -> None:
         """What the data say, where nothing was given."""
@@ -76,7 +76,7 @@ class Contexts:
             ids = (canary.id for canary in self._canaries)
             return [old if name in found.unknown else new for new, old, name in zip(now, so_far, ids, strict=True)]
 
-        was_known = {canary.id for canary, is_known in zip(self._canaries, self.known, strict=True) if is_known}
+        was_known = {canary.id for canary, is_sure in zip(self._canaries, self.is_known, strict=True) if is_sure}
         unknown = set(found.unknown) - was_known
         self._take(latest(found.context, self.context), latest(found.source_prefix, self.source_prefix), unknown)
         self.lines = list(found.doubts) if self._is_given[0] else [*found.shapes, *found.doubts]
@@ -107,7 +107,7 @@ class Contexts:
         nothing: list[Before] = [None] * len(self._canaries)
         if not self._is_given[0]:
             self.context = list(context) or nothing
-            self.known = [canary.id not in unknown for canary in self._canaries]
+            self.is_known = [canary.id not in unknown for canary in self._canaries]
         if not self._is_given[1]:
             self.source_prefix = list(source_prefix) or nothing
 
@@ -124,9 +124,9 @@ class Contexts:
                 {
                     "canary_id": canary.id,
                     "format": self._canaries.formats.index(canary.format),
-                    "context": listed.index(pair) if is_known else None,
+                    "context": listed.index(pair) if is_sure else None,
                 }
-                for canary, pair, is_known in zip(self._canaries, both, self.known, strict=True)
+                for canary, pair, is_sure in zip(self._canaries, both, self.is_known, strict=True)
             ],
         }
 

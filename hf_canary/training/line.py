@@ -31,7 +31,7 @@ def one_line(report: ExposureReport, num_references: int | None = None) -> str:
     line = f"exposure (bits)  {measured} · skew-normal  {skewed} · twins {twins}"
     fewest = min((len(group.references) for group in report.groups), default=0)
     is_short = num_references is not None and any(
-        len(group.references) < possible_references(num_references, group.format, group.known)
+        len(group.references) < possible_references(num_references, group.format, group.num_excluded)
         for group in report.groups
     )
     return f"{line} · in time for {fewest:,} references" if is_short else line
@@ -39,7 +39,7 @@ def one_line(report: ExposureReport, num_references: int | None = None) -> str:
 
 def _level_name(name: str, level: Level) -> str:
     """As ×4; with the copies that were found, where they are not those."""
-    fewest, most = level.found or (0, 0)
+    fewest, most = level.copies_found or (0, 0)
     found = f" ({fewest if fewest == most else f'{fewest} to {most}'} found)" if level.lacks_copies else ""
     return name.replace("x", "×") + found
 

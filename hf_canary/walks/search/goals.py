@@ -121,29 +121,29 @@ class Ascending:
     bound = dropped = math.inf
 
     def __init__(self) -> None:
-        self._found: list[tuple[float, bytes]] = []
+        self._heap: list[tuple[float, bytes]] = []
 
     @property
     def best(self) -> float:
         """Of the cheapest leaf that was not taken."""
-        return self._found[0][0] if self._found else math.inf
+        return self._heap[0][0] if self._heap else math.inf
 
     @property
     def num_bytes(self) -> int:
-        return len(self._found) * (_WAITING_BYTES + len(self._found[0][1])) if self._found else 0
+        return len(self._heap) * (_WAITING_BYTES + len(self._heap[0][1])) if self._heap else 0
 
     def offer(self, costs: Floats, paths: Ints) -> None:
         keys: list[bytes] = sort_keys(paths).tolist()  # type: ignore[assignment]
         for cost, key in zip(costs.tolist(), keys, strict=True):
-            heapq.heappush(self._found, (cost, key))
+            heapq.heappush(self._heap, (cost, key))
 
     def leaves_out(self, costs: Floats, paths: Ints) -> NDArray[np.bool_]:
         return np.zeros(len(costs), dtype=bool)
 
     def final(self, least: float) -> Iterator[tuple[float, list[int]]]:
         """Take the leaves that no other can come before, when what is open costs at least so much: bits and tokens."""
-        while self._found and self.best < least:
-            cost, key = heapq.heappop(self._found)
+        while self._heap and self.best < least:
+            cost, key = heapq.heappop(self._heap)
             yield cost, [token - 1 for token in np.frombuffer(key, dtype=">u4").tolist() if token]
 
 
@@ -166,11 +166,11 @@ class Counting:
     dropped = math.inf
 
     def __init__(self, known: Ints, copies_of: Callable[[Ints], Floats]) -> None:
-        self._known, self._copies_of = known, copies_of
+        self._fill_paths, self._copies_of = known, copies_of
         self._keys = sort_keys(known)
         self._waiting: list[tuple[Floats, Floats]] = []
         self._edges = self._counts = np.empty(0)
-        self.own: Floats = np.full(len(known), np.nan)
+        self.fill_costs: Floats = np.full(len(known), np.nan)
         self.up_to = self.bound = math.inf
         self.is_settled = False
 
@@ -193,13 +193,13 @@ class Counting:
         self._waiting.append((costs, copies))
         keys = sort_keys(paths)
         for leaf in np.flatnonzero(np.isin(keys, self._keys)).tolist():
-            self.own[self._keys == keys[leaf]] = costs[leaf]
+            self.fill_costs[self._keys == keys[leaf]] = costs[leaf]
 
     def settle(self, up_to: float) -> None:
         """Count from now on, up to a cost; known leaves that were not found cost more bits than there are."""
-        self.own[np.isnan(self.own)] = math.inf
+        self.fill_costs[np.isnan(self.fill_costs)] = math.inf
         self.narrow(up_to)
-        finite = self.own[np.isfinite(self.own)]
+        finite = self.fill_costs[np.isfinite(self.fill_costs)]
         self._edges = np.unique(np.concatenate([finite - SAME, finite, finite + SAME]))
         self._counts = np.zeros(len(self._edges) + 1)  # between two edges
         self.is_settled = True
@@ -214,16 +214,16 @@ class Counting:
     @property
     def reach(self) -> Floats:
         """(n,) bits up to which every leaf must be known for each known leaf's rank and ties."""
-        return self.own + SAME
+        return self.fill_costs + SAME
 
     def counted(self, number: int) -> int:
         """Fills that were found at or below the cost of a known leaf, and those that cost as much but for rounding."""
-        return self._counted(self.own[number] + SAME)
+        return self._counted(self.fill_costs[number] + SAME)
 
     def likelier(self, number: int) -> int:
         """Fills that were found below the cost of a known leaf by more than rounding, and those encoded as it."""
-        copies = int(self._copies_of(self._known[number : number + 1])[0])
-        return self._counted(self.own[number] - SAME) + copies
+        copies = int(self._copies_of(self._fill_paths[number : number + 1])[0])
+        return self._counted(self.fill_costs[number] - SAME) + copies
 
     def ties(self, number: int) -> int:
         """Fills that cost as much as a known leaf, but for rounding, without those that are encoded as it."""
@@ -235,11 +235,11 @@ class Counting:
 
     def save(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint; once it is settled."""
-        return {"own": self.own, "up_to": np.array([self.up_to]), "counts": self._counts}
+        return {"own": self.fill_costs, "up_to": np.array([self.up_to]), "counts": self._counts}
 
     def load(self, saved: dict[str, NDArray[Any]]) -> None:
         """What `save` gave; also what is counted up to, which draws of another machine may see otherwise."""
-        self.own = saved["own"]
+        self.fill_costs = saved["own"]
         self.settle(float(saved["up_to"][0]))
         self._counts = saved["counts"]
 
