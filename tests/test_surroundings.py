@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from hf_canary.errors import ArgumentError, DataError
 from hf_canary.presence.batches import TrainedCopies
 from hf_canary.presence.sequences import cut, lengths_in
 from hf_canary.presence.surroundings import most_shared
+from hf_canary.presence.token_search import Occurrences
 from hf_canary.tokenization.contexts import Context, one_for_each
 from hf_canary.tokenization.encoding import context_of, encode
 from hf_canary.training.contexts import Contexts, Recorded
+from hf_canary.training.copies import Copies
 from hf_canary.training.record import Record
 from hf_canary.tree.token_tree import TokenTree
 from tests.oracles import small_model
@@ -211,7 +214,7 @@ def test_what_batches_say_is_what_rows_say():
     tokenizer = tokenizer_of("gpt2")
     canaries = drawn()
     rows = rows_of(canaries, tokenizer, PLACES["after a line"])
-    several = [TrainedCopies(canaries, tokenizer, target=False) for _ in range(2)]
+    several = [TrainedCopies(canaries, tokenizer, Occurrences(canaries, tokenizer, target=False)) for _ in range(2)]
     for number, ids in enumerate(rows["input_ids"]):
         batch = torch.tensor([ids])
         several[number % 2].see({"input_ids": batch, "labels": batch})
@@ -413,7 +416,7 @@ def test_halves_that_meet_in_a_batch_are_no_canary():
     features = [{"input_ids": ids} for ids in halves(canaries, tokenizer)]
     for options in ({}, {"return_seq_idx": True, "return_position_ids": False}, {"return_flash_attn_kwargs": True}):
         batch = dict(DataCollatorWithFlattening(**options)(features, return_tensors="pt"))
-        trained = TrainedCopies(canaries, tokenizer, target=False)
+        trained = TrainedCopies(canaries, tokenizer, Occurrences(canaries, tokenizer, target=False))
         trained.see(batch)
         assert set(trained.counts().values()) == {0}
         whole = [{"input_ids": tokenizer(canary.text)["input_ids"]} for canary in canaries]
@@ -554,11 +557,25 @@ def test_a_process_that_cannot_count_leaves_no_other_waiting(monkeypatch):
     canaries = drawn()
     said = []
     monkeypatch.setattr("hf_canary.presence.batches.all_gather", lambda text: said.append(text) or [text])
-    trained = TrainedCopies(canaries, tokenizer, target=False)
+    trained = TrainedCopies(canaries, tokenizer, Occurrences(canaries, tokenizer, target=False))
     monkeypatch.setattr(trained, "_count", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trained.surroundings()
     assert said == [""]
-    other = TrainedCopies(canaries, tokenizer, target=False)
+    other = TrainedCopies(canaries, tokenizer, Occurrences(canaries, tokenizer, target=False))
     monkeypatch.setattr("hf_canary.presence.batches.all_gather", lambda text: [text, ""])
     assert other.surroundings() is None
+
+
+def test_the_tokens_of_canaries_are_worked_out_once(monkeypatch):
+    """For the check of the data and for the batches."""
+    tokenizer, canaries, made = tokenizer_of("gpt2"), drawn(), []
+    init = Occurrences.__init__
+    monkeypatch.setattr(Occurrences, "__init__", lambda *args, **options: made.append(1) or init(*args, **options))
+    rows = rows_of(canaries, tokenizer, PLACES["after a line"])
+    copies = Copies(canaries)
+    loader = SimpleNamespace(dataset=rows, collate_fn=None)
+    copies.begin(small_model("gpt2", len(tokenizer)), loader, tokenizer, evaluation=None, context=None)
+    copies.see({name: torch.tensor(rows["input_ids"][:1]) for name in ("input_ids", "labels")})
+    assert copies.presence.context == check_presence(rows, canaries, tokenizer).context
+    assert len(made) == 2  # one of them for the comparison

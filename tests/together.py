@@ -9,6 +9,7 @@ from torch.distributed.fsdp import fully_shard
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.presence.batches import TrainedCopies
+from hf_canary.presence.token_search import Occurrences
 from hf_canary.runtime.processes import from_main, num_processes, split_over_processes
 from hf_canary.walks.search.checkpoint import digest_of_model
 from tests import oracles
@@ -79,7 +80,7 @@ def searched(model, tokenizer, kept):
 
 def trained_on(tokenizer, rank):
     """Before any batch, and after two copies in one process and one in the other, and one more in the first alone."""
-    copies = TrainedCopies(CANARIES, tokenizer, target=False)
+    copies = TrainedCopies(CANARIES, tokenizer, Occurrences(CANARIES, tokenizer, target=False))
     before = copies.counts()
     ids = torch.tensor(tokenizer([CANARIES[0].text])["input_ids"])
     copies.see({"input_ids": ids.repeat(2 - rank, 1), "labels": ids.repeat(2 - rank, 1)})

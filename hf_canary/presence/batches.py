@@ -29,15 +29,16 @@ class TrainedCopies:
     Args:
         canaries: the set that was injected.
         tokenizer: that made the tokens.
-        target: whether canaries are what a decoder writes, in the labels.
+        occurrences: of the set in tokens of this tokenizer.
     """
 
-    def __init__(self, canaries: CanarySet, tokenizer: Any, *, target: bool) -> None:
-        self._canaries = canaries
-        self._occurrences = Occurrences(canaries, tokenizer, target=target)
-        self._surroundings = Surroundings(canaries, tokenizer, self._occurrences)
+    def __init__(self, canaries: CanarySet, tokenizer: Any, occurrences: Occurrences) -> None:
+        self._canaries, self._occurrences = canaries, occurrences
+        self._surroundings = Surroundings(canaries, tokenizer, occurrences)
         self._sources = {
-            number: canary.source for number, canary in enumerate(canaries) if target and canary.source is not None
+            number: canary.source
+            for number, canary in enumerate(canaries)
+            if occurrences.target and canary.source is not None
         }
         self._waiting: list[dict[str, torch.Tensor]] = []
         self._counts = Counter[int]()

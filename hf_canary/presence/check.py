@@ -86,22 +86,39 @@ def check_presence(
     check_instance("canaries", canaries, CanarySet, "a CanarySet", "Load it: CanarySet.load(path).")
     check_tokenizer(tokenizer)
     with random_state_kept():  # rows may be made as they are asked for, and with chance
-        return _presence(tokenised, canaries, tokenizer, evaluation, target, collator, context)
+        collator = _copy_of(collator)
+        data = TokenRows(tokenised, "tokenised", target, collator)
+        occurrences = Occurrences(canaries, tokenizer, target=data.has_targets if target is None else target)
+        return _presence(data, canaries, tokenizer, occurrences, evaluation, collator, context)
 
 
-def _presence(
+def presence_of(
+    occurrences: Occurrences,
     tokenised: Any,
     canaries: CanarySet,
     tokenizer: Any,
+    *,
+    evaluation: Any = None,
+    collator: Collator | None = None,
+    context: Before | Sequence[Before] = None,
+) -> Presence:
+    """The same as `check_presence`, of canaries whose tokens have been worked out."""
+    with random_state_kept():
+        collator = _copy_of(collator)
+        data = TokenRows(tokenised, "tokenised", occurrences.target, collator)
+        return _presence(data, canaries, tokenizer, occurrences, evaluation, collator, context)
+
+
+def _presence(
+    data: TokenRows,
+    canaries: CanarySet,
+    tokenizer: Any,
+    occurrences: Occurrences,
     evaluation: Any,
-    target: bool | None,
     collator: Collator | None,
     given: Before | Sequence[Before],
 ) -> Presence:
-    collator = _copy_of(collator)
-    data = TokenRows(tokenised, "tokenised", target, collator)
-    of_decoder = data.has_targets if target is None else target
-    occurrences = Occurrences(canaries, tokenizer, target=of_decoder)
+    of_decoder = occurrences.target
     found = occurrences.find(data.batches("labels" if of_decoder else "input_ids"))
     surroundings = Surroundings(canaries, tokenizer, occurrences)
     inspector = _Inspector(data, canaries, occurrences, surroundings, collator)

@@ -10,9 +10,10 @@ from typing import Any
 from ..canaries import CanarySet
 from ..errors import DataError, without_data
 from ..presence.batches import TrainedCopies
-from ..presence.check import check_presence
+from ..presence.check import presence_of
 from ..presence.report import Presence
 from ..presence.surroundings import Surroundings
+from ..presence.token_search import Occurrences
 from ..reporting.exposure_report import ExposureReport
 from ..runtime.processes import all_true, from_main
 from ..tokenization.contexts import Before
@@ -53,10 +54,11 @@ class Copies:
         self.presence, self._trained, self._before = None, None, {}
         target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         try:
-            self._trained = TrainedCopies(self._canaries, tokenizer, target=target)
+            occurrences = Occurrences(self._canaries, tokenizer, target=target)  # worked out once, for both
+            self._trained = TrainedCopies(self._canaries, tokenizer, occurrences)
             if _can_be_read(getattr(loader, "dataset", None)):
                 self.presence = from_main(
-                    lambda: _presence_in(loader, self._canaries, tokenizer, target, evaluation, context)
+                    lambda: _presence_in(loader, occurrences, self._canaries, tokenizer, evaluation, context)
                 )
         except Exception as error:
             logger.warning(
@@ -135,14 +137,20 @@ def _can_be_read(dataset: Any) -> bool:
 
 
 def _presence_in(
-    loader: Any, canaries: CanarySet, tokenizer: Any, target: bool, evaluation: Any, context: Before | Sequence[Before]
+    loader: Any,
+    occurrences: Occurrences,
+    canaries: CanarySet,
+    tokenizer: Any,
+    evaluation: Any,
+    context: Before | Sequence[Before],
 ) -> Presence:
     """What is in the dataset of a loader, which is not started; and in the evaluation data, if they can be read."""
-    options = {"target": target, "collator": loader.collate_fn, "context": context}
+    options = {"collator": loader.collate_fn, "context": context}
+    given = (occurrences, loader.dataset, canaries, tokenizer)
     try:
-        return check_presence(loader.dataset, canaries, tokenizer, evaluation=evaluation, **options)
+        return presence_of(*given, evaluation=evaluation, **options)
     except DataError as error:
         if error.argument != "evaluation":
             raise
         logger.warning("The evaluation data could not be checked: %s", error)
-        return check_presence(loader.dataset, canaries, tokenizer, **options)
+        return presence_of(*given, **options)
