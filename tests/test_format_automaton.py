@@ -86,7 +86,7 @@ def test_accepted_texts_of_random_formats(words, pieces):
 def check_completions(automaton):
     """From each place as many texts go on as it says; one more may be counted where an entry ends that others go on."""
     counts = {}
-    for place in sorted(places(automaton), key=lambda place: automaton.place(place).piece, reverse=True):
+    for place in sorted(places(automaton), key=lambda place: automaton.state(place).piece, reverse=True):
         pending, ends = [place], 0
         while pending:
             one = pending.pop()
@@ -94,7 +94,7 @@ def check_completions(automaton):
             pending += [after for _, after in automaton.moves(one)]
         counts[place] = ends
     for place, count in counts.items():
-        number, written, _ = automaton.place(place)
+        number, written, _ = automaton.state(place)
         is_entry = number < len(automaton.pieces) and written and written in entries_of(automaton.pieces[number])
         if is_entry:  # which is at another place when it has ended
             assert automaton.completions(place) > count
@@ -121,14 +121,14 @@ def test_completions_are_the_candidates_that_go_on(template):
 def test_places_are_shared(template, most):
     """Beginnings that differ in what matters to no later digit are in one place: few for long runs."""
     automaton = FormatAutomaton(CanaryFormat(template, spaces=WORDS))
-    of_piece = Counter(automaton.place(place).piece for place in places(automaton))
+    of_piece = Counter(automaton.state(place).piece for place in places(automaton))
     assert max(of_piece.values()) <= most
 
 
 def test_digits_before_a_full_stop_share_their_places():
     """It ends the run: only the digits behind it matter to the check digit."""
     automaton = FormatAutomaton(CanaryFormat("{digit:9}.{digit:4}{luhn}"))
-    of_piece = Counter(automaton.place(place).piece for place in places(automaton))
+    of_piece = Counter(automaton.state(place).piece for place in places(automaton))
     assert [of_piece[piece] for piece in range(11)] == [1] * 11
     assert max(of_piece.values()) == 10
 

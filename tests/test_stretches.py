@@ -371,9 +371,9 @@ def test_stretches_are_what_lies_between_seams(template, context, kind):
     assert len(stretches) <= 2 * len(format.holes) + 1
     assert math.prod(stretch.num_texts for stretch in stretches) == format.space_size
     assert [stretch.lead for stretch in stretches] == ["", *(stretch.behind for stretch in stretches[:-1])]
-    assert (stretches[0].place, stretches[-1].stop) == (automaton.start, None)
+    assert (stretches[0].start, stretches[-1].stop) == (automaton.start, None)
     for before, stretch in itertools.pairwise(stretches):
-        assert dict(automaton.moves(before.stop))[before.behind] == stretch.place
+        assert dict(automaton.moves(before.stop))[before.behind] == stretch.start
     parts = [list(encoder.encodings(stretch)) for stretch in stretches]
     assert [len(part) for part in parts] == [stretch.num_texts for stretch in stretches]
     assert all(len(dict(part)) == len(part) for part in parts)
@@ -490,7 +490,7 @@ def rows(spelling):
                 (step.target, row + mark + unit)
                 for unit, each in steps.items()
                 for step in each
-                for _ in range(step.ways)
+                for _ in range(step.num_texts)
             ]
     return +found
 

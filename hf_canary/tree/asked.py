@@ -19,15 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Ints
 from ..errors import ModelError, shown
 from ..formats.canary_format import CanaryFormat
 from ..formats.template import Literal, entries_of
 from ..tokenization.contexts import Before, Context
 from ..tokenization.encoding import context_of, encode, side, unknown_characters
-from .asked_units import FormatUnits, Readings, UnitPlace
+from .asked_units import FormatUnits, Readings, UnitState
 from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
-from .parts import Edges, Follows
+from .parts import Edges, Follows, Selection
 
 _CHECKED = 64
 _WITNESSES = 6
@@ -208,7 +207,7 @@ class AskedTree:
         after = self._units.after_token(readings, token, self._trie)
         return self._settled(path, {token: after})[token]
 
-    def _settled(self, path: Path, after: Mapping[int, Mapping[UnitPlace, list[str]]]) -> dict[int, Readings]:
+    def _settled(self, path: Path, after: Mapping[int, Mapping[UnitState, list[str]]]) -> dict[int, Readings]:
         """One text for each place: of several, one that the tokenizer encodes by this path and token.
 
         There are several where characters leave no trace, and where the mark that is put before a text is written as
@@ -227,7 +226,7 @@ class AskedTree:
             for text in texts
             if _can_be_asked(place, text)
         ]
-        fitting: dict[tuple[int, UnitPlace], str] = {}
+        fitting: dict[tuple[int, UnitState], str] = {}
         for (token, place, text), answer in zip(asked, self._ask([text for *_, text in asked]), strict=True):
             if answer.tokens == (*path, token):
                 fitting.setdefault((token, place), text)
@@ -390,8 +389,8 @@ class AskedTree:
             self._is_searching = not is_outermost
 
     def _without_broken(
-        self, path: Path, unsettled: Mapping[int, list[tuple[UnitPlace, str]]], found: Mapping[int, Any]
-    ) -> dict[int, list[tuple[UnitPlace, str]]]:
+        self, path: Path, unsettled: Mapping[int, list[tuple[UnitState, str]]], found: Mapping[int, Any]
+    ) -> dict[int, list[tuple[UnitState, str]]]:
         """Without the readings whose text is encoded otherwise than by the prefix."""
         if not self._has_prefix_rule:
             return dict(unsettled)
@@ -413,7 +412,7 @@ class AskedTree:
         }
         return {token: places for token, places in left.items() if places}
 
-    def _word(self, answer: _Answer, path: Path, place: UnitPlace, text: str) -> Any:
+    def _word(self, answer: _Answer, path: Path, place: UnitState, text: str) -> Any:
         """What of the tokens matters to what may follow: those of the last word, since words are encoded each alone.
 
         Of a word of merges, its last token and its length say as much as all of them; and where only a space can
@@ -480,7 +479,7 @@ def _check_told_apart(format: CanaryFormat, surfaces: Mapping[str, tuple[Units, 
             )
 
 
-def _can_be_asked(place: UnitPlace, text: str) -> bool:
+def _can_be_asked(place: UnitState, text: str) -> bool:
     """Whether the tokenizer can be asked how the text of a prefix is encoded: it is of whole characters, and not empty,
     as that of what stands before the first of them is.
     """
@@ -552,7 +551,7 @@ class Asked:
         edges = self._tree.edges(self._of(state))
         return Follows(edges.tokens, np.where(edges.states >= 0, edges.states + self._offset, -1), edges.is_leaf)
 
-    def shared(self, state: int) -> tuple[Follows, Ints] | None:
+    def selection(self, state: int) -> Selection | None:
         """As of a part."""
         return None
 

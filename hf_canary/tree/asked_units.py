@@ -14,17 +14,17 @@ from typing import NamedTuple
 from ..formats.canary_format import CanaryFormat
 from ..formats.template import LuhnSums, luhn_digit, luhn_sums
 from .asked_vocabulary import ENDING, Trie, Units
-from .format_automaton import PieceEntries, is_check
+from .piece_entries import is_check, piece_entries
 
 
-class UnitPlace(NamedTuple):
+class UnitState(NamedTuple):
     """Where one reading of a prefix stands.
 
     Args:
         piece: which of the format's pieces is being written.
         written: characters of its entry so far.
         sums: the Luhn sums that a coming check digit will be over; None when none comes, so that prefixes which differ
-            only there are in one place.
+            only there are in one state.
         pending: units of the last character that are still to come.
         unseen: whether the last character left no trace; a token that follows may still show it, as in WordPiece.
     """
@@ -36,8 +36,8 @@ class UnitPlace(NamedTuple):
     unseen: bool = False
 
 
-# The places at which a prefix's readings stand, each with one text that leads there.
-Readings = dict[UnitPlace, str]
+# The states at which a prefix's readings stand, each with one text that leads there.
+Readings = dict[UnitState, str]
 
 
 class FormatUnits:
@@ -52,122 +52,122 @@ class FormatUnits:
         self._pieces = format.pieces
         self._surfaces = surfaces
         self._some_leave_none = any(() in written for written in surfaces.values())
-        shared = {piece: PieceEntries(piece) for piece in set(format.pieces)}
-        self._entries = [shared[piece] for piece in format.pieces]
-        self._steps: dict[UnitPlace, list[tuple[str, UnitPlace, str]]] = {}
-        self._candidates: dict[frozenset[UnitPlace], dict[int, list[tuple[UnitPlace, UnitPlace, str]]]] = {}
+        kinds = {piece: piece_entries(piece) for piece in set(format.pieces)}
+        self._entries = [kinds[piece] for piece in format.pieces]
+        self._steps: dict[UnitState, list[tuple[str, UnitState, str]]] = {}
+        self._following: dict[frozenset[UnitState], dict[int, list[tuple[UnitState, UnitState, str]]]] = {}
 
     def start(self, lead: Units) -> Readings:
         """The readings of nothing: with and without what the tokenizer puts before a text's first character."""
-        first = UnitPlace(0, "", (0, 0) if self._last_check >= 0 else None, ())
+        first = UnitState(0, "", (0, 0) if self._last_check >= 0 else None, ())
         return self.closed(dict.fromkeys([first, first._replace(pending=lead)], ""))
 
-    def ended(self, place: UnitPlace) -> bool:
+    def ended(self, state: UnitState) -> bool:
         """Whether a candidate ends here."""
-        return place.piece == len(self._pieces) and not place.pending
+        return state.piece == len(self._pieces) and not state.pending
 
-    def following(self, places: frozenset[UnitPlace], trie: Trie) -> dict[int, list[tuple[UnitPlace, UnitPlace, str]]]:
-        """Each token whose units the format allows: from which place it leads to which, and the characters begun."""
-        if places not in self._candidates:
-            found: dict[int, list[tuple[UnitPlace, UnitPlace, str]]] = {}
-            for origin in places:
-                waiting: list[tuple[Trie, UnitPlace, str]] = [(trie, origin, "")]
+    def following(self, states: frozenset[UnitState], trie: Trie) -> dict[int, list[tuple[UnitState, UnitState, str]]]:
+        """Each token whose units the format allows: from which state it leads to which, and the characters begun."""
+        if states not in self._following:
+            moves: dict[int, list[tuple[UnitState, UnitState, str]]] = {}
+            for origin in states:
+                waiting: list[tuple[Trie, UnitState, str]] = [(trie, origin, "")]
                 while waiting:
-                    node, place, text = waiting.pop()
-                    for unit, after, characters in self._moves(place):
+                    node, state, text = waiting.pop()
+                    for unit, after, characters in self._moves(state):
                         below = node.get(unit)
                         if below is None:
                             continue
                         waiting.append((below, after, text + characters))
                         for token in below.get(ENDING, ()):
-                            found.setdefault(token, []).append((origin, after, text + characters))
-            self._candidates[places] = found
-        return self._candidates[places]
+                            moves.setdefault(token, []).append((origin, after, text + characters))
+            self._following[states] = moves
+        return self._following[states]
 
-    def after(self, readings: Readings, trie: Trie) -> dict[int, dict[UnitPlace, list[str]]]:
-        """Each token that the format allows next: the places after it, and the texts that lead there.
+    def after(self, readings: Readings, trie: Trie) -> dict[int, dict[UnitState, list[str]]]:
+        """Each token that the format allows next: the states after it, and the texts that lead there.
 
         They are several where candidates differ in characters that leave no trace, or that are written alike.
         """
         following = self.following(frozenset(readings), trie)
         return {token: self._moved(readings, moves) for token, moves in following.items()}
 
-    def after_token(self, readings: Readings, token: int, trie: Trie) -> dict[UnitPlace, list[str]]:
+    def after_token(self, readings: Readings, token: int, trie: Trie) -> dict[UnitState, list[str]]:
         """The same of one token that the format allows."""
         return self._moved(readings, self.following(frozenset(readings), trie)[token])
 
-    def _moved(self, readings: Readings, moves: list[tuple[UnitPlace, UnitPlace, str]]) -> dict[UnitPlace, list[str]]:
-        moved: dict[UnitPlace, list[str]] = {}
+    def _moved(self, readings: Readings, moves: list[tuple[UnitState, UnitState, str]]) -> dict[UnitState, list[str]]:
+        moved: dict[UnitState, list[str]] = {}
         for origin, after, text in moves:
             texts = moved.setdefault(after, [])
             if readings[origin] + text not in texts:
                 texts.append(readings[origin] + text)
         return moved
 
-    def is_space_next(self, place: UnitPlace) -> bool:
+    def is_space_next(self, state: UnitState) -> bool:
         """Whether the next character can only be a space, with which tokens begin that say so."""
-        return not place.pending and all(
-            character == " " and () not in self._surfaces[character] for character, _ in self._written(place)
+        return not state.pending and all(
+            character == " " and () not in self._surfaces[character] for character, _ in self._written(state)
         )
 
-    def completed(self, place: UnitPlace, generator: random.Random) -> str:
+    def completed(self, state: UnitState, generator: random.Random) -> str:
         """Characters that make a whole candidate from here, by chance."""
-        number, written, sums, *_ = place
+        number, written, sums, *_ = state
         text = ""
         while number < len(self._pieces):
             rest = self._entries[number].rest(written, luhn_digit(sums or (0, 0)), generator)
             text, sums, number, written = text + rest, luhn_sums(rest, sums or (0, 0)), number + 1, ""
         return text
 
-    def completions(self, place: UnitPlace) -> int:
+    def completions(self, state: UnitState) -> int:
         """How many candidates go on from here."""
-        behind = math.prod(entries.size for entries in self._entries[place.piece + 1 :])
-        return behind * self._entries[place.piece].count(place.written) if place.piece < len(self._entries) else 1
+        behind = math.prod(entries.size for entries in self._entries[state.piece + 1 :])
+        return behind * self._entries[state.piece].count(state.written) if state.piece < len(self._entries) else 1
 
     @cached_property
     def _last_check(self) -> int:
         return max((at for at, piece in enumerate(self._pieces) if is_check(piece)), default=-1)
 
-    def _moves(self, place: UnitPlace) -> list[tuple[str, UnitPlace, str]]:
-        """(unit, place after it, character begun) from a place."""
-        if place not in self._steps:
-            self._steps[place] = list(self._find_moves(place))
-        return self._steps[place]
+    def _moves(self, state: UnitState) -> list[tuple[str, UnitState, str]]:
+        """(unit, state after it, character begun) from a state."""
+        if state not in self._steps:
+            self._steps[state] = list(self._find_moves(state))
+        return self._steps[state]
 
-    def _find_moves(self, place: UnitPlace) -> Iterator[tuple[str, UnitPlace, str]]:
-        if place.pending:
-            yield place.pending[0], place._replace(pending=place.pending[1:], unseen=False), ""
+    def _find_moves(self, state: UnitState) -> Iterator[tuple[str, UnitState, str]]:
+        if state.pending:
+            yield state.pending[0], state._replace(pending=state.pending[1:], unseen=False), ""
             return
-        for character, after in self._written(place):
+        for character, after in self._written(state):
             for units in self._surfaces[character]:
                 if units:
                     yield units[0], after._replace(pending=units[1:]), character
 
-    def _written(self, place: UnitPlace) -> Iterator[tuple[str, UnitPlace]]:
+    def _written(self, state: UnitState) -> Iterator[tuple[str, UnitState]]:
         """One character more, and where that leads: on in the entry, behind it, or both."""
-        number, written, sums, *_ = place
+        number, written, sums, *_ = state
         if number == len(self._pieces):
             return
         for character in self._entries[number].next_characters(written, luhn_digit(sums or (0, 0))):
             grown = written + character
             moved = luhn_sums(character, sums or (0, 0))
-            longer, whole = self._entries[number].state(grown)
+            longer, whole = self._entries[number].status(grown)
             if longer:
-                yield character, UnitPlace(number, grown, moved if number <= self._last_check else None, ())
+                yield character, UnitState(number, grown, moved if number <= self._last_check else None, ())
             if whole:
-                yield character, UnitPlace(number + 1, "", moved if number < self._last_check else None, ())
+                yield character, UnitState(number + 1, "", moved if number < self._last_check else None, ())
 
     def closed(self, readings: Readings) -> Readings:
-        """With the places behind characters that leave no trace."""
+        """With the states behind characters that leave no trace."""
         closed = dict(readings)
         pending = list(readings) if self._some_leave_none else []
         while pending:
-            place = pending.pop()
-            if place.pending:
+            state = pending.pop()
+            if state.pending:
                 continue
-            for character, after in self._written(place):
+            for character, after in self._written(state):
                 after = after._replace(unseen=True)
                 if () in self._surfaces[character] and after not in closed:
-                    closed[after] = closed[place] + character
+                    closed[after] = closed[state] + character
                     pending.append(after)
         return closed

@@ -18,9 +18,10 @@ from ..tokenization.encoding import encode, side, unknown_characters
 from ..tokenization.rules import rules_of, without_collection
 from ..tokenization.stages import Unfollowed
 from .asked import Asked
-from .canonical import Canonical, UnknownCharacters
+from .canonical import Canonical
 from .format_automaton import FormatAutomaton
 from .listing import StretchEncoder
+from .node_sets import UnknownCharacters
 from .parts import ListedPart, Part, Path
 from .row import Row
 from .spelling import Spelling

@@ -29,34 +29,34 @@ class StretchEncoder:
 
     def __init__(self, automaton: FormatAutomaton, words: Pipeline, encode_word: Callable[[str], Path]) -> None:
         self._automaton, self._stages, self._encode_word = automaton, _Stages(words), encode_word
-        self._known: dict[str, Path] = {"": ()}
+        self._encodings: dict[str, Path] = {"": ()}
 
     def encodings(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
         """Each text of a stretch, and its encoding."""
-        return self._through_places(stretch) if stretch.choices is None else self._through_texts(stretch)
+        return self._through_states(stretch) if stretch.choices is None else self._through_texts(stretch)
 
     def _through_texts(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
         """Sorted, so that what neighbours begin with is read once."""
         assert stretch.choices is not None
         path, before = [self._begun(stretch)], stretch.lead
         for text in sorted({"".join(parts) for parts in itertools.product(*stretch.choices)}):
-            shared = num_shared(text, before)
-            del path[shared - len(stretch.lead) + 1 :]
-            for character in text[shared:]:
+            length = num_shared(text, before)
+            del path[length - len(stretch.lead) + 1 :]
+            for character in text[length:]:
                 path.append(self._on(path[-1], character))
             yield text, self._ended(path[-1], stretch)
             before = text
 
-    def _through_places(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
-        """Depth first through the format's places, where check digits depend on what stands before."""
-        pending = [(stretch.place, stretch.lead, self._begun(stretch))]
+    def _through_states(self, stretch: Stretch) -> Iterator[tuple[str, Path]]:
+        """Depth first through the format's states, where check digits depend on what stands before."""
+        pending = [(stretch.start, stretch.lead, self._begun(stretch))]
         while pending:
-            place, text, spelled = pending.pop()
-            is_end = place == stretch.stop if stretch.stop is not None else self._automaton.is_end(place)
+            state, text, spelled = pending.pop()
+            is_end = state == stretch.stop if stretch.stop is not None else self._automaton.is_end(state)
             if is_end:
                 yield text, self._ended(spelled, stretch)
-            if place != stretch.stop:
-                moves = self._automaton.moves(place)
+            if state != stretch.stop:
+                moves = self._automaton.moves(state)
                 pending += [(after, text + character, self._on(spelled, character)) for character, after in moves]
 
     def _begun(self, stretch: Stretch) -> _Spelled:
@@ -78,9 +78,9 @@ class StretchEncoder:
             if isinstance(symbol, str):
                 word += symbol
                 continue
-            if word not in self._known:
-                self._known[word] = self._encode_word(word)
-            tokens, word = tokens + self._known[word], ""
+            if word not in self._encodings:
+                self._encodings[word] = self._encode_word(word)
+            tokens, word = tokens + self._encodings[word], ""
             if isinstance(symbol, Atom):
                 tokens += (symbol.id,)
         return tokens, word
@@ -121,33 +121,33 @@ class _Stages:
 
     def read(self, number: int, character: str) -> tuple[Symbols, int]:
         """What is written behind one character more, and the state."""
-        known = self._read[number]
-        if character not in known:
+        behind = self._read[number]
+        if character not in behind:
             read, runs = self._words.read, self._runs[number]
-            known[character] = self.begin(
+            behind[character] = self.begin(
                 (after, (*written, *more)) for state, written in runs for after, more in read(state, character)
             )
-        return known[character]
+        return behind[character]
 
     def end(self, number: int) -> Symbols:
         """What is still written where the text ends."""
         if (number, None) not in self._end:
             runs = self._runs[number]
-            found = {(*written, *more) for state, written in runs for more in self._words.end(state)}
-            self._end[number, None] = _one(found)
+            endings = {(*written, *more) for state, written in runs for more in self._words.end(state)}
+            self._end[number, None] = _one(endings)
         return self._end[number, None]
 
     def before_seam(self, number: int, behind: str) -> Symbols:
         """What is still written before the cut that stands before a character."""
         if (number, behind) not in self._end:
             runs = ((state, written, self._words.read(state, behind)) for state, written in self._runs[number])
-            found = {(*written, *before_last_cut(more)[0]) for _, written, ways in runs for _, more in ways}
-            self._end[number, behind] = _one(found)
+            endings = {(*written, *before_last_cut(more)[0]) for _, written, guesses in runs for _, more in guesses}
+            self._end[number, behind] = _one(endings)
         return self._end[number, behind]
 
 
-def _one(found: set[Symbols]) -> Symbols:
+def _one(endings: set[Symbols]) -> Symbols:
     """What is written of a text: one guess has come true, and the stretch behind may have several ways to begin."""
-    if len(found) != 1:  # a stage says two things of one text, or none: nothing may rest on it
-        raise Unfollowed(f"{len(found)} ways in which its parts cut one text into words")
-    return next(iter(found))
+    if len(endings) != 1:  # a stage says two things of one text, or none: nothing may rest on it
+        raise Unfollowed(f"{len(endings)} ways in which its parts cut one text into words")
+    return next(iter(endings))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -64,6 +64,18 @@ class Follows:
         return Follows(self.tokens.take(which), self.states.take(which), self.ends.take(which))
 
 
+class Selection(NamedTuple):
+    """Some of a list.
+
+    Args:
+        follows: the list; the same object for all states that have it in common.
+        indices: which of it.
+    """
+
+    follows: Follows
+    indices: Ints
+
+
 class Part(Protocol):
     """Some part of all encodings, as an automaton over tokens. Different states may go on alike.
 
@@ -94,8 +106,8 @@ class Part(Protocol):
         """What may follow; each of these has an end below it or is one."""
         ...
 
-    def shared(self, state: int) -> tuple[Follows, Ints] | None:
-        """The same as a list that many states share, and which of it follows this one; None if there is no such."""
+    def selection(self, state: int) -> Selection | None:
+        """The same, as some of a list that many states have in common; None if there is no such."""
         ...
 
     def after(self, state: int, token: int) -> tuple[int, bool] | None:
@@ -201,7 +213,7 @@ class ListedPart:
             )
         return self._known[state]
 
-    def shared(self, state: int) -> tuple[Follows, Ints] | None:
+    def selection(self, state: int) -> Selection | None:
         """As of a part."""
         return None
 

@@ -36,9 +36,10 @@ class Row:
 
     def __init__(self, parts: Sequence[Part], end: int | None) -> None:
         self.parts, self._end = parts, end
-        self._known: dict[int, Edges] = {}
-        self._known_bytes = 0
-        self._shared: dict[tuple[int, int], tuple[Follows, Edges]] = {}  # holds the lists, so that they keep their ids
+        self._edges: dict[int, Edges] = {}
+        self._num_bytes = 0
+        # Of lists that many states of a part have in common; they are kept here too, so that their ids stay theirs.
+        self._edges_of_lists: dict[tuple[int, int], tuple[Follows, Edges]] = {}
         self._several: list[tuple[int, ...]] = []
         self._several_numbers: dict[tuple[int, ...], int] = {}
         self.depth = sum(part.depth for part in parts) + (end is not None)
@@ -47,13 +48,13 @@ class Row:
 
     def edges(self, state: int) -> Edges:
         """What may follow a state."""
-        if state not in self._known:
+        if state not in self._edges:
             edges = self._joined([self._of_element(*element) for element in self._elements(state)])
-            self._known_bytes += edges.num_bytes
-            while self._known and self._known_bytes > _CACHE:
-                self._known_bytes -= self._known.pop(next(iter(self._known))).num_bytes
-            self._known[state] = edges
-        return self._known[state]
+            self._num_bytes += edges.num_bytes
+            while self._edges and self._num_bytes > _CACHE:
+                self._num_bytes -= self._edges.pop(next(iter(self._edges))).num_bytes
+            self._edges[state] = edges
+        return self._edges[state]
 
     def leads(self, state: int, path: Sequence[int]) -> bool:
         """Whether a leaf is this many tokens behind a state."""
@@ -157,14 +158,14 @@ class Row:
     def _of_element(self, number: int, local: int) -> Edges:
         if number == len(self.parts):
             return Edges(np.array([self._end]), np.array([-1]), np.array([True]))
-        shared = self.parts[number].shared(local)
-        if shared is None:
+        selection = self.parts[number].selection(local)
+        if selection is None:
             return self._of_follows(number, self.parts[number].follows(local))
-        follows, which = shared
+        follows, indices = selection
         key = (number, id(follows))
-        if key not in self._shared:
-            self._shared[key] = follows, self._of_follows(number, follows)
-        return self._shared[key][1].take(which)
+        if key not in self._edges_of_lists:
+            self._edges_of_lists[key] = follows, self._of_follows(number, follows)
+        return self._edges_of_lists[key][1].take(indices)
 
     def _of_follows(self, number: int, follows: Follows) -> Edges:
         on = follows.states >= 0

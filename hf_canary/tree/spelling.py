@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..tokenization.stages import CUT, Atom, Cut, Pipeline, Symbols
+from .bottom_up import bottom_up
 from .format_automaton import FormatAutomaton
 from .stretches import Stretch, before_last_cut
 
@@ -26,12 +27,12 @@ class Step:
 
     Args:
         target: the node behind it.
-        ways: by how many fills' characters.
+        num_texts: how many texts are read for it.
         text: the characters of one of them.
     """
 
     target: int
-    ways: int
+    num_texts: int
     text: str
 
 
@@ -60,14 +61,28 @@ class _RawStep(NamedTuple):
         unit: None at the end of the stretch.
         target: the node behind it.
         text: the characters that are read for it.
-        ways: in how many ways it is reached.
+        num_texts: how many there are of them.
     """
 
     is_cut: bool
     unit: Unit | None
     target: int
     text: str
-    ways: int
+    num_texts: int
+
+
+class _Node(NamedTuple):
+    """Where a beginning of a stretch ends.
+
+    Args:
+        format_state: of the format's automaton; _END behind the last character.
+        stages: the number of the states of the tokenizer's stages.
+        written: what they have written, of which no step has been made yet.
+    """
+
+    format_state: int
+    stages: int
+    written: Symbols
 
 
 class Spelling:
@@ -86,14 +101,14 @@ class Spelling:
 
     def __init__(self, automaton: FormatAutomaton, words: Pipeline, units: Pipeline, stretch: Stretch) -> None:
         self._automaton, self._words, self._pipeline, self._stretch = automaton, words, units, stretch
-        self._numbers: dict[tuple[int, int, Symbols], int] = {}
-        self._nodes: list[tuple[int, int, Symbols]] = []
+        self._numbers: dict[_Node, int] = {}
+        self._nodes: list[_Node] = []
         self._out: dict[int, Out] = {}
         self.lead = stretch.lead
         rest = units.states(units.start)[words.size :]
         begun = [(units.number((*words.states(state), *rest)), written) for state, written in stretch.begins]
-        behind = [way for state, written in begun for way in units.through(state, written, words.size)]
-        self.starts = sorted({self._number(stretch.place, after, written) for after, written in behind})
+        behind = [guess for state, written in begun for guess in units.through(state, written, words.size)]
+        self.starts = sorted({self._number(_Node(stretch.start, after, written)) for after, written in behind})
 
     def out(self, node: int) -> Out:
         """What may follow, without what leads nowhere."""
@@ -102,12 +117,12 @@ class Spelling:
         return self._out[node]
 
     def paths(self, steps: Mapping[Unit, Sequence[Step]], units: str) -> list[tuple[int, str, int]]:
-        """Where some units lead in one word: node, characters and number of ways, by each step that begins them."""
-        reached = [(step.target, step.text, step.ways) for step in steps.get(units[0], ())]
+        """Where some units lead in one word: node, characters and their number, by each step that begins them."""
+        reached = [(step.target, step.text, step.num_texts) for step in steps.get(units[0], ())]
         for unit in units[1:]:
             reached = [
-                (step.target, text + step.text, ways * step.ways)
-                for node, text, ways in reached
+                (step.target, text + step.text, count * step.num_texts)
+                for node, text, count in reached
                 for step in self.out(node).along.get(unit, ())
             ]
         return reached
@@ -119,35 +134,30 @@ class Spelling:
 
     def completions(self, node: int) -> int:
         """How many candidates of the format go on from here."""
-        place = self._nodes[node][0]
-        if place == _END:
+        format_state = self._nodes[node].format_state
+        if format_state == _END:
             return 1 if self._stretch.stop is None else self._automaton.completions(self._stretch.stop)
-        return self._automaton.completions(place)
+        return self._automaton.completions(format_state)
 
     @cached_property
-    def most_ways(self) -> int:
+    def most_alike(self) -> int:
         """How many texts are spelled alike, at most: a bound, met where one character more never ends that."""
-        known: dict[int, int] = {}
-        stack = list(self.starts)
-        while stack:
-            out = self.out(stack[-1])
-            # The same tokens may stand for units that begin a word and for the same that go on in one.
-            units = out.along.keys() | out.cut.keys()
-            options = [[*out.along.get(unit, ()), *out.cut.get(unit, ())] for unit in units]
-            waiting = [step.target for steps in options for step in steps if step.target not in known]
-            if waiting:
-                stack += waiting
-                continue
-            most = max((sum(step.ways * known[step.target] for step in steps) for steps in options), default=0)
-            known[stack.pop()] = max(out.ends, most)
-        return sum(known[start] for start in self.starts)
+        most: dict[int, int] = {}
+        for node in bottom_up(self.starts, lambda node: (step.target for steps in self._alike(node) for step in steps)):
+            sums = (sum(step.num_texts * most[step.target] for step in steps) for steps in self._alike(node))
+            most[node] = max(self.out(node).ends, max(sums, default=0))
+        return sum(most[start] for start in self.starts)
 
-    def _number(self, place: int, state: int, written: Symbols) -> int:
-        key = (place, state, written)
-        if key not in self._numbers:
-            self._numbers[key] = len(self._nodes)
-            self._nodes.append(key)
-        return self._numbers[key]
+    def _alike(self, node: int) -> list[list[Step]]:
+        """The steps of each unit: tokens may stand for units that begin a word, and for the same within one."""
+        out = self.out(node)
+        return [[*out.along.get(unit, ()), *out.cut.get(unit, ())] for unit in out.along.keys() | out.cut.keys()]
+
+    def _number(self, node: _Node) -> int:
+        if node not in self._numbers:
+            self._numbers[node] = len(self._nodes)
+            self._nodes.append(node)
+        return self._numbers[node]
 
     def _find_out(self, first: int) -> None:
         """Depth first, without recursion: a node's steps are known once it is known which of them lead somewhere."""
@@ -176,48 +186,48 @@ class Spelling:
         along: dict[Unit, list[Step]] = {}
         cut: dict[Unit, list[Step]] = {}
         for (is_cut, unit, target), some in alike.items():
-            ways = sum(step.ways for step in some)
-            (cut if is_cut else along).setdefault(unit, []).append(Step(target, ways, some[0].text))
-        return Out(along, cut, sum(step.ways for step in ends), ends[0].text if ends else "")
+            count = sum(step.num_texts for step in some)
+            (cut if is_cut else along).setdefault(unit, []).append(Step(target, count, some[0].text))
+        return Out(along, cut, sum(step.num_texts for step in ends), ends[0].text if ends else "")
 
     def _leads_on(self, node: int) -> bool:
         out = self._out[node]
         return bool(out.along or out.cut or out.ends)
 
-    def _steps(self, node: tuple[int, int, Symbols]) -> Iterator[_RawStep]:
-        """Character by character up to the next unit; what was read to the same place goes on as one."""
-        reached = {(*node, False): ("", 1)}
+    def _steps(self, node: _Node) -> Iterator[_RawStep]:
+        """Character by character up to the next unit; what was read to the same node goes on as one."""
+        reached = {(node, False): ("", 1)}
         while reached:
-            further: dict[tuple[int, int, Symbols, bool], tuple[str, int]] = {}
-            for (place, state, written, is_cut), (text, ways) in reached.items():
+            further: dict[tuple[_Node, bool], tuple[str, int]] = {}
+            for ((at, state, written), is_cut), (text, count) in reached.items():
                 while written and isinstance(written[0], Cut):
                     is_cut, written = True, written[1:]
                 if written:
                     unit = written[0]
                     assert not isinstance(unit, Cut)
-                    yield _RawStep(is_cut, unit, self._number(place, state, written[1:]), text, ways)
-                elif place == _END:
-                    yield _RawStep(is_cut, None, _END, text, ways)
+                    yield _RawStep(is_cut, unit, self._number(_Node(at, state, written[1:])), text, count)
+                elif at == _END:
+                    yield _RawStep(is_cut, None, _END, text, count)
                 else:
-                    for character, after, moved, out in self._on(place, state):
-                        before = further.get((after, moved, out, is_cut), (text + character, 0))
-                        further[after, moved, out, is_cut] = before[0], before[1] + ways
+                    for character, behind in self._on(at, state):
+                        before = further.get((behind, is_cut), (text + character, 0))
+                        further[behind, is_cut] = before[0], before[1] + count
             reached = further
 
     def _of_words(self, state: int) -> int:
         return self._words.number(self._pipeline.states(state)[: self._words.size])
 
-    def _on(self, place: int, state: int) -> Iterator[tuple[str, int, int, Symbols]]:
+    def _on(self, format_state: int, state: int) -> Iterator[tuple[str, _Node]]:
         """One character more, or the end: the character, and what is behind it."""
-        if place == self._stretch.stop:
-            ways = self._words.read(self._of_words(state), self._stretch.behind)
-            for mine in {before_last_cut(written)[0] for _, written in ways}:
-                for _, out in self._pipeline.through(state, (*mine, CUT), self._words.size):
-                    yield "", _END, 0, out
+        if format_state == self._stretch.stop:
+            guesses = self._words.read(self._of_words(state), self._stretch.behind)
+            for before in {before_last_cut(written)[0] for _, written in guesses}:
+                for _, written in self._pipeline.through(state, (*before, CUT), self._words.size):
+                    yield "", _Node(_END, 0, written)
             return
-        for character, after in self._automaton.moves(place):
+        for character, after in self._automaton.moves(format_state):
             for moved, written in self._pipeline.read(state, character):
-                yield character, after, moved, written
-        if self._stretch.stop is None and self._automaton.is_end(place):
+                yield character, _Node(after, moved, written)
+        if self._stretch.stop is None and self._automaton.is_end(format_state):
             for written in self._pipeline.end(state):
-                yield "", _END, 0, written
+                yield "", _Node(_END, 0, written)

@@ -1,6 +1,6 @@
 """A format cut into stretches, each of which is spelled whatever stands around it.
 
-Between holes there is often a place where words are cut for certain, and where the tokenizer's stages stand alike
+Between holes there is often a position where words are cut for certain, and where the tokenizer's stages stand alike
 for all fills: as before the space of `{name} lives in {town}`. What follows there depends on nothing before. Knows the
 format's characters and the tokenizer's stages; not how words are encoded.
 """
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from ..formats.template import Literal, entries_of
 from ..tokenization.stages import Cut, Pipeline, Symbol, Symbols
-from .format_automaton import FormatAutomaton, is_check
+from .format_automaton import FormatAutomaton
+from .piece_entries import is_check
 
 _MOST = 64  # stretches
 
@@ -27,10 +28,10 @@ class Stretch:
 
     Args:
         lead: the first character, if it has been read.
-        place: of the format, behind it.
+        start: the format's state behind it.
         begins: all ways in which the stages may stand there, as far as they have guessed: the state, and what they have
             already written of the stretch.
-        stop: the place at which it ends; None is the end of the format.
+        stop: the format's state in which it ends; None is the end of the format.
         behind: the character that follows there.
         choices: what may stand in it, one behind the other, the lead included; None where a check digit says more.
         num_texts: how many texts it has.
@@ -38,7 +39,7 @@ class Stretch:
     """
 
     lead: str
-    place: int
+    start: int
     begins: Begins
     stop: int | None
     behind: str
@@ -81,24 +82,24 @@ def stretches_of(automaton: FormatAutomaton, words: Pipeline) -> list[Stretch]:
     """
     seams = _chosen(list(_seams(automaton, words)), automaton)
     seams = seams[:: 1 + len(seams) // _MOST]
-    found: list[Stretch] = []
+    stretches: list[Stretch] = []
     begins: Begins = frozenset({(words.start, ())})
-    lead, place, first = "", automaton.start, (0, 0)
+    lead, start, first = "", automaton.start, (0, 0)
     for seam in seams:
         text, last = _text(automaton, seam.piece), (seam.piece, seam.at)
         stop = automaton.in_literal(seam.piece, seam.at)
-        found.append(Stretch(lead, place, begins, stop, text[seam.at], *_content(automaton, first, last)))
-        lead, place = text[seam.at], automaton.in_literal(seam.piece, seam.at + 1)
+        stretches.append(Stretch(lead, start, begins, stop, text[seam.at], *_content(automaton, first, last)))
+        lead, start = text[seam.at], automaton.in_literal(seam.piece, seam.at + 1)
         begins, first = seam.begins, last
     last = (len(automaton.pieces), 0)
-    found.append(Stretch(lead, place, begins, None, "", *_content(automaton, first, last)))
-    return found
+    stretches.append(Stretch(lead, start, begins, None, "", *_content(automaton, first, last)))
+    return stretches
 
 
 def _content(
     automaton: FormatAutomaton, first: tuple[int, int], last: tuple[int, int]
 ) -> tuple[tuple[tuple[str, ...], ...] | None, int, bool]:
-    """What may stand between two places, (piece, character); how many texts that makes; whether there are lists."""
+    """What may stand between two positions, (piece, character); how many texts that makes; whether there are lists."""
     choices = []
     for number in range(first[0], min(last[0] + 1, len(automaton.pieces))):
         piece = automaton.pieces[number]
@@ -110,8 +111,8 @@ def _content(
     pieces = automaton.pieces[first[0] : last[0]]
     holes = [piece for piece in pieces if not isinstance(piece, Literal) and not is_check(piece)]
     has_lists = any(len(entry) > 1 for hole in holes for entry in entries_of(hole))
-    is_told = not any(map(is_check, pieces))
-    return tuple(choices) if is_told else None, math.prod(len(entries_of(hole)) for hole in holes), has_lists
+    has_check = any(map(is_check, pieces))
+    return None if has_check else tuple(choices), math.prod(len(entries_of(hole)) for hole in holes), has_lists
 
 
 def _text(automaton: FormatAutomaton, piece: int) -> str:
@@ -131,7 +132,7 @@ def _chosen(seams: list[_Seam], automaton: FormatAutomaton) -> list[_Seam]:
 
 
 def _seams(automaton: FormatAutomaton, words: Pipeline) -> Iterator[_Seam]:
-    """All places of fixed text at which every fill is cut and the stages stand alike behind the next character."""
+    """All positions in fixed text at which every fill is cut and the stages stand alike behind the next character."""
     walk = _Walk(words)
     states: States = frozenset({words.start})
     for number, piece in enumerate(automaton.pieces):
@@ -192,11 +193,15 @@ class _Walk:
         """
         common: Begins | None = None
         for state in states:
-            ways = [(after, *before_last_cut(written)) for after, written in self._words.read(state, character)]
-            if not ways:
+            guesses = [(after, *before_last_cut(written)) for after, written in self._words.read(state, character)]
+            if not guesses:
                 continue  # a guess that is refuted here
-            behind = frozenset((after, written) for after, _, written in ways if written is not None)
-            if common not in (None, behind) or len(behind) < len(ways) or len({before for _, before, _ in ways}) > 1:
+            behind = frozenset((after, written) for after, _, written in guesses if written is not None)
+            if (
+                common not in (None, behind)
+                or len(behind) < len(guesses)
+                or len({before for _, before, _ in guesses}) > 1
+            ):
                 return None
             common = behind
         return common
