@@ -46,12 +46,15 @@ class FormatUnits:
     Args:
         format: any.
         surfaces: what each character is written as.
+
+    Attributes:
+        some_leave_none: whether nothing is written for some character.
     """
 
     def __init__(self, format: CanaryFormat, surfaces: Mapping[str, tuple[Units, ...]]) -> None:
         self._pieces = format.pieces
         self._surfaces = surfaces
-        self._some_leave_none = any(() in written for written in surfaces.values())
+        self.some_leave_none = any(() in written for written in surfaces.values())
         kinds = {piece: piece_entries(piece) for piece in set(format.pieces)}
         self._entries = [kinds[piece] for piece in format.pieces]
         self._steps: dict[UnitState, list[tuple[str, UnitState, str]]] = {}
@@ -160,7 +163,7 @@ class FormatUnits:
     def closed(self, readings: Readings) -> Readings:
         """With the states behind characters that leave no trace."""
         closed = dict(readings)
-        pending = list(readings) if self._some_leave_none else []
+        pending = list(readings) if self.some_leave_none else []
         while pending:
             state = pending.pop()
             if state.pending:

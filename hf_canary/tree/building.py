@@ -17,7 +17,7 @@ from ..tokenization.contexts import Context
 from ..tokenization.encoding import encode, side, unknown_characters
 from ..tokenization.rules import rules_of, without_collection
 from ..tokenization.stages import Unfollowed
-from .asked import Asked
+from .asked_part import AskedPart
 from .canonical import Canonical
 from .format_automaton import FormatAutomaton
 from .listing import StretchEncoder
@@ -114,7 +114,7 @@ def _all_encoded(subject: Subject) -> Built:
 
 
 def _asked(subject: Subject) -> Built:
-    part = Asked(subject.format, subject.tokenizer, subject.context, subject.end, subject.target)
+    part = AskedPart(subject.format, subject.tokenizer, subject.context, subject.end, subject.target)
     return Built(Row([part], None), is_certain=False, is_listed=False)
 
 

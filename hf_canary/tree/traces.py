@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ..errors import ModelError, shown
 from ..formats.canary_format import CanaryFormat
-from ..formats.template import entries_of
+from ..formats.template import Hole, entries_of
 from ..tokenization.encoding import token_ids
 
 
@@ -28,14 +29,41 @@ def check_written(format: CanaryFormat, tokenizer: Any, *, target: bool) -> None
     wanted = sorted(filter(_is_seen, set[str]().union(*(entry for hole in holes for entry in entries_of(hole)))))
     dropped = _without_trace(tokenizer, wanted, target=target)
     for hole in holes if dropped else ():
-        kept = {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
-        if "" in kept or len(kept) == 1 < len(entries_of(hole)):
-            raise ModelError(
-                "tokenizer",
-                f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
-                f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
-                "Leave them out of the entries, or use a tokenizer that writes them.",
-            )
+        written = _written(hole, dropped)
+        if "" in written or len(written) == 1 < len(entries_of(hole)):
+            raise _untraced(hole, dropped)
+
+
+def check_told_apart(format: CanaryFormat, dropped: AbstractSet[str]) -> None:
+    """Refuse entries that differ in characters alone of which nothing is written, as WordPiece of spaces, and entries
+    of nothing else: whether they are encoded alike depends on what stands beside them, which an asked tree does not
+    know.
+
+    Args:
+        format: any.
+        dropped: those characters.
+
+    Raises:
+        ModelError: there are such entries.
+    """
+    for hole in set(format.holes) if dropped else ():
+        written = _written(hole, dropped)
+        if len(written) < len(entries_of(hole)) or "" in written:
+            raise _untraced(hole, dropped)
+
+
+def _written(hole: Hole, dropped: AbstractSet[str]) -> set[str]:
+    """What is left of the entries of a hole."""
+    return {"".join(c for c in entry if c not in dropped) for entry in entries_of(hole)}
+
+
+def _untraced(hole: Hole, dropped: AbstractSet[str]) -> ModelError:
+    return ModelError(
+        "tokenizer",
+        f"one that writes what tells the entries of {shown(entries_of(hole))} apart",
+        f"one that writes nothing for {', '.join(map(shown, sorted(dropped)))}",
+        "Leave them out of the entries, or use a tokenizer that writes them.",
+    )
 
 
 def _is_seen(character: str) -> bool:
