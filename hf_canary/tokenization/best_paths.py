@@ -30,11 +30,11 @@ class _Level:
     """The beginnings of some entries that have so many letters.
 
     Args:
-        before: (n,) the place of each without its last letter, in the level before; ascending.
+        before: (n,) the column of each without its last letter, in the level before; ascending.
         units: (n,) the last letter.
         nodes: (n_letters, n) where the ways stand that begin at its boundaries, the first letter's first; -1 for none.
         scores: (n_letters, n) of the entries that end there; −inf where none does.
-        entries: (n,) the place of each among the entries; -1 for what is none.
+        entries: (n,) the index of each among the entries; -1 for what is none.
     """
 
     before: Ints
@@ -50,7 +50,7 @@ class Spelled:
 
     Args:
         is_best: (n,) whether each ends the best way to where it ends.
-        others: places of entries behind which a way of the beginning still goes on, and where in the vocabulary it
+        others: indices of entries behind which a way of the beginning still goes on, and where in the vocabulary it
             stands: two arrays, an entry perhaps several times.
     """
 
@@ -134,8 +134,8 @@ class Beginnings:
                 np.maximum.at(of_earlier, column, begun + self._scores[node])
                 is_first &= of_earlier < best
                 best = np.maximum(best, of_earlier)
-                places = level.entries[column]
-                others.append((places[places >= 0], node[places >= 0]))
+                entries = level.entries[column]
+                others.append((entries[entries >= 0], node[entries >= 0]))
             is_best[level.entries[level.entries >= 0]] = is_first[level.entries >= 0]
         if not others:
             nothing = np.empty(0, dtype=np.int64)
@@ -143,7 +143,7 @@ class Beginnings:
         return Spelled(is_best, (np.concatenate([a for a, _ in others]), np.concatenate([b for _, b in others])))
 
     def _on(self, level: _Level, column: Ints, node: Ints, begun: Floats) -> tuple[Ints, Ints, Floats]:
-        """Ways that began before the new letters, one letter more: the place in the level, the node, the score."""
+        """Ways that began before the new letters, one letter more: the column of the level, the node, the score."""
         low, high = np.searchsorted(level.before, column), np.searchsorted(level.before, column, side="right")
         counts = high - low
         which = np.repeat(np.arange(len(column)), counts)

@@ -115,7 +115,7 @@ class MergedWords(NothingWatched):
     def forbidden(self, state: int, entries: Entries) -> Ints:
         if len(entries.tokens) <= _FEW:
             return np.flatnonzero(~self._may_follow(state - 1, entries))
-        candidates = entries.by_place(self._merges)
+        candidates = entries.candidates(self._merges)
         return np.concatenate([self._merges.may_not_follow(state - 1, candidates), candidates.unreached])
 
     def _may_follow(self, last: int, entries: Entries) -> Bools:

@@ -34,7 +34,7 @@ class Encoding:
         """How many first tokens all sequences have in common."""
         first, last = min(self.sequences), max(self.sequences)
         pairs = zip(first, last, strict=False)
-        return next((place for place, (one, other) in enumerate(pairs) if one != other), len(first))
+        return next((index for index, (one, other) in enumerate(pairs) if one != other), len(first))
 
 
 def encode(

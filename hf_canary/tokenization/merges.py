@@ -91,7 +91,7 @@ class Merges:
         return self._asked[key]
 
     def may_not_follow(self, left: int, candidates: Candidates) -> Ints:
-        """(n,) the places of those of some tokens that may not follow one, in any order; some perhaps twice."""
+        """(n,) the indices of those of some tokens that may not follow one, in any order; some perhaps twice."""
         if not self._in_order[left] or len(candidates.tokens) < _FEW:
             return np.flatnonzero(~self.may_follow(np.array([left]), candidates.tokens))
         low, high = map(np.concatenate, zip(_NOTHING, *self._blocked_by(left), strict=True))
@@ -110,7 +110,7 @@ class Merges:
             begins = {token for _, token in self._history(int(tokens[at]), 0)}
             for left in {left for token in begins for left in self._merged_before(token)}:
                 odd[left].append(at)
-        return Candidates(tokens, self._place[tokens], is_odd, np.flatnonzero(~self.reached[tokens]), odd)
+        return Candidates(tokens, self._numbers[tokens], is_odd, np.flatnonzero(~self.reached[tokens]), odd)
 
     def _merged_before(self, right: int) -> list[int]:
         """Tokens that some merge joins with one behind them."""
@@ -275,7 +275,13 @@ class Merges:
         """Each entry hangs below its left half; of one left half, those that are made last come first.
 
         So what begins with `y` and keeps it until a rank is over are the numbers from that of `y` on, up to the last
-        of its entries that are made at that rank or later.
+        of its entries that are made at that rank or later. With the merges a+b, ab+a, b+ab and ab+b, of ranks 0 to 3:
+
+            entry    a  ab  abb  aba  b  bab
+            number   0   1    2    3  4    5
+
+        b+ab, of rank 2, keeps [1, 3) from standing behind `b`: `ab`, and `abb`, in which `ab` stands until rank 3. In
+        `aba` it is gone by then.
         """
         hanging = np.flatnonzero(self.reached & (self._left >= 0))
         base = len(self._keys) + int(self._ranks.max(initial=0)) + 2
@@ -292,11 +298,11 @@ class Merges:
         begins = np.diff(self._left[hanging], prepend=-1) != 0
         offset = np.zeros(self.size, dtype=np.int64)
         offset[hanging] = before - np.maximum.accumulate(np.where(begins, before, 0))
-        self._place = np.zeros(self.size, dtype=np.int64)
+        self._numbers = np.zeros(self.size, dtype=np.int64)
         roots = np.flatnonzero(self._left < 0)
-        self._place[roots] = np.cumsum(below[roots]) - below[roots]
+        self._numbers[roots] = np.cumsum(below[roots]) - below[roots]
         for tokens in groups:
-            self._place[tokens] = self._place[self._left[tokens]] + 1 + offset[tokens]
+            self._numbers[tokens] = self._numbers[self._left[tokens]] + 1 + offset[tokens]
         self._find_intervals(hanging, keys, base, below)
 
     def _find_intervals(self, hanging: Ints, keys: Ints, base: int, below: Ints) -> None:
@@ -309,10 +315,10 @@ class Merges:
         left, right, rank = left[order], right[order], rank[order]
         last = np.searchsorted(keys, right * base + (base - 1 - rank), side="right") - 1
         some = (last >= 0) & (self._left[hanging[last]] == right) if len(hanging) else np.zeros(len(left), dtype=bool)
-        self._low = self._place[right]
+        self._low = self._numbers[right]
         self._high = self._low + 1
         ends = hanging[last[some]]
-        self._high[some] = self._place[ends] + below[ends]
+        self._high[some] = self._numbers[ends] + below[ends]
         self._merge_rank = rank
         self._first_merge = np.searchsorted(left, np.arange(self.size + 1))
 
@@ -335,7 +341,7 @@ class Merges:
 
 
 def _sorted_by(keys: Ints) -> Ints:
-    """The places of keys, ascending, of equal ones in order: sorted together with them, which is the quickest."""
+    """The indices of keys, ascending, of equal ones in order: sorted together with them, which is the quickest."""
     bits = max(len(keys), 1).bit_length()
     if keys.max(initial=0) >> (62 - bits):
         return np.argsort(keys, kind="stable")
@@ -343,25 +349,29 @@ def _sorted_by(keys: Ints) -> Ints:
 
 
 class Candidates:
-    """Tokens that may follow, sorted by where they stand in the forest of left halves.
+    """Tokens that may follow, sorted by their numbers in the forest of left halves: an interval stands together.
+
+    Of numbers [40 10 30], order is [1 2 0] and sorted [10 30 40]. The intervals [0, 20) and [35, 50) begin at [0 2] of
+    these and end at [1 3], with [1 1] in each. What is left out before each is skipped = [0 1], so that those within
+    are order[[0 1] + [0 1]] = order[[0 2]] = [1 0].
 
     Args:
         tokens: (n,) ids.
-        place: (n,) where they stand.
+        numbers: (n,) of them.
         is_odd: (n,) whether merges reach them of which the forest does not say what becomes.
-        unreached: the places of those that no merges reach.
-        odd: token → the places of the odd ones that some merge joins with it while they are made.
+        unreached: the indices of those that no merges reach.
+        odd: token → the indices of the odd ones that some merge joins with it while they are made.
     """
 
     def __init__(
-        self, tokens: Ints, place: Ints, is_odd: Bools, unreached: Ints, odd: Mapping[int, Sequence[int]]
+        self, tokens: Ints, numbers: Ints, is_odd: Bools, unreached: Ints, odd: Mapping[int, Sequence[int]]
     ) -> None:
         self.tokens, self.is_odd, self.unreached, self.odd = tokens, is_odd, unreached, odd
-        self._order = _sorted_by(place)
-        self._sorted = place[self._order]
+        self._order = _sorted_by(numbers)
+        self._sorted = numbers[self._order]
 
     def within(self, low: Ints, high: Ints) -> Ints:
-        """The places of those that stand in these intervals; in two of them, twice."""
+        """The indices of those whose numbers are in these intervals; in two of them, twice."""
         begins, ends = self._sorted.searchsorted(low), self._sorted.searchsorted(high)
         counts = ends - begins
         skipped = np.repeat(begins - np.cumsum(counts) + counts, counts)

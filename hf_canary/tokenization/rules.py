@@ -172,8 +172,8 @@ def _parts_of(tokenizer: Any) -> dict[str, Any]:
 def _check_class(tokenizer: Any) -> None:
     """Refuse a class that encodes in a way of its own, which its parts say nothing of."""
     for name in _ENCODING:
-        places = (vars(tokenizer), *map(vars, type(tokenizer).__mro__))
-        method = next((place[name] for place in places if name in place), None)
+        namespaces = (vars(tokenizer), *map(vars, type(tokenizer).__mro__))
+        method = next((names[name] for names in namespaces if name in names), None)
         if method is None or getattr(method, "__module__", "").startswith("transformers.tokenization_"):
             continue
         if f"{method.__module__}.{method.__qualname__}" not in _ENCODE_ALIKE:

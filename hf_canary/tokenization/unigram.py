@@ -65,8 +65,8 @@ class BestPaths(NothingPlain):
         key = (state, id(entries))
         if key not in self._begun:
             self._begun[key] = self._numbered(state, entries)
-        places = np.flatnonzero(self._spelled(state, entries).is_best)
-        return places, self._begun[key] + places
+        best = np.flatnonzero(self._spelled(state, entries).is_best)
+        return best, self._begun[key] + best
 
     def _spelled(self, state: int, entries: Entries) -> Spelled:
         """What becomes of entries behind a state; of what was asked last, it is remembered."""
@@ -88,9 +88,9 @@ class BestPaths(NothingPlain):
             self._letters[key] = LetterMasks(self.first, letters)
         those = self._letters[key]
         going_on = self._beginnings_of(entries).going_on(those)[states - first]
-        places, nodes = self._spelled(before, entries).others
-        at = np.minimum(np.searchsorted(states, first + places), len(states) - 1)
-        asked = states[at] == first + places
+        indices, nodes = self._spelled(before, entries).others
+        at = np.minimum(np.searchsorted(states, first + indices), len(states) - 1)
+        asked = states[at] == first + indices
         np.bitwise_or.at(going_on, at[asked], those.behind[nodes[asked]])
         return np.asarray(going_on != those.all)
 

@@ -1,7 +1,7 @@
-"""WordPiece: at each place of a word the longest entry that fits (Song et al., EMNLP 2021, arXiv 2012.15524).
+"""WordPiece: at each position of a word the longest entry that fits (Song et al., EMNLP 2021, arXiv 2012.15524).
 
 So a token is right when none that goes on from it fits the letters that follow. The state is the set of entries'
-beginnings that must never become an entry: places in the tree of the vocabulary, each of which moves on with the
+beginnings that must never become an entry: nodes in the tree of the vocabulary, each of which moves on with the
 letters until nothing goes on from there. With `un` and `unable` entries: behind `un` the letters `able` must not come.
 This file knows no pre-tokenizer and no format.
 """
@@ -42,11 +42,11 @@ class LongestMatches(NothingPlain):
         below = self._order[0][entries.nodes]
         allowed = np.ones(len(entries.tokens), dtype=bool)
         moved = []
-        for place in self._sets[state]:
-            low, high, on = self._move(place)
+        for beginning in self._sets[state]:
+            low, high, on = self._move(beginning)
             for begin, end in zip(low.tolist(), high.tolist(), strict=True):
                 allowed &= (below < begin) | (below >= end)
-            moved.append((place[0], on))
+            moved.append((beginning[0], on))
         which = np.flatnonzero(allowed)
         return which, self._behind(entries.take(which), is_first=False, moved=moved)
 
@@ -56,16 +56,16 @@ class LongestMatches(NothingPlain):
         goes_on = trie.first_child[entries.nodes + 1] > trie.first_child[entries.nodes]
         states = np.empty(len(entries.nodes), dtype=np.int64)
         for at, (node, more) in enumerate(zip(entries.nodes.tolist(), goes_on.tolist(), strict=True)):
-            places = {(is_first, node)} if more else set()
-            places |= {(side, on[node]) for side, on in moved if node in on}
-            states[at] = self._number(frozenset(places))
+            beginnings = {(is_first, node)} if more else set()
+            beginnings |= {(side, on[node]) for side, on in moved if node in on}
+            states[at] = self._number(frozenset(beginnings))
         return states
 
-    def _number(self, places: frozenset[tuple[bool, int]]) -> int:
-        if places not in self._numbers:
-            self._numbers[places] = len(self._sets)
-            self._sets.append(places)
-        return self._numbers[places]
+    def _number(self, beginnings: frozenset[tuple[bool, int]]) -> int:
+        if beginnings not in self._numbers:
+            self._numbers[beginnings] = len(self._sets)
+            self._sets.append(beginnings)
+        return self._numbers[beginnings]
 
     @cached_property
     def _order(self) -> tuple[Ints, Ints]:
@@ -83,15 +83,15 @@ class LongestMatches(NothingPlain):
             order[node] = order[parent] + 1 + before[node] - before[trie.first_child[parent]]
         return order, below
 
-    def _move(self, place: tuple[bool, int]) -> tuple[Ints, Ints, dict[int, int]]:
-        """What letters do to a place: the intervals of nodes of `further` behind which it is an entry, and where it
-        stands at the others.
+    def _move(self, beginning: tuple[bool, int]) -> tuple[Ints, Ints, dict[int, int]]:
+        """What letters do to a beginning: the intervals of nodes of `further` behind which it is an entry, and its
+        node behind the others.
         """
-        if place not in self._moved:
+        if beginning not in self._moved:
             order, size = self._order
-            trie = self.first if place[0] else self.further
+            trie = self.first if beginning[0] else self.further
             low, high, on = [], [], {}
-            pending = [(place[1], Trie.root)]
+            pending = [(beginning[1], Trie.root)]
             while pending:
                 mine, other = pending.pop()
                 for child in range(int(trie.first_child[mine]), int(trie.first_child[mine + 1])):
@@ -104,8 +104,8 @@ class LongestMatches(NothingPlain):
                     else:
                         on[same] = child
                         pending.append((child, same))
-            self._moved[place] = np.array(low, dtype=np.int64), np.array(high, dtype=np.int64), on
-        return self._moved[place]
+            self._moved[beginning] = np.array(low, dtype=np.int64), np.array(high, dtype=np.int64), on
+        return self._moved[beginning]
 
 
 def longest_matches(model: Config) -> LongestMatches:

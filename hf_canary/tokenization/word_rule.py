@@ -34,7 +34,7 @@ class Entries:
         self.tokens, self.nodes = tokens, nodes
         self._merges: Merges | None = None
 
-    def by_place(self, merges: Merges) -> Candidates:
+    def candidates(self, merges: Merges) -> Candidates:
         """As BPE needs them."""
         if self._merges is not merges:
             self._merges, self._candidates = merges, merges.candidates(self.tokens)
@@ -92,7 +92,7 @@ class WordRule(Protocol):
         ...
 
     def after(self, state: int, entries: Entries) -> tuple[Ints, Ints]:
-        """Which of these may come next in a word, the first ones in state `FRESH`: their places among those given,
+        """Which of these may come next in a word, the first ones in state `FRESH`: their indices among those given,
         ascending, and the state behind each.
         """
         ...
@@ -132,7 +132,7 @@ class WordRule(Protocol):
         ...
 
     def forbidden(self, state: int, entries: Entries) -> Ints:
-        """The places of those that may not, in any order; some perhaps twice."""
+        """The indices of those that may not, in any order; some perhaps twice."""
         ...
 
     def allowed_behind(self, states: Ints, token: int) -> Bools:

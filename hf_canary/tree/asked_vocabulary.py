@@ -78,7 +78,7 @@ class Vocabulary:
         """
         wanted = sorted(set(characters))
         anchor, inside, lead = self._anchor(tokenizer, wanted)
-        found: dict[str, tuple[Units, ...]] = {}
+        surfaces: dict[str, tuple[Units, ...]] = {}
         written = self._written(tokenizer, [anchor + character + anchor for character in wanted])
         for character, units in zip(wanted, written, strict=True):
             if units is None:
@@ -86,8 +86,8 @@ class Vocabulary:
             units = units[len(lead) + len(inside) : len(units) - len(inside)]
             # Spelled in bytes by itself, it may still be written out in a longer token.
             spelled = bool(units) and all(_BYTE.fullmatch(unit) for unit in units)
-            found[character] = (units, (character,)) if spelled else (units,)
-        return found, lead
+            surfaces[character] = (units, (character,)) if spelled else (units,)
+        return surfaces, lead
 
     def _anchor(self, tokenizer: Any, characters: list[str]) -> tuple[str, Units, Units]:
         """A character to put around others, its own units, and what stands before the first one of a text."""
@@ -129,15 +129,15 @@ def insert(trie: Trie, units: Units, id: int) -> None:
         trie.setdefault(ENDING, []).append(id)
 
 
-_known: weakref.WeakKeyDictionary[Any, dict[tuple[int, bool], Vocabulary]] = weakref.WeakKeyDictionary()
+_vocabularies: weakref.WeakKeyDictionary[Any, dict[tuple[int, bool], Vocabulary]] = weakref.WeakKeyDictionary()
 
 
 def vocabulary_of(tokenizer: Any, *, target: bool = False) -> Vocabulary:
     """The tokenizer's vocabulary, read once for as long as it does not grow."""
-    known, key = _known.setdefault(tokenizer, {}), (len(tokenizer), target)
-    if key not in known:
-        known[key] = Vocabulary(tokenizer, target=target)
-    return known[key]
+    of_tokenizer, key = _vocabularies.setdefault(tokenizer, {}), (len(tokenizer), target)
+    if key not in of_tokenizer:
+        of_tokenizer[key] = Vocabulary(tokenizer, target=target)
+    return of_tokenizer[key]
 
 
 def _model_of(tokenizer: Any) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from ..tokenization.stages import Unfollowed
 from .asked_part import AskedPart
 from .canonical import Canonical
 from .format_automaton import FormatAutomaton
+from .listed_part import ListedPart
 from .listing import StretchEncoder
 from .node_sets import UnknownCharacters
-from .parts import ListedPart, Part, Path
+from .parts import Part, Path
 from .row import Row
 from .spelling import Spelling
 from .stretches import Stretch, stretches_of

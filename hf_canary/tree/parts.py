@@ -1,13 +1,11 @@
 """What the parts of a token tree have in common: what follows a state, and how several such lists become one.
 
-Also the part whose encodings are listed one by one. Knows no format and no tokenizer.
+Knows no format and no tokenizer.
 """
 
 from __future__ import annotations
 
-import copy
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,16 +127,25 @@ class Part(Protocol):
         ...
 
 
-def merged(found: Sequence[Follows], join: Callable[[Sequence[int]], int]) -> Follows:
-    """Several lists as one; of states behind the same token `join` makes one."""
-    found = [follows for follows in found if len(follows.tokens)] or list(found[:1])
-    if not found:
+def merged(lists: Sequence[Follows], join: Callable[[Sequence[int]], int]) -> Follows:
+    """Several lists as one; of states behind the same token `join` makes one.
+
+    Tokens [3 5] and [5 9] with states [7 8] and [6 -1], of which a text ends at the second 5 and at 9:
+
+        tokens  3 5 5 9      begins  1 1 0 1    which of them are new
+        states  7 8 6 -1     group   0 1 1 2    the index of each in what is returned
+        ends    0 0 1 1
+
+    gives tokens [3 5 9], states [7 join(6, 8) -1] and ends [0 1 1].
+    """
+    lists = [follows for follows in lists if len(follows.tokens)] or list(lists[:1])
+    if not lists:
         return Follows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
-    if len(found) == 1:
-        return found[0]
-    tokens = np.concatenate([follows.tokens for follows in found])
-    states = np.concatenate([follows.states for follows in found])
-    ends = np.concatenate([follows.ends for follows in found])
+    if len(lists) == 1:
+        return lists[0]
+    tokens = np.concatenate([follows.tokens for follows in lists])
+    states = np.concatenate([follows.states for follows in lists])
+    ends = np.concatenate([follows.ends for follows in lists])
     order = np.argsort(tokens, kind="stable")
     tokens, states, ends = tokens[order], states[order], ends[order]
     begins = np.diff(tokens, prepend=-1) != 0
@@ -148,92 +155,7 @@ def merged(found: Sequence[Follows], join: Callable[[Sequence[int]], int]) -> Fo
     all_ends = np.zeros(int(group[-1]) + 1, dtype=bool)
     np.logical_or.at(all_ends, group, ends)
     joined = states[begins]
-    shared = np.flatnonzero(np.bincount(group) > 1)
-    for number in shared.tolist():
-        behind = sorted({int(state) for state in states[group == number] if state >= 0})
-        joined[number] = join(behind) if len(behind) > 1 else behind[0] if behind else -1
+    for index in np.flatnonzero(np.bincount(group) > 1).tolist():
+        behind = sorted({int(state) for state in states[group == index] if state >= 0})
+        joined[index] = join(behind) if len(behind) > 1 else behind[0] if behind else -1
     return Follows(tokens[begins], joined, all_ends)
-
-
-class ListedPart:
-    """A part whose texts have all been encoded.
-
-    Args:
-        encodings: of each text.
-        texts: the texts.
-        num_behind: how many texts of the format go on behind each.
-
-    Attributes:
-        open_tokens: those that follow where a text ends.
-    """
-
-    start = 0
-
-    def __init__(self, encodings: Iterable[Path], texts: Sequence[str], num_behind: int) -> None:
-        self._children: list[dict[int, int]] = [{}]
-        self._texts: dict[int, list[str]] = defaultdict(list)
-        self._below = [0]
-        self._num_behind = num_behind
-        self.depth = 0
-        for tokens, text in zip(encodings, texts, strict=True):
-            self._insert(tokens, text)
-            self.depth = max(self.depth, len(tokens))
-        self.num_encodings = len(self._texts)
-        self.open_tokens = {token for node in self._texts for token in self._children[node]}
-        self.most_copies = max(map(len, self._texts.values()))
-        self._known: dict[int, Follows] = {}
-
-    def _insert(self, tokens: Path, text: str) -> None:
-        node = self.start
-        self._below[node] += 1
-        for token in tokens:
-            child = self._children[node].get(token)
-            if child is None:
-                child = self._children[node][token] = len(self._children)
-                self._children.append({})
-                self._below.append(0)
-            node = child
-            self._below[node] += 1
-        self._texts[node].append(text)
-
-    def with_behind(self, num_behind: int) -> ListedPart:
-        """The same, before another number of texts."""
-        other = copy.copy(self)
-        other._num_behind = num_behind
-        return other
-
-    def follows(self, state: int) -> Follows:
-        """As of a part."""
-        if state not in self._known:
-            children = sorted(self._children[state].items())
-            self._known[state] = Follows(
-                np.array([token for token, _ in children], dtype=np.int64),
-                np.array([node if self._children[node] else -1 for _, node in children], dtype=np.int64),
-                np.array([node in self._texts for _, node in children], dtype=bool),
-            )
-        return self._known[state]
-
-    def selection(self, state: int) -> Selection | None:
-        """As of a part."""
-        return None
-
-    def after(self, state: int, token: int) -> tuple[int, bool] | None:
-        """As of a part."""
-        node = self._children[state].get(token)
-        return None if node is None else (node, node in self._texts)
-
-    def ends(self, state: int) -> bool:
-        """As of a part."""
-        return state in self._texts
-
-    def read(self, tokens: Sequence[int]) -> tuple[str, int] | None:
-        """As of a part."""
-        node: int | None = self.start
-        for token in tokens:
-            node = None if node is None else self._children[node].get(token)
-        texts = [] if node is None else self._texts.get(node, [])
-        return (texts[0], len(texts)) if texts else None
-
-    def most_below(self, state: int) -> int:
-        """As of a part."""
-        return self._below[state] * self._num_behind

@@ -1,6 +1,8 @@
 """The parts of a token tree one behind the other, as one automaton.
 
-Its states are places in parts; several where tokens may be read in several ways. Knows no format and no tokenizer.
+A state is a part with a state of it, or several of these where tokens may be read in several ways. As a number, the
+part stands in the high bits: state 7 of part 2 is 2 << 56 | 7 = 144_115_188_075_855_879. Several have 127 there, of
+which there is no part, and below it the index of their list. Knows no format and no tokenizer.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .bottom_up import bottom_up
 from .parts import Edges, Follows, Part, Path, merged
 
 _MOST_COUNTED = 100_000  # edges that are looked at to count leaves
@@ -68,7 +71,7 @@ class Row:
         return sum(self._most_below(part, local) for part, local in self._elements(state))
 
     def readings(self, tokens: Sequence[int]) -> list[tuple[str, int]]:
-        """The texts whose encodings make a leaf: some of them, and for how many each stands."""
+        """The texts whose encodings make a leaf: some of them, and how many each stands for."""
         if self._end is None:
             return list(self._readings(0, tokens))
         return list(self._readings(0, tokens[:-1])) if tokens and tokens[-1] == self._end else []
@@ -106,32 +109,32 @@ class Row:
 
     def to_branch(self) -> tuple[Path, int]:
         """The tokens up to where leaves first differ, or to before the last token of the only one, and the state."""
-        state, shared = self.start, list[int]()
+        state, tokens = self.start, list[int]()
         while True:
             edges = self.edges(state)
             if len(edges.tokens) != 1 or edges.states[0] < 0 or edges.is_leaf[0]:
-                return tuple(shared), state
-            shared.append(int(edges.tokens[0]))
+                return tuple(tokens), state
+            tokens.append(int(edges.tokens[0]))
             state = int(edges.states[0])
 
     def _counted(self, most: int) -> int | None:
         """The leaves, by going through all states; None where that is more than so many edges."""
-        known: dict[int, int] = {-1: 0}
-        stack, looked_at = [self.start], 0
-        while stack:
-            edges = self.edges(stack[-1])
-            waiting = [state for state in np.unique(edges.states).tolist() if state not in known]
-            if waiting:
-                stack += waiting
-                continue
-            looked_at += len(edges.tokens)
-            if looked_at > most:
+        below, num_edges = {-1: 0}, 0
+        for state in bottom_up([self.start], self._behind):
+            edges = self.edges(state)
+            num_edges += len(edges.tokens)
+            if num_edges > most:
                 return None
-            known[stack.pop()] = int(edges.is_leaf.sum()) + sum(map(known.__getitem__, edges.states.tolist()))
-        return known[self.start]
+            below[state] = int(edges.is_leaf.sum()) + sum(map(below.__getitem__, edges.states.tolist()))
+        return below[self.start]
+
+    def _behind(self, state: int) -> list[int]:
+        """The states that follow one."""
+        states = np.unique(self.edges(state).states)
+        return states[states >= 0].tolist()  # type: ignore[no-any-return]
 
     def _state(self, elements: Sequence[tuple[int, int]]) -> int:
-        """The number of a state that stands at these places: (part, state in it)."""
+        """The number of a state that is these: (part, state of it)."""
         numbers = sorted({part << _PART_BITS | local for part, local in elements})
         if len(numbers) == 1:
             return numbers[0]
@@ -178,10 +181,10 @@ class Row:
                 states[at] = self._state([*elements, *self._elements(int(states[at]))])
         return Edges(follows.tokens, states, follows.ends if is_leaf else np.zeros(len(on), dtype=bool))
 
-    def _joined(self, found: Sequence[Edges]) -> Edges:
-        if len(found) == 1:
-            return found[0]
-        follows = merged([Follows(edges.tokens, edges.states, edges.is_leaf) for edges in found], self._join)
+    def _joined(self, lists: Sequence[Edges]) -> Edges:
+        if len(lists) == 1:
+            return lists[0]
+        follows = merged([Follows(edges.tokens, edges.states, edges.is_leaf) for edges in lists], self._join)
         return Edges(follows.tokens, follows.states, follows.ends)
 
     def _join(self, states: Sequence[int]) -> int:
@@ -189,7 +192,7 @@ class Row:
 
     def _after(self, states: Sequence[int], token: int) -> tuple[list[int], bool]:
         """The states behind a token, and whether a leaf ends there."""
-        found: list[int] = []
+        behind: list[int] = []
         is_end = False
         for number, local in (element for state in states for element in self._elements(state)):
             if number == len(self.parts):
@@ -198,12 +201,12 @@ class Row:
             after = self.parts[number].after(local, token)
             if after is None:
                 continue
-            found.append(number << _PART_BITS | after[0])
+            behind.append(number << _PART_BITS | after[0])
             if after[1]:
                 elements, is_leaf = self._behind_part(number)
-                found += [self._state([element]) for element in elements]
+                behind += [self._state([element]) for element in elements]
                 is_end |= is_leaf
-        return found, is_end
+        return behind, is_end
 
     def _most_below(self, number: int, local: int) -> int:
         return self.parts[number].most_below(local) if number < len(self.parts) else 1
@@ -216,13 +219,13 @@ class Row:
             return
         part = self.parts[number]
         for length in self._lengths(part, tokens, is_last=number == len(self.parts) - 1):
-            mine = part.read(tokens[:length])
-            if mine is not None:
-                for text, ways in self._readings(number + 1, tokens[length:]):
-                    yield mine[0] + text, mine[1] * ways
+            first = part.read(tokens[:length])
+            if first is not None:
+                for text, count in self._readings(number + 1, tokens[length:]):
+                    yield first[0] + text, first[1] * count
 
     def _lengths(self, part: Part, tokens: Sequence[int], *, is_last: bool) -> Iterator[int]:
-        """How many of the tokens may be a part's own."""
+        """How many of the tokens may be a part's."""
         state = part.start
         if part.ends(state) and (not is_last or not tokens):
             yield 0

@@ -189,7 +189,7 @@ class _Walk:
 
     def common(self, states: States, character: str) -> Begins | None:
         """How the stages stand behind a character, if it is alike for all fills and all are cut before it; and if what
-        stands before the cut is told already, and is no guess.
+        stands before the cut is certain, and no guess.
         """
         common: Begins | None = None
         for state in states:

@@ -93,9 +93,9 @@ class TokenTree:
         self._row, self.is_certain, self.is_listed = built.row, built.is_certain, built.is_listed
         if self._row.most_leaves > format.space_size:
             raise unlike(f"each fill of {shown(format.template)} in one way")
-        self._shared, self.root = self._row.to_branch()
-        self.prompt = [*self._context.ids, *self._shared[len(self._context.replaced) :]]
-        self.depth = max(1, self._row.depth - len(self._shared))
+        self._common, self.root = self._row.to_branch()
+        self.prompt = [*self._context.ids, *self._common[len(self._context.replaced) :]]
+        self.depth = max(1, self._row.depth - len(self._common))
         self._check_context()
         self._compare_leaves(texts, [_SOME] * len(texts))
         if self.space_size < format.space_size:
@@ -193,10 +193,10 @@ class TokenTree:
         """
         behind = [] if self._end is None else [self._end]
         encoding = encode(self._tokenizer, texts, context=self._context, target=self._target)
-        shared = len(self.prompt)
-        if any(ids[:shared] != self.prompt for ids in encoding.sequences):
+        length = len(self.prompt)
+        if any(ids[:length] != self.prompt for ids in encoding.sequences):
             raise unlike(_SOME)
-        return [(*ids[shared:], *behind) for ids in encoding.sequences]
+        return [(*ids[length:], *behind) for ids in encoding.sequences]
 
     @cached_property
     def first(self) -> Path:
@@ -268,7 +268,7 @@ class TokenTree:
 
     def _check_context(self) -> None:
         """Refuse a context whose last token goes on in some candidate."""
-        if len(self._shared) >= len(self._context.replaced):
+        if len(self._common) >= len(self._context.replaced):
             return
         edges = self.edges(self.root)
         rows = zip(edges.tokens.tolist(), edges.states.tolist(), edges.is_leaf.tolist(), strict=True)
@@ -282,8 +282,8 @@ class TokenTree:
 
     def _read(self, path: Sequence[int]) -> tuple[str, int]:
         """The text of a candidate that is encoded so, and how many there are."""
-        found = self._row.readings([*self._shared, *path])
-        return found[0][0].removeprefix(self._context.behind), sum(ways for _, ways in found)
+        readings = self._row.readings([*self._common, *path])
+        return readings[0][0].removeprefix(self._context.behind), sum(count for _, count in readings)
 
 
 def padded(paths: Sequence[Path], depth: int) -> NDArray[np.int64]:
