@@ -119,7 +119,13 @@ class FormatAutomaton:
 def _wanted_sums(pieces: Sequence[Piece]) -> list[frozenset[int]]:
     """Before each piece, and behind the last: which of the two Luhn sums a later check digit depends on.
 
-    With each digit the two change places; what is neither a digit, a space nor a hyphen ends the run.
+    With each digit the two change places; what is neither a digit, a space nor a hyphen ends the run. Of
+    `x{digit}-{digit}{luhn}`, from before `x` to behind the check digit:
+
+           x   {digit}   -   {digit}   {luhn}
+        {}   {0}      {1} {1}       {0}       {}
+
+    The check digit depends on sum 0, and what becomes sum 0 by the digit before it was sum 1 there.
     """
     wanted = [frozenset[int]()]
     for piece in reversed(pieces):

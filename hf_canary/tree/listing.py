@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from ..tokenization.stages import CUT, Atom, Pipeline, Symbols, Unfollowed
 from .format_automaton import FormatAutomaton
 from .parts import Path
-from .stretches import Stretch, before_last_cut, num_shared
+from .seams import before_last_cut
+from .stretches import Stretch
 
 # The tokens of the words so far, the word under way, and where the stages stand.
 _Spelled = tuple[Path, str, int]
@@ -40,7 +41,7 @@ class StretchEncoder:
         assert stretch.choices is not None
         path, before = [self._begun(stretch)], stretch.lead
         for text in sorted({"".join(parts) for parts in itertools.product(*stretch.choices)}):
-            length = num_shared(text, before)
+            length = _num_alike(text, before)
             del path[length - len(stretch.lead) + 1 :]
             for character in text[length:]:
                 path.append(self._on(path[-1], character))
@@ -151,3 +152,9 @@ def _one(endings: set[Symbols]) -> Symbols:
     if len(endings) != 1:  # a stage says two things of one text, or none: nothing may rest on it
         raise Unfollowed(f"{len(endings)} ways in which its parts cut one text into words")
     return next(iter(endings))
+
+
+def _num_alike(one: str, other: str) -> int:
+    """How many first characters two texts have in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -1,5 +1,12 @@
 """The parts of a token tree one behind the other, as one automaton.
 
+Theory. Each encoding of a format is a row of encodings, one of each part, and each such row is an encoding; so the tree
+is the parts' automata, of which each begins where the one before may end. Leaves are then counted by a product, unless
+two rows are the same tokens: as `a` + `bc` and `ab` + `c` are, if the first part has `a` and `ab`. That needs a part
+that may end and go on with a token with which the next one begins; the parts say which tokens those are
+(`open_tokens`), and where the two sets have none in common, rows and leaves are one to one. Else leaves are counted by
+going through all states, if there are few.
+
 A state is a part with a state of it, or several of these where tokens may be read in several ways. As a number, the
 part stands in the high bits: state 7 of part 2 is 2 << 56 | 7 = 144_115_188_075_855_879. Several have 127 there, of
 which there is no part, and below it the index of their list. Knows no format and no tokenizer.

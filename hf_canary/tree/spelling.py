@@ -14,7 +14,8 @@ from typing import NamedTuple
 from ..tokenization.stages import CUT, Atom, Cut, Pipeline, Symbols
 from .bottom_up import bottom_up
 from .format_automaton import FormatAutomaton
-from .stretches import Stretch, before_last_cut
+from .seams import before_last_cut
+from .stretches import Stretch
 
 Unit = str | Atom
 
