@@ -66,6 +66,10 @@ class Vocabulary:
     def surfaces(self, tokenizer: Any, characters: Iterable[str]) -> tuple[dict[str, tuple[Units, ...]], Units]:
         """What each character is written as, and what stands before the first one of a text.
 
+        Each is asked for between two others, the anchors. With anchor `a`, Llama 2 writes `aéa` as ▁ a é a: behind ▁,
+        the lead, and between the anchors' own units [a] stand [2:3], which is é. GPT-2, which has no lead, writes it as
+        a Ã © a, of which [1:3] is Ã ©.
+
         Args:
             tokenizer: whose vocabulary this is.
             characters: of a format.
@@ -100,7 +104,11 @@ class Vocabulary:
         raise unknown_characters(tokenizer, "".join(characters), target=self._target)
 
     def _apart(self, tokenizer: Any, character: str, anchor: str) -> Units:
-        """As if written between anchors, of one that is known only by itself, as digits of WordPiece may be."""
+        """As if written between anchors, of one that is known only by itself, as digits of WordPiece may be.
+
+        Where `a1a` is unknown, it is put together from `a 1 a`, written as a 1 a, with `a a` and `aa`, both written as
+        a a. How much longer `a a` is than `aa` is what a space adds, here 0. `1` stands at [1:2]; a 1 a is returned.
+        """
         apart, close = self._written(tokenizer, [f"{anchor} {character} {anchor}", f"{anchor} {anchor}"])
         if apart is None or close is None or len(apart) <= len(close):
             raise unknown_characters(tokenizer, character, target=self._target)

@@ -28,7 +28,8 @@ from .row import Row
 from .spelling import Spelling
 from .stretches import Stretch, stretches_of
 
-# So many fills are all encoded, and of a tree that has no rules so many more; with so many characters in all.
+# Up to so many fills are all encoded, or so many where the tree cannot be derived, if they have no more characters in
+# all than this.
 _ALL_ENCODED, _ALL_ENCODED_IN_NEED = 10_000, 50_000
 _MOST_CHARACTERS = 2_000_000
 _MOST_LISTED = 50_000  # texts of a stretch

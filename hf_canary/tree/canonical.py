@@ -205,8 +205,8 @@ class Canonical:
 
 @dataclass
 class _PlainFollows:
-    """What may follow a set of nodes, whatever plain state the word is in: all that the rule may let follow, of which
-    it is asked, and what begins a word.
+    """What may follow a set of nodes, whatever plain state the word is in, of which the last token is all that matters:
+    every entry that goes on in the word, of which each state strikes some out, and what begins a word.
 
     For two entries 10 and 30 that go on in the word, and 20 that begins one, all.tokens is [10 20 30] and along is
     [0 2]. If the rule forbids entry 1 of the two behind some state, along[1] = 2 is struck out, and indices [0 1] are

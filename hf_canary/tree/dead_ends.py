@@ -2,9 +2,9 @@
 
 Theory. Where a word can end behind a prefix, the prefix is none: what follows the cut is encoded by itself. Elsewhere
 some further token must follow, the word must live behind that, and so on: a search over pairs of a set of nodes and a
-state of the word. Pairs are few, since both forget, so that each is settled once and remembered. Two things make it
-short. The shortest entries are tried first, of which one mostly lives: for a letter by itself few rules forbid it. And
-a long word is begun at its far end, so that no search goes deep.
+state of the word. There are far fewer such pairs than prefixes, and each is settled once and remembered. Two things
+make the search short. The shortest entries are tried first, of which one mostly lives, since few rules forbid a letter
+by itself. And a long word is begun at its far end, so that no search goes deep.
 
 Where a rule can be *watched*, as the best path of Unigram, tokens are not tried at all. The letters that may come are
 read one by one, and the rule says of each whether the tokens so far are the word's beyond doubt, or no longer.

@@ -226,7 +226,8 @@ class TokenTree:
             return 1
         if self._row.counted_leaves is None:
             return self.format.space_size
-        others = self.format.space_size - self.space_size  # each leaf has a fill of its own
+        # Each leaf has a fill; at most, all that are left over are of one leaf.
+        others = self.format.space_size - self.space_size
         most = self._row.most_copies
         return others + 1 if most is None else min(others + 1, most)
 
