@@ -1,4 +1,7 @@
-"""The README is a test: its code runs, and its commands are those of CI."""
+"""The README is a test, and so are the pages of docs/: their code runs, and their commands are those of CI.
+
+A block marked ```python runs as it stands; one marked ```py is a part of a program and is only read.
+"""
 
 import re
 import subprocess
@@ -14,20 +17,23 @@ from tests.fresh import run_python
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".github/*.md")])
+}
+PRINTED = {
+    "README.md": ["exposure (bits)"],
+    "docs/extraction.md": ["proven after", "has rank", "proven: The random number is"],
+    "docs/guide.md": ["Twins, never inserted", "10000 log-perplexities", "['censored'], []]"],
+    "docs/injection.md": ["split: f0-x"],
+    "docs/models.md": ["['The cat", "Le chien."],
+}  # by each block
+EXPECTED = [(page, number, words) for page, listed in PRINTED.items() for number, words in enumerate(listed)]
 
-PRINTED = [
-    "exposure (bits)",
-    "split: f0-x",
-    "['censored'], []]",
-    "Twins, never inserted",
-    "10000 log-perplexities",
-    "proven after",
-    "has rank",
-    "proven: The random number is",
-    "['The cat",
-    "Le chien.",
-]  # by each block
+
+def blocks_of(page):
+    """The programs of a page."""
+    return re.findall(r"```python\n(.*?)```", PAGES[page], flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +57,23 @@ def place(tmp_path_factory, demo):
     return folder
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_the_code_runs_as_it_stands(place, number):
+@pytest.mark.parametrize(("page", "number", "words"), EXPECTED)
+def test_the_code_runs_as_it_stands(place, page, number, words):
     """Each block in a fresh interpreter, on a folder of the shape that it expects."""
-    result = run_python(BLOCKS[number], cwd=place, environment={"ACCELERATE_USE_CPU": "true"})
-    assert PRINTED[number] in result.stdout
+    result = run_python(blocks_of(page)[number], cwd=place, environment={"ACCELERATE_USE_CPU": "true"})
+    assert words in result.stdout
 
 
-def test_there_is_something_to_run():
-    """The five uses are there."""
-    assert len(BLOCKS) == len(PRINTED)
+def test_no_block_is_left_out():
+    """Every program of every page is run above."""
+    assert {page: len(blocks_of(page)) for page in PAGES if blocks_of(page)} == {
+        page: len(listed) for page, listed in PRINTED.items()
+    }
+
+
+def test_the_readme_installs_before_it_tests():
+    """A user meets how to install before the suite."""
+    assert README.index("pip install .") < README.index("<!-- command: demo -->") < README.index("command: test")
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -75,11 +88,21 @@ def test_ci_runs_the_readmes_test_command():
     assert "constraints.txt" in taken
 
 
-def test_the_links_and_pictures_are_there():
-    """Every relative link points at a file of the repository."""
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+def heading_ids(text):
+    """What a link may name of a page: its headings, as GitHub and the docs site spell them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_links_and_pictures_are_there(page):
+    """Every relative link points at a file of the repository, and at a heading that it has."""
+    for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)):
+        name, _, heading = target.partition("#")
         if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+            file = (ROOT / page).parent / name if name else ROOT / page
+            assert file.exists(), target
+            assert not heading or heading in heading_ids(file.read_text(encoding="utf-8")), target
 
 
 def test_the_constraints_pin_what_pyproject_needs():
