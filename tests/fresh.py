@@ -14,7 +14,8 @@ import traceback
 import types
 from pathlib import Path
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+_IS_FORKED = "forkserver" in multiprocessing.get_all_start_methods()  # Windows has none: there it takes longer
+_CONTEXT = multiprocessing.get_context("forkserver" if _IS_FORKED else "spawn")
 _CONTEXT.set_forkserver_preload(["tests.libraries"])
 COMMAND = "from hf_canary.cli import main; main()"
 
