@@ -119,3 +119,14 @@ def test_the_constraints_pin_what_pyproject_needs():
     assert wanted - {"hf-canary"} <= names
     assert pins["torch"] == "2.13.0"
     assert all(re.fullmatch(r"[\w.]+", version) for version in pins.values())
+
+
+def test_the_hooks_before_a_commit_have_the_versions_of_the_constraints():
+    """Ruff and mypy by their mirrors, and what mypy needs."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    for mirror, version in re.findall(r"(ruff|mypy)[\w-]*\n    rev: v([\d.]+)", hooks):
+        assert f"{mirror}=={version}" in pins
+    for pinned in re.findall(r"[\w-]+==[\d.]+", hooks):
+        assert pinned in pins
+    assert len(re.findall(r"rev: v", hooks)) == 2
