@@ -19,7 +19,10 @@ PAGES = {"README.md": "index.md"} | {
 
 def on_files(files, config):
     """The files of docs/, and those of the root."""
-    linked = [path.relative_to(ROOT).as_posix() for path in (ROOT / "LICENSE", *ROOT.glob("examples/**/*.py"))]
+    linked = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "LICENSE", ROOT / "CITATION.cff", *ROOT.glob("examples/**/*.py"))
+    ]
     for source, target in (PAGES | dict(zip(linked, linked, strict=True))).items():
         files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
     return files
