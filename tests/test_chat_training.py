@@ -5,11 +5,14 @@ import logging
 import pytest
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, set_seed
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback, measure_exposure
 from hf_canary.training.contexts import Recorded
 from tests.small_training import CANARIES, LETTERS, exposure_callback, make_trainer, measured
+
+_NAMES = ("activation_checkpointing", "gradient_checkpointing")  # of newer and of older versions of transformers
+CHECKPOINTING = next(name for name in _NAMES if name in TrainingArguments.__dataclass_fields__)
 
 _TURN = "<|im_start|>{{ m['role'] }}\n"
 _SAID = "{{ m['content'] }}<|im_end|>\n"
@@ -80,7 +83,7 @@ def trained(folder, tokenizer, canaries, **options):
             save_strategy="no",
             logging_strategy="no",
             assistant_only_loss=True,
-            activation_checkpointing=False,
+            **{CHECKPOINTING: False},
             disable_tqdm=True,
         ),
         train_dataset=data,
