@@ -174,6 +174,11 @@ class ExposureCallback(TrainerCallback):
         return self._plan.canaries
 
     @property
+    def num_references(self) -> int:
+        """Random candidates of each format that a measurement scores."""
+        return self._plan.num_references
+
+    @property
     def report(self) -> ExposureReport | None:
         """The last measurement, or None."""
         return self._run.report
@@ -273,7 +278,7 @@ class ExposureCallback(TrainerCallback):
         """Print one measurement in one line; override it to show them elsewhere."""
         loss = metrics.get(f"{prefix}_loss")
         beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
-        tqdm.write(f"step {state.global_step}{beside} · {one_line(report, self._plan.num_references)}")
+        tqdm.write(f"step {state.global_step}{beside} · {one_line(report, self.num_references)}")
 
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:

@@ -152,10 +152,9 @@ def _quiet() -> Iterator[None]:
     """Progress bars and hints of the libraries off, and what drawing says of a seed and the callback of the data: the
     demonstration has its own words.
     """
-    telling = [logging.getLogger(each.__module__) for each in (CanarySet, ExposureCallback)]
-    levels = [each.level for each in telling]
-    for each in telling:
-        each.setLevel(logging.ERROR)
+    ours = logging.getLogger(__package__)
+    level = ours.level
+    ours.setLevel(logging.ERROR)
     bars, verbosity = datasets.are_progress_bars_disabled(), transformers.logging.get_verbosity()
     model_bars = transformers.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -164,8 +163,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        for each, level in zip(telling, levels, strict=True):
-            each.setLevel(level)
+        ours.setLevel(level)
         transformers.logging.set_verbosity(verbosity)
         if model_bars:
             transformers.logging.enable_progress_bar()
@@ -184,7 +182,7 @@ class _TableCallback(ExposureCallback):
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
         candidates = (self.num_references + 2 * len(self.canaries)) * self.num_contexts
-        task = self._progress.add_task("Looking", total=candidates)
+        task = self._progress.add_task("Measuring", total=candidates)
         try:
             yield lambda count: self._progress.advance(task, count)
         finally:

@@ -105,7 +105,7 @@ def test_on_a_terminal_it_shows_its_progress(tmp_path, corpus, monkeypatch):
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)
     run(Settings(tmp_path / "out", corpus=str(corpus), epochs=1, num_references=200), console)
-    for words in ("Training", "Looking", "Searching", "epoch    loss"):
+    for words in ("Training", "Measuring", "Searching", "epoch    loss"):
         assert words in shown.getvalue()
     assert not datasets.are_progress_bars_disabled()  # what was switched off for the while is on again
 
