@@ -57,8 +57,8 @@ def train(folder: Path, corpus: str | None, epochs: int, **options: Any) -> tupl
         trainer.train()
         total = time.perf_counter() - began
     print(
-        f"{callback.measurements} with {options or 'the defaults'}: {callback.seconds:.1f} of {total:.1f} s: "
-        f"{100 * callback.seconds / total:.2f} %"
+        f"{callback.measurements} measurements with {options or 'the defaults'}: {callback.seconds:.1f} of "
+        f"{total:.1f} s: {100 * callback.seconds / total:.2f} %"
     )
     return trainer.model, tokenizer, canaries
 
