@@ -30,8 +30,8 @@ from hf_canary.extraction import search_setup
 from hf_canary.measurement import encoded_format
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
-from tests import oracles
-from tests.fresh import run_command
+from tests.support import oracles
+from tests.support.fresh import run_command
 
 _LONG = (
     "test_callback_measurements",

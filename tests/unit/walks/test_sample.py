@@ -1,0 +1,263 @@
+"""The sample walk and the draws made of it, against candidates that were encoded and read one by one."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from hf_canary.errors import ModelError
+from hf_canary.formats import CanaryFormat
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel, Session
+from hf_canary.measurement.sampling import draw
+from hf_canary.runtime.deadline import Deadline
+from hf_canary.tokenization.encoding import encode
+from hf_canary.tree.parts import Edges
+from hf_canary.tree.token_tree import TokenTree, padded
+from hf_canary.walks.sample import Plan, sample
+from tests.support import oracles, oracles_ladder
+from tests.support.tokenizers_of_all_kinds import KINDS
+
+EQUAL = np.full(9, 1 / 9)
+
+
+class Both:
+    """A tree in which a candidate ends where another goes on: 1, 1 2, 1 3 4, 5."""
+
+    root, depth = 0, 3
+
+    def edges(self, state):
+        out = {
+            0: ([1, 5], [1, -1], [True, True]),
+            1: ([2, 3], [-1, 2], [True, False]),
+            2: ([4], [-1], [True]),
+        }[state]
+        return Edges(*map(np.array, out))
+
+
+class World:
+    """A format under a model and a tokenizer, and all that brute force says of it."""
+
+    def __init__(self, model, tokenizer, format, **options):
+        self.model, self.format = model.eval(), format
+        self.tree = TokenTree(format, tokenizer, end=tokenizer.eos_token_id if options.get("end") else None)
+        texts = [format.render(fill) for fill in range(format.space_size)]
+        self.encodings = encode(tokenizer, texts, end=options.get("end", False)).sequences
+        self.candidates = oracles_ladder.enumerated(model, self.encodings, self.tree.prompt)
+        self.by_path = {each.path: each for each in self.candidates}
+
+    def fill(self, path):
+        """A fill of this encoding."""
+        return next(n for n, ids in enumerate(self.encodings) if tuple(ids[len(self.tree.prompt) :]) == path)
+
+    def draws(self, known, count, seed=0, **options):
+        with evaluating(self.model) as bare:
+            view = LanguageModel(bare, **options)
+            session = view.session(self.tree.prompt, self.tree.depth)
+            return draw(view, lambda: session, self.tree, known, count, seed=seed, deadline=Deadline())
+
+
+@functools.cache
+def of_kind(kind):
+    return KINDS[kind]()
+
+
+def world(kind, name, template, seed=0, spread=2.0, spaces=None, **options):
+    tokenizer = of_kind(kind)
+    size = max(tokenizer.get_vocab().values()) + 1
+    model = oracles.TableModel(size, seed, spread) if name == "table" else oracles.small_model(name, size, seed)
+    return World(model, tokenizer, CanaryFormat(template, spaces=spaces), **options)
+
+
+WORLDS = {
+    "LSTM, characters": ("characters", "lstm", "the pin is {digit:2}"),
+    "attention, characters": ("characters", "gpt2", "the pin is {digit:2}."),
+    "state space": ("characters", "jamba", "the pin is {digit:2}"),
+    "digits that merge": ("gpt2", "llama", "the pin is {digit:3}."),
+    "words": ("unigram", "gpt2", "the {w} is {w} the"),
+    "collisions": ("wordpiece", "table", "the pin {x}{x} is"),
+    "bytes": ("byte-fallback", "table", "the {c}{digit} is"),
+}
+SPACES = {"w": ["thing", "pin", "a", "cats", "sinning"], "x": ["a", "A", "b", "3"], "c": ["é", "日", "n"]}
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def any_world(request):
+    return world(*WORLDS[request.param], spaces=SPACES)
+
+
+def test_draws_are_what_brute_force_says_of_them(any_world):
+    """Of every draw: its cost, how likely each rung was to draw it, how many fills it is, whether it is a canary's."""
+    chosen = any_world.candidates[:: max(1, len(any_world.candidates) // 5)]
+    known = [any_world.fill(each.path) for each in chosen]
+    drawing = any_world.draws(known, 300)
+    draws = drawing.draws
+    assert len(draws) == 300
+    assert draws.counts.sum() == 300
+    by_cost = sorted(any_world.candidates, key=lambda each: each.bits)
+    costs = np.array([each.bits for each in by_cost])
+    for number, cost in enumerate(draws.costs.tolist()):
+        near = by_cost[int(np.abs(costs - cost).argmin())]
+        assert cost == pytest.approx(near.bits, abs=1e-3)
+        np.testing.assert_allclose(draws.log_q[number], near.log_q, atol=1e-3)
+        assert draws.copies[number] == near.copies
+        assert draws.known[number] == (near.path in {each.path for each in chosen})
+    np.testing.assert_allclose(drawing.known_costs, [each.bits for each in chosen], atol=1e-3)
+    own = oracles_ladder.weights(chosen, draws.shares) / any_world.format.space_size
+    np.testing.assert_allclose(drawing.known_log_weights, np.log(own), atol=1e-3)
+
+
+@pytest.mark.parametrize("rung", range(9))
+def test_each_rung_draws_by_its_law(rung):
+    """4,000 draws of one rung alone, counted by encoding, against q (chi-square)."""
+    here = world("gpt2", "table", "the {c}{digit}.", spaces={"c": ["1", "12", "a"]}, spread=1.0)
+    count, depth = 4000, here.tree.depth
+    generator = np.random.default_rng(rung)
+    given = np.full((count, depth), -1)
+    if rung == 0:
+        texts = [here.format.render(int(fill)) for fill in generator.integers(0, here.format.space_size, count)]
+        given = padded(here.tree.paths(texts), depth)
+    plan = Plan(np.array(oracles_ladder.BETAS[1:]), np.full(count, rung - 1), given, generator.random((count, depth)))
+    with evaluating(here.model) as bare:
+        drawn = sample(LanguageModel(bare).session(here.tree.prompt, depth), here.tree, plan)
+    assert drawn.ended.all()
+    paths = [tuple(token for token in path if token >= 0) for path in drawn.paths.tolist()]
+    expected = np.array([count * np.exp(each.log_q[rung]) for each in here.candidates])
+    seen = np.array([paths.count(each.path) for each in here.candidates])
+    assert seen.sum() == count
+    common = expected >= 5
+    seen, expected = np.append(seen[common], seen[~common].sum()), np.append(expected[common], expected[~common].sum())
+    assert stats.chisquare(seen, np.maximum(expected, 1e-9), sum_check=False).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])
+def test_neither_batches_nor_lack_of_memory_change_a_draw(name, monkeypatch):
+    """Any number of rows at once, and halves after memory ran out: the same draws; with one row too many, the error."""
+    here = world("gpt2", name, "the pin is {digit:3}")
+    expected = here.draws([3], 60)
+    for batch_size in (1, 7):
+        found = here.draws([3], 60, batch_size=batch_size)
+        np.testing.assert_array_equal(found.draws.leaves, expected.draws.leaves)
+        np.testing.assert_allclose(found.draws.costs, expected.draws.costs, atol=1e-3)
+    advance = Session.advance
+    limit = 4
+
+    def short(session, states, tokens, picks, **options):
+        if len(tokens) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return advance(session, states, tokens, picks, **options)
+
+    monkeypatch.setattr(Session, "advance", short)
+    np.testing.assert_array_equal(here.draws([3], 60).draws.leaves, expected.draws.leaves)
+    limit = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        here.draws([3], 60)
+
+
+def test_another_seed_draws_other_fills():
+    """... and the same one the same."""
+    here = world("characters", "lstm", "the pin is {digit:3}")
+    one, same, other = (here.draws([3], 60, seed=seed).draws.costs for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).mean() > 0.8
+
+
+class Impossible(oracles.TableModel):
+    """After a 7 no digit is possible, and a 3 never is."""
+
+    def logits_after(self, prefix):
+        logits = super().logits_after(prefix).clone()
+        logits[self.three] = -torch.inf
+        if prefix[-1] == self.seven:
+            logits[self.digits] = -torch.inf
+        return logits
+
+
+def impossible():
+    tokenizer = KINDS["characters"]()
+    model = Impossible(max(tokenizer.get_vocab().values()) + 1)
+    model.three, model.seven = tokenizer.convert_tokens_to_ids(["3", "7"])
+    model.digits = torch.tensor(tokenizer.convert_tokens_to_ids([*"0123456789"]))
+    return World(model, tokenizer, CanaryFormat("pin {digit:3}"))
+
+
+def test_dead_ends_stand_for_nothing_and_leave_the_rank_unbiased():
+    """Draws that run into a prefix without a possible child are not made anew: then the others would weigh too much."""
+    here = impossible()
+    possible = [each for each in here.candidates if each.bits < np.inf]
+    drawing = here.draws([0], 1900)
+    draws = drawing.draws
+    assert 0 < np.isinf(draws.costs).sum() < len(draws)
+    finite = draws.costs[np.isfinite(draws.costs)]
+    costs = np.array([each.bits for each in possible])
+    assert max(np.abs(costs - cost).min() for cost in finite) < 1e-3  # whole candidates, and no beginnings of them
+    assert np.isfinite(draws.log_weights).all()
+    bits = sorted(each.bits for each in possible)[200]
+    hits = draws.costs <= bits
+    found = float(np.exp(draws.log_weights[hits]).sum()) * 1000 / len(draws)
+    error = oracles_ladder.standard_error(possible, draws.shares, bits, len(draws))
+    assert found == pytest.approx(oracles_ladder.rank(possible, bits), abs=5 * error)
+
+
+def test_a_candidate_that_ends_where_another_goes_on():
+    """The leaf and what goes on are two options; every leaf is drawn, and found again where it is given."""
+    model = oracles.small_model("lstm", 12)
+    leaves = [(1,), (1, 2), (1, 3, 4), (5,)]
+    given = np.concatenate([padded(leaves, 3), np.full((400, 3), -1)])
+    rungs = np.array([-1] * 4 + [0] * 400)
+    plan = Plan(np.array([0.1]), rungs, given, np.random.default_rng(0).random((404, 3)))
+    with evaluating(model) as bare:
+        drawn = sample(LanguageModel(bare).session([2, 6], 3), Both(), plan)
+    paths = [tuple(token for token in path if token >= 0) for path in drawn.paths.tolist()]
+    assert paths[:4] == leaves
+    assert set(paths[4:]) == set(leaves)
+    assert drawn.ended.all()
+    for path, costs in zip(paths, drawn.costs, strict=True):
+        assert costs[len(path) - 1] == pytest.approx(oracles.teacher_forced_bits(model, [2, 6, *path], 2), abs=1e-4)
+    # The four probabilities of the walk sum to one.
+    of_leaf = {path: drawn.log_q[number, len(path) - 1, 0] for number, path in enumerate(paths)}
+    assert sum(np.exp(list(of_leaf.values()))) == pytest.approx(1.0)
+
+
+def test_a_given_path_that_is_no_leaf_is_an_error():
+    """Nothing is drawn from beside the tree."""
+    here = world("characters", "table", "pin {digit:2}")
+    path = here.candidates[0].path
+    for wrong in [(path[0],), (*path[:-1], 1)]:
+        plan = Plan(np.array([1.0]), np.array([-1]), padded([wrong], here.tree.depth), np.zeros((1, here.tree.depth)))
+        with evaluating(here.model) as bare, pytest.raises(ModelError, match="encodes a canary or a twin"):
+            sample(LanguageModel(bare).session(here.tree.prompt, here.tree.depth), here.tree, plan)
+
+
+def test_prefixes_are_read_once():
+    """However many draws share them: no more token rows than there are inner prefixes."""
+    here = world("characters", "lstm", "the pin is {digit:3}")
+    with evaluating(here.model) as bare:
+        view = LanguageModel(bare)
+        session = view.session(here.tree.prompt, here.tree.depth)
+        begin = view.token_rows
+        draw(view, lambda: session, here.tree, [3], 1000, seed=0, deadline=Deadline())
+    assert 0 < view.token_rows - begin <= 3 * (10 + 100)
+
+
+def test_logits_that_are_no_numbers_are_an_error():
+    """As in every other walk."""
+    here = world("characters", "lstm", "the pin is {digit:3}")
+    with torch.no_grad():
+        here.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="NaN"):
+        here.draws([3], 10)
+
+
+def test_little_time_gives_fewer_draws_or_none():
+    """Within a limit the samples shrink; with next to none there are no draws, and that is said."""
+    here = world("characters", "lstm", "the pin is {digit:3}")
+    with evaluating(here.model) as bare:
+        view = LanguageModel(bare)
+        session = view.session(here.tree.prompt, here.tree.depth)
+        many = draw(view, lambda: session, here.tree, [3], 10**6, seed=0, deadline=Deadline(1.0))
+        none = draw(view, lambda: session, here.tree, [3], 10**6, seed=0, deadline=Deadline(1e-6))
+    assert 200 <= len(many.draws) < 10**6
+    assert none is None
