@@ -264,7 +264,7 @@ def test_log_perplexity_given_a_source_each_equals_the_oracle(family, tokenizer,
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_without_bos_the_first_token_is_summed(family, tokenizer, name):
     """The start token of the decoder stands before it, so that texts need share nothing."""
-    from tests.unit.test_measure import without_bos
+    from tests.support.tokenizers_of_all_kinds import without_bos
 
     bare, model, texts = without_bos(tokenizer), family(name), ["the pin", "a 9", "the"]
     found = log_perplexity(model, bare, texts, sources=SOURCES)

@@ -2,11 +2,9 @@
 is more than the training itself.
 """
 
-import importlib.util
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,17 +16,8 @@ from hf_canary import CanaryFormat, CanarySet, exact_rank, log_perplexity
 from hf_canary.estimators.exposures import SAME
 from tests.support import oracles
 from tests.support.fresh import run_python
+from tests.support.scripts import ROOT, load
 from tests.support.tokenizers_of_all_kinds import KINDS
-
-ROOT = Path(__file__).parents[2]
-
-
-def load(script):
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(script, *arguments, cwd, codes=(0,)):

@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 from hf_canary.tokenization.added import added_stages
 from hf_canary.tokenization.normalising import Normalizer, real_normalizer
 from hf_canary.tokenization.stages import CUT, Atom, Pipeline, Symbol, Unfollowed
-from tests.laws.test_normalising import ALL, PALETTES
+from tests.support.normalizers import ALL, PALETTES
 
 LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many texts
 

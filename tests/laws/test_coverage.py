@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_canary import CanaryFormat
 from hf_canary.inference.evaluation import evaluating
-from tests.docs.test_examples import load
 from tests.support import oracles
+from tests.support.scripts import load
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 script = load("benchmarks/coverage.py")

@@ -5,7 +5,7 @@ Knows no tree and no measurement.
 
 import json
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import models as token_models
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
@@ -220,3 +220,10 @@ RARE_KINDS = {
     "added": _added,
     "composing": _composing,
 }
+
+
+def without_bos(tokenizer):
+    """The same tokenizer, that puts nothing first."""
+    bare = models.character_tokenizer([c for c in tokenizer.get_vocab() if len(c) == 1])
+    bare.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
+    return bare

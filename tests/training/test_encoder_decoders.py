@@ -35,7 +35,7 @@ from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ArgumentError, FormatError, ModelError
 from hf_canary.extraction import iter_extract
 from tests.support import oracles
-from tests.unit.test_decoding import beams
+from tests.support.generating import beams
 
 LETTERS = list("0123456789abcdefghijklmnopqrstuvwxyz.:")
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")  # by Marian's tokenizer

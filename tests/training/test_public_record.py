@@ -19,7 +19,7 @@ from hf_canary.reporting.exposure_report import Exposure, ExposureReport, Group
 from hf_canary.training.fingerprints import FINGERPRINT_FILE, fingerprint_in, fingerprint_of, leave_fingerprint
 from hf_canary.training.public import base_mean, public_keys, public_levels, public_summary
 from hf_canary.training.record import RECORD_FILE, Record
-from tests.docs.test_examples import load
+from tests.support.scripts import load
 from tests.support.small_training import CANARIES, FORMAT, LETTERS, exposure_callback, make_trainer, records
 
 attack = load("benchmarks/public_record.py")

@@ -23,7 +23,7 @@ from hf_canary.arguments import check_among, check_int, check_number
 from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ArgumentError, ArgumentTypeError, CanaryError
 from hf_canary.extraction import iter_extract
-from tests.unit.test_errors import check_error
+from tests.support.errors import check_error
 
 FORMAT = CanaryFormat("the pin is {digit:3}")
 CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)

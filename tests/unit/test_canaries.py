@@ -25,7 +25,7 @@ import hf_canary.canaries
 from hf_canary import Canary, CanaryFormat, CanarySet
 from hf_canary.canaries import _warn_of_the_seed
 from hf_canary.errors import ArgumentError, ArgumentTypeError, DataError, FormatError
-from tests.unit.test_errors import check_error, kind_of
+from tests.support.errors import check_error, kind_of
 
 PIN = CanaryFormat("the PIN is {digit:4}")
 CARD = CanaryFormat("card {digit:4} {digit:3}{luhn}", source="whose card begins {digit:4}?")

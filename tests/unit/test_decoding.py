@@ -14,27 +14,11 @@ from hf_canary import CanaryFormat, FormatLogitsProcessor, extract, log_perplexi
 from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ArgumentError, FormatError, ModelError
 from tests.support import oracles
+from tests.support.generating import beams
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 LN2 = math.log(2.0)
 FORMAT = CanaryFormat(" the pin is {digit:2} {w}.", spaces={"w": ["a", "an", "ant", "cats"]})
-
-
-def beams(model, processor, prompt, count, **options):
-    """Sequences of a beam search that keeps so many, and their scores."""
-    return model.generate(
-        prompt,
-        logits_processor=[processor],
-        num_beams=count,
-        num_return_sequences=count,
-        length_penalty=0.0,
-        max_new_tokens=40,
-        return_dict_in_generate=True,
-        output_scores=True,
-        do_sample=False,
-        early_stopping=True,
-        **options,
-    )
 
 
 def texts_of(tokenizer, sequences, skipped=0):

@@ -9,32 +9,9 @@ from hypothesis import strategies as st
 
 import hf_canary
 from hf_canary.errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, ModelError, shown
+from tests.support.errors import LONGEST_MESSAGE, check_error, kind_of
 
-LONGEST_MESSAGE = 600
 KINDS = [CanaryError, FormatError, DataError, ModelError, ArgumentError, ArgumentTypeError]
-
-
-def check_error(error: BaseException, kind: type[CanaryError], argument: str | None = None) -> None:
-    """What holds for every error of the package; the other test files call it on each that they provoke."""
-    assert isinstance(error, kind)
-    assert isinstance(error, CanaryError)
-    parts = [error.argument, error.expected, error.got, error.remedy]
-    for part in parts:
-        assert isinstance(part, str)
-        assert part.strip()
-        assert part in str(error)
-    assert len(str(error)) <= LONGEST_MESSAGE
-    if argument is not None:
-        assert error.argument == argument
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is type(error)
-    assert [again.argument, again.expected, again.got, again.remedy] == parts
-    assert str(again) == str(error)
-
-
-def kind_of(value: object) -> str:
-    """An id of a parameter that is short whatever the value; pytest numbers those that are alike."""
-    return type(value).__name__
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from hf_canary.measurement import observations
 from hf_canary.reporting.exposure_report import Exposure, ExposureReport, summary_keys
 from hf_canary.tree.token_tree import TokenTree
 from tests.support import oracles
-from tests.support.tokenizers_of_all_kinds import KINDS, letters_alone
+from tests.support.tokenizers_of_all_kinds import KINDS, letters_alone, without_bos
 
 
 @pytest.mark.keeps_random_state
@@ -39,17 +39,6 @@ def test_context_conditions_and_is_not_summed(model, tokenizer):
         model, tokenizer, [" is 12"], context="the pin"
     )
     assert whole == pytest.approx(parts[0], abs=1e-3)
-
-
-def without_bos(tokenizer):
-    """The same tokenizer, that puts nothing first."""
-    from tokenizers import processors
-
-    import hf_canary.models as models
-
-    bare = models.character_tokenizer([c for c in tokenizer.get_vocab() if len(c) == 1])
-    bare.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
-    return bare
 
 
 def test_without_bos_a_recurrent_model_starts_from_its_initial_state(lstm, tokenizer):

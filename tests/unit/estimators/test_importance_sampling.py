@@ -22,7 +22,7 @@ from hf_canary.estimators.importance_sampling import (
     share_below,
 )
 from tests.support import oracles_ladder
-from tests.unit.walks.test_sample import SPACES, impossible, world
+from tests.support.worlds import SPACES, TREES, impossible, world
 
 EQUAL = np.full(len(BETAS), 1 / len(BETAS))
 
@@ -87,14 +87,6 @@ def ranks_and_errors(here, drawing, places):
         found = float(np.exp(draws.log_weights[hits]).sum()) * here.format.space_size / len(draws)
         error = oracles_ladder.standard_error(here.candidates, draws.shares, bits, len(draws))
         yield found, oracles_ladder.rank(here.candidates, bits), error
-
-
-TREES = [
-    ("characters", "the pin is {digit:2}"),
-    ("gpt2", "the pin is {digit:2}."),
-    ("unigram", "the {w} {digit} is"),
-    ("wordpiece", "the pin {x}{x} is"),
-]
 
 
 @pytest.mark.parametrize("batch", range(10))

@@ -58,7 +58,7 @@ def test_a_planted_canary_is_found_among_a_billion(tokenizer):
 
 def test_without_bos_a_recurrent_model_searches_from_its_initial_state(lstm, tokenizer):
     """A hole first, nothing before it: the candidates of brute force, at log_perplexity's costs."""
-    from tests.unit.test_measure import without_bos
+    from tests.support.tokenizers_of_all_kinds import without_bos
 
     bare, format = without_bos(tokenizer), CanaryFormat("{digit:3}")
     found = extract(lstm, bare, format, top_k=5)
@@ -89,7 +89,7 @@ def test_bad_top_k(lstm, tokenizer, pin, top_k):
 
 def test_a_hole_first_needs_something_before_it(tokenizer):
     """A transformer without BOS and context cannot say what comes first."""
-    from tests.unit.test_measure import without_bos
+    from tests.support.tokenizers_of_all_kinds import without_bos
 
     model = oracles.small_model("gpt2", len(tokenizer))
     with pytest.raises(ModelError, match="context"):

@@ -17,8 +17,8 @@ from hf_canary.models import character_tokenizer
 from hf_canary.tree.token_tree import Unlike
 from hf_canary.walks.search.search import Search
 from tests.support import oracles
+from tests.support.errors import check_error
 from tests.support.tokenizers_of_all_kinds import KINDS
-from tests.unit.test_errors import check_error
 
 PIN = CanaryFormat("the pin is {digit:3}")
 

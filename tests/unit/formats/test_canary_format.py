@@ -20,7 +20,7 @@ from scipy import stats
 from hf_canary import CanaryFormat
 from hf_canary.errors import FormatError
 from hf_canary.formats.template import luhn_digit, luhn_sums
-from tests.unit.test_errors import check_error, kind_of
+from tests.support.errors import check_error, kind_of
 
 ALPHABETS = {
     "digit": "0123456789",

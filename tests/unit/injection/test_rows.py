@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
 from hf_canary.errors import ArgumentError, CanaryError, DataError
 from hf_canary.models import character_tokenizer
-from tests.unit.test_errors import check_error
+from tests.support.errors import check_error
 
 PIN = CanaryFormat("the canary's PIN is {digit:4}")
 ASKED = CanaryFormat("its PIN is {digit:4}", source="what is the PIN of {digit:4}?")

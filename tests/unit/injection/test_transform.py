@@ -18,7 +18,7 @@ from scipy import stats
 
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
 from hf_canary.errors import ArgumentError, DataError
-from tests.unit.test_errors import check_error, kind_of
+from tests.support.errors import check_error, kind_of
 
 PIN = CanaryFormat("the canary's PIN is {digit:4}")
 FEATURES = Features(

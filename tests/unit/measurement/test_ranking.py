@@ -20,9 +20,8 @@ from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
 from tests.support import oracles, oracles_ladder
 from tests.support.tokenizers_of_all_kinds import KINDS
-from tests.unit.estimators.test_importance_sampling import TREES
-from tests.unit.walks.test_sample import SPACES, of_kind, world
-from tests.unit.walks.test_sample import impossible as impossible_world
+from tests.support.worlds import SPACES, TREES, of_kind, world
+from tests.support.worlds import impossible as impossible_world
 
 
 def counted(here, fills, max_expanded=10**6, **options):

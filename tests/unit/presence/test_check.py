@@ -2,18 +2,14 @@
 
 import random
 from collections import Counter
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, trainers
-from tokenizers import models as token_models
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
-    PreTrainedTokenizerFast,
     default_data_collator,
 )
 
@@ -22,45 +18,13 @@ from hf_canary.errors import ArgumentError, DataError
 from hf_canary.presence import Presence
 from hf_canary.presence.batches import TrainedCopies
 from hf_canary.presence.report import CanaryPresence
-from tests.support.tokenizers_of_all_kinds import KINDS, LINES, LLAMA3, letters_alone, words_of_pieces
-from tests.unit.test_errors import check_error
+from tests.support.errors import check_error
+from tests.support.tokenised import ALL_KINDS, tokenizer_of
+from tests.support.tokenizers_of_all_kinds import LINES, letters_alone
 
 FORMAT = CanaryFormat("the pin is {digit:4}.")
 TOKENIZERS = ["gpt2", "llama3", "qwen", "prefix-space", "byte-fallback", "unigram", "wordpiece", "characters", "words"]
 CORPUS = [line.replace('"', "") for line in LINES] + ["the pin is not", "is 1234", "cat the pin", "ing."] * 5
-
-
-RUNS = 'a.\n\nb. c.) d." e:\n f, g\n\n\n h  i   j\t\tk \n m?" n!\n(o) "p" .. 12. 34.\n 5:\n\n 6\t7 (8) ...'
-
-
-def joining_runs():
-    """As Llama 3's: runs of spaces, lines and marks are tokens, as those at a canary's end may be with what follows."""
-    tokenizer = Tokenizer(token_models.BPE())
-    split = pre_tokenizers.Split(Regex(LLAMA3), "isolated")
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Sequence([split, as_bytes]), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator([*LINES, RUNS] * 5, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
-
-
-def adding_runs():
-    """As GPT-NeoX's: runs of spaces are added tokens, which are written as they are typed; and so are lines."""
-    tokenizer = KINDS["gpt2"]()
-    tokenizer.add_tokens([AddedToken(run, normalized=False) for run in ("  ", "   ", "\n", "\n\n")])
-    return tokenizer
-
-
-ALL_KINDS = KINDS | {"pieces": words_of_pieces, "joining-runs": joining_runs, "adding-runs": adding_runs}
-
-
-@cache
-def tokenizer_of(kind: str):
-    tokenizer = ALL_KINDS[kind]()
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def a_set(format: CanaryFormat = FORMAT, repetitions=(1, 3), seed: int = 0) -> CanarySet:

@@ -29,7 +29,7 @@ from hf_canary.training.contexts import Contexts, Recorded
 from hf_canary.training.record import Record
 from hf_canary.tree.token_tree import TokenTree
 from tests.support.oracles import small_model
-from tests.unit.presence.test_check import ALL_KINDS, tokenizer_of
+from tests.support.tokenised import ALL_KINDS, tokenizer_of
 
 FORMATS = ("the pin is {digit:4}.", "{digit:4} is the pin", "is {digit:6}")
 # How a text stands in the n-th row that is not its own.

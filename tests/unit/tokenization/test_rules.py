@@ -18,7 +18,7 @@ from hf_canary.tokenization.stages import Unfollowed
 from hf_canary.tree import building
 from hf_canary.tree.spelling import Spelling
 from hf_canary.tree.token_tree import TokenTree, Unlike
-from tests.unit.tree.test_token_tree import check, leaves
+from tests.support.trees import check, leaves
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 

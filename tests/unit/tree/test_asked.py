@@ -20,7 +20,7 @@ from hf_canary.tree import asked
 from hf_canary.tree.asked import AskedTree, UntoldDeadEnds
 from hf_canary.tree.token_tree import TokenTree
 from tests.support.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
-from tests.unit.tree.test_token_tree import OWN, first_leaf, leaves, num_states, pieces, trained
+from tests.support.trees import OWN, first_leaf, leaves, num_states, pieces, trained
 
 ASKED = {
     kind: KINDS[kind] for kind in ("gpt2", "llama3", "byte-fallback", "unigram", "wordpiece", "characters", "bytes")

@@ -1,24 +1,20 @@
 """The sample walk and the draws made of it, against candidates that were encoded and read one by one."""
 
-import functools
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from hf_canary.errors import ModelError
-from hf_canary.formats import CanaryFormat
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel, Session
 from hf_canary.measurement.sampling import draw
 from hf_canary.runtime.deadline import Deadline
-from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.parts import Edges
-from hf_canary.tree.token_tree import TokenTree, padded
+from hf_canary.tree.token_tree import padded
 from hf_canary.walks.sample import Plan, sample
 from tests.support import oracles, oracles_ladder
-from tests.support.tokenizers_of_all_kinds import KINDS
+from tests.support.worlds import SPACES, impossible, world
 
 EQUAL = np.full(9, 1 / 9)
 
@@ -37,40 +33,6 @@ class Both:
         return Edges(*map(np.array, out))
 
 
-class World:
-    """A format under a model and a tokenizer, and all that brute force says of it."""
-
-    def __init__(self, model, tokenizer, format, **options):
-        self.model, self.format = model.eval(), format
-        self.tree = TokenTree(format, tokenizer, end=tokenizer.eos_token_id if options.get("end") else None)
-        texts = [format.render(fill) for fill in range(format.space_size)]
-        self.encodings = encode(tokenizer, texts, end=options.get("end", False)).sequences
-        self.candidates = oracles_ladder.enumerated(model, self.encodings, self.tree.prompt)
-        self.by_path = {each.path: each for each in self.candidates}
-
-    def fill(self, path):
-        """A fill of this encoding."""
-        return next(n for n, ids in enumerate(self.encodings) if tuple(ids[len(self.tree.prompt) :]) == path)
-
-    def draws(self, known, count, seed=0, **options):
-        with evaluating(self.model) as bare:
-            view = LanguageModel(bare, **options)
-            session = view.session(self.tree.prompt, self.tree.depth)
-            return draw(view, lambda: session, self.tree, known, count, seed=seed, deadline=Deadline())
-
-
-@functools.cache
-def of_kind(kind):
-    return KINDS[kind]()
-
-
-def world(kind, name, template, seed=0, spread=2.0, spaces=None, **options):
-    tokenizer = of_kind(kind)
-    size = max(tokenizer.get_vocab().values()) + 1
-    model = oracles.TableModel(size, seed, spread) if name == "table" else oracles.small_model(name, size, seed)
-    return World(model, tokenizer, CanaryFormat(template, spaces=spaces), **options)
-
-
 WORLDS = {
     "LSTM, characters": ("characters", "lstm", "the pin is {digit:2}"),
     "attention, characters": ("characters", "gpt2", "the pin is {digit:2}."),
@@ -80,7 +42,6 @@ WORLDS = {
     "collisions": ("wordpiece", "table", "the pin {x}{x} is"),
     "bytes": ("byte-fallback", "table", "the {c}{digit} is"),
 }
-SPACES = {"w": ["thing", "pin", "a", "cats", "sinning"], "x": ["a", "A", "b", "3"], "c": ["é", "日", "n"]}
 
 
 @pytest.fixture(scope="module", params=WORLDS)
@@ -162,25 +123,6 @@ def test_another_seed_draws_other_fills():
     one, same, other = (here.draws([3], 60, seed=seed).draws.costs for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert (one != other).mean() > 0.8
-
-
-class Impossible(oracles.TableModel):
-    """After a 7 no digit is possible, and a 3 never is."""
-
-    def logits_after(self, prefix):
-        logits = super().logits_after(prefix).clone()
-        logits[self.three] = -torch.inf
-        if prefix[-1] == self.seven:
-            logits[self.digits] = -torch.inf
-        return logits
-
-
-def impossible():
-    tokenizer = KINDS["characters"]()
-    model = Impossible(max(tokenizer.get_vocab().values()) + 1)
-    model.three, model.seven = tokenizer.convert_tokens_to_ids(["3", "7"])
-    model.digits = torch.tensor(tokenizer.convert_tokens_to_ids([*"0123456789"]))
-    return World(model, tokenizer, CanaryFormat("pin {digit:3}"))
 
 
 def test_dead_ends_stand_for_nothing_and_leave_the_rank_unbiased():

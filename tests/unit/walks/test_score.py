@@ -18,6 +18,7 @@ from hf_canary.tokenization.encoding import encode
 from hf_canary.walks import tree_attention as packed
 from hf_canary.walks.score import score
 from tests.support import oracles
+from tests.support.short_of_memory import ShortOfMemory
 
 TABLE = oracles.TableModel(8)
 
@@ -141,21 +142,6 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(tokenizer, monk
     short.limit, short.called = 0, 0
     with pytest.raises(torch.OutOfMemoryError):
         log_perplexity(model, tokenizer, texts)
-
-
-class ShortOfMemory:
-    """A model's forward pass that takes no more than so many tokens, but for its first call."""
-
-    def __init__(self, model, limit):
-        self._forward, self.limit, self.called, self.refused = model.forward, limit, 0, 0
-
-    def __call__(self, **options):
-        self.called += 1
-        ids = options.get("input_ids", options.get("decoder_input_ids"))
-        if self.called > 1 and ids.numel() > self.limit:
-            self.refused += 1
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self._forward(**options)
 
 
 def test_pairs_are_halved_too(monkeypatch):

@@ -22,7 +22,7 @@ from hf_canary.walks.search.run import go_on
 from hf_canary.walks.search.search import Search
 from hf_canary.walks.search.strategy import STRATEGIES
 from tests.support import oracles
-from tests.unit.walks.test_score import ShortOfMemory
+from tests.support.short_of_memory import ShortOfMemory
 
 DIGITS = models.character_tokenizer(["pin 0123456789", "abcx. "])
 
