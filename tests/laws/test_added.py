@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -22,8 +21,7 @@ from hf_canary.tokenization.added import added_stages
 from hf_canary.tokenization.normalising import Normalizer, real_normalizer
 from hf_canary.tokenization.stages import CUT, Atom, Pipeline, Symbol, Unfollowed
 from tests.support.normalizers import ALL, PALETTES
-
-LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many texts
+from tests.support.repetitions import LAWS, times
 
 Options = dict[str, bool]
 Config = dict[str, Any] | None
@@ -127,7 +125,7 @@ NORMALIZERS: list[Config] = [
 def test_the_same_tokens_are_found_in_one_way(alphabet: str, options: tuple[str, ...]) -> None:
     rng = random.Random(f"{alphabet}{options}{LAWS}")
     followed = 0
-    for _ in range(12 * LAWS):
+    for _ in range(times(12)):
         normalizer = rng.choice(NORMALIZERS) if options in ((), OPTIONS) else None
         tokenizer = tokenizer_with(drawn_tokens(rng, alphabet, options), normalizer, alphabet)
         tokenizer.encode_special_tokens = rng.random() < 0.5
@@ -137,12 +135,12 @@ def test_the_same_tokens_are_found_in_one_way(alphabet: str, options: tuple[str,
             assert "normalizer" in str(error) or "whitespace" in str(error)  # noqa: PT017 # often, but not always
         else:
             followed += 1
-    assert followed > 3 * LAWS
+    assert followed > times(3)
 
 
 def test_tokens_stand_between_sections_of_all_normalizers() -> None:
     rng = random.Random(LAWS)
-    for _ in range(4 * LAWS):
+    for _ in range(times(4)):
         for alphabet in PALETTES.values():
             normalizer = {"type": "Sequence", "normalizers": rng.choices(ALL, k=rng.choice((1, 1, 2)))}
             tokenizer = tokenizer_with(drawn_tokens(rng, alphabet, OPTIONS), normalizer, alphabet)
@@ -177,7 +175,7 @@ KINDS: dict[str, tuple[list[tuple[str, Options]], Config, str]] = {
 def test_tokens_of_known_kinds(name: str) -> None:
     rng = random.Random(name)
     tokens, normalizer, alphabet = KINDS[name]
-    for _ in range(2 * LAWS):
+    for _ in range(times(2)):
         tokenizer = tokenizer_with(tokens, normalizer, alphabet)
         tokenizer.encode_special_tokens = rng.random() < 0.5
         check(tokenizer, alphabet, rng, 60)

@@ -13,11 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_canary import CanaryFormat
 from hf_canary.inference.evaluation import evaluating
 from tests.support import oracles
+from tests.support.repetitions import times
 from tests.support.scripts import load
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 script = load("benchmarks/coverage.py")
-SEEDS = 25
+SEEDS = times(25)
 CASES = {
     "trained LSTM": ("The random number is {digit:4}", 400, 2000),
     "random LSTM": ("the pin is {digit:4}.", 400, 2000),

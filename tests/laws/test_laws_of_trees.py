@@ -3,15 +3,13 @@
 `python benchmarks/trees_fuzz.py` goes on from here for as long as one likes, and makes what fails small.
 """
 
-import os
 from collections import Counter
 
 import pytest
 
 from tests.support import laws_of_trees as laws
 from tests.support.laws_of_trees import Case
-
-TIMES = int(os.environ.get("HF_CANARY_LAWS", "1"))  # as many cases as usual
+from tests.support.repetitions import times
 
 
 def expect_equal(numbers, *, large=0.0, **how):
@@ -32,22 +30,22 @@ def expect_equal(numbers, *, large=0.0, **how):
 @pytest.mark.parametrize("part", range(3))
 def test_leaves_of_random_tokenizers_are_the_encodings_of_all_fills(part):
     """Derived from the tokenizer's parts, whatever these are; so are its texts, copies and bounds."""
-    expect_equal(range(part, 150 * TIMES, 3))
+    expect_equal(range(part, times(150), 3))
 
 
 def test_leaves_of_large_formats_are_encodings_of_fills():
     """Of millions of fills some are looked at, and some of the leaves that one comes to by chance."""
-    expect_equal(range(30_004, 30_004 + 8 * TIMES), large=1.0)
+    expect_equal(range(30_004, 30_004 + times(8)), large=1.0)
 
 
 def test_so_are_they_where_all_fills_are_encoded():
     """As those of small formats are."""
-    expect_equal(range(10_000, 10_000 + 20 * TIMES), listed=True)
+    expect_equal(range(10_000, 10_000 + times(20)), listed=True)
 
 
 def test_walks_on_them_are_those_of_brute_force():
     """Ranks, the ten likeliest, and the chances of draws."""
-    expect_equal(range(20_000, 20_000 + 15 * TIMES), walks=True)
+    expect_equal(range(20_000, 20_000 + times(15)), walks=True)
 
 
 @pytest.mark.parametrize("listed", [False, True])

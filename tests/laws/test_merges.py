@@ -8,7 +8,6 @@ and with merges that stand twice.
 from __future__ import annotations
 
 import itertools
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from tokenizers import models
 
 from hf_canary.tokenization import merges
 from hf_canary.tokenization.merges import Merges
+from tests.support.repetitions import times
 
-LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many vocabularies
-SEEDS = range(24 * LAWS)
+SEEDS = range(times(24))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Texts are drawn from characters that combine, move, vanish or multiply. The real
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import sys
 import unicodedata
@@ -30,8 +29,7 @@ from tests.support.normalizers import (
     PREPENDS,
     STRIPS,
 )
-
-LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many texts
+from tests.support.repetitions import LAWS, times
 
 ASSIGNED = [
     chr(code)
@@ -86,14 +84,14 @@ def check(config: dict[str, Any], palette: str, rng: random.Random, number: int)
 @pytest.mark.parametrize("config", ALL, ids=lambda config: config["type"])
 def test_one_way_survives_and_writes_what_the_normalizer_writes(config: dict[str, Any]) -> None:
     rng = random.Random(LAWS)
-    for _ in range(LAWS):
+    for _ in range(times(1)):
         for palette in palettes(rng):
             check(config, palette, rng, 12)
 
 
 def test_sequences() -> None:
     rng = random.Random(LAWS)
-    for _ in range(12 * LAWS):
+    for _ in range(times(12)):
         parts = rng.choices(ALL, k=rng.choice((2, 2, 3)))
         config = {"type": "Sequence", "normalizers": [parts[0], {"type": "Sequence", "normalizers": parts[1:]}]}
         for palette in palettes(rng):
@@ -103,7 +101,7 @@ def test_sequences() -> None:
 @pytest.mark.parametrize("config", REGEXES, ids=lambda config: config["pattern"]["Regex"])
 def test_patterns(config: dict[str, Any]) -> None:
     rng = random.Random(LAWS)
-    for _ in range(LAWS):
+    for _ in range(times(1)):
         for palette in (PALETTES["two of a kind"], PALETTES["plain"], PALETTES["spaces"]):
             check(config, palette, rng, 20)
 
@@ -124,7 +122,7 @@ def test_each_section_is_normalized_by_itself() -> None:
     for config, palette in itertools.product((*PLAIN, *STRIPS, *PREPENDS, *LITERALS), palettes(rng)):
         real = real_normalizer(config)
         stages = [Bars(), *Normalizer(config, frozenset(palette)).stages]
-        for text in texts(rng, palette.replace("|", "") + "||", 5 * LAWS):
+        for text in texts(rng, palette.replace("|", "") + "||", times(5)):
             expected = tuple("".join(map(real, text.split("|"))))
             assert ways_through(stages, text) == [expected], (ascii(text), config)
 

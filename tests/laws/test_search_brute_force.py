@@ -25,6 +25,7 @@ from hf_canary.extraction import exact_ranks, search_setup
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.walks.search import checkpoint as checkpoints
 from tests.support import oracles
+from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 WORDS = ["a", "an", "An", "ant", "cats", "sing", "sinning", "abab"]
@@ -38,7 +39,7 @@ FORMATS = [
     "is {digit:2}12{luhn}.",
 ]
 NEAR = 1e-3
-KILLS = int(os.environ.get("KILLS", "3"))  # of a search, and as many of a count
+KILLS = times(3)  # of a search, and as many of a count
 
 
 class Tables(nn.Module):

@@ -1,7 +1,6 @@
 """Pre-tokenizers as machines that guess: one run of guesses survives each text, and makes tokenizers' own pieces."""
 
 import json
-import os
 import random
 
 import pytest
@@ -12,8 +11,8 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from hf_canary.tokenization.matching import Matcher, matcher_of
 from hf_canary.tokenization.splitting import pre_tokenizer_stages
 from hf_canary.tokenization.stages import CUT, Pipeline, Unfollowed
+from tests.support.repetitions import times
 
-LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))
 BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
 # Each kind of character that a pattern below tells from others, and those that are one only when the case is ignored.
 NASTY = "abATVLRvretlsdm1234²½٣      \n\r\t\u00a0\u2003\u2028\x85''’ſßéǅʰ\u0301中文あア😀.,!?_/(。،$▁Ġ-ΩİK"
@@ -107,13 +106,13 @@ def test_a_split_makes_the_real_pieces(pattern):
     """For each behaviour, inverted or not."""
     for number, behavior in enumerate(BEHAVIORS):
         for invert in (False, True):
-            check(pre_tokenizers.Split(pattern, behavior, invert), nasty_texts(number, 60 * LAWS))
+            check(pre_tokenizers.Split(pattern, behavior, invert), nasty_texts(number, times(60)))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: json.dumps(entry(kind)))
 def test_every_kind_makes_the_real_pieces(kind):
     """Alone, and on the pieces of another."""
-    check(kind, nasty_texts(repr(kind), 150 * LAWS))
+    check(kind, nasty_texts(repr(kind), times(150)))
 
 
 def test_every_byte_has_its_character():
@@ -132,7 +131,7 @@ def test_sequences_make_the_real_pieces():
         for invert in (False, True)
     ]
     followed = 0
-    while followed < 40 * LAWS:
+    while followed < times(40):
         parts = [drawn.choice(drawn.choice([KINDS, splits])) for _ in range(drawn.randint(2, 4))]
         if drawn.random() < 0.3:
             parts = [pre_tokenizers.Sequence(parts[:2]), *parts[2:]]
@@ -194,14 +193,14 @@ def check_pattern(pattern, alphabet, drawn):
     check(pre_tokenizers.Split(Regex(pattern), "isolated"), texts)
 
 
-@settings(deadline=None, max_examples=150 * LAWS)
+@settings(deadline=None, max_examples=times(150))
 @given(grown_patterns(CLASSES * 2 + ZERO_WIDTH, GROUPS), st.randoms(use_true_random=False))
 def test_any_pattern_makes_the_real_pieces(pattern, drawn):
     """Or is refused."""
     check_pattern(pattern, "ab1 .\n", drawn)
 
 
-@settings(deadline=None, max_examples=70 * LAWS)
+@settings(deadline=None, max_examples=times(70))
 @given(grown_patterns(FOLDING, FOLDING_GROUPS), st.randoms(use_true_random=False))
 def test_any_pattern_without_case_makes_the_real_pieces(pattern, drawn):
     """Or is refused, as where a letter is two of another case."""

@@ -7,7 +7,6 @@ of each word that must be one row, which is its encoding by the real model. Voca
 from __future__ import annotations
 
 import itertools
-import os
 import random
 from types import SimpleNamespace
 
@@ -20,9 +19,9 @@ from hf_canary.tokenization.rules import Rules
 from hf_canary.tokenization.stages import CUT, Atom
 from hf_canary.tokenization.vocabulary import WORD_END
 from hf_canary.tokenization.word_rule import FRESH, Entries
+from tests.support.repetitions import times
 
-LAWS = int(os.environ.get("HF_CANARY_LAWS", "1"))  # how many times as many vocabularies
-SEEDS = range(8 * LAWS)
+SEEDS = range(times(8))
 
 
 def rules_of(model) -> Rules:

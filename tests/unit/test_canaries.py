@@ -26,6 +26,7 @@ from hf_canary import Canary, CanaryFormat, CanarySet
 from hf_canary.canaries import _warn_of_the_seed
 from hf_canary.errors import ArgumentError, ArgumentTypeError, DataError, FormatError
 from tests.support.errors import check_error, kind_of
+from tests.support.repetitions import times
 
 PIN = CanaryFormat("the PIN is {digit:4}")
 CARD = CanaryFormat("card {digit:4} {digit:3}{luhn}", source="whose card begins {digit:4}?")
@@ -67,7 +68,7 @@ def test_the_usual_draw():
 
 
 @given(seed=st.integers(), levels=st.integers(1, 5), per_repetition=st.integers(1, 5))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=times(40))
 def test_all_fills_are_distinct(seed, levels, per_repetition):
     """No fill comes twice within a format, whether as a canary or as a twin, even when all of the space is drawn."""
     count = 2 * levels * per_repetition

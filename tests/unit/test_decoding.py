@@ -15,6 +15,7 @@ from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ArgumentError, FormatError, ModelError
 from tests.support import oracles
 from tests.support.generating import beams
+from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 LN2 = math.log(2.0)
@@ -87,7 +88,7 @@ def test_from_all_that_candidates_share_the_scores_are_of_the_rest(pair, kind):
     np.testing.assert_allclose(np.diff(found.sequences_scores.numpy() / -LN2), np.diff(full), atol=2e-3)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=times(25))
 @given(seed=st.integers(0, 10**6), temperature=st.sampled_from([0.3, 1.0, 5.0]), rows=st.integers(1, 5))
 def test_sampling_writes_candidates_alone(pair, seed, temperature, rows):
     """Whatever is drawn, it is the encoding of a candidate, and then the end."""

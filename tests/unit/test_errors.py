@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import hf_canary
 from hf_canary.errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, ModelError, shown
 from tests.support.errors import LONGEST_MESSAGE, check_error, kind_of
+from tests.support.repetitions import times
 
 KINDS = [CanaryError, FormatError, DataError, ModelError, ArgumentError, ArgumentTypeError]
 
@@ -118,7 +119,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=times(100))
 def test_anything_can_be_shown(value):
     """`shown` answers a non-empty text for any value."""
     assert isinstance(shown(value), str)

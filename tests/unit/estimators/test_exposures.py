@@ -34,6 +34,7 @@ from hf_canary.estimators.exposures import (
 )
 from hf_canary.estimators.skew_normal import SkewNormal, misfit, misfit_p
 from tests.support import oracles_exposures as oracle
+from tests.support.repetitions import times
 
 HUGE = 10**400  # far beyond float64
 BEST = -1.0  # a cost below all others; where it alone is `known`, the canary counts only itself
@@ -58,7 +59,7 @@ def test_exposure_of_rank_ends(space_size):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=times(100))
 def test_exposure_of_rank_is_definition_4(data):
     """log2|R| − log2 rank to a few units in the last place of log2|R|, for ints of any size."""
     space_size = data.draw(st.one_of(st.integers(1, 10**6), st.integers(1, HUGE)))
@@ -316,7 +317,7 @@ SIZES = st.one_of(
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=times(300))
 def test_always_ordered_and_within_the_space(data):
     """0 ≤ low ≤ value ≤ high ≤ log2|R|, at any |R|; `censored` exactly where no reference is at or below."""
     space_size = data.draw(SIZES)
@@ -355,7 +356,7 @@ COSTS = st.lists(st.integers(-50, 50).map(float), min_size=1, max_size=30)
 
 
 @given(canaries=COSTS, references=COSTS, data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 def test_order_of_references_is_nothing_and_order_of_canaries_is_kept(canaries, references, data):
     """Shuffled references change nothing; shuffled canaries give shuffled estimates."""
     expected = sampled(canaries, references, 1000)
@@ -370,7 +371,7 @@ def test_order_of_references_is_nothing_and_order_of_canaries_is_kept(canaries, 
     factor=st.sampled_from([2.0**-10, 0.25, 1.0, 3.0, 2.0**30]),
     shift=st.integers(-1000, 1000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 def test_increasing_map_changes_nothing(canaries, references, factor, shift):
     """Only the order of the costs counts, so that a·cost + b gives the same estimates, if they are no ties then."""
     moved = ([factor * (cost + shift) for cost in group] for group in (canaries, references))

@@ -21,6 +21,7 @@ from hf_canary import CanaryFormat
 from hf_canary.errors import FormatError
 from hf_canary.formats.template import luhn_digit, luhn_sums
 from tests.support.errors import check_error, kind_of
+from tests.support.repetitions import times
 
 ALPHABETS = {
     "digit": "0123456789",
@@ -344,7 +345,7 @@ def test_the_check_digit_of_no_digits_is_zero():
 
 
 @given(st.text("0123456789 -ax٣", max_size=30), st.text("0123456789 -ax٣", max_size=30))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=times(200))
 def test_sums_make_the_last_run_valid(first, second):
     """The digit for any text makes its last run valid, and sums carry over where a text is cut."""
     digit = luhn_digit(luhn_sums(first + second))
@@ -529,7 +530,7 @@ def random_pieces(draw) -> Pieces:
 
 
 @given(pieces=random_pieces(), data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=times(150))
 def test_a_format_is_its_naive_twin(pieces, data):
     """The candidates in fill order are the twin's texts; `parse` undoes `render`; other texts are refused."""
     texts = all_texts(pieces)
@@ -561,7 +562,7 @@ def test_a_format_is_its_naive_twin(pieces, data):
 
 
 @given(st.integers(0, 10**400 - 1))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=times(20))
 def test_parse_undoes_render_at_any_size(fill):
     """A fill of four hundred digits is written as its digits and comes back."""
     format = CanaryFormat("the number {digit:400}")
@@ -914,7 +915,7 @@ def test_all_of_a_space_can_be_drawn(size):
 
 
 @given(exclude=st.lists(st.integers(0, 29), max_size=40), n=st.integers(0, 30), seed=st.integers())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=times(100))
 def test_what_is_excluded_does_not_come_out(exclude, n, seed):
     """A draw is disjoint from `exclude`, given once or twice, in any order and as any iterable."""
     format = CanaryFormat("{w}", spaces={"w": [f"{number:02}" for number in range(30)]})

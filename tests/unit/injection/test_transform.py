@@ -19,6 +19,7 @@ from scipy import stats
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
 from hf_canary.errors import ArgumentError, DataError
 from tests.support.errors import check_error, kind_of
+from tests.support.repetitions import times
 
 PIN = CanaryFormat("the canary's PIN is {digit:4}")
 FEATURES = Features(
@@ -112,7 +113,9 @@ def test_the_check_of_rows_can_fail(after):
 
 
 @given(rows=st.lists(ROW, min_size=1, max_size=12), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=30, phases=[Phase.generate])  # to shrink is to map a dataset thousands of times
+@settings(
+    deadline=None, max_examples=times(30), phases=[Phase.generate]
+)  # to shrink is to map thousands of times
 def test_rows_stay_and_copies_come(rows, seed):
     """Whatever is in the rows, they stay unchanged and in order, with the same features, and the copies come in."""
     dataset = Dataset.from_list(rows, features=FEATURES)

@@ -21,6 +21,7 @@ from hf_canary.errors import ModelError
 from hf_canary.models import half_precision
 from tests.support import oracles, oracles_models
 from tests.support.fresh import run_python
+from tests.support.repetitions import times
 
 KINDS = sorted(oracles.models_of_the_paper())
 VOCABULARY = 20
@@ -127,7 +128,7 @@ def test_a_step_costs_the_same_after_any_text(model):
     assert costs[0] == costs[1]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=times(25))
 @given(st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=3))
 def test_masked_tokens_are_skipped(rows):
     """Left, right, or in the middle: the other tokens get what they get without them, and so does the state."""

@@ -12,13 +12,14 @@ from transformers import AutoTokenizer
 import hf_canary.models as models
 from hf_canary.errors import ArgumentError, DataError
 from tests.support.fresh import run_python
+from tests.support.repetitions import times
 
 SPELLED = "a <|endoftext|> b<|pad|><|unk|> c<unk>"
 MAKERS = [models.character_tokenizer, models.word_tokenizer]
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=times(150))
 @given(st.text(max_size=40))
 @example(SPELLED)
 @example("  two  spaces\n\ttabs\r\n ")
@@ -33,7 +34,7 @@ def test_known_characters_come_back_as_they_were(make, text):
     assert tokenizer.decode(ids[1:], skip_special_tokens=False) == text
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=times(50))
 @given(st.text(max_size=40))
 def test_a_character_is_a_token(text):
     """One for each, and one in front; a special token that is spelled out is one for all of its characters."""

@@ -13,6 +13,7 @@ from transformers import AutoModelForSeq2SeqLM
 import hf_canary.models as models
 from hf_canary.errors import ModelError
 from tests.support import oracles, oracles_models
+from tests.support.repetitions import times
 
 VOCABULARY = 20
 SOURCES = [[5, 6, 7, 8, 9], [10, 11], [12, 5, 13]]
@@ -113,7 +114,7 @@ def test_masked_target_tokens_are_skipped(model, target_mask):
     torch.testing.assert_close(step[:, 0], alone[:, -1], atol=5e-5, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=times(25))
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=3, max_size=3))
 def test_masked_source_tokens_are_not_seen(rows):
     """Whatever stands there; a source without any real token is as good as another."""

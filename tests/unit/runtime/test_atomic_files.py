@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_canary.runtime.atomic_files import replacing, write_json
+from tests.support.repetitions import times
 
 
 def names(folder: Path) -> list[str]:
@@ -143,7 +144,7 @@ CONTENT = st.recursive(
 
 
 @given(content=CONTENT)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 def test_json_comes_back(tmp_path_factory, content):
     """What is written is read back equal, from UTF-8 text that ends with one newline."""
     target = tmp_path_factory.mktemp("json") / "content.json"

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hf_canary.tokenization.vocabulary import WORD_END, Trie, byte_unit, spelled
+from tests.support.repetitions import times
 
 # Letters, a surrogate that stands alone, characters beyond 16 bits, and units that are no characters.
 UNITS = ["a", "b", "c", "é", "\ud800", "日", "🙂", byte_unit(0), byte_unit(255), WORD_END]
@@ -23,7 +24,7 @@ def prefixes(entries):
     return {entry[:length] for entry in entries for length in range(len(entry) + 1)} | {""}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=times(150))
 @given(ENTRIES)
 @example({})
 @example({"a": 0})
@@ -45,7 +46,7 @@ def test_nodes_are_the_beginnings_of_entries(entries):
     assert all(trie.node(id) == -1 for id in missing)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=times(150))
 @given(ENTRIES)
 @example({})
 def test_children_go_on_by_one_unit(entries):
@@ -70,7 +71,7 @@ def test_children_go_on_by_one_unit(entries):
         ]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=times(150))
 @given(ENTRIES, st.sets(st.sampled_from(UNITS)))
 @example({}, {"a", WORD_END})
 @example({"a": 0, WORD_END + "a": 3}, {"a", WORD_END})

@@ -19,6 +19,7 @@ from hf_canary.tokenization.encoding import encode
 from hf_canary.tree import asked
 from hf_canary.tree.asked import AskedTree, UntoldDeadEnds
 from hf_canary.tree.token_tree import TokenTree
+from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
 from tests.support.trees import OWN, first_leaf, leaves, num_states, pieces, trained
 
@@ -60,7 +61,7 @@ def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
     check(AskedTree(format, of_kind(kind), context=context), context)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=times(25))
 @given(
     st.lists(st.text("ab1' l", min_size=1, max_size=12), min_size=1, max_size=8),
     st.lists(st.text("ab1' l", min_size=1, max_size=4), min_size=1, max_size=6, unique=True),

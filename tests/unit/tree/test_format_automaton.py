@@ -12,6 +12,7 @@ from hf_canary.errors import FormatError
 from hf_canary.formats import CanaryFormat
 from hf_canary.formats.template import entries_of
 from hf_canary.tree.format_automaton import FormatAutomaton, is_check
+from tests.support.repetitions import times
 
 WORDS = {
     "w": ["a", "ab", "abc", "b", "1", "1 2", "-"],
@@ -67,7 +68,7 @@ def test_accepted_texts_are_the_candidates(template, context):
     assert sorted(accepted(automaton)) == sorted(context + text for text in format.candidates())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=times(100))
 @given(
     st.lists(st.text("a1 -", min_size=1, max_size=3), min_size=1, max_size=4, unique=True),
     st.lists(st.sampled_from(["{u}", "{n}", "{n}{luhn}", "a", "1", " ", "-", "1{luhn}"]), min_size=1, max_size=6),

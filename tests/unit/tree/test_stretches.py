@@ -29,6 +29,7 @@ from hf_canary.tree.listing import StretchEncoder
 from hf_canary.tree.spelling import Spelling
 from hf_canary.tree.stretches import Stretch, stretches_of
 from hf_canary.tree.token_tree import TokenTree
+from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS, RARE_KINDS
 
 
@@ -233,7 +234,7 @@ def test_the_mark_of_a_words_end(alone):
     assert units_of(model, "ba") == ["b", "a", WORD_END]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 @given(st.lists(st.text("abc1", min_size=2, max_size=4), max_size=5), st.sampled_from(["abc1", "ab1", "ab1é"]))
 def test_seams_are_where_no_entry_goes_on(longer, alphabet):
     """A cut stands between no two units that some entry has side by side; and stands on both sides of each letter that

@@ -24,6 +24,7 @@ from hf_canary.tokenization.rules import rules_of
 from hf_canary.tree import building, token_tree
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.tree.traces import check_written
+from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS, RARE_KINDS, apostrophe_merged, letters_alone, words_of_pieces
 from tests.support.trees import OWN, check, first_leaf, leaves, num_states, pieces, trained
 
@@ -65,7 +66,7 @@ def test_leaves_are_the_candidates_each_once(template, context, ask_all):
     assert sorted(tree.text(path) for path in found) == sorted(tree.format.candidates())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 @given(
     st.lists(st.text("abx", min_size=1, max_size=3), min_size=1, max_size=5, unique=True),
     st.sampled_from(["{u}.", "a{u} {u}.", "{u}-{digit}{luhn}", "{u}.{u}."]),
@@ -130,7 +131,7 @@ def test_listed_and_derived_trees_say_the_same(kind):
         check(tree)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=times(40))
 @given(
     st.lists(st.text("ab1' l", min_size=1, max_size=12), min_size=1, max_size=8),
     st.lists(st.text("ab1' l", min_size=1, max_size=4), min_size=1, max_size=6, unique=True),

@@ -18,12 +18,13 @@ from hf_canary.tokenization.encoding import encode
 from hf_canary.walks import tree_attention as packed
 from hf_canary.walks.score import score
 from tests.support import oracles
+from tests.support.repetitions import times
 from tests.support.short_of_memory import ShortOfMemory
 
 TABLE = oracles.TableModel(8)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=times(80))
 @given(st.lists(st.lists(st.integers(0, 7), min_size=0, max_size=6), min_size=1, max_size=12), st.integers(1, 7))
 def test_any_sequences_equal_teacher_forcing(tails, batch_size):
     """Duplicates, sequences that begin with one another, any order, any batch size: the sum over each one's tokens."""

@@ -22,6 +22,7 @@ from hf_canary.walks.search.run import go_on
 from hf_canary.walks.search.search import Search
 from hf_canary.walks.search.strategy import STRATEGIES
 from tests.support import oracles
+from tests.support.repetitions import times
 from tests.support.short_of_memory import ShortOfMemory
 
 DIGITS = models.character_tokenizer(["pin 0123456789", "abcx. "])
@@ -58,7 +59,7 @@ def ranking(model, format):
     return sorted(zip(costs, texts, strict=True))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 @given(
     seed=st.integers(0, 10**6),
     template=st.sampled_from(["pin {digit:2}", "{digit}{luhn}", "{w}{digit}.", "{w} {w}.", "a{digit} {digit}x"]),
@@ -92,7 +93,7 @@ def test_on_real_architectures(kind, seed):
     np.testing.assert_allclose(result.costs, [cost for cost, _ in expected], atol=1e-3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 @given(seed=st.integers(0, 10**6), cap=st.integers(1, 60), batch_size=st.integers(1, 20))
 def test_a_capped_search_claims_only_what_holds(seed, cap, batch_size):
     """The cap is kept; every candidate not listed costs at least the bound; certified means cheapest."""
@@ -151,7 +152,7 @@ def test_impossible_candidates_are_left_out(tokenizer):
     assert result.lower_bound == math.inf
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=times(15))
 @given(
     seed=st.integers(0, 10**6),
     strategy=st.sampled_from(["best-first", "depth-first"]),
