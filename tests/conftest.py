@@ -20,6 +20,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from pydoc_data.topics import topics
 
+import hypothesis
 import pytest
 import torch
 from filelock import FileLock
@@ -32,6 +33,10 @@ from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
 from tests.support import oracles
 from tests.support.fresh import run_command
+from tests.support.repetitions import times
+
+hypothesis.settings.register_profile("laws", max_examples=times(100))
+hypothesis.settings.load_profile("laws")
 
 _LONG = (
     "test_callback_measurements",

@@ -1,16 +1,8 @@
-"""Thousands of small searches against all candidates read one by one, and searches that are killed over and over."""
+"""Thousands of small searches against all candidates read one by one."""
 
-import json
 import math
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +15,6 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from hf_canary import CanaryFormat, exact_rank, extract
 from hf_canary.extraction import exact_ranks, search_setup
 from hf_canary.tree.token_tree import TokenTree
-from hf_canary.walks.search import checkpoint as checkpoints
-from tests.support import oracles
-from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 WORDS = ["a", "an", "An", "ant", "cats", "sing", "sinning", "abab"]
@@ -39,7 +28,6 @@ FORMATS = [
     "is {digit:2}12{luhn}.",
 ]
 NEAR = 1e-3
-KILLS = times(3)  # of a search, and as many of a count
 
 
 class Tables(nn.Module):
@@ -211,56 +199,3 @@ def test_bounds_hold_where_fills_are_encoded_alike(built, monkeypatch):
         (rank,) = exact_rank(model, here.tokenizer, here.format, [dearest], context="so", max_expanded=cap)
         assert rank.low <= len(costs)
         assert rank.high > (costs <= costs[dearest] - NEAR).sum()
-
-
-def test_searches_that_are_killed_over_and_over_end_with_one_answer(tmp_path):
-    """SIGKILL at any moment, again and again, also while the file is written: the answer and the work of one go."""
-    program = [sys.executable, "-m", "tests.laws.test_search_brute_force", str(tmp_path), str(KILLS)]
-    subprocess.run(program, cwd=Path(__file__).parents[2], check=True, timeout=60 + 10 * KILLS)
-    for name in ("search", "count"):
-        ended, killed, whole = json.loads((tmp_path / name).read_text(encoding="utf-8"))
-        assert ended == [whole] * len(ended)
-        assert len(ended) >= 1
-        assert killed >= KILLS
-
-
-def killed_over_and_over(folder: Path, kills: int) -> None:
-    """In a process of its own, which has one thread: forks children that search or count, and kills them."""
-    torch.set_num_threads(1)
-    checkpoints._SECONDS, checkpoints._SHARE = 0.0, 1e9
-    tokenizer, generator = tokenizer_of("characters"), random.Random(kills)
-    model, format = oracles.small_model("lstm", len(tokenizer)), CanaryFormat("the pin is {digit:4}")
-
-    def search(file):
-        return repr(extract(model, tokenizer, format, top_k=30, batch_size=8, checkpoint=file))
-
-    def count(file):
-        return repr(exact_rank(model, tokenizer, format, [17, 4242], batch_size=8, checkpoint=file))
-
-    for work in (search, count):
-        began = time.monotonic()
-        whole, ended, killed, gone_on = work(folder / "one go"), [], 0, 0
-        seconds = time.monotonic() - began
-        (folder / "one go").unlink()
-        while not ended or killed < kills or (folder / "kept").exists():
-            child = os.fork()
-            if not child:
-                (folder / "said").write_text(work(folder / "kept"), encoding="utf-8")
-                os._exit(0)
-            if killed < kills:
-                time.sleep(generator.uniform(0.0, seconds))
-                os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
-            if os.WIFEXITED(status):
-                assert os.WEXITSTATUS(status) == 0
-                ended.append((folder / "said").read_text(encoding="utf-8"))
-                (folder / "kept").unlink()
-            else:
-                killed += 1
-                gone_on += (folder / "kept").exists()
-        print(f"{work.__name__}: {killed} kills, {gone_on} of them with a file; ended {len(ended)} times")
-        (folder / work.__name__).write_text(json.dumps([ended, killed, whole]), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    killed_over_and_over(Path(sys.argv[1]), int(sys.argv[2]))

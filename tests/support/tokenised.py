@@ -1,4 +1,4 @@
-"""Tokenizers that rows are tokenised with: those of all kinds, padded, and some of which runs of spaces are tokens."""
+"""Tokenizers that rows are tokenised with: of all kinds, padded, and some with tokens for runs of spaces; and sets."""
 
 from functools import cache
 
@@ -8,6 +8,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from hf_canary import CanaryFormat, CanarySet
 from tests.support.tokenizers_of_all_kinds import KINDS, LINES, LLAMA3, words_of_pieces
 
 RUNS = 'a.\n\nb. c.) d." e:\n f, g\n\n\n h  i   j\t\tk \n m?" n!\n(o) "p" .. 12. 34.\n 5:\n\n 6\t7 (8) ...'
@@ -41,3 +42,10 @@ def tokenizer_of(kind: str):
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+FORMATS = ("the pin is {digit:4}.", "{digit:4} is the pin", "is {digit:6}")
+
+
+def drawn(template=FORMATS[0], repetitions=(1, 3), per_repetition=2):
+    return CanarySet.draw(CanaryFormat(template), repetitions=repetitions, per_repetition=per_repetition, seed=0)

@@ -10,23 +10,17 @@ import operator
 import os
 import pickle
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 import hf_canary.canaries
 from hf_canary import Canary, CanaryFormat, CanarySet
 from hf_canary.canaries import _warn_of_the_seed
 from hf_canary.errors import ArgumentError, ArgumentTypeError, DataError, FormatError
 from tests.support.errors import check_error, kind_of
-from tests.support.repetitions import times
 
 PIN = CanaryFormat("the PIN is {digit:4}")
 CARD = CanaryFormat("card {digit:4} {digit:3}{luhn}", source="whose card begins {digit:4}?")
@@ -34,7 +28,6 @@ NAME = CanaryFormat("{name} of {town}", spaces={"name": ["Ada", "Zoë", "Al"], "
 HUGE = CanaryFormat("{digit:400}")
 HUGEST = CanaryFormat("{digit:5000}")
 FOUR = CanaryFormat("{w}", spaces={"w": "abcd"})
-LOWEST_P = 1e-4  # seeds are fixed, so that a test that passes once passes always
 
 
 def a_set() -> CanarySet:
@@ -67,19 +60,6 @@ def test_the_usual_draw():
     assert Counter(canary.repetitions for canary in CanarySet.draw(PIN)) == {1: 4, 4: 4, 16: 4}
 
 
-@given(seed=st.integers(), levels=st.integers(1, 5), per_repetition=st.integers(1, 5))
-@settings(deadline=None, max_examples=times(40))
-def test_all_fills_are_distinct(seed, levels, per_repetition):
-    """No fill comes twice within a format, whether as a canary or as a twin, even when all of the space is drawn."""
-    count = 2 * levels * per_repetition
-    exact = CanaryFormat("{w}", spaces={"w": [f"{number:02}" for number in range(count)]})
-    canaries = CanarySet.draw([PIN, exact], repetitions=range(1, levels + 1), per_repetition=per_repetition, seed=seed)
-    for format in (PIN, exact):
-        fills = [fill for canary in canaries if canary.format == format for fill in (canary.fill, canary.twin)]
-        assert len(fills) == len(set(fills)) == count
-        assert all(0 <= fill < format.space_size for fill in fills)
-
-
 def test_a_canary_writes_its_fills():
     """Text, twin and source are what the format renders."""
     for canary in a_set():
@@ -99,42 +79,6 @@ def test_formats_are_drawn_apart():
     canaries = CanarySet.draw(twin_formats, seed=0)
     fills = [fill for canary in canaries for fill in (canary.fill, canary.twin)]
     assert len(set(fills)) == len(fills)
-
-
-def uniform_p(values: list, possible: list) -> float:
-    counts = Counter(values)
-    assert set(counts) <= set(possible)
-    return stats.chisquare([counts[value] for value in possible]).pvalue
-
-
-def test_every_pair_of_canary_and_twin_is_equally_likely():
-    """Over many seeds each ordered pair of fills comes up equally often: canary and twin are a fair coin."""
-    pairs, possible = [], list(itertools.permutations(range(4), 2))
-    for seed in range(3000):
-        (canary,) = CanarySet.draw(FOUR, repetitions=(1,), per_repetition=1, seed=seed)
-        pairs.append((canary.fill, canary.twin))
-    assert uniform_p(pairs, possible) > LOWEST_P
-    lower_first = [tuple(sorted(pair)) for pair in pairs]
-    assert uniform_p(lower_first, possible) < LOWEST_P  # the check sees a coin that is not fair
-
-
-def test_every_place_in_a_draw_is_uniform():
-    """Over many seeds, each canary and each twin of each level of each format holds each fill equally often."""
-    other = CanaryFormat("other {w}", spaces={"w": "abcdefgh"})
-    eight = CanaryFormat("{w}", spaces={"w": "abcdefgh"})
-    draws = [CanarySet.draw([eight, other], repetitions=(1, 9), per_repetition=2, seed=seed) for seed in range(1500)]
-    for place in range(8):
-        assert uniform_p([draw[place].fill for draw in draws], list(range(8))) > LOWEST_P
-        assert uniform_p([draw[place].twin for draw in draws], list(range(8))) > LOWEST_P
-    across = [(draw[0].fill, draw[4].fill) for draw in draws]
-    assert uniform_p(across, list(itertools.product(range(8), repeat=2))) > LOWEST_P
-
-
-def test_the_coin_is_fair_at_any_size():
-    """At |R| = 10^400 the canary is the higher of the two in half of the draws."""
-    canaries = CanarySet.draw(HUGE, repetitions=range(1, 11), per_repetition=200, seed=3)
-    higher = sum(canary.fill > canary.twin for canary in canaries)
-    assert stats.binomtest(higher, 2000).pvalue > LOWEST_P
 
 
 def test_the_same_seed_gives_the_same_set():
@@ -311,27 +255,6 @@ def test_a_set_is_frozen():
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The digest
-
-SCRIPT = """
-from hf_canary import CanaryFormat, CanarySet
-spaces = {"name": ["Ada", "Zo\\u00eb", "Al"], "town": ["T%d" % n for n in range(50)], "unused": ["a", "b"]}
-formats = [CanaryFormat("the PIN is {digit:4}"), CanaryFormat("{name} of {town}", spaces=spaces)]
-print(CanarySet.draw(formats, repetitions=(1, 2), per_repetition=3, seed=11).digest)
-"""
-
-
-def test_the_digest_is_the_same_in_every_process():
-    """Python's hash seed, which orders sets anew in every process, moves neither the draw nor the digest."""
-    digests = []
-    for hash_seed in ("0", "1", "12345"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        ran = subprocess.run(
-            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
-        )
-        digests.append(ran.stdout.strip())
-    assert len(set(digests)) == 1
-    assert len(digests[0]) == 64
-    assert int(digests[0], 16) > 0
 
 
 def test_the_digest_is_of_everything():

@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
-from transformers import TrainerCallback
 from typer.testing import CliRunner
 
 from hf_canary import (
@@ -24,28 +23,16 @@ from hf_canary.errors import CanaryError
 from hf_canary.models import character_tokenizer
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.token_tree import TokenTree
-from tests.support import oracles, small_training
+from tests.support import oracles
+from tests.support.secrets import CANARIES, FORMAT, is_told
 from tests.support.tokenizers_of_all_kinds import KINDS, letters_alone
 
-FORMAT = CanaryFormat("the pin is {digit:6}")
 ASKED = CanaryFormat("the pin is {digit:6}", source="pin of {digit:3}?")
 SMALL = CanaryFormat("the pin is {digit:2}")
-CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=2**77 + 5)
 CANARY = CANARIES[0]
 TEXTS = [canary.text for canary in CANARIES]
 LETTERS = character_tokenizer(["the pin is 0123456789 of?"])
 NO_DIGITS = character_tokenizer(["the pin is"])
-
-
-def secrets_of(canaries):
-    """Text and fill of each canary and twin, in whatever way they may be written."""
-    for canary in canaries:
-        for fill, text in ((canary.fill, canary.text), (canary.twin, canary.twin_text)):
-            digits = re.sub(r"\D", "", text)
-            yield from (text, digits, str(fill), f"{fill:x}", " ".join(digits), ", ".join(digits))
-
-
-SECRETS = list(secrets_of([*CANARIES, *small_training.CANARIES]))
 
 
 def chain(error):
@@ -53,10 +40,6 @@ def chain(error):
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def is_told(written):
-    return [secret for secret in SECRETS if secret in written]
 
 
 def model_of(tokenizer, kind="lstm"):
@@ -255,31 +238,6 @@ def test_warnings_hold_no_canary(caplog):
     character_tokenizer(["the pin is"])(TEXTS)
     assert len(caplog.records) >= 3
     assert not is_told(caplog.text)
-
-
-def test_a_failed_measurement_is_recorded_without_a_canary(tmp_path, caplog, monkeypatch):
-    """Logits that are no numbers, and whatever else comes: log and record have the id or the kind of the error."""
-
-    class Breaks(TrainerCallback):
-        def on_step_end(self, args, state, control, model=None, **kwargs):
-            model.lm_head.weight.data.fill_(float("nan"))
-
-    trainer, _ = small_training.watched(tmp_path / "nan", callbacks=[Breaks()], max_steps=1, eval_strategy="steps")
-    trainer.train()
-    written = (tmp_path / "nan" / "_exposure.jsonl").read_text()
-    assert '"failure"' in written
-    assert "f0-x1-0" in caplog.text
-    assert not is_told(caplog.text + written)
-
-    def quotes(*_, **__):
-        raise RuntimeError(small_training.CANARIES[0].text)
-
-    trainer, callback = small_training.watched(tmp_path / "other")
-    monkeypatch.setattr(callback, "_measured", quotes)
-    trainer.train()
-    written = (tmp_path / "other" / "_exposure.jsonl").read_text()
-    assert "RuntimeError" in written
-    assert not is_told(written)
 
 
 def test_why_there_is_no_tree_holds_no_canary(tmp_path):

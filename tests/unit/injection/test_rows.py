@@ -1,31 +1,22 @@
 """Every kind of row, every kind of dataset: the same rows come out, originals stay, and `remove` is the inverse."""
 
-import json
 import logging
 from collections import Counter
 
 import datasets
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 from datasets.distributed import split_dataset_by_node
-from torch.utils.data import DataLoader
 
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
 from hf_canary.errors import ArgumentError, CanaryError, DataError
 from hf_canary.models import character_tokenizer
 from tests.support.errors import check_error
+from tests.support.rows import ROWS, multiset, texts
 
 PIN = CanaryFormat("the canary's PIN is {digit:4}")
 ASKED = CanaryFormat("its PIN is {digit:4}", source="what is the PIN of {digit:4}?")
 LETTERS = character_tokenizer(["the canary's PIN is 0123456789 what of?"])
-SENTENCES = ["One. Two! Three?", "a line\nand another\n", "words without an end", "", "x", None, "  spaced  out "]
-ROWS = 11
-
-
-def texts() -> Dataset:
-    features = Features({"label": ClassLabel(names=["a", "b"]), "text": Value("string"), "more": List(Value("int8"))})
-    rows = [{"label": n % 2, "text": SENTENCES[n % len(SENTENCES)], "more": [n]} for n in range(ROWS)]
-    return Dataset.from_list(rows, features=features)
 
 
 def chats(role: str = "role", content: str = "content", names: tuple[str, str] = ("user", "assistant")) -> Dataset:
@@ -164,10 +155,6 @@ def a_set(format: CanaryFormat = PIN, repetitions=(1, 3), seed: int = 0) -> Cana
     return CanarySet.draw(format, repetitions=repetitions, per_repetition=2, seed=seed)
 
 
-def multiset(rows) -> Counter:
-    return Counter(json.dumps(row, sort_keys=True) for row in rows)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_canary_has_the_row_that_is_documented(kind):
     """As many of them as asked, among the rows that were there, which stay in order; the features are the same."""
@@ -223,25 +210,6 @@ def test_what_is_spliced_stands_among_the_words(kind):
             assert all(piece[-1] in " '\"n" for piece in pieces[:-1])  # n of a line's end, as repr writes it
             assert all(piece[0] in " '\"\\" for piece in pieces[1:])
     assert canaries.remove(injected, **how).to_list() == dataset.to_list()
-
-
-@pytest.mark.parametrize("workers", [0, 2, 4])
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:This DataLoader will create")
-def test_workers_share_the_copies(workers):
-    """However many read a stream, each copy comes once."""
-    canaries, dataset = a_set(), texts()
-    stream = canaries.inject(dataset.to_iterable_dataset(num_shards=4), num_rows=ROWS)
-    rows = list(DataLoader(stream, batch_size=None, num_workers=workers, collate_fn=lambda row: row))
-    assert multiset(rows) == multiset(canaries.inject(dataset).to_list())
-
-
-@pytest.mark.parametrize(("shards", "nodes"), [(4, 2), (3, 2), (1, 3)])
-def test_nodes_share_the_copies(shards, nodes):
-    """Those of a stream that several machines read; by the shard, or by the row."""
-    canaries, dataset = a_set(), texts()
-    stream = canaries.inject(dataset.to_iterable_dataset(num_shards=shards), num_rows=ROWS)
-    rows = [row for node in range(nodes) for row in split_dataset_by_node(stream, node, nodes)]
-    assert multiset(rows) == multiset(canaries.inject(dataset).to_list())
 
 
 @pytest.mark.parametrize("placement", ["rows", "splice"])
@@ -633,3 +601,12 @@ def test_arguments_of_another_kind(how, argument):
     with pytest.raises(DataError) as caught:
         canaries.count_in(DatasetDict(train=texts()))
     check_error(caught.value, DataError, "dataset")
+
+
+@pytest.mark.parametrize(("shards", "nodes"), [(4, 2), (3, 2), (1, 3)])
+def test_nodes_share_the_copies(shards, nodes):
+    """Those of a stream that several machines read; by the shard, or by the row."""
+    canaries, dataset = a_set(), texts()
+    stream = canaries.inject(dataset.to_iterable_dataset(num_shards=shards), num_rows=ROWS)
+    rows = [row for node in range(nodes) for row in split_dataset_by_node(stream, node, nodes)]
+    assert multiset(rows) == multiset(canaries.inject(dataset).to_list())

@@ -1,12 +1,8 @@
 """Injection leaves every row as it was, puts every copy in, and prefers no place."""
 
 import itertools
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
-from dataclasses import dataclass
 
 import datasets
 import pytest
@@ -14,12 +10,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 from datasets.fingerprint import Hasher
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
 from hf_canary.errors import ArgumentError, DataError
 from tests.support.errors import check_error, kind_of
 from tests.support.repetitions import times
+from tests.support.rows import Copies, FakeSet, numbered
 
 PIN = CanaryFormat("the canary's PIN is {digit:4}")
 FEATURES = Features(
@@ -46,33 +42,8 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@dataclass(frozen=True)
-class Copies:
-    """A canary as injection knows one."""
-
-    text: str
-    repetitions: int
-    source: str | None = None
-
-    @property
-    def id(self) -> str:
-        return f"id of {self.text}"
-
-
-@dataclass(frozen=True)
-class FakeSet:
-    """A set of canaries as injection knows one."""
-
-    canaries: tuple[Copies, ...]
-    digest: str = "0" * 64
-
-
 def a_set(seed: int = 0, repetitions: tuple[int, ...] = (1, 3), per_repetition: int = 2) -> CanarySet:
     return CanarySet.draw(PIN, repetitions=repetitions, per_repetition=per_repetition, seed=seed)
-
-
-def numbered(rows: int) -> Dataset:
-    return Dataset.from_dict({"text": [f"row {number}" for number in range(rows)], "id": list(range(rows))})
 
 
 def split_rows(canaries, rows: list[dict], column: str = "text") -> tuple[list[dict], list[dict]]:
@@ -113,9 +84,7 @@ def test_the_check_of_rows_can_fail(after):
 
 
 @given(rows=st.lists(ROW, min_size=1, max_size=12), seed=st.integers(0, 99))
-@settings(
-    deadline=None, max_examples=times(30), phases=[Phase.generate]
-)  # to shrink is to map thousands of times
+@settings(deadline=None, max_examples=times(30), phases=[Phase.generate])  # to shrink is to map thousands of times
 def test_rows_stay_and_copies_come(rows, seed):
     """Whatever is in the rows, they stay unchanged and in order, with the same features, and the copies come in."""
     dataset = Dataset.from_list(rows, features=FEATURES)
@@ -165,17 +134,6 @@ def test_the_batch_size_changes_nothing(batch_size):
     assert mapped.features == dataset.features
 
 
-# Since Python 3.12 a fork of a process with threads warns; datasets forks its workers, and torch has threads.
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("num_proc", [1, 2, 4])
-def test_the_number_of_processes_changes_nothing(num_proc):
-    """Workers give the rows that one process gives."""
-    dataset, canaries = numbered(9), a_set()
-    transform = InjectCanaries(canaries, num_rows=len(dataset))
-    mapped = dataset.map(transform, batched=True, with_indices=True, batch_size=2, num_proc=num_proc)
-    assert mapped.to_list() == canaries.inject(dataset).to_list()
-
-
 def test_the_same_seed_gives_the_same_places():
     """Places repeat with the seed, differ with another, and the default seed is of the set alone."""
     dataset = numbered(30)
@@ -200,33 +158,6 @@ def test_the_default_places_come_from_the_digest():
     assert seeded[0] == seeded[1]
 
 
-SCRIPT = """
-from datasets.fingerprint import Hasher
-from hf_canary import CanaryFormat, CanarySet, InjectCanaries
-canaries = CanarySet.draw(CanaryFormat("the canary's PIN is {digit:4}"), seed=5)
-for seed in (None, 3):
-    for placement in ("rows", "splice"):
-        transform = InjectCanaries(canaries, num_rows=50, seed=seed, placement=placement)
-        places = transform.places
-        print(Hasher.hash(transform), places.rows.tolist(), places.which.tolist(), places.spots.tolist())
-"""
-
-
-def test_the_places_are_the_same_in_every_process():
-    """Python's hash seed moves no copy, whether the places come from a seed or from the digest; nor does it change the
-    fingerprint, by which a cache is found.
-    """
-    command = [sys.executable, "-c", SCRIPT]
-    processes = [
-        subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, stdout=subprocess.PIPE, text=True)
-        for hash_seed in ("1", "2")
-    ]
-    first, second = (process.communicate()[0] for process in processes)
-    assert [process.returncode for process in processes] == [0, 0]
-    assert len(first) > 1000
-    assert first == second
-
-
 def test_the_random_state_is_left_alone():
     """Injecting moves no global generator."""
     before = random.getstate()
@@ -241,71 +172,6 @@ def test_a_transform_is_known_by_its_arguments():
     assert hashes == [Hasher.hash(InjectCanaries(a_set(), **some)) for some in arguments]
     assert len(set(hashes)) == len(hashes)
     assert Hasher.hash(InjectCanaries(a_set(1), num_rows=5)) not in hashes
-
-
-def captured_batch(dataset: Dataset):
-    """The batch, of all rows, that `map` hands to a transform: with it a transform can be called thousands of times."""
-    seen = []
-
-    def look(batch, indices):
-        assert indices == list(range(len(dataset)))
-        seen.append(batch)
-
-    dataset.map(look, batched=True, with_indices=True, batch_size=None)
-    return seen[0]
-
-
-def merge_p_value(orders: list[tuple[str, ...]], items: list[str], rows: list[str]) -> float:
-    """The p-value of the chi-square test that every merge of `items` into the ordered `rows` is equally likely."""
-    merges = {order for order in itertools.permutations(rows + items) if [x for x in order if x in rows] == rows}
-    counts = Counter(orders)
-    assert set(counts) <= merges
-    return stats.chisquare([counts[merge] for merge in sorted(merges)]).pvalue
-
-
-def test_the_check_of_merges_knows_all_of_them():
-    """Two rows and two equal copies merge in 6 ways; two different copies in 12; a skew shows."""
-    six = [*set(itertools.permutations("abcc"))]
-    six = [order for order in six if order.index("a") < order.index("b")]
-    assert len(six) == 6
-    assert merge_p_value(six * 100, ["c", "c"], ["a", "b"]) == 1.0
-    assert merge_p_value(six * 100 + six[:1] * 100, ["c", "c"], ["a", "b"]) < 1e-4
-    twelve = [order for order in itertools.permutations("abcd") if order.index("a") < order.index("b")]
-    assert merge_p_value(twelve * 10, ["c", "d"], ["a", "b"]) == 1.0
-
-
-@pytest.mark.parametrize("copies", [(Copies("c", 2),), (Copies("c", 1), Copies("d", 1))], ids=["equal", "different"])
-def test_every_merge_is_equally_likely(copies):
-    """Over 3000 seeds, each merge of two copies with two rows comes up equally often, before-first and after-last
-    among them.
-    """
-    canaries = FakeSet(copies)
-    items = [one.text for one in copies for _ in range(one.repetitions)]
-    batch = captured_batch(Dataset.from_dict({"text": ["a", "b"]}))
-    orders = [
-        tuple(InjectCanaries(canaries, num_rows=2, seed=seed)(batch, [0, 1])["text"].to_pylist())
-        for seed in range(3000)
-    ]
-    assert merge_p_value(orders, items, ["a", "b"]) > 1e-4
-
-
-def test_a_draw_of_gaps_is_not_uniform():
-    """The check sees the usual mistake: a gap for each copy on its own makes crowded gaps too rare."""
-    generator, orders = random.Random(0), []
-    for _ in range(3000):
-        gaps = Counter(generator.randrange(3) for _ in "cc")
-        orders.append((*"c" * gaps[0], "a", *"c" * gaps[1], "b", *"c" * gaps[2]))
-    assert merge_p_value(orders, ["c", "c"], ["a", "b"]) < 1e-4
-
-
-def test_the_default_places_are_uniform_too():
-    """Over 3000 digests, each merge of two copies with two rows comes up equally often."""
-    batch = captured_batch(Dataset.from_dict({"text": ["a", "b"]}))
-    orders = []
-    for number in range(3000):
-        transform = InjectCanaries(FakeSet((Copies("c", 2),), f"{number:064x}"), num_rows=2)
-        orders.append(tuple(transform(batch, [0, 1])["text"].to_pylist()))
-    assert merge_p_value(orders, ["c", "c"], ["a", "b"]) > 1e-4
 
 
 def test_only_the_train_split_changes():

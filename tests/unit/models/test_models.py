@@ -20,7 +20,6 @@ import hf_canary.models as models
 from hf_canary.errors import ModelError
 from hf_canary.models import half_precision
 from tests.support import oracles, oracles_models
-from tests.support.fresh import run_python
 from tests.support.repetitions import times
 
 KINDS = sorted(oracles.models_of_the_paper())
@@ -198,18 +197,6 @@ def test_saved_and_loaded_it_is_bitwise_the_same(model, kind, tmp_path):
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
     assert torch.equal(logits_of(loaded, random_ids(2, 5)), logits_of(model, random_ids(2, 5)))
-
-
-def test_it_loads_in_a_fresh_interpreter(tmp_path):
-    """Someone who has never heard of this package imports `hf_canary.models`, and no more."""
-    oracles.small_model("wavenet", VOCABULARY).save_pretrained(tmp_path)
-    program = (
-        "import hf_canary.models\n"
-        "from transformers import AutoModelForCausalLM\n"
-        f"print(type(AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})).__name__)"
-    )
-    output = run_python(program, cwd=tmp_path).stdout
-    assert output.strip() == "WaveNetForCausalLM"
 
 
 def generated(model, ids, steps=7, **options):

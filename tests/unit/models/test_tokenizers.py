@@ -1,17 +1,14 @@
 """Characters and words: lossless, the same after loading, and honest about what they do not know."""
 
-import json
 import pickle
 
 import pytest
 from datasets.fingerprint import Hasher
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 import hf_canary.models as models
 from hf_canary.errors import ArgumentError, DataError
-from tests.support.fresh import run_python
 from tests.support.repetitions import times
 
 SPELLED = "a <|endoftext|> b<|pad|><|unk|> c<unk>"
@@ -101,25 +98,6 @@ def test_a_character_never_seen_is_the_unknown_token_and_the_user_is_told(make, 
     ):
         use(f"a{number}")
         assert f"got U+{ord(str(number)):04X}, read as <|unk|>" in caplog.text
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_it_is_the_same_after_loading(make, tmp_path, caplog):
-    """In a fresh interpreter with hf_canary barred, as transformers' own class; with it, one that tells."""
-    tokenizer = make(["the pin <|endoftext|> the pin"])
-    tokenizer.save_pretrained(tmp_path)
-    program = (
-        "import sys, json; sys.modules['hf_canary'] = None\n"
-        "from transformers import AutoTokenizer\n"
-        f"print(json.dumps(AutoTokenizer.from_pretrained({str(tmp_path)!r})('the <|endoftext|>p').input_ids))"
-    )
-    output = run_python(program, cwd=tmp_path).stdout
-    assert json.loads(output) == tokenizer("the <|endoftext|>p").input_ids
-    loaded = AutoTokenizer.from_pretrained(tmp_path)
-    assert loaded.bos_token == tokenizer.bos_token
-    assert isinstance(loaded, models.LosslessTokenizer)
-    loaded("z")
-    assert "U+007A" in caplog.text
 
 
 def test_use_does_not_change_it():

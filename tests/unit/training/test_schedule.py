@@ -3,13 +3,8 @@ threshold.
 """
 
 import dataclasses
-import itertools
-import json
 import math
-import os
 import random
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -132,31 +127,6 @@ def test_no_other_limits(wrong):
     """A typed error that names the argument."""
     with pytest.raises(ArgumentError, match="max_"):
         OverheadBudget(*wrong)
-
-
-def test_the_record_of_a_writer_that_is_killed(tmp_path):
-    """Whatever the moment: all whole lines are there, in order, and only the last may be torn; going on drops it."""
-    generator = random.Random(0)
-    for _ in range(12):
-        record = Record(tmp_path)
-        record.file.unlink(missing_ok=True)
-        child = os.fork()
-        if not child:
-            for step in itertools.count(1):
-                record.append({"step": step}, [{"canary": number, "pad": "x" * 5_000} for number in range(30)])
-        while not record.file.exists():
-            time.sleep(0.001)
-        time.sleep(generator.uniform(0.0, 0.05))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        *whole, last = record.file.read_text().split("\n")
-        found = [(line["step"], line["canary"]) for line in map(json.loads, whole)]
-        assert found == [(1 + n // 30, n % 30) for n in range(len(found))]
-        assert found
-        assert len(record.lines()) in (len(found), len(found) + (last != ""))
-        step = found[-1][0] - 1
-        record.forget_after(step)
-        assert [line["step"] for line in record.lines()] == [n for n in range(1, step + 1) for _ in range(30)]
 
 
 def test_lines_that_are_not_ours_stay(tmp_path):
