@@ -196,7 +196,7 @@ def stream() -> datasets.IterableDataset:
     [
         (DatasetDict(validation=numbered(3)), "text", "dataset"),
         (DatasetDict(), "text", "dataset"),
-        (DatasetDict({f"split {number}": numbered(1) for number in range(1000)}), "text", "dataset"),
+        (DatasetDict(dict.fromkeys((f"split {number}" for number in range(1000)), numbered(1))), "text", "dataset"),
         (DatasetDict(train=numbered(3)), "body", "column"),
         (stream(), "text", "num_rows"),
         (IterableDatasetDict(train=stream()), "text", "num_rows"),
