@@ -41,8 +41,6 @@ def test_sums_make_the_last_run_valid(first, second):
 
 
 WORDS = st.lists(st.text("ab-0{", min_size=1, max_size=3), min_size=1, max_size=4, unique=True).map(tuple)
-
-
 BUILT_IN = st.sampled_from(["digit", "lower", "hex"]).map(lambda name: (name, tuple(ALPHABETS[name])))
 
 
@@ -156,8 +154,6 @@ def test_check_digits_are_never_wrongly_accepted():
 
 
 Sampler = Callable[[CanaryFormat, int, int], list[int]]
-
-
 LOWEST_P = 1e-4  # seeds are fixed, so that a test that passes once passes always
 
 
@@ -204,8 +200,6 @@ def lowest_p_of_holes(
 
 
 WORD_ENTRIES = ["a", "bb", "ccc", "dd", "e"]
-
-
 UNIFORM_CASES = {
     "digits": ("{digit:6}", [ALPHABETS["digit"]] * 6, "(.)" * 6),
     "letters": ("x{letter:5}", [ALPHABETS["letter"]] * 5, "x" + "(.)" * 5),

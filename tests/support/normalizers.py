@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import Any
 
 CHARSMAP = os.environ.get("HF_CANARY_CHARSMAP")  # a Precompiled normalizer as JSON, of a real model
-
-
 ACCENTS = "\u0301\u0327\u0323\u0302\u0308\u0304\u030a\u031b\u0344\u0345\u0340\u05b0\u064b\u0652\u0f71\u0f72\u0f73\u0f81"
-
-
 PALETTES = {
     "plain": "abcxyzABC 0123-_.,\n",
     "cases": "aIiİıßſſKÅΣσςǅǆﬁﬀẞéÉ",
@@ -35,8 +31,6 @@ PALETTES = {
     "clusters": "ab\r\n²éeo①ﾊﾟ\t\u0600\xad\u0301\u0323\u094dक가\u200d👍\U0001f3fd🇩ᆨ",
     "two of a kind": "ab  aab\n\n",
 }
-
-
 BERT = [
     {
         "type": "BertNormalizer",
@@ -49,21 +43,13 @@ BERT = [
         (True, False), (True, False), (True, False, None), (True, False)
     )
 ]
-
-
 STRIPS: list[dict[str, Any]] = [
     {"type": "Strip", "strip_left": left, "strip_right": right} for left in (True, False) for right in (True, False)
 ]
-
-
 PLAIN: list[dict[str, Any]] = [
     {"type": kind} for kind in ("Lowercase", "StripAccents", "Nmt", "ByteLevel", "NFC", "NFD", "NFKC", "NFKD")
 ]
-
-
 PREPENDS = [{"type": "Prepend", "prepend": prepended} for prepended in ("▁", "ab", "\u0301", " ")]
-
-
 LITERALS = [
     {"type": "Replace", "pattern": {"String": pattern}, "content": content}
     for pattern, content in ((" ", "▁"), ("a", ""), ("ab", "xyz"), ("aa", "a"), ("aab", "\u0301"), ("  ", " "))
@@ -97,9 +83,5 @@ MADE = charsmap(
     {"a": "1", "b": "\u0301", "\r": "", "²": "2", "é": "e", "e\u0301": "é", "①": "(1)", "ﾊﾟ": "パ", "ﾊ": "ハ", "\t": " "}
     | {"\u0600": "#", "\xad": "-", "\u0323": "", "क": "k", "가": "ga", "\u200d": " ", "o\u0301\u0323": "ó", "👍": "ok"}
 )
-
-
 REAL = json.loads(Path(CHARSMAP).read_text()) if CHARSMAP else None
-
-
 ALL = [*PLAIN, *STRIPS, *PREPENDS, *LITERALS, *BERT, MADE, *([REAL] if REAL else [])]

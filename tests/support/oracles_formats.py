@@ -13,17 +13,9 @@ ALPHABETS = {
     "alnum": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
     "hex": "0123456789abcdef",
 }
-
-
 Text = tuple[str]  # fixed text
-
-
 Choice = tuple[str, tuple[str, ...]]  # the name of an alphabet, and its entries
-
-
 LUHN = ("luhn", ())
-
-
 Pieces = list[Text | Choice]
 
 

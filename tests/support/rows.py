@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 SENTENCES = ["One. Two! Three?", "a line\nand another\n", "words without an end", "", "x", None, "  spaced  out "]
-
-
 ROWS = 11
 
 

@@ -9,8 +9,6 @@ from hf_canary import (
 from tests.support import small_training
 
 FORMAT = CanaryFormat("the pin is {digit:6}")
-
-
 CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=2**77 + 5)
 
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from datasets import Dataset
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import (
@@ -49,3 +50,40 @@ FORMATS = ("the pin is {digit:4}.", "{digit:4} is the pin", "is {digit:6}")
 
 def drawn(template=FORMATS[0], repetitions=(1, 3), per_repetition=2):
     return CanarySet.draw(CanaryFormat(template), repetitions=repetitions, per_repetition=per_repetition, seed=0)
+
+
+FORMAT = CanaryFormat("the pin is {digit:4}.")
+
+
+def a_set(format: CanaryFormat = FORMAT, repetitions=(1, 3), seed: int = 0) -> CanarySet:
+    return CanarySet.draw(format, repetitions=repetitions, per_repetition=2, seed=seed)
+
+
+def blocks(rows: list[list[int]], size: int, end: int | None = None) -> list[list[int]]:
+    flat = [token for row in rows for token in ([*row, end] if end is not None else row)]
+    return [flat[at : at + size] for at in range(0, len(flat), size)]
+
+
+def rows_of(canaries, tokenizer, place):
+    copies = [canary.text for canary in canaries for _ in range(canary.repetitions)]
+    texts = [place(text, number) for number, text in enumerate(copies)] + ["a cat sat.", "the pin is not"]
+    return Dataset.from_dict({"input_ids": [tokenizer(text)["input_ids"] for text in texts]})
+
+
+def spans(tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The tokens of a text, and from where to where each goes."""
+    if tokenizer.is_fast:
+        encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        return encoding["input_ids"], encoding["offset_mapping"]
+    lengths = [len(letter.encode()) for letter in text]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) == sum(lengths)
+    return ids, [(at, at + 1) for at, length in enumerate(lengths) for _ in range(length)]
+
+
+def a_copy(tokenizer, before: str, text: str, behind: str) -> tuple[list[int], int, int]:
+    """The tokens of a text amid others; and from which to which those go that write what its own encoding writes."""
+    written = {len(before) + place for one in spans(tokenizer, text)[1] for place in range(*one)}
+    ids, where = spans(tokenizer, before + text + behind)
+    over = [number for number, one in enumerate(where) if written & {*range(*one)}]
+    return ids, over[0], over[-1] + 1

@@ -1,7 +1,10 @@
 """What stands before canaries, as trainings learn it and keep it."""
 
 import logging
+import math
 
+import pytest
+import torch
 from datasets import Dataset
 from transformers import (
     DataCollatorForLanguageModeling,
@@ -11,11 +14,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from hf_canary import ExposureCallback
+from hf_canary import ExposureCallback, check_presence, measure_exposure
 from hf_canary.training.contexts import Contexts, Recorded
 from hf_canary.training.record import Record
 from tests.support.oracles import small_model
-from tests.support.tokenised import drawn, tokenizer_of
+from tests.support.tokenised import drawn, rows_of, tokenizer_of
 
 
 def test_a_context_that_fills_the_positions_ends_no_training(tmp_path):
@@ -90,3 +93,21 @@ def test_a_wrong_context_by_hand_is_seen_in_a_stream(tmp_path, caplog):
         with caplog.at_level(logging.WARNING, logger="hf_canary.callback"):
             trained_on(tmp_path / given[:5], rows, tokenizer, model, callback, max_steps=3, save_steps=9)
         assert caplog.text.count("a leak may look safe") == is_told
+
+
+def test_a_leak_behind_different_texts_is_seen():
+    """A model that writes a canary behind its copies' own texts and nowhere else: it is the likeliest of all there."""
+    tokenizer = tokenizer_of("gpt2")
+    canaries = drawn(repetitions=(4,), per_repetition=1)
+    rows = rows_of(canaries, tokenizer, lambda text, n: f"the {'abcd'[n % 4]} cat: {text}")
+    model = small_model("gpt2", len(tokenizer)).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        for row in rows["input_ids"][:4]:
+            ids = torch.tensor([row])
+            model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    presence = check_presence(rows, canaries, tokenizer)
+    report = measure_exposure(model, tokenizer, canaries, context=presence.context, num_references=200)
+    assert report.exposures[0].value == pytest.approx(math.log2(10_000), abs=0.01)

@@ -17,8 +17,6 @@ from tests.support.repetitions import times
 
 VOCABULARY = 20
 SOURCES = [[5, 6, 7, 8, 9], [10, 11], [12, 5, 13]]
-
-
 MODELS = {
     (cell, attention): oracles.small_translation(cell, attention, VOCABULARY).eval()
     for cell in ("lstm", "gru")

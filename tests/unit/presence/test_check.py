@@ -19,18 +19,11 @@ from hf_canary.presence import Presence
 from hf_canary.presence.batches import TrainedCopies
 from hf_canary.presence.report import CanaryPresence
 from tests.support.errors import check_error
-from tests.support.tokenised import ALL_KINDS, tokenizer_of
+from tests.support.tokenised import a_copy, a_set, blocks, tokenizer_of
 from tests.support.tokenizers_of_all_kinds import LINES, letters_alone
 
-FORMAT = CanaryFormat("the pin is {digit:4}.")
 TOKENIZERS = ["gpt2", "llama3", "qwen", "prefix-space", "byte-fallback", "unigram", "wordpiece", "characters", "words"]
 CORPUS = [line.replace('"', "") for line in LINES] + ["the pin is not", "is 1234", "cat the pin", "ing."] * 5
-
-
-def a_set(format: CanaryFormat = FORMAT, repetitions=(1, 3), seed: int = 0) -> CanarySet:
-    return CanarySet.draw(format, repetitions=repetitions, per_repetition=2, seed=seed)
-
-
 CANARIES = a_set()
 
 
@@ -56,11 +49,6 @@ def by_reading(tokenizer, rows, canaries=CANARIES) -> dict[str, list[int]]:
 
 def tokenised(tokenizer, injected, **options) -> list[list[int]]:
     return [tokenizer(text, **options)["input_ids"] for text in injected["text"]]
-
-
-def blocks(rows: list[list[int]], size: int, end: int | None = None) -> list[list[int]]:
-    flat = [token for row in rows for token in ([*row, end] if end is not None else row)]
-    return [flat[at : at + size] for at in range(0, len(flat), size)]
 
 
 def packed(rows: list[list[int]], size: int) -> list[list[int]]:
@@ -383,94 +371,6 @@ def test_a_space_that_a_row_cuts_off_is_missed(batch, monkeypatch):
         ([[*ids[:at], 10**6]], (0, 0, 0)),
     ):
         assert found_in(tokenizer, SPACED, *rows) == [expected, (0, 0, 0)]
-
-
-ENDS = ["", " ", "  ", "\n", "\n\n", "\t", ".", ". ", ".\n", " \n", ":\t", '"', "(", " .", "!", "...", " -"]
-AHEAD = ["a ", "a cat. ", "is\n", "thing\n\n", "the  ", "x: ", "cat\t", '"', "(", "the.", "(cat) ", "é ", "\n", " "]
-BEYOND = ["", " a", "\nthe", ". A", '"', ")", "  a", ", b", " ", "\n\n", "\t", "   ", ".\n", "...", " \n", "a thing"]
-
-
-def spans(tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """The tokens of a text, and from where to where each goes."""
-    if tokenizer.is_fast:
-        encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
-        return encoding["input_ids"], encoding["offset_mapping"]
-    lengths = [len(letter.encode()) for letter in text]
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert len(ids) == sum(lengths)
-    return ids, [(at, at + 1) for at, length in enumerate(lengths) for _ in range(length)]
-
-
-def is_known(tokenizer, text: str) -> bool:
-    return tokenizer.unk_token_id not in spans(tokenizer, text)[0]
-
-
-def a_copy(tokenizer, before: str, text: str, behind: str) -> tuple[list[int], int, int]:
-    """The tokens of a text amid others; and from which to which those go that write what its own encoding writes."""
-    written = {len(before) + place for one in spans(tokenizer, text)[1] for place in range(*one)}
-    ids, where = spans(tokenizer, before + text + behind)
-    over = [number for number, one in enumerate(where) if written & {*range(*one)}]
-    return ids, over[0], over[-1] + 1
-
-
-def copies_amid_others(kind: str, generator: random.Random) -> tuple[CanarySet, list[tuple[list[int], int, int, str]]]:
-    """Copies of canaries with all kinds of ends, amid neighbours that the tokenizer knows and that are not glued."""
-    tokenizer = tokenizer_of(kind)
-    ends, before, behind = ([text for text in texts if is_known(tokenizer, text)] for texts in (ENDS, AHEAD, BEYOND))
-    first, last = generator.choice(ends), generator.choice(ends)
-    if kind == "pieces":  # where tokens say neither that a word is the first nor that a space stands before it
-        first = " "
-    middle = generator.choice(["{digit:6}", "the pin is {digit:4}", "{digit:3}"])
-    canaries = a_set(CanaryFormat(first + middle + last), seed=generator.randrange(10**6))
-    found = []
-    for canary in canaries:
-        for _ in range(canary.repetitions):
-            ahead, beyond = generator.choice(before), generator.choice(behind)
-            is_glued = canary.text[-1:].isalnum() and beyond[:1].isalnum()
-            ids, at, end = a_copy(tokenizer, ahead, canary.text, "" if is_glued else beyond)
-            if tokenizer.unk_token_id not in ids:
-                found.append((ids, at, end, canary.id))
-    generator.shuffle(found)
-    return canaries, found
-
-
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_a_copy_is_whole_where_all_that_writes_its_text_is_in_one_row(kind, monkeypatch):
-    """Whatever its text begins and ends with, and wherever blocks begin and end; as the spans of tokens have it."""
-    tokenizer, generator = tokenizer_of(kind), random.Random(kind)
-    counted = Counter()
-    for _ in range(8):
-        canaries, copies = copies_amid_others(kind, generator)
-        end = [tokenizer.eos_token_id] * (tokenizer.eos_token_id is not None and generator.random() < 0.5)
-        flat, places = [], []
-        for ids, first, last, name in copies:
-            places.append((len(flat) + first, len(flat) + last - 1, name))
-            flat += ids + end
-        for size in (1, 2, 3, 5, 8, 13, len(flat)) if flat else ():
-            whole = Counter(name for first, last, name in places if first // size == last // size)
-            split = Counter(name for _, _, name in places) - whole
-            monkeypatch.setattr("hf_canary.presence.token_rows._BATCH_TOKENS", generator.choice([1, 60, 2**22]))
-            presence = check_presence(Dataset.from_dict({"input_ids": blocks([flat], size)}), canaries, tokenizer)
-            assert {each.canary_id: each.whole for each in presence if each.whole} == whole, (size, canaries[0].text)
-            assert {each.canary_id: each.split for each in presence if each.split} == split, (size, canaries[0].text)
-            counted.update(whole=whole.total(), split=split.total())
-    assert min(counted["whole"], counted["split"]) > 5
-
-
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_a_row_that_is_a_copy_is_whole_as_long_as_nothing_is_cut_off(kind):
-    """One token less at its end and it is truncated, if only of a space; spaces that leave no trace are not missed."""
-    tokenizer = tokenizer_of(kind)
-    for end in ENDS:
-        canaries = a_set(CanaryFormat(f" the pin is {{digit:4}}{end}"), repetitions=(1,))
-        ids = tokenizer(canaries[0].text, add_special_tokens=False)["input_ids"]
-        if tokenizer.unk_token_id in ids:
-            continue
-        for length in range(len(ids), len(ids) - 3, -1):
-            for rows in ([ids[:length]], [ids[:length], tokenizer("the cat", add_special_tokens=False)["input_ids"]]):
-                presence = check_presence([{"input_ids": row} for row in rows], canaries, tokenizer)
-                assert presence.canaries[0].whole == (length == len(ids)), (end, length)
-                assert presence.canaries[0].split + presence.canaries[0].truncated == (length < len(ids)), (end, length)
 
 
 def test_a_space_of_the_next_row_makes_up_for_one_of_two_only_where_both_are_there():

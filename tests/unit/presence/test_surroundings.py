@@ -23,7 +23,7 @@ from hf_canary.training.contexts import Contexts, Recorded
 from hf_canary.training.record import Record
 from hf_canary.tree.token_tree import TokenTree
 from tests.support.oracles import small_model
-from tests.support.tokenised import ALL_KINDS, FORMATS, drawn, tokenizer_of
+from tests.support.tokenised import ALL_KINDS, FORMATS, drawn, rows_of, tokenizer_of
 
 # How a text stands in the n-th row that is not its own.
 PLACES = {
@@ -34,12 +34,6 @@ PLACES = {
     "after a colon": lambda text, n: f"a. cat: {text}",
     "everywhere": lambda text, n: ("a ", "the cat sat. ", "is: ", "\n")[n % 4] + text,
 }
-
-
-def rows_of(canaries, tokenizer, place):
-    copies = [canary.text for canary in canaries for _ in range(canary.repetitions)]
-    texts = [place(text, number) for number, text in enumerate(copies)] + ["a cat sat.", "the pin is not"]
-    return Dataset.from_dict({"input_ids": [tokenizer(text)["input_ids"] for text in texts]})
 
 
 def times_in(rows, tokens):
@@ -123,24 +117,6 @@ def test_copies_behind_different_texts_are_measured_behind_one_of_them(template,
             assert len(context.ids) < 8
     if not begins:
         assert any("that of one copy each" in line for line in presence.lines())
-
-
-def test_a_leak_behind_different_texts_is_seen():
-    """A model that writes a canary behind its copies' own texts and nowhere else: it is the likeliest of all there."""
-    tokenizer = tokenizer_of("gpt2")
-    canaries = drawn(repetitions=(4,), per_repetition=1)
-    rows = rows_of(canaries, tokenizer, lambda text, n: f"the {'abcd'[n % 4]} cat: {text}")
-    model = small_model("gpt2", len(tokenizer)).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(60):
-        for row in rows["input_ids"][:4]:
-            ids = torch.tensor([row])
-            model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    presence = check_presence(rows, canaries, tokenizer)
-    report = measure_exposure(model, tokenizer, canaries, context=presence.context, num_references=200)
-    assert report.exposures[0].value == pytest.approx(math.log2(10_000), abs=0.01)
 
 
 def test_a_cost_behind_a_derived_context_is_that_of_the_row():

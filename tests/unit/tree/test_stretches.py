@@ -282,8 +282,6 @@ TEMPLATES = [
     "pin {digit} {digit}{luhn} the {n} is",
     "a{s}the{s}{n} {digit} {n}ing ",
 ]
-
-
 ALL_KINDS = KINDS | RARE_KINDS
 
 
