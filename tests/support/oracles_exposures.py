@@ -135,3 +135,11 @@ def skew_normal_standard_error(values, shape, location, scale, cost):
     scores = np.array([slopes(lambda *law, one=one: skew_normal_log_likelihood([one], *law)) for one in values])
     gradient = slopes(lambda a, xi, omega: skew_normal_tail_bits((cost - xi) / omega, a))
     return math.sqrt(gradient @ np.linalg.solve(scores.T @ scores, gradient))
+
+
+def three(estimate):
+    return estimate.value, estimate.low, estimate.high
+
+
+def is_nothing(estimate):
+    return all(map(math.isnan, three(estimate)))
