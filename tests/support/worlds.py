@@ -4,9 +4,11 @@ import functools
 
 import torch
 
+from hf_canary import CanaryFormat
 from hf_canary.formats import CanaryFormat
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
+from hf_canary.measurement import ranking
 from hf_canary.measurement.sampling import draw
 from hf_canary.runtime.deadline import Deadline
 from hf_canary.tokenization.encoding import encode
@@ -77,3 +79,11 @@ TREES = [
     ("unigram", "the {w} {digit} is"),
     ("wordpiece", "the pin {x}{x} is"),
 ]
+
+
+def counted(here, fills, max_expanded=10**6, **options):
+    with evaluating(here.model) as bare:
+        view = LanguageModel(bare, **options)
+        session = view.session(here.tree.prompt, here.tree.depth, mixed=True)
+        walk = ranking.Ranking(view, session, here.tree, fills, max_memory=view.max_memory)
+        return walk.count(max_expanded=max_expanded)

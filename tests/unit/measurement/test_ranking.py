@@ -18,35 +18,10 @@ from hf_canary.measurement import observations, ranking
 from hf_canary.measurement.sampling import Drawing
 from hf_canary.runtime.deadline import Deadline
 from hf_canary.tree.token_tree import TokenTree
-from tests.support import oracles, oracles_ladder
+from tests.support import oracles
 from tests.support.tokenizers_of_all_kinds import KINDS
-from tests.support.worlds import SPACES, TREES, of_kind, world
+from tests.support.worlds import SPACES, counted, of_kind, world
 from tests.support.worlds import impossible as impossible_world
-
-
-def counted(here, fills, max_expanded=10**6, **options):
-    with evaluating(here.model) as bare:
-        view = LanguageModel(bare, **options)
-        session = view.session(here.tree.prompt, here.tree.depth, mixed=True)
-        walk = ranking.Ranking(view, session, here.tree, fills, max_memory=view.max_memory)
-        return walk.count(max_expanded=max_expanded)
-
-
-@pytest.mark.parametrize("batch", range(8))
-def test_ranks_of_random_models(batch):
-    """Two hundred models, four kinds of tokenizers, collisions among them: the rank is that of Definition 2."""
-    for number in range(25 * batch, 25 * batch + 25):
-        kind, template = TREES[number % 4]
-        here = world(kind, "table", template, seed=number, spread=[0.5, 2.0, 6.0][number % 3], spaces=SPACES)
-        by_cost = sorted(here.candidates, key=lambda each: each.bits)
-        own = [by_cost[place] for place in {0, 1, len(by_cost) // 5, len(by_cost) - 1}]
-        ranks = counted(here, [here.fill(each.path) for each in own])
-        for each, rank in zip(own, ranks, strict=True):
-            # Trained tokenizers differ from run to run, so that costs may come to lie next to one another.
-            least, most = (oracles_ladder.rank(here.candidates, each.bits + slack) for slack in (-1e-4, 1e-4))
-            assert least + each.copies <= rank.rank <= most
-            if most == least + each.copies:
-                assert rank.ties == 0
 
 
 @pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])
@@ -124,31 +99,6 @@ def test_candidates_that_cost_the_same_are_ties():
     estimate = of_rank(100, 100, ties=99)
     assert estimate.flags == ("ties",)
     assert estimate.value == 0.0
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("name", ["lstm", "gpt2"])
-def test_every_exact_route_gives_one_number(name, seed):
-    """Brute force, `exact`, `sampled` with all of R, a counted rank, and the place in what `extract` lists."""
-    tokenizer = KINDS["characters"]()
-    model = oracles.small_model(name, len(tokenizer), seed).eval()
-    format = CanaryFormat("the pin is {digit:2}.")
-    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=seed)
-    texts = list(format.candidates())
-    costs = np.array(oracles.brute_force(model, tokenizer, texts))
-    listed = [each.fill for each in extract(model, tokenizer, format, top_k=100).candidates]
-    all_scored = measure_exposure(model, tokenizer, canaries, estimators=["exact", "sampled", "auto"])
-    by_rank = measure_exposure(model, tokenizer, canaries, estimators=["exact"], num_references=5)
-    for number, canary in enumerate(canaries):
-        expected = exposure_of_rank(int((costs <= costs[canary.fill] + 1e-6).sum()), 100)
-        assert exposure_of_rank(1 + listed.index(canary.fill), 100) == pytest.approx(expected)
-        for each in [*list(all_scored)[3 * number : 3 * number + 3], list(by_rank)[number]]:
-            assert each.value == each.low == each.high == pytest.approx(expected)
-            assert each.status == "exact"
-            assert each.flags == ()
-        assert exact([costs[canary.fill]], np.delete(costs, canary.fill), 100)[0].value == pytest.approx(expected)
-        whole = sampled([costs[canary.fill]], np.delete(costs, canary.fill), 100)[0]
-        assert whole.value == whole.low == whole.high == pytest.approx(expected)
 
 
 def test_exposure_of_a_million_by_counting(lstm, tokenizer):
