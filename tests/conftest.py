@@ -39,17 +39,17 @@ hypothesis.settings.register_profile("laws", max_examples=times(100))
 hypothesis.settings.load_profile("laws")
 
 _LONG = (
-    "test_callback_measurements",
-    "test_search_brute_force",
-    "test_training_unchanged",
-    "test_exposures",
-    "test_demo",
+    "training/test_callback_measurements",
+    "laws/test_search_brute_force",
+    "training/test_training_unchanged",
+    "laws/test_exposures",
+    "docs/test_demo",
 )
 
 
 def pytest_collection_modifyitems(items):
     """Files that take long come first, so that no worker is left with one while the others have nothing to do."""
-    items.sort(key=lambda item: item.path.stem not in _LONG)
+    items.sort(key=lambda item: "/".join(item.path.with_suffix("").parts[-2:]) not in _LONG)
 
 
 def pytest_collection_finish():

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from hf_canary import CanaryFormat, exact_rank, extract
 from hf_canary.extraction import exact_ranks, search_setup
 from hf_canary.tree.token_tree import TokenTree
+from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 WORDS = ["a", "an", "An", "ant", "cats", "sing", "sinning", "abab"]
@@ -128,7 +129,7 @@ def random_case(kind, number):
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "llama3", "unigram", "wordpiece", "byte-fallback"])
 def test_thousands_of_searches_claim_what_holds(kind, part, built):
     """Any strategy, batch size, number and cap: costs of the fills' own, none twice, and no claim that is not so."""
-    for number in range(170 * part, 170 * part + 170):
+    for number in range(times(170) * part, times(170) * (part + 1)):
         here, model, costs, generator = random_case(kind, number)
         built(here)
         expected = likeliest(costs, here.same)
@@ -165,7 +166,7 @@ def test_thousands_of_searches_claim_what_holds(kind, part, built):
 def test_ranks_of_random_models_are_those_of_enumeration(kind, built, monkeypatch):
     """Fills near the first, in the middle and the last, in one walk: the rank but for ties; capped, bounds hold."""
     monkeypatch.setattr(exact_ranks, "_DRAWS", 50)
-    for number in range(15):
+    for number in range(times(15)):
         here, model, costs, generator = random_case(kind, number)
         built(here)
         by_cost = np.argsort(costs)

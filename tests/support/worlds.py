@@ -4,7 +4,6 @@ import functools
 
 import torch
 
-from hf_canary import CanaryFormat
 from hf_canary.formats import CanaryFormat
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
