@@ -42,7 +42,7 @@ _LONG = (
     "training/test_callback_measurements",
     "laws/test_search_brute_force",
     "training/test_training_unchanged",
-    "laws/test_exposures",
+    "laws/test_skew_normal",
     "docs/test_demo",
 )
 
