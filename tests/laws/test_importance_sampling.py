@@ -16,7 +16,7 @@ from hf_canary.tree.token_tree import padded
 from hf_canary.walks.sample import Plan, sample
 from tests.support import oracles_ladder
 from tests.support.repetitions import times
-from tests.support.worlds import SPACES, TREES, world
+from tests.support.worlds import SPACES, TREES, impossible, prefix_costs, world
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -128,3 +128,27 @@ def test_each_rung_draws_by_its_law(rung):
     common = expected >= 5
     seen, expected = np.append(seen[common], seen[~common].sum()), np.append(expected[common], expected[~common].sum())
     assert stats.chisquare(seen, np.maximum(expected, 1e-9), sum_check=False).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("kind", "template"), TREES[:3])
+@pytest.mark.parametrize("quantile", [0.05, 0.3, 1.0])
+def test_the_work_of_counting_is_foreseen(kind, template, quantile):
+    """Expected expansions against the inner prefixes that cost no more, counted: close, and unbiased on the whole."""
+    foreseen, true = [], []
+    for seed in range(6):
+        here = world(kind, "table", template, seed=seed, spread=1.5, spaces=SPACES)
+        bits = float(np.quantile([each.bits for each in here.candidates], quantile))
+        drawing = here.draws([0], 1500, seed=seed)
+        costs = prefix_costs(here)
+        true.append(sum(cost <= bits for cost in costs))
+        foreseen.append(drawing.expected_expansions(bits))
+    np.testing.assert_allclose(foreseen, true, rtol=0.5)
+    assert sum(foreseen) == pytest.approx(sum(true), rel=0.15)
+
+
+def test_foreseen_work_of_dead_ends():
+    """What is impossible need not be read."""
+    here = impossible()
+    drawing = here.draws([0], 1500)
+    assert 1.0 <= drawing.expected_expansions(-1.0) == 1.0
+    assert drawing.expected_expansions(1e9) <= 1 + 9 + 81 + 5

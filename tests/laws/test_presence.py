@@ -7,8 +7,20 @@ import pytest
 from datasets import Dataset
 
 from hf_canary import CanaryFormat, CanarySet, check_presence
+from hf_canary.tokenization.encoding import encode
 from tests.support.repetitions import times
-from tests.support.tokenised import ALL_KINDS, a_copy, a_set, blocks, spans, tokenizer_of
+from tests.support.tokenised import (
+    ALL_KINDS,
+    FORMATS,
+    PLACES,
+    a_copy,
+    a_set,
+    blocks,
+    drawn,
+    rows_of,
+    spans,
+    tokenizer_of,
+)
 
 ENDS = ["", " ", "  ", "\n", "\n\n", "\t", ".", ". ", ".\n", " \n", ":\t", '"', "(", " .", "!", "...", " -"]
 AHEAD = ["a ", "a cat. ", "is\n", "thing\n\n", "the  ", "x: ", "cat\t", '"', "(", "the.", "(cat) ", "é ", "\n", " "]
@@ -77,3 +89,28 @@ def test_a_row_that_is_a_copy_is_whole_as_long_as_nothing_is_cut_off(kind):
                 presence = check_presence([{"input_ids": row} for row in rows], canaries, tokenizer)
                 assert presence.canaries[0].whole == (length == len(ids)), (end, length)
                 assert presence.canaries[0].split + presence.canaries[0].truncated == (length < len(ids)), (end, length)
+
+
+def times_in(rows, tokens):
+    return sum(any(row[at : at + len(tokens)] == tokens for at in range(len(row))) for row in rows["input_ids"])
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_canary_behind_its_context_is_what_the_rows_hold(kind, place):
+    """Context and canary are encoded as tokens that stand in as many rows as it has copies, but for the last two, which
+    may be joined with what follows; where copies stand behind different texts, in one row at least.
+    """
+    tokenizer = tokenizer_of(kind)
+    for template in FORMATS:
+        canaries = drawn(template)
+        rows = rows_of(canaries, tokenizer, PLACES[place])
+        presence = check_presence(rows, canaries, tokenizer)
+        for canary, context in zip(canaries, presence.context, strict=True):
+            if any(canary.id in doubt for doubt in presence.doubts):  # nothing in common, before a hole
+                assert place == "everywhere"
+                assert template.startswith("{")
+                continue
+            (tokens,) = encode(tokenizer, [canary.text], context=context).sequences
+            found = max(times_in(rows, tokens[: len(tokens) - end]) for end in range(3))
+            assert found == canary.repetitions or (place == "everywhere" and found)

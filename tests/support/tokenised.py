@@ -87,3 +87,14 @@ def a_copy(tokenizer, before: str, text: str, behind: str) -> tuple[list[int], i
     ids, where = spans(tokenizer, before + text + behind)
     over = [number for number, one in enumerate(where) if written & {*range(*one)}]
     return ids, over[0], over[-1] + 1
+
+
+# How a text stands in the n-th row that is not its own.
+PLACES = {
+    "own row": lambda text, n: text,
+    "after a line": lambda text, n: f"a cat. is\n{text}",
+    "after a word": lambda text, n: f"not the cat {text}",
+    "amid words": lambda text, n: f"cat. {text} a cat",
+    "after a colon": lambda text, n: f"a. cat: {text}",
+    "everywhere": lambda text, n: ("a ", "the cat sat. ", "is: ", "\n")[n % 4] + text,
+}

@@ -1,5 +1,6 @@
 """Trees walked whole, and small tokenizers to make them of. Knows how a tree is walked; not how it is built."""
 
+import functools
 from collections import Counter
 
 import numpy as np
@@ -7,8 +8,10 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
+import hf_canary.models as models
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.token_tree import TokenTree, padded
+from tests.support.tokenizers_of_all_kinds import KINDS, RARE_KINDS
 
 
 def leaves(tree: TokenTree) -> list[tuple[int, ...]]:
@@ -126,3 +129,13 @@ def check(tree: TokenTree, *, context: str | None = None, end: bool = False) -> 
             state = int(edges.states[np.searchsorted(edges.tokens, token)])
         assert tree.leads(path)
         assert path[:-1] in found or not tree.leads(path[:-1])
+
+
+CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
+ALL_KINDS = KINDS | RARE_KINDS
+
+
+@functools.cache
+def of_kind(kind):
+    """One tokenizer of each kind for all tests."""
+    return ALL_KINDS[kind]()

@@ -1,6 +1,7 @@
 """A format under a model and a tokenizer, and all that brute force says of it; see oracles_ladder.py."""
 
 import functools
+import math
 
 import torch
 
@@ -86,3 +87,17 @@ def counted(here, fills, max_expanded=10**6, **options):
         session = view.session(here.tree.prompt, here.tree.depth, mixed=True)
         walk = ranking.Ranking(view, session, here.tree, fills, max_memory=view.max_memory)
         return walk.count(max_expanded=max_expanded)
+
+
+def prefix_costs(here):
+    """Bits of every inner prefix, the empty one included, read one by one."""
+    import torch
+
+    prompt = here.tree.prompt
+    prefixes = {each.path[:end] for each in here.candidates for end in range(len(each.path))}
+    for prefix in prefixes:
+        nats = 0.0
+        for end, token in enumerate(prefix):
+            logits = here.model(input_ids=torch.tensor([[*prompt, *prefix[:end]]])).logits[0, -1]
+            nats -= torch.log_softmax(logits.double(), -1)[token].item()
+        yield nats / math.log(2)

@@ -22,7 +22,7 @@ from hf_canary.estimators.importance_sampling import (
     share_below,
 )
 from tests.support import oracles_ladder
-from tests.support.worlds import SPACES, TREES, impossible, world
+from tests.support.worlds import SPACES, impossible, world
 
 EQUAL = np.full(len(BETAS), 1 / len(BETAS))
 
@@ -258,44 +258,6 @@ def test_draws_are_apportioned_whole(count):
     found = apportioned(shares, count)
     assert found.sum() == count
     assert np.abs(found - shares * count).max() < 1.0
-
-
-@pytest.mark.parametrize(("kind", "template"), TREES[:3])
-@pytest.mark.parametrize("quantile", [0.05, 0.3, 1.0])
-def test_the_work_of_counting_is_foreseen(kind, template, quantile):
-    """Expected expansions against the inner prefixes that cost no more, counted: close, and unbiased on the whole."""
-    foreseen, true = [], []
-    for seed in range(6):
-        here = world(kind, "table", template, seed=seed, spread=1.5, spaces=SPACES)
-        bits = float(np.quantile([each.bits for each in here.candidates], quantile))
-        drawing = here.draws([0], 1500, seed=seed)
-        costs = prefix_costs(here)
-        true.append(sum(cost <= bits for cost in costs))
-        foreseen.append(drawing.expected_expansions(bits))
-    np.testing.assert_allclose(foreseen, true, rtol=0.5)
-    assert sum(foreseen) == pytest.approx(sum(true), rel=0.15)
-
-
-def prefix_costs(here):
-    """Bits of every inner prefix, the empty one included, read one by one."""
-    import torch
-
-    prompt = here.tree.prompt
-    prefixes = {each.path[:end] for each in here.candidates for end in range(len(each.path))}
-    for prefix in prefixes:
-        nats = 0.0
-        for end, token in enumerate(prefix):
-            logits = here.model(input_ids=torch.tensor([[*prompt, *prefix[:end]]])).logits[0, -1]
-            nats -= torch.log_softmax(logits.double(), -1)[token].item()
-        yield nats / math.log(2)
-
-
-def test_foreseen_work_of_dead_ends():
-    """What is impossible need not be read."""
-    here = impossible()
-    drawing = here.draws([0], 1500)
-    assert 1.0 <= drawing.expected_expansions(-1.0) == 1.0
-    assert drawing.expected_expansions(1e9) <= 1 + 9 + 81 + 5
 
 
 def test_only_the_shares_of_the_rungs_that_drew_matter():

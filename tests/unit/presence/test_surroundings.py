@@ -23,45 +23,9 @@ from hf_canary.training.contexts import Contexts, Recorded
 from hf_canary.training.record import Record
 from hf_canary.tree.token_tree import TokenTree
 from tests.support.oracles import small_model
-from tests.support.tokenised import ALL_KINDS, FORMATS, drawn, rows_of, tokenizer_of
-
-# How a text stands in the n-th row that is not its own.
-PLACES = {
-    "own row": lambda text, n: text,
-    "after a line": lambda text, n: f"a cat. is\n{text}",
-    "after a word": lambda text, n: f"not the cat {text}",
-    "amid words": lambda text, n: f"cat. {text} a cat",
-    "after a colon": lambda text, n: f"a. cat: {text}",
-    "everywhere": lambda text, n: ("a ", "the cat sat. ", "is: ", "\n")[n % 4] + text,
-}
-
-
-def times_in(rows, tokens):
-    return sum(any(row[at : at + len(tokens)] == tokens for at in range(len(row))) for row in rows["input_ids"])
-
+from tests.support.tokenised import PLACES, drawn, rows_of, tokenizer_of
 
 # ---------------------------------------------------------------------------------------------- from rows
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_a_canary_behind_its_context_is_what_the_rows_hold(kind, place):
-    """Context and canary are encoded as tokens that stand in as many rows as it has copies, but for the last two, which
-    may be joined with what follows; where copies stand behind different texts, in one row at least.
-    """
-    tokenizer = tokenizer_of(kind)
-    for template in FORMATS:
-        canaries = drawn(template)
-        rows = rows_of(canaries, tokenizer, PLACES[place])
-        presence = check_presence(rows, canaries, tokenizer)
-        for canary, context in zip(canaries, presence.context, strict=True):
-            if any(canary.id in doubt for doubt in presence.doubts):  # nothing in common, before a hole
-                assert place == "everywhere"
-                assert template.startswith("{")
-                continue
-            (tokens,) = encode(tokenizer, [canary.text], context=context).sequences
-            found = max(times_in(rows, tokens[: len(tokens) - end]) for end in range(3))
-            assert found == canary.repetitions or (place == "everywhere" and found)
 
 
 @pytest.mark.parametrize("place", ["own row", "after a line", "after a word"])

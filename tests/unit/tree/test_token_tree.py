@@ -4,40 +4,39 @@ Small formats are all encoded; `ask_all=0` has them derived as large ones are, a
 oracle of both.
 """
 
-import functools
 import math
 import random
 from collections import Counter
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import models as token_models
 from transformers import PerceiverTokenizer, PreTrainedTokenizerFast
 
 import hf_canary.models as models
-from hf_canary.errors import CanaryError, FormatError, ModelError
+from hf_canary.errors import FormatError, ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tokenization.rules import rules_of
 from hf_canary.tree import building, token_tree
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.tree.traces import check_written
-from tests.support.repetitions import times
-from tests.support.tokenizers_of_all_kinds import KINDS, RARE_KINDS, apostrophe_merged, letters_alone, words_of_pieces
-from tests.support.trees import OWN, check, first_leaf, leaves, num_states, pieces, trained
+from tests.support.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
+from tests.support.trees import (
+    ALL_KINDS,
+    CHARACTERS,
+    OWN,
+    check,
+    first_leaf,
+    leaves,
+    num_states,
+    of_kind,
+    pieces,
+    trained,
+)
 
-CHARACTERS = models.character_tokenizer(["the pin is 0123456789-/. abcdefghijklmnopqrstuvwxyz", "The PIN ABCDEF"])
 WORDS = {"w": ["a", "ab", "abc", "b"], "v": ["aa", "x"]}
-ALL_KINDS = KINDS | RARE_KINDS
 HOWEVER = pytest.mark.parametrize("ask_all", [None, 0], ids=["listed", "derived"])
-
-
-@functools.cache
-def of_kind(kind):
-    """One tokenizer of each kind for all tests."""
-    return ALL_KINDS[kind]()
 
 
 @pytest.mark.parametrize(
@@ -66,16 +65,6 @@ def test_leaves_are_the_candidates_each_once(template, context, ask_all):
     assert sorted(tree.text(path) for path in found) == sorted(tree.format.candidates())
 
 
-@settings(deadline=None, max_examples=times(60))
-@given(
-    st.lists(st.text("abx", min_size=1, max_size=3), min_size=1, max_size=5, unique=True),
-    st.sampled_from(["{u}.", "a{u} {u}.", "{u}-{digit}{luhn}", "{u}.{u}."]),
-)
-def test_leaves_of_random_alphabets(words, template):
-    """Also where entries begin with one another."""
-    check(TokenTree(CanaryFormat(template, spaces={"u": words}), CHARACTERS, ask_all=0))
-
-
 def test_states_are_shared():
     """A hole of nine digits has nine states and not a billion nodes; a check digit needs only its sums."""
     plain = TokenTree(CanaryFormat("the pin is {digit:9}"), CHARACTERS)
@@ -98,30 +87,6 @@ def test_candidates_that_are_prefixes_are_refused():
         TokenTree(CanaryFormat("{w}", spaces=WORDS), CHARACTERS)
 
 
-@pytest.mark.parametrize("context", [None, "so"])
-@pytest.mark.parametrize(
-    "template",
-    [
-        "pin{digit:2}",  # digits that merge with the text before, and with each other
-        "{digit:2}",
-        "{w} {v}.",  # entries that begin one another
-        "{w}{v}ing.",  # ... and that merge with each other and with the text behind
-        "the {v}s {digit}",
-        "{digit}-{digit}{luhn}",
-        "{x} is {x}.",  # characters of several bytes
-        "{hex}ing {digit}",
-        "{y} {y}.",  # capitals, that some tokenizers lower
-    ],
-)
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_leaves_are_the_encodings_of_all_candidates(kind, template, context):
-    """Whatever the tokenizer merges, splits, normalises or drops: none missing or twice, no dead end."""
-    format = CanaryFormat(f" {template}" if context else template, spaces=OWN)
-    tree = TokenTree(format, of_kind(kind), context=context, ask_all=0)
-    assert not tree.is_listed
-    check(tree, context=context)
-
-
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_listed_and_derived_trees_say_the_same(kind):
     """Of a format that is small enough to be either, edges, texts and copies are those of all encodings."""
@@ -129,31 +94,6 @@ def test_listed_and_derived_trees_say_the_same(kind):
         tree = TokenTree(CanaryFormat(template, spaces=OWN), of_kind(kind))
         assert tree.is_listed
         check(tree)
-
-
-@settings(deadline=None, max_examples=times(40))
-@given(
-    st.lists(st.text("ab1' l", min_size=1, max_size=12), min_size=1, max_size=8),
-    st.lists(st.text("ab1' l", min_size=1, max_size=4), min_size=1, max_size=6, unique=True),
-    st.sampled_from(["{u} {u}.", "a{u}b{u} 1", "{u}{digit} ", "1 {u}.", "{u}-{u}."]),
-    st.sampled_from(["bpe", "pairs", "unigram", "wordpiece"]),
-)
-def test_leaves_of_random_vocabularies(lines, words, template, model):
-    """Merges that nobody would think of. What cannot be encoded is refused, and nothing else is."""
-    tokenizer = trained(model, [*lines, *["ab1l' 0123456789.-"] * 2])
-    try:
-        format = CanaryFormat(template, spaces={"u": words})
-        format.check_prefix_free()
-    except FormatError:
-        assume(False)
-    try:
-        encode(tokenizer, list(format.candidates()))
-        check_written(format, tokenizer, target=False)
-    except CanaryError:
-        with pytest.raises(CanaryError):
-            TokenTree(format, tokenizer, ask_all=0)
-        return
-    check(TokenTree(format, tokenizer, ask_all=0))
 
 
 SPACED = {"q": ["'", " ", "l"]}
