@@ -1,12 +1,16 @@
 """Exact ranks by every route, on random models, against every candidate read by itself."""
 
+import math
+
 import numpy as np
 import pytest
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
-from hf_canary.estimators.exposures import exact, exposure_of_rank, sampled
+from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
+from hf_canary.measurement import ranking
+from hf_canary.tree.token_tree import TokenTree
 from tests.support import oracles, oracles_ladder
 from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS
@@ -92,3 +96,29 @@ def test_exact_ranks_in_a_million_are_those_of_enumeration(lstm, tokenizer):
         assert abs(rank.rank - truth) <= rank.ties
         assert rank.ties < 10 + truth // 100
         assert rank.low + rank.ties == rank.rank == rank.high
+
+
+@pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])
+@pytest.mark.parametrize("batch_size", [1, 5, None])
+def test_ranks_of_models_with_a_state(name, batch_size):
+    """Any batch size; and no prefix is read that costs more than the bound."""
+    here = world("characters", name, "the pin is {digit:3}", seed=1)
+    by_cost = sorted(here.candidates, key=lambda each: each.bits)
+    places = [0, 4, 50]
+    ranks = counted(here, [here.fill(by_cost[n].path) for n in places], batch_size=batch_size)
+    assert [rank.rank for rank in ranks] == [place + 1 for place in places]
+
+
+def test_exposure_of_a_million_by_counting(lstm, tokenizer):
+    """A fill whose rank in 10^6 is known by reading all of them: counted from a fraction of the prefixes."""
+    format = CanaryFormat("the pin is {digit:6}")
+    tree = TokenTree(format, tokenizer)
+    with evaluating(lstm) as bare:
+        view = LanguageModel(bare)
+        mixed = view.session(tree.prompt, tree.depth, mixed=True)
+        fill = int(np.argsort(oracles.costs_of_digits(view, tokenizer, format))[99])
+        before = view.token_rows
+        (rank,) = ranking.Ranking(view, mixed, tree, [fill], max_memory=view.max_memory).count(max_expanded=10**6)
+        assert view.token_rows - before < 30_000
+    assert rank.rank == pytest.approx(100, abs=rank.ties)
+    assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)

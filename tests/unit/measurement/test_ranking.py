@@ -24,17 +24,6 @@ from tests.support.worlds import SPACES, counted, of_kind, world
 from tests.support.worlds import impossible as impossible_world
 
 
-@pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])
-@pytest.mark.parametrize("batch_size", [1, 5, None])
-def test_ranks_of_models_with_a_state(name, batch_size):
-    """Any batch size; and no prefix is read that costs more than the bound."""
-    here = world("characters", name, "the pin is {digit:3}", seed=1)
-    by_cost = sorted(here.candidates, key=lambda each: each.bits)
-    places = [0, 4, 50]
-    ranks = counted(here, [here.fill(by_cost[n].path) for n in places], batch_size=batch_size)
-    assert [rank.rank for rank in ranks] == [place + 1 for place in places]
-
-
 def test_only_cheap_prefixes_are_read():
     """The work is the number of inner prefixes up to the bound, one less, and there are bounds alone, which hold."""
     here = world("characters", "lstm", "the pin is {digit:3}", seed=1)
@@ -99,21 +88,6 @@ def test_candidates_that_cost_the_same_are_ties():
     estimate = of_rank(100, 100, ties=99)
     assert estimate.flags == ("ties",)
     assert estimate.value == 0.0
-
-
-def test_exposure_of_a_million_by_counting(lstm, tokenizer):
-    """A fill whose rank in 10^6 is known by reading all of them: counted from a fraction of the prefixes."""
-    format = CanaryFormat("the pin is {digit:6}")
-    tree = TokenTree(format, tokenizer)
-    with evaluating(lstm) as bare:
-        view = LanguageModel(bare)
-        mixed = view.session(tree.prompt, tree.depth, mixed=True)
-        fill = int(np.argsort(oracles.costs_of_digits(view, tokenizer, format))[99])
-        before = view.token_rows
-        (rank,) = ranking.Ranking(view, mixed, tree, [fill], max_memory=view.max_memory).count(max_expanded=10**6)
-        assert view.token_rows - before < 30_000
-    assert rank.rank == pytest.approx(100, abs=rank.ties)
-    assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)
 
 
 @pytest.fixture
