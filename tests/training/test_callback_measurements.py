@@ -15,6 +15,7 @@ from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.errors import ArgumentError, CanaryError, DataError
 from hf_canary.training.public import public_keys, public_summary
+from tests.support.repetitions import times
 from tests.support.small_training import (
     CANARIES,
     FORMAT,
@@ -393,7 +394,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     options = {"options": {"measure_at": 1}, "eval_strategy": "no", **SAVED}
     whole, _ = watched(tmp_path / "whole", **options)
     whole.train()
-    for number, seconds in enumerate((0.4, 1.1)):
+    for number, seconds in enumerate((0.4, 1.1) * times(1)):
         folder = tmp_path / str(number)
         child = os.fork()
         if not child:
