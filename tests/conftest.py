@@ -31,6 +31,9 @@ from hf_canary.extraction import search_setup
 from hf_canary.measurement import encoded_format
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
+
+pytest.register_assert_rewrite("tests.support")
+
 from tests.support import oracles
 from tests.support.fresh import run_command
 from tests.support.repetitions import times

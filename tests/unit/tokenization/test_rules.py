@@ -7,10 +7,9 @@ been thought of.
 import itertools
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from hf_canary.errors import ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.tokenization.bpe import merged_words
 from hf_canary.tokenization.rules import rules_of
@@ -18,7 +17,8 @@ from hf_canary.tokenization.stages import Unfollowed
 from hf_canary.tree import building
 from hf_canary.tree.spelling import Spelling
 from hf_canary.tree.token_tree import TokenTree, Unlike
-from tests.support.trees import check, leaves
+from tests.support.odd_tokenizers import ELSE, bpe, fast, numbered, refused, right, unknowing
+from tests.support.trees import leaves
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -27,33 +27,6 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 def _derived(monkeypatch):
     """None of these small formats is encoded whole in need."""
     monkeypatch.setattr(building, "_ALL_ENCODED_IN_NEED", 0)
-
-
-def numbered(entries):
-    return {entry: id for id, entry in enumerate(dict.fromkeys(entries))}
-
-
-def fast(model, *, normalizer=None, pre_tokenizer=None, added=(), cls=PreTrainedTokenizerFast, **options):
-    bare = Tokenizer(model)
-    if normalizer is not None:
-        bare.normalizer = normalizer
-    if pre_tokenizer is not None:
-        bare.pre_tokenizer = pre_tokenizer
-    bare.add_tokens(list(added))
-    return cls(tokenizer_object=bare, eos_token="<end>", **options)
-
-
-def bpe(entries, merges=(), **options):
-    return models.BPE(numbered([*entries, *map("".join, merges)]), list(merges), **options)
-
-
-def right(tokenizer, template, **spaces):
-    check(TokenTree(CanaryFormat(template, spaces=spaces), tokenizer, ask_all=0))
-
-
-def refused(tokenizer, template, match, **spaces):
-    with pytest.raises(ModelError, match=match):
-        TokenTree(CanaryFormat(template, spaces=spaces), tokenizer, ask_all=0)
 
 
 # --------------------------------------------------------------------------------------- seams at which stages guess
@@ -82,15 +55,6 @@ def test_stretches_of_one_text_that_begin_otherwise_are_two():
     """` is` at the beginning, and behind a digit, where its space has been read already."""
     space = AddedToken(" ", normalized=False)
     right(fast(bpe("9"), added=[space]), " is {d} is {d}", d=["9"])
-
-
-def test_a_format_of_more_stretches_than_a_row_has_places():
-    tokenizer = fast(bpe("ab "), pre_tokenizer=pre_tokenizers.WhitespaceSplit())
-    for count in (63, 64, 65, 127, 128, 200):
-        format = CanaryFormat(" ".join(["{x}"] * count), spaces={"x": ["a", "b"]})
-        tree = TokenTree(format, tokenizer, end=9)
-        tree.assure()
-        assert tree.space_size == 2**count
 
 
 def test_more_leaves_than_fills_are_found_out(monkeypatch):
@@ -181,15 +145,6 @@ def test_merges_of_bytes():
     refused(fast(model), "{x:2}", "merges of its bytes", x=["a", "é"])
 
 
-def unknowing(*added):
-    """Unigram over `<unk>` spelled out, which is the text of its unknown token, too."""
-    model = models.Unigram([("<unk>", 0.0), *((letter, -2.0) for letter in "<unk>a ")], 0, False)
-    return fast(model, added=added)
-
-
-ELSE = "'<unk>', which stands for something else"
-
-
 def test_an_unknown_token_that_is_written_out():
     """The model takes it for a piece like others, of its own score. Texts that only hold its letters are no matter."""
     assert unknowing()("a<unk>a")["input_ids"] == [6, 0, 6]
@@ -200,20 +155,6 @@ def test_an_unknown_token_that_is_written_out():
     tokenizer = unknowing()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split("u", "isolated")
     right(tokenizer, "{x:5}", x=[*"<unk>"])
-
-
-def test_unless_an_added_token_takes_it_out():
-    for how in ({"special": True, "normalized": False}, {"normalized": False}, {"normalized": True}):
-        right(unknowing(AddedToken("<unk>", **how)), "{x:5}a", x=[*"<unk>"])
-    refused(unknowing(AddedToken("<unk>", single_word=True, normalized=False)), "{x:5}a", ELSE, x=[*"<unk>"])
-    for normalizer, entries in (
-        (normalizers.Replace("\u200d", ""), ["<\u200d", "a"]),
-        (normalizers.Replace("\u200d", "<"), ["\u200d", "a"]),
-        (normalizers.NFKC(), ["＜", "a"]),
-    ):
-        tokenizer = unknowing(AddedToken("<unk>", special=True, normalized=False))
-        tokenizer.backend_tokenizer.normalizer = normalizer
-        refused(tokenizer, "a{x}unk>{x}", f"{ELSE}|its unknown token", x=entries)
 
 
 def test_bytes_that_are_written_out():

@@ -13,7 +13,7 @@ from hf_canary.tree.parts import Edges
 from hf_canary.tree.token_tree import padded
 from hf_canary.walks.sample import Plan, sample
 from tests.support import oracles, oracles_ladder
-from tests.support.worlds import SPACES, impossible, world
+from tests.support.worlds import impossible, world
 
 EQUAL = np.full(9, 1 / 9)
 
@@ -30,43 +30,6 @@ class Both:
             2: ([4], [-1], [True]),
         }[state]
         return Edges(*map(np.array, out))
-
-
-WORLDS = {
-    "LSTM, characters": ("characters", "lstm", "the pin is {digit:2}"),
-    "attention, characters": ("characters", "gpt2", "the pin is {digit:2}."),
-    "state space": ("characters", "jamba", "the pin is {digit:2}"),
-    "digits that merge": ("gpt2", "llama", "the pin is {digit:3}."),
-    "words": ("unigram", "gpt2", "the {w} is {w} the"),
-    "collisions": ("wordpiece", "table", "the pin {x}{x} is"),
-    "bytes": ("byte-fallback", "table", "the {c}{digit} is"),
-}
-
-
-@pytest.fixture(scope="module", params=WORLDS)
-def any_world(request):
-    return world(*WORLDS[request.param], spaces=SPACES)
-
-
-def test_draws_are_what_brute_force_says_of_them(any_world):
-    """Of every draw: its cost, how likely each rung was to draw it, how many fills it is, whether it is a canary's."""
-    chosen = any_world.candidates[:: max(1, len(any_world.candidates) // 5)]
-    known = [any_world.fill(each.path) for each in chosen]
-    drawing = any_world.draws(known, 300)
-    draws = drawing.draws
-    assert len(draws) == 300
-    assert draws.counts.sum() == 300
-    by_cost = sorted(any_world.candidates, key=lambda each: each.bits)
-    costs = np.array([each.bits for each in by_cost])
-    for number, cost in enumerate(draws.costs.tolist()):
-        near = by_cost[int(np.abs(costs - cost).argmin())]
-        assert cost == pytest.approx(near.bits, abs=1e-3)
-        np.testing.assert_allclose(draws.log_q[number], near.log_q, atol=1e-3)
-        assert draws.copies[number] == near.copies
-        assert draws.known[number] == (near.path in {each.path for each in chosen})
-    np.testing.assert_allclose(drawing.known_costs, [each.bits for each in chosen], atol=1e-3)
-    own = oracles_ladder.weights(chosen, draws.shares) / any_world.format.space_size
-    np.testing.assert_allclose(drawing.known_log_weights, np.log(own), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gpt2", "jamba"])

@@ -35,18 +35,6 @@ def test_any_sequences_equal_teacher_forcing(tails, batch_size):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("template", ["the pin is {digit:4}", "{digit:2}{luhn}/{digit}", "{w} is {w}."])
-@pytest.mark.parametrize("batch_size", [None, 1, 7])
-def test_fills_of_a_format_equal_teacher_forcing(model, tokenizer, template, batch_size):
-    """On every kind of model, for fills that share prefixes and for words of different length."""
-    format = CanaryFormat(template, spaces={"w": ["a", "ab", "abcdefgh", "z"]})
-    texts = [format.render(fill) for fill in format.sample(min(12, format.space_size), 0)]
-    encoding = encode(tokenizer, texts, context="the ")
-    with evaluating(model):
-        found = score(LanguageModel(model, batch_size=batch_size).session, encoding.sequences, encoding.conditioned)
-    np.testing.assert_allclose(found, oracles.brute_force(model, tokenizer, texts, "the "), atol=1e-3)
-
-
 @pytest.mark.parametrize("digits", [1, 2, 3, 4])
 def test_each_prefix_is_fed_once(lstm, tokenizer, digits):
     """All fills of n digits cost the prompt and one row for each inner node below it: 10 + ... + 10^(n-1)."""
