@@ -35,7 +35,7 @@ from hf_canary import CanaryFormat
 from hf_canary.errors import CanaryError
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.token_tree import TokenTree
-from tests.laws_of_trees import Broken, TooSlow, at_most, derived, equal, holds, walked
+from tests.support.laws_of_trees import Broken, TooSlow, at_most, derived, equal, holds, walked
 
 
 def listed(text: str) -> list[str]:

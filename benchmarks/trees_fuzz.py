@@ -29,7 +29,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RUST_BACKTRACE", "0")
 sys.path.append(str(Path(__file__).absolute().parents[1]))  # the tests, behind whatever PYTHONPATH names
 
-from tests.laws_of_trees import ENDED_WITHIN, OWN_CHECK, Case, Verdict, judged, random_case, sequence, stages
+from tests.support.laws_of_trees import ENDED_WITHIN, OWN_CHECK, Case, Verdict, judged, random_case, sequence, stages
 
 PRINTED = 4_000  # characters of a case that is printed whole
 Test = Callable[[Case], bool]

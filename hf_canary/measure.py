@@ -246,10 +246,13 @@ class Measurement:
                 # Two hundred fits look at no clock.
                 bootstrap = self._bootstrap if max_seconds is None else 0
                 task = Task(observations, bootstrap, self._seed, self._counting, error)
-                for both in [_exposures(estimator, task, group.ids) for estimator in self._estimators]:
+                of_each = [_exposures(estimator, task, group.ids) for estimator in self._estimators]
+                collisions = _collisions(observations)  # known now, if some estimator has made a tree
+                for both in of_each:
                     roles = ["canary"] * len(group.ids) + ["twin"] * len(group.ids)
                     for each, role in zip(both, roles, strict=True):
-                        found.setdefault((role, each.canary_id), []).append(each)
+                        flagged = replace(each, flags=(*each.flags, *collisions))
+                        found.setdefault((role, each.canary_id), []).append(flagged)
                 token_rows += sum(observations.token_rows.values())
         return ExposureReport(
             exposures=tuple(each for canary in self._canaries for each in found["canary", canary.id]),
@@ -263,11 +266,8 @@ class Measurement:
 
 
 def _exposures(estimator: str, task: Task, ids: Sequence[str]) -> list[Exposure]:
-    """Of the canaries that are measured, by id, then of their twins; flagged where fills are encoded alike."""
-    observations = task.observations
-    found = choices(estimator, task)
-    different = observations.different_encodings
-    flags = () if different is None else (f"collisions: {shown(different)} different encodings",)
+    """Of the canaries that are measured, by id, then of their twins."""
+    observations, found = task.observations, choices(estimator, task)
     return [
         Exposure(
             canary_id=canary_id,
@@ -277,7 +277,7 @@ def _exposures(estimator: str, task: Task, ids: Sequence[str]) -> list[Exposure]
             high=choice.estimate.high,
             log_perplexity=float(observations.canary_costs[number]),
             num_references=num_compared(choice, observations),
-            flags=(*choice.estimate.flags, *flags),
+            flags=choice.estimate.flags,
             status=choice.estimate.status,
             method=choice.method,
             reason=choice.reason,
@@ -288,3 +288,9 @@ def _exposures(estimator: str, task: Task, ids: Sequence[str]) -> list[Exposure]
         for canary_id, number in zip([*ids, *ids], observations.measured, strict=True)
         for choice in [found[number]]
     ]
+
+
+def _collisions(observations: Observations) -> tuple[str, ...]:
+    """A flag, where the tokenizer encodes fills alike."""
+    different = observations.different_encodings
+    return () if different is None else (f"collisions: {shown(different)} different encodings",)

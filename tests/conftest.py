@@ -20,6 +20,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from pydoc_data.topics import topics
 
+import hypothesis
 import pytest
 import torch
 from filelock import FileLock
@@ -30,21 +31,28 @@ from hf_canary.extraction import search_setup
 from hf_canary.measurement import encoded_format
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
-from tests import oracles
-from tests.fresh import run_command
+
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support import oracles
+from tests.support.fresh import run_command
+from tests.support.repetitions import times
+
+hypothesis.settings.register_profile("laws", max_examples=times(100))
+hypothesis.settings.load_profile("laws")
 
 _LONG = (
-    "test_callback_measurements",
-    "test_search_brute_force",
-    "test_training_unchanged",
-    "test_exposures",
-    "test_demo",
+    "training/test_callback_measurements",
+    "laws/test_search_brute_force",
+    "training/test_training_unchanged",
+    "laws/test_skew_normal",
+    "docs/test_demo",
 )
 
 
 def pytest_collection_modifyitems(items):
     """Files that take long come first, so that no worker is left with one while the others have nothing to do."""
-    items.sort(key=lambda item: item.path.stem not in _LONG)
+    items.sort(key=lambda item: "/".join(item.path.with_suffix("").parts[-2:]) not in _LONG)
 
 
 def pytest_collection_finish():

@@ -1,0 +1,390 @@
+"""The commands beside the demonstration: what a person reads, what a program reads, how they end."""
+
+import json
+import math
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
+from hf_canary.cli import Order, app
+from hf_canary.training.contexts import Contexts
+from hf_canary.training.record import Record
+from hf_canary.walks.search.strategy import STRATEGIES
+from tests.support import oracles
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, lstm, tokenizer):
+    """A checkpoint and canaries, as a user has them."""
+    path = tmp_path_factory.mktemp("checkpoint")
+    lstm.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    CanarySet.draw(CanaryFormat("the pin is {digit:3}"), per_repetition=2, seed=0).save(path / "canaries.json")
+    return path
+
+
+def test_extract_for_a_person_and_for_a_program(folder, lstm, tokenizer):
+    """Both say what extract() says; proven ends with 0."""
+    template = "the pin is {digit:3}"
+    expected = extract(lstm, tokenizer, CanaryFormat(template), top_k=2)
+    options = ["extract", str(folder), "--format", template, "--top-k", "2"]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    for candidate in expected.candidates:
+        assert f"{candidate.log_perplexity:.2f} bits  {candidate.text}" in plain.stdout
+    assert "proven: no other candidate" in plain.stdout
+    found = json.loads(machine.stdout)
+    assert [each["fill"] for each in found["candidates"]] == [each.fill for each in expected.candidates]
+    assert found["certified"] is True
+    assert found["space_size"] == 1000
+
+
+def test_extract_says_what_a_proof_is_worth(folder, lstm, tokenizer, tmp_path):
+    """Beside it: the sentences of the result, which say that proven is not leaked; with the canaries' file, which
+    candidates are canaries, their exposure, and how many are not listed. All of it in JSON, too.
+    """
+    format = CanaryFormat("the pin is {digit:3}")
+    canaries = CanarySet.load(folder / "canaries.json")
+    (rank,) = exact_rank(lstm, tokenizer, format, [canaries[0].fill])
+    expected = extract(lstm, tokenizer, format, top_k=rank.rank, canaries=canaries)
+    named = [candidate.canary for candidate in expected.candidates if candidate.canary]
+    options = ["extract", str(folder), "--format", format.template, "--top-k", str(rank.rank)]
+    options += ["--canaries", str(folder / "canaries.json")]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    for sentence in expected.worth:
+        assert sentence in plain.stdout
+    assert "Every model has a likeliest candidate" in plain.stdout
+    assert "256 random candidates scored" in plain.stdout
+    exposure = math.log2(1000 / rank.rank)
+    assert f"canary {canaries[0].id}: rank {rank.rank}, exposure {exposure:.2f} bits" in plain.stdout
+    assert "one of 6 that were never trained on" in plain.stdout
+    assert f"{6 - len(named)} of the 6 canaries of this format are not listed" in plain.stdout
+    found = json.loads(machine.stdout, parse_constant=pytest.fail)
+    assert found["typical"] == pytest.approx(expected.typical, abs=1e-4)
+    assert found["margin"] == pytest.approx(expected.margin, abs=1e-4)
+    assert (found["num_references"], found["num_canaries"], found["space_size"]) == (256, 6, 1000)
+    last = found["candidates"][-1]
+    assert (last["canary"], last["rank"]) == (canaries[0].id, rank.rank)
+    assert last["exposure"] == pytest.approx(exposure)
+    assert all(each["exposure"] is None for each in found["candidates"] if not each["canary"])
+    assert all(each["queries"] >= 1 for each in found["candidates"])
+    other = RUNNER.invoke(app, [*options[:2], "--format", "the pin is {digit:4}", *options[-2:]])
+    assert other.exit_code == 1
+    assert "error --canaries: expected some whose texts are candidates of" in other.stderr
+    help_of_it = " ".join(RUNNER.invoke(app, ["extract", "--help"]).output.split())
+    assert "Proven the likeliest is not leaked" in help_of_it
+
+
+def test_natural_canaries_have_no_chance(folder, lstm, tokenizer, tmp_path):
+    """What people wrote was not drawn: its exposure is said, and not how often chance has it."""
+    format = CanaryFormat("the pin is {digit:3}")
+    best = extract(lstm, tokenizer, format).candidates[0]
+    canary = Canary("mine", format, best.fill, (best.fill + 1) % 1000, 1)
+    CanarySet((canary,), 2**100, "natural").save(tmp_path / "natural.json")
+    options = ["extract", str(folder), "--format", format.template, "--canaries", str(tmp_path / "natural.json")]
+    said = RUNNER.invoke(app, options).stdout
+    assert "canary mine: rank 1, exposure 9.97 bits\n" in said
+    assert "never trained on" not in said
+
+
+def test_extract_stopped_at_a_cap_says_so_and_ends_with_3(folder):
+    """What is proven so far is a bound."""
+    options = ["extract", str(folder), "--format", "the pin is {digit:9}", "--max-expanded", "5"]
+    result = RUNNER.invoke(app, options)
+    assert result.exit_code == 3
+    assert "not proven" in result.stdout
+    assert "at least" in result.stdout
+
+
+def test_extract_has_the_functions_arguments(folder, lstm, tokenizer, tmp_path):
+    """Strategy, end token, context, memory and checkpoint are those of extract()."""
+    template, kept = "pin is {digit:3}", tmp_path / "kept"
+    expected = extract(lstm, tokenizer, CanaryFormat(template), context="the ", end=True, strategy="depth-first")
+    options = ["extract", str(folder), "--format", template, "--context", "the ", "--end", "--strategy", "depth-first"]
+    options += ["--max-memory", "64MiB", "--checkpoint", str(kept), "--json"]
+    first, again = RUNNER.invoke(app, options), RUNNER.invoke(app, options)
+    found = json.loads(first.stdout)
+    assert found["candidates"][0]["log_perplexity"] == pytest.approx(expected.candidates[0].log_perplexity, abs=1e-4)
+    assert found["expanded"] == expected.expanded
+    assert kept.exists()
+    assert first.stdout == again.stdout
+    (tmp_path / "file").touch()
+    for wrong in (
+        ["--max-memory", "3XB"],
+        ["--max-memory", "0"],
+        ["--top-k", "1001"],
+        ["--checkpoint", str(tmp_path / "file" / "below")],
+        ["--spaces", str(tmp_path / "none.json")],
+    ):
+        refused = RUNNER.invoke(app, ["extract", "not loaded", *options[2:4], *wrong])
+        assert refused.exit_code == 1
+        assert f"error {wrong[0]}: expected" in refused.stderr
+    for wrong in (["--strategy", "fast"], ["--batch-size", "0"], ["--top-k", "0"]):
+        assert RUNNER.invoke(app, [*options[:4], *wrong]).exit_code == 2
+
+
+def test_the_strategies_are_those_of_the_search():
+    """The command line names them by itself, so that its help needs no torch."""
+    assert [order.value for order in Order] == list(STRATEGIES)
+
+
+def test_alphabets_of_ones_own(folder, lstm, tokenizer, tmp_path):
+    """From a file, in both commands."""
+    spaces = {"w": ["red", "green", "blue"]}
+    (tmp_path / "own.json").write_text(json.dumps(spaces))
+    options = [str(folder), "--format", "the pin is {w}.", "--spaces", str(tmp_path / "own.json"), "--json"]
+    (best,) = extract(lstm, tokenizer, CanaryFormat("the pin is {w}.", spaces=spaces)).candidates
+    assert json.loads(RUNNER.invoke(app, ["extract", *options]).stdout)["candidates"][0]["text"] == best.text
+    assert '"rank": 1' in RUNNER.invoke(app, ["rank", *options, "--text", best.text]).stdout
+
+
+def test_errors_advise_options(folder):
+    """A causal model reads no source: the advice is an option, not an argument of a function."""
+    refused = RUNNER.invoke(app, ["extract", str(folder), "--format", "pin {digit}", "--source", "abc"])
+    assert refused.exit_code == 1
+    assert "error --source:" in refused.stderr
+    assert "give --context instead" in refused.stderr
+    for wrong, option in (
+        (["--format", "x{digits:2}"], "--format"),
+        (["--format", "{digit:2}", "--fill", "-1"], "--fill"),
+    ):
+        refused = RUNNER.invoke(app, ["rank", str(folder), *wrong])
+        assert f"error {option}:" in refused.stderr
+
+
+def test_weights_are_read_in_float32_unless_it_says_otherwise(tmp_path, lstm, tokenizer):
+    """Half precision in the file; costs as if it had been float32 that was saved, and those of half on demand."""
+    half = oracles.small_model("lstm", len(tokenizer)).to(torch.bfloat16)
+    half.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    options = ["extract", str(tmp_path), "--format", "pin {digit:2}", "--json"]
+
+    def found(*dtype):
+        return json.loads(RUNNER.invoke(app, [*options, *dtype]).stdout)["candidates"][0]["log_perplexity"]
+
+    def expected(model):
+        best = extract(model, tokenizer, CanaryFormat("pin {digit:2}")).candidates[0]
+        return pytest.approx(best.log_perplexity, abs=1e-4)
+
+    of_half = expected(half)
+    assert found("--dtype", "auto") == of_half
+    assert found() == expected(half.float())
+    assert found() != of_half
+
+
+def test_extract_what_an_encoder_decoder_writes(tmp_path, tokenizer):
+    """The source is what it reads."""
+    model = oracles.small_translation("gru", True, len(tokenizer))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    expected = extract(model, tokenizer, CanaryFormat("pin {digit:2}"), source="abc")
+    options = [str(tmp_path), "--format", "pin {digit:2}", "--json"]
+    found = json.loads(RUNNER.invoke(app, ["extract", *options, "--source", "abc"]).stdout)
+    assert found["candidates"][0]["text"] == expected.candidates[0].text
+    assert RUNNER.invoke(app, ["extract", *options]).exit_code == 1
+    fill = str(expected.candidates[0].fill)
+    assert '"rank": 1' in RUNNER.invoke(app, ["rank", *options, "--source", "abc", "--fill", fill]).stdout
+
+
+@pytest.mark.parametrize("command", ["extract", "rank"])
+@pytest.mark.parametrize("option", ["--source", "--context"])
+def test_a_hole_in_a_fixed_text_is_refused_before_a_model_is_loaded(command, option, tmp_path):
+    """It would be read as its braces; also a hole of an alphabet of one's own."""
+    (tmp_path / "own.json").write_text(json.dumps({"town": ["Paris", "Rome"]}))
+    options = [command, "not loaded", "--format", "Mon code est {digit:4}.", "--spaces", str(tmp_path / "own.json")]
+    options += ["--fill", "7"] if command == "rank" else []
+    for text in ("My number is {digit:4}.", "from {town}"):
+        refused = RUNNER.invoke(app, [*options, option, text])
+        assert refused.exit_code == 1
+        assert f"error {option}: expected fixed text" in refused.stderr
+    assert "MODEL" in RUNNER.invoke(app, [*options, option, "{number}, {{digit}}"]).stderr
+
+
+def test_rank_for_a_person_and_for_a_program(folder, lstm, tokenizer):
+    """Both say what exact_rank() says, by the fill's number or its text; the work is said beforehand; a cap leaves
+    bounds and ends with 3.
+    """
+    format = CanaryFormat("the pin is {digit:4}")
+    expected = exact_rank(lstm, tokenizer, format, [7, 421])
+    options = ["rank", str(folder), "--format", format.template, "--fill", "7", "--text", "the pin is 0421"]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    assert "prefixes are to be expanded for all ranks" in plain.stderr
+    found = json.loads(machine.stdout)
+    for row, rank in zip(found["ranks"], expected, strict=True):
+        assert row["rank"] == rank.rank
+        assert row["exposure_low"] == row["exposure_high"] == pytest.approx(math.log2(10_000 / rank.rank))
+        assert f"{row['text']}: rank {rank.rank:,}" in plain.stdout
+        assert f"exposure {row['exposure_low']:.2f} bits" in plain.stdout
+    assert found["expanded"] == expected[0].expanded
+    capped = RUNNER.invoke(app, [*options, "--max-expanded", "3", "--json"])
+    assert capped.exit_code == 3
+    for row, rank in zip(json.loads(capped.stdout)["ranks"], expected, strict=True):
+        assert row["rank"] is None
+        assert row["low"] <= rank.rank <= row["high"]
+        assert row["exposure_low"] <= math.log2(10_000 / rank.rank) <= row["exposure_high"]
+    said = RUNNER.invoke(app, [*options, "--max-expanded", "20"]).stdout
+    assert "not counted to the end; about" in said
+    assert "max_expanded was reached; raise --max-expanded" in said
+    assert "prefixes are needed" in said
+
+
+def test_rank_of_nothing_and_of_what_is_no_fill(folder):
+    """Wrong usage ends with 2, a fill beyond |R| or of another format with 1."""
+    options = ["rank", str(folder), "--format", "the pin is {digit:3}"]
+    assert RUNNER.invoke(app, options).exit_code == 2
+    for wrong in (["--fill", "1000"], ["--text", "the pin is 12"]):
+        refused = RUNNER.invoke(app, [*options, *wrong])
+        assert refused.exit_code == 1
+        assert "expected" in refused.stderr
+
+
+def test_measure_for_a_person_and_for_a_program(folder, lstm, tokenizer):
+    """Both say what measure_exposure() says."""
+    canaries = CanarySet.load(folder / "canaries.json")
+    expected = measure_exposure(lstm, tokenizer, canaries, num_references=100)
+    options = ["measure", str(folder), "--canaries", str(folder / "canaries.json"), "--num-references", "100"]
+    plain, machine = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+    assert plain.exit_code == machine.exit_code == 0
+    for exposure in expected:
+        if exposure.estimator == "auto":
+            assert exposure.canary_id in plain.stdout
+            assert f"{exposure.value:.2f}" in plain.stdout
+    assert "Twins, never inserted" in plain.stdout
+    found = json.loads(machine.stdout, parse_constant=pytest.fail)
+    assert found["summary"]["exposure_mean"] == pytest.approx(expected.summary()["exposure_mean"])
+
+
+def test_measure_by_the_estimators_of_ones_choice(folder, lstm, tokenizer, tmp_path):
+    """Several of them, within a time, and all of it in a file."""
+    file = tmp_path / "report.json"
+    options = ["measure", str(folder), "--canaries", str(folder / "canaries.json"), "--num-references", "100"]
+    options += ["--estimator", "importance", "--estimator", "exact", "--num-draws", "300", "--save", str(file)]
+    result = RUNNER.invoke(app, [*options, "--max-seconds", "60"])
+    assert result.exit_code == 0
+    assert "exposure (importance)" in result.stdout
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    assert {each["estimator"] for each in saved["exposures"]} == {"importance", "exact"}
+    assert "Saved to" in result.stderr
+    for target in (tmp_path, tmp_path / "nowhere" / "report.json", folder / "canaries.json"):
+        unsaved = RUNNER.invoke(app, [*options[:4], "--save", str(target)])
+        assert unsaved.exit_code == 1
+        assert "--save" in unsaved.stderr
+    refused = RUNNER.invoke(app, [*options, "--estimator", "best"])
+    assert refused.exit_code == 1
+    assert "estimators" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "the pin is {digits}"], "unknown name"),
+        (["--format", "the pin is {digit"], "unclosed"),
+        (["--format", "no hole"], "at least one hole"),
+        (["--format", "é is {digit}"], "U+00E9"),
+        (["--format", "[bold]x{digit"], "'[bold]x{digit'"),
+    ],
+)
+def test_a_bad_format_is_one_plain_line(folder, arguments, message):
+    """Exit code 1, the four things, no traceback; what the user wrote is printed as it was written."""
+    result = RUNNER.invoke(app, ["extract", str(folder), *arguments])
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "expected" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    """... is named, with what was expected; a path is not taken for a Hub id."""
+    result = RUNNER.invoke(app, ["extract", str(tmp_path), "--format", "{digit}"])
+    assert result.exit_code == 1
+    assert "MODEL" in result.stderr
+    result = RUNNER.invoke(app, ["extract", str(tmp_path / "none"), "--format", "{digit}"])
+    assert result.exit_code == 1
+    assert "a folder that is there" in result.stderr
+
+
+def test_weights_that_could_run_code_are_refused(tmp_path, tokenizer):
+    """A checkpoint that has only a pickle is not read."""
+    import torch
+
+    model = oracles.small_model("lstm", len(tokenizer))
+    model.config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    result = RUNNER.invoke(app, ["extract", str(tmp_path), "--format", "{digit}"])
+    assert result.exit_code == 1
+    assert "safetensors" in result.stderr
+
+
+def test_an_edited_canaries_file_is_refused(folder, tmp_path):
+    """The digest is checked before the model is loaded."""
+    text = (folder / "canaries.json").read_text().replace('"repetitions": 16', '"repetitions": 17')
+    (tmp_path / "canaries.json").write_text(text)
+    result = RUNNER.invoke(app, ["measure", str(folder), "--canaries", str(tmp_path / "canaries.json")])
+    assert result.exit_code == 1
+    assert "digest" in result.stderr
+
+
+def test_version():
+    """The version of the package, and nothing else."""
+    from hf_canary import __version__
+
+    result = RUNNER.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.strip() == __version__
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["extract"], ["measure"], ["rank"]])
+def test_help_teaches(command):
+    """Each command says what it does and what its options mean."""
+    result = RUNNER.invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+    assert len(result.output) > 400
+
+
+def test_each_canary_is_ranked_behind_its_own_context(folder, lstm, tokenizer):
+    """Three behind one text, three behind another: what is said of a canary is what is so behind its own, and where
+    another is searched behind, none of its numbers is given.
+    """
+    canaries = CanarySet.load(folder / "canaries.json")
+    format = canaries.formats[0]
+    befores = ["a cat: ", "a cat: ", "a cat: ", "a dog: ", "a dog: ", ""]
+    kept = Contexts(canaries, befores, None)
+    record = Record(folder)
+    record.append({"step": 0, "canaries": canaries.digest[:16]}, [kept.record()])
+    set_file = ["--canaries", str(folder / "canaries.json")]
+    try:
+        for canary, before in zip(canaries, befores, strict=True):
+            (expected,) = exact_rank(lstm, tokenizer, format, [canary.fill], context=before or None)
+            options = ["rank", str(folder), *set_file, "--canary", canary.id, "--json"]
+            (found,) = json.loads(RUNNER.invoke(app, options).stdout)["ranks"]
+            assert (found["fill"], found["rank"]) == (canary.fill, expected.rank)
+            best = extract(lstm, tokenizer, format, context=before or None).candidates[0]
+            options = ["extract", str(folder), *set_file, "--canary", canary.id, "--json"]
+            (candidate,) = json.loads(RUNNER.invoke(app, options).stdout)["candidates"]
+            assert candidate["fill"] == best.fill
+        result = RUNNER.invoke(app, ["extract", str(folder), "--format", format.template, *set_file, "--top-k", "1000"])
+        behind_the_first = extract(lstm, tokenizer, format, context=befores[0], canaries=canaries, top_k=1000)
+        for candidate in behind_the_first.candidates:
+            if candidate.canary:
+                words = f"canary {candidate.canary}: rank {candidate.rank}, exposure"
+                is_here = befores[[each.id for each in canaries].index(candidate.canary)] == befores[0]
+                assert (words in result.stdout) == is_here
+                assert (f"canary {candidate.canary}, which stood behind another" in result.stdout) != is_here
+        assert "3 canaries stood behind other contexts" in result.stdout
+        assert "stood behind 3 contexts" in result.stderr
+        assert "that the callback was given in training" in result.stderr
+        for options in (["--canary", "f0-x1-0"], [*set_file, "--canary", "f9-x1-0"]):
+            wrong = RUNNER.invoke(app, ["rank", str(folder), *options])
+            assert wrong.exit_code == 1
+            assert "canar" in wrong.stderr
+        assert RUNNER.invoke(app, ["rank", str(folder)]).exit_code == 2
+    finally:
+        record.file.unlink()
