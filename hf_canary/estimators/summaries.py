@@ -34,6 +34,7 @@ def mean_interval(differences: Floats) -> tuple[float, float, float]:
     """The mean, and the ends of its 95 % interval by Student's t; NaN where there are too few.
 
     Example:
+        >>> import numpy as np
         >>> [round(end, 3) for end in mean_interval(np.array([1.0, 2.0, 3.0]))]
         [2.0, -0.484, 4.484]
     """

@@ -649,7 +649,9 @@ def test_a_start_that_generate_was_given_and_training_has_not_is_refused(trained
 def test_the_docs_show_one_that_runs(trained, capsys):
     """With a forced language, too; beams and the search print candidates."""
     text = (Path(__file__).parents[2] / "docs" / "extraction.md").read_text(encoding="utf-8")
-    (block,) = (each for each in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "target=True" in each)
+    (block,) = (
+        each for each in re.findall(r"```py(?:thon)?\n(.*?)```", text, flags=re.DOTALL) if "target=True" in each
+    )
     for name in ("marian", "mbart-50"):
         model, tokenizer, _ = trained(name)
         exec(block, {"model": model, "tokenizer": tokenizer})

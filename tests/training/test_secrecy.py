@@ -2,6 +2,7 @@
 
 from transformers import TrainerCallback
 
+from hf_canary.training.run import TrainingRun
 from tests.support import small_training
 from tests.support.secrets import is_told
 
@@ -23,8 +24,8 @@ def test_a_failed_measurement_is_recorded_without_a_canary(tmp_path, caplog, mon
     def quotes(*_, **__):
         raise RuntimeError(small_training.CANARIES[0].text)
 
-    trainer, callback = small_training.watched(tmp_path / "other")
-    monkeypatch.setattr(callback, "_measured", quotes)
+    trainer, _ = small_training.watched(tmp_path / "other")
+    monkeypatch.setattr(TrainingRun, "_reported", quotes)
     trainer.train()
     written = (tmp_path / "other" / "_exposure.jsonl").read_text()
     assert "RuntimeError" in written
