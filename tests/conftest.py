@@ -144,3 +144,20 @@ def demo(tmp_path_factory, corpus):
             (folder / "printed.json").write_text(json.dumps([result.stdout, result.stderr]), encoding="utf-8")
     stdout, stderr = json.loads((folder / "printed.json").read_text(encoding="utf-8"))
     return folder, subprocess.CompletedProcess(options, 0, stdout, stderr)
+
+
+@pytest.fixture
+def num_encoded(monkeypatch):
+    """How many texts trees have had encoded, so far."""
+    from hf_canary.tree import building, token_tree
+
+    counts = [0]
+    ask = token_tree.encode
+
+    def counted(tokenizer, texts, **options):
+        counts[0] += len(texts)
+        return ask(tokenizer, texts, **options)
+
+    monkeypatch.setattr(token_tree, "encode", counted)
+    monkeypatch.setattr(building, "encode", counted)
+    return lambda: counts[0]

@@ -100,7 +100,7 @@ class Threshold:
             >>> canaries = CanarySet.draw(CanaryFormat("{digit:6}."), repetitions=(1,), per_repetition=4, seed=0)
             >>> round(Threshold(10.0, "warn").by_chance(canaries), 4)
             0.0039
-            >>> round(Threshold(10.0, "warn").by_chance(canaries, measure_at=6), 4)
+            >>> round(Threshold(10.0, "warn").by_chance(canaries, measurements=6), 4)
             0.0232
         """
         if self.bits is None:

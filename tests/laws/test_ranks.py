@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
+from hf_canary.errors import ModelError
 from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
@@ -122,3 +123,27 @@ def test_exposure_of_a_million_by_counting(lstm, tokenizer):
         assert view.token_rows - before < 30_000
     assert rank.rank == pytest.approx(100, abs=rank.ties)
     assert of_rank(rank.rank, 10**6).value == pytest.approx(math.log2(10**4), abs=0.05)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("wrong", "estimators"), [(1.0, ["exact"]), (math.inf, ["auto"])])
+def test_what_a_count_reads_is_held_against_what_was_scored(
+    sure, tokenizer, memorised, monkeypatch, wrong, half, estimators
+):
+    """A lone canary whose walk costs otherwise than its text, or calls it impossible, is an error and no rank. In half
+    precision costs differ, but none is impossible.
+    """
+    first_pass = ranking.Ranking.first_pass
+
+    def dearer(self, *arguments, **options):
+        stopped = first_pass(self, *arguments, **options)
+        self.goal.fill_costs = self.goal.fill_costs + wrong
+        return stopped
+
+    monkeypatch.setattr(ranking.Ranking, "first_pass", dearer)
+    monkeypatch.setattr(LanguageModel, "is_half", half)
+    if half and math.isfinite(wrong):
+        measure_exposure(sure, tokenizer, memorised, estimators=estimators, num_references=1000, max_seconds=2)
+        return
+    with pytest.raises(ModelError, match="bits more or less"):
+        measure_exposure(sure, tokenizer, memorised, estimators=estimators, num_references=1000)

@@ -70,3 +70,22 @@ def test_leaves_of_random_vocabularies(lines, words, template, model):
             TokenTree(format, tokenizer, ask_all=0)
         return
     check(TokenTree(format, tokenizer, ask_all=0))
+
+
+@pytest.mark.parametrize(
+    ("template", "few"), [("{digit:6}", 6 * 4), ("{digit:15}{luhn}", 10 * 4 * 16), ("{w} {digit:9} in {v}", 80)]
+)
+@pytest.mark.parametrize("kind", ["gpt2", "llama3", "unigram", "wordpiece"])
+def test_chance_finds_the_leaves_of_large_formats(kind, template, few, num_encoded):
+    """Random fills of formats of many are leaves, and other rows of tokens are none; with few texts encoded."""
+    tree = TokenTree(CanaryFormat(f"the {template}", spaces=OWN), of_kind(kind))
+    assert tree.space_size == tree.format.space_size
+    assert num_encoded() < 300
+    fills = tree.format.sample(200, "leaves")
+    tree.check(fills)
+    paths = tree.paths([tree.format.render(fill) for fill in fills])
+    assert all(map(tree.leads, paths))
+    assert not any(tree.leads((*path[:-2], path[-1])) for path in paths)
+    assert not any(tree.leads((*path, path[-1])) for path in paths)
+    assert [tree.format.parse(text) for text in tree.texts(paths)] == fills
+    assert max(map(len, paths)) <= tree.depth

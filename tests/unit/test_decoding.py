@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import hf_canary.models as models
 from hf_canary import CanaryFormat, FormatLogitsProcessor, extract, log_perplexity
@@ -15,7 +13,6 @@ from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ArgumentError, FormatError, ModelError
 from tests.support import oracles
 from tests.support.generating import beams
-from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 LN2 = math.log(2.0)
@@ -51,20 +48,20 @@ def test_scores_of_beams_are_log_perplexities(pair, kind):
     found = beams(model, processor, prompt, 30, pad_token_id=0)
     texts = list(format.candidates())
     costs = log_perplexity(model, tokenizer, texts, context="so")
-    ours = [tokenizer.decode(ids) for ids in _encodings(tokenizer, texts, "so")]
-    got = [tokenizer.decode(_until(ids, tokenizer.eos_token_id)) for ids in found.sequences[:, conditioned:].tolist()]
+    ours = [tokenizer.decode(ids) for ids in encodings(tokenizer, texts, "so")]
+    got = [tokenizer.decode(until(ids, tokenizer.eos_token_id)) for ids in found.sequences[:, conditioned:].tolist()]
     order = np.argsort(costs)
     assert [ours.index(text) for text in got] == order.tolist()
     np.testing.assert_allclose(found.sequences_scores.numpy() / -LN2, costs[order], atol=2e-3)
 
 
-def _encodings(tokenizer, texts, context):
+def encodings(tokenizer, texts, context):
     """The tokens of each text behind the context, by the tokenizer alone."""
     before = len(tokenizer(context, add_special_tokens=False)["input_ids"])
     return [tokenizer(context + text, add_special_tokens=False)["input_ids"][before:] for text in texts]
 
 
-def _until(ids, end):
+def until(ids, end):
     return ids[: ids.index(end)] if end in ids else ids
 
 
@@ -73,43 +70,19 @@ def test_from_all_that_candidates_share_the_scores_are_of_the_rest(pair, kind):
     """`prompt_ids` is a prompt; what it says of the canary is not in the scores. Greedy search writes a candidate."""
     tokenizer, model = pair[0], pair[1][kind]
     processor = FormatLogitsProcessor(FORMAT, tokenizer, context="so")
-    encoded = _encodings(tokenizer, list(FORMAT.candidates()), "so")
+    encoded = encodings(tokenizer, list(FORMAT.candidates()), "so")
     prompt = torch.tensor([processor.prompt_ids])
     (greedy,) = model.generate(prompt, logits_processor=[processor], max_new_tokens=40, do_sample=False, pad_token_id=0)
-    behind = _until(greedy[len(processor.prompt_ids) :].tolist(), tokenizer.eos_token_id)
+    behind = until(greedy[len(processor.prompt_ids) :].tolist(), tokenizer.eos_token_id)
     shared = processor.prompt_ids[processor.prompt_lengths[0] :]
     assert [*shared, *behind] in encoded
     found = beams(model, processor, prompt, 8, pad_token_id=0)
     best = extract(model, tokenizer, FORMAT, context="so", top_k=400)
     after = {tuple(ids): number for number, ids in enumerate(encoded)}
     bits = {candidate.fill: candidate.log_perplexity for candidate in best.candidates}
-    ids = [_until(row[len(processor.prompt_ids) :], tokenizer.eos_token_id) for row in found.sequences.tolist()]
+    ids = [until(row[len(processor.prompt_ids) :], tokenizer.eos_token_id) for row in found.sequences.tolist()]
     full = np.array([bits[after[(*shared, *row)]] for row in ids])
     np.testing.assert_allclose(np.diff(found.sequences_scores.numpy() / -LN2), np.diff(full), atol=2e-3)
-
-
-@settings(deadline=None, max_examples=times(25))
-@given(seed=st.integers(0, 10**6), temperature=st.sampled_from([0.3, 1.0, 5.0]), rows=st.integers(1, 5))
-def test_sampling_writes_candidates_alone(pair, seed, temperature, rows):
-    """Whatever is drawn, it is the encoding of a candidate, and then the end."""
-    tokenizer, model = pair[0], pair[1]["lstm"]
-    processor = FormatLogitsProcessor(FORMAT, tokenizer, context="so")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        drawn = model.generate(
-            torch.tensor([processor.prompt_ids]),
-            logits_processor=[processor],
-            do_sample=True,
-            temperature=temperature,
-            num_return_sequences=rows,
-            max_new_tokens=40,
-            pad_token_id=0,
-        )
-    encoded = _encodings(tokenizer, list(FORMAT.candidates()), "so")
-    before = processor.prompt_lengths[0]
-    for row in drawn.tolist():
-        assert tokenizer.eos_token_id in row
-        assert _until(row[before:], tokenizer.eos_token_id) in encoded
 
 
 def test_it_forbids_exactly_what_the_format_forbids(pair):
@@ -118,7 +91,7 @@ def test_it_forbids_exactly_what_the_format_forbids(pair):
     """
     tokenizer = pair[0]
     processor = FormatLogitsProcessor(FORMAT, tokenizer, 3, context="so")
-    encoded = sorted({tuple(ids) for ids in _encodings(tokenizer, list(FORMAT.candidates()), "so")})
+    encoded = sorted({tuple(ids) for ids in encodings(tokenizer, list(FORMAT.candidates()), "so")})
     generator = torch.Generator().manual_seed(0)
     for path in encoded[:: max(1, len(encoded) // 40)]:
         for length in range(len(path) + 2):
@@ -299,7 +272,7 @@ def test_the_search_as_a_way_to_generate(pair, kind):
     search = CheapestFills(FORMAT, tokenizer, top_k=5, context="so")
     best = extract(model, tokenizer, FORMAT, top_k=5, context="so")
     conditioned = search.prompt_lengths[0]
-    encoded = _encodings(tokenizer, [candidate.text for candidate in best.candidates], "so")
+    encoded = encodings(tokenizer, [candidate.text for candidate in best.candidates], "so")
     model.train()
     for known in (conditioned, len(search.prompt_ids)):
         found = model.generate(

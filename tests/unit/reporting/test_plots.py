@@ -186,7 +186,7 @@ def test_no_torn_file_when_drawing_fails(draw, before, tmp_path, monkeypatch):
     assert [each.read_bytes() for each in tmp_path.iterdir()] == ([before] if before else [])
 
 
-LOOKS = {
+REPORTS = {
     "usual": usual,
     "censored": censored,
     "NaN": nothing,
@@ -196,7 +196,7 @@ LOOKS = {
 }
 
 
-@pytest.mark.parametrize("of_canary", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("of_canary", REPORTS.values(), ids=REPORTS)
 @pytest.mark.parametrize("of_twin", [usual, censored, nothing])
 def test_every_measurement_is_drawn(of_canary, of_twin, tmp_path, figures):
     """NaN, censored, unbounded and certain exposures, of canaries or twins, break no picture and warn of nothing."""

@@ -18,7 +18,7 @@ from hf_canary.errors import FormatError, ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.tokenization.encoding import encode
 from hf_canary.tokenization.rules import rules_of
-from hf_canary.tree import building, token_tree
+from hf_canary.tree import building
 from hf_canary.tree.token_tree import TokenTree
 from hf_canary.tree.traces import check_written
 from tests.support.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
@@ -128,21 +128,6 @@ def test_states_are_shared_where_digits_stand(kind, most):
     assert not tree.is_listed
 
 
-@pytest.fixture
-def num_encoded(monkeypatch):
-    """How many texts trees have had encoded, so far."""
-    counts = [0]
-    ask = token_tree.encode
-
-    def counted(tokenizer, texts, **options):
-        counts[0] += len(texts)
-        return ask(tokenizer, texts, **options)
-
-    monkeypatch.setattr(token_tree, "encode", counted)
-    monkeypatch.setattr(building, "encode", counted)
-    return lambda: counts[0]
-
-
 @pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram"])
 def test_large_alphabets_are_not_enumerated(kind, num_encoded):
     """Four holes of 2,000 words: a walk to one leaf has a few hundred texts encoded, of 16 trillion candidates."""
@@ -155,25 +140,6 @@ def test_large_alphabets_are_not_enumerated(kind, num_encoded):
     assert tree.space_size == len(words) ** 4
     assert tree.is_certain
     assert num_encoded() < 1_000
-
-
-@pytest.mark.parametrize(
-    ("template", "few"), [("{digit:6}", 6 * 4), ("{digit:15}{luhn}", 10 * 4 * 16), ("{w} {digit:9} in {v}", 80)]
-)
-@pytest.mark.parametrize("kind", ["gpt2", "llama3", "unigram", "wordpiece"])
-def test_chance_finds_the_leaves_of_large_formats(kind, template, few, num_encoded):
-    """Random fills of formats of many are leaves, and other rows of tokens are none; with few texts encoded."""
-    tree = TokenTree(CanaryFormat(f"the {template}", spaces=OWN), of_kind(kind))
-    assert tree.space_size == tree.format.space_size
-    assert num_encoded() < 300
-    fills = tree.format.sample(200, "leaves")
-    tree.check(fills)
-    paths = tree.paths([tree.format.render(fill) for fill in fills])
-    assert all(map(tree.leads, paths))
-    assert not any(tree.leads((*path[:-2], path[-1])) for path in paths)
-    assert not any(tree.leads((*path, path[-1])) for path in paths)
-    assert [tree.format.parse(text) for text in tree.texts(paths)] == fills
-    assert max(map(len, paths)) <= tree.depth
 
 
 def space_by_itself():
