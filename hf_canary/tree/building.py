@@ -17,16 +17,16 @@ from ..tokenization.contexts import Context
 from ..tokenization.encoding import encode, side, unknown_characters
 from ..tokenization.rules import rules_of, without_collection
 from ..tokenization.stages import Unfollowed
-from .asked_part import AskedPart
-from .canonical import Canonical
-from .format_automaton import FormatAutomaton
+from .asked.part import AskedPart
+from .automaton.format_automaton import FormatAutomaton
+from .automaton.stretches import Stretch, stretches_of
+from .derived.canonical import Canonical
+from .derived.node_sets import UnknownCharacters
+from .derived.spelling import Spelling
 from .listed_part import ListedPart
 from .listing import StretchEncoder
-from .node_sets import UnknownCharacters
 from .parts import Part, Path
 from .row import Row
-from .spelling import Spelling
-from .stretches import Stretch, stretches_of
 
 # Up to so many fills are all encoded, or so many where the tree cannot be derived, if they have no more characters in
 # all than this.

@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from ..tokenization.stages import CUT, Atom, Pipeline, Symbols, Unfollowed
-from .format_automaton import FormatAutomaton
+from .automaton.format_automaton import FormatAutomaton
+from .automaton.seams import before_last_cut
+from .automaton.stretches import Stretch
 from .parts import Path
-from .seams import before_last_cut
-from .stretches import Stretch
 
 # The tokens of the words so far, the word under way, and where the stages stand.
 _Spelled = tuple[Path, str, int]

@@ -20,7 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .bottom_up import bottom_up
+from .automaton.bottom_up import bottom_up
 from .parts import Edges, Follows, Part, Path, merged
 
 _MOST_COUNTED = 100_000  # edges that are looked at to count leaves

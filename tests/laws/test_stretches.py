@@ -24,10 +24,10 @@ from hf_canary.tokenization.rules import Rules, rules_of
 from hf_canary.tokenization.stages import CUT, Atom, Pipeline
 from hf_canary.tokenization.vocabulary import WORD_END, byte_unit, spelled
 from hf_canary.tree import building
-from hf_canary.tree.format_automaton import FormatAutomaton, is_check
+from hf_canary.tree.automaton.format_automaton import FormatAutomaton, is_check
+from hf_canary.tree.automaton.stretches import Stretch, stretches_of
+from hf_canary.tree.derived.spelling import Spelling
 from hf_canary.tree.listing import StretchEncoder
-from hf_canary.tree.spelling import Spelling
-from hf_canary.tree.stretches import Stretch, stretches_of
 from hf_canary.tree.token_tree import TokenTree
 from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS, RARE_KINDS

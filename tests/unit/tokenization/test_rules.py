@@ -15,7 +15,7 @@ from hf_canary.tokenization.bpe import merged_words
 from hf_canary.tokenization.rules import rules_of
 from hf_canary.tokenization.stages import Unfollowed
 from hf_canary.tree import building
-from hf_canary.tree.spelling import Spelling
+from hf_canary.tree.derived.spelling import Spelling
 from hf_canary.tree.token_tree import TokenTree, Unlike
 from tests.support.odd_tokenizers import ELSE, bpe, fast, numbered, refused, right, unknowing
 from tests.support.trees import leaves

@@ -16,10 +16,10 @@ from transformers import PerceiverTokenizer, PreTrainedTokenizer, PreTrainedToke
 from hf_canary.errors import CanaryError, FormatError, ModelError
 from hf_canary.formats import CanaryFormat
 from hf_canary.tokenization.encoding import encode
-from hf_canary.tree import asked_questions
-from hf_canary.tree.asked import AskedTree
-from hf_canary.tree.asked_automaton import _Expansion
-from hf_canary.tree.asked_questions import Questions, UntoldDeadEnds
+from hf_canary.tree.asked import questions
+from hf_canary.tree.asked.automaton import _Expansion
+from hf_canary.tree.asked.questions import Questions, UntoldDeadEnds
+from hf_canary.tree.asked.tree import AskedTree
 from hf_canary.tree.token_tree import TokenTree
 from tests.support.repetitions import times
 from tests.support.tokenizers_of_all_kinds import KINDS, apostrophe_merged, letters_alone, words_of_pieces
@@ -170,7 +170,7 @@ def test_spaces_that_leave_no_trace_at_the_end(template, num_asked):
 def test_dead_ends_that_nothing_tells_are_given_up(monkeypatch, num_asked):
     """Not searched to the end, which would be all candidates; and the search of another token begins anew."""
     monkeypatch.setattr(_Expansion, "_without_broken", lambda expansion, unsettled, words: dict(unsettled))
-    monkeypatch.setattr(asked_questions, "_MOST_ASKED", 1_000)
+    monkeypatch.setattr(questions, "_MOST_ASKED", 1_000)
     with pytest.raises(UntoldDeadEnds, match="1,000 texts"):
         AskedTree(CanaryFormat("My PIN is {digit:6}"), space_by_itself())
     assert 1_000 < num_asked[0] < 2_000
@@ -183,7 +183,7 @@ def test_dead_ends_that_nothing_tells_are_given_up(monkeypatch, num_asked):
 def test_what_is_given_up_once_is_given_up_at_once(monkeypatch, num_asked):
     """A second walk does not go on from where the first gave up, which would give another answer."""
     tree = AskedTree(CanaryFormat("{w}='{lower:3}", spaces={"w": ["a", "b"]}), apostrophe_merged())
-    monkeypatch.setattr(asked_questions, "_MOST_ASKED", 1_000)
+    monkeypatch.setattr(questions, "_MOST_ASKED", 1_000)
     num_asked[0] = 0
     for _ in range(5):
         with pytest.raises(UntoldDeadEnds):

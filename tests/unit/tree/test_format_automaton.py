@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hf_canary.errors import FormatError
 from hf_canary.formats import CanaryFormat
 from hf_canary.formats.template import entries_of
-from hf_canary.tree.format_automaton import FormatAutomaton, is_check
+from hf_canary.tree.automaton.format_automaton import FormatAutomaton, is_check
 from tests.support.repetitions import times
 
 WORDS = {

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import Bools, Ints
-from ..tokenization.word_rule import FRESH, Entries, WordRule
+from ...arrays import Bools, Ints
+from ...tokenization.word_rule import FRESH, Entries, WordRule
 from .node_sets import NodeSets
 
 _SHORT = 8  # entries that are tried first when one is looked for that goes on

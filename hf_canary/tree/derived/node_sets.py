@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Bools, Ints
-from ..tokenization.letters import UNKNOWN
-from ..tokenization.vocabulary import Trie
+from ...arrays import Bools, Ints
+from ...tokenization.letters import UNKNOWN
+from ...tokenization.vocabulary import Trie
 from .spelling import Spelling, Unit
 
 MOST_SETS = 1 << 20

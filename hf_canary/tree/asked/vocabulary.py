@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from ..tokenization.encoding import side, token_ids, unknown_characters
+from ...tokenization.encoding import side, token_ids, unknown_characters
 
 Units = tuple[str, ...]
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..formats.canary_format import CanaryFormat
-from ..formats.template import Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
+from ...formats.canary_format import CanaryFormat
+from ...formats.template import Literal, LuhnSums, Piece, entries_of, luhn_digit, luhn_sums
 from .piece_entries import DIGITS, ENDS_RUN, digits_in, is_check, piece_entries
 
 

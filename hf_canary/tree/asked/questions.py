@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import ModelError
-from ..tokenization.contexts import Context
-from ..tokenization.encoding import unknown_characters
-from .parts import Path
+from ...errors import ModelError
+from ...tokenization.contexts import Context
+from ...tokenization.encoding import unknown_characters
+from ..parts import Path
 
 # What is asked behind one token of which chance found no witness: about half a minute. Half of that is taken where
 # letters and digits stand behind an apostrophe; where nothing tells dead ends, there would be as many texts as fills.

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .asked_questions import Answer
-from .asked_readings import OPEN_END, PrefixRule, ReadingSteps, can_be_asked
-from .asked_units import Readings, UnitState
-from .asked_vocabulary import ENDING, Trie, Vocabulary
-from .parts import Edges, Path
+from ..parts import Edges, Path
+from .questions import Answer
+from .readings import OPEN_END, PrefixRule, ReadingSteps, can_be_asked
+from .units import Readings, UnitState
+from .vocabulary import ENDING, Trie, Vocabulary
 
 _WITNESSES = 6
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..formats.canary_format import CanaryFormat
-from ..tokenization.contexts import Context
-from .asked import AskedTree
-from .parts import Follows, Selection
+from ...formats.canary_format import CanaryFormat
+from ...tokenization.contexts import Context
+from ..parts import Follows, Selection
+from .tree import AskedTree
 
 
 class AskedPart:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..tokenization.word_rule import FRESH, WordRule
+from ...tokenization.word_rule import FRESH, WordRule
 from .node_sets import MOST_SETS, NodeSets
 
 WORD_BITS = 35

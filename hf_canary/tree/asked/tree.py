@@ -32,18 +32,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from ..errors import ModelError
-from ..formats.canary_format import CanaryFormat
-from ..formats.template import Literal, entries_of
-from ..tokenization.contexts import Before
-from ..tokenization.encoding import context_of, encode, side
-from .asked_automaton import AskedAutomaton, Automaton, Prefix, SingleAutomaton, are_single
-from .asked_questions import Budget, Questions
-from .asked_readings import OPEN_END, PrefixRule, ReadingSteps, can_be_asked
-from .asked_units import FormatUnits, Readings
-from .asked_vocabulary import ENDING, Trie, Units, insert, vocabulary_of
-from .parts import Edges, Path
-from .traces import check_told_apart
+from ...errors import ModelError
+from ...formats.canary_format import CanaryFormat
+from ...formats.template import Literal, entries_of
+from ...tokenization.contexts import Before
+from ...tokenization.encoding import context_of, encode, side
+from ..parts import Edges, Path
+from ..traces import check_told_apart
+from .automaton import AskedAutomaton, Automaton, Prefix, SingleAutomaton, are_single
+from .questions import Budget, Questions
+from .readings import OPEN_END, PrefixRule, ReadingSteps, can_be_asked
+from .units import FormatUnits, Readings
+from .vocabulary import ENDING, Trie, Units, insert, vocabulary_of
 
 _CHECKED = 64
 

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..formats.template import Literal, entries_of
-from ..tokenization.stages import Pipeline
+from ...formats.template import Literal, entries_of
+from ...tokenization.stages import Pipeline
 from .format_automaton import FormatAutomaton
 from .piece_entries import is_check
 from .seams import Begins, seams_of

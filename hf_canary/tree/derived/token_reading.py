@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..tokenization.stages import Atom
-from ..tokenization.word_rule import FRESH, WordRule
+from ...tokenization.stages import Atom
+from ...tokenization.word_rule import FRESH, WordRule
 from .spelling import Spelling
 from .word_steps import word_step
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from ..tokenization.stages import CUT, Atom, Cut, Pipeline, Symbols
-from .bottom_up import bottom_up
-from .format_automaton import FormatAutomaton
-from .seams import before_last_cut
-from .stretches import Stretch
+from ...tokenization.stages import CUT, Atom, Cut, Pipeline, Symbols
+from ..automaton.bottom_up import bottom_up
+from ..automaton.format_automaton import FormatAutomaton
+from ..automaton.seams import before_last_cut
+from ..automaton.stretches import Stretch
 
 Unit = str | Atom
 

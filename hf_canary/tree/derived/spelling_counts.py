@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..tokenization.stages import Atom
-from .bottom_up import bottom_up
+from ...tokenization.stages import Atom
+from ..automaton.bottom_up import bottom_up
 from .node_sets import NodeSets
 
 

@@ -20,8 +20,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Bools, Ints
-from ..tokenization.word_rule import Entries, Watch, WordRule
+from ...arrays import Bools, Ints
+from ...tokenization.word_rule import Entries, Watch, WordRule
 from .node_sets import NodeSets
 from .word_steps import Following, Followings, may_end
 

@@ -28,12 +28,12 @@ from functools import cached_property
 
 import numpy as np
 
-from ..arrays import Bools, Ints
-from ..tokenization.stages import Atom
-from ..tokenization.word_rule import FRESH, Entries, WordRule
+from ...arrays import Bools, Ints
+from ...tokenization.stages import Atom
+from ...tokenization.word_rule import FRESH, Entries, WordRule
+from ..parts import Follows, Selection, merged
 from .dead_ends import dead_ends
 from .node_sets import NodeSets
-from .parts import Follows, Selection, merged
 from .spelling import Spelling
 from .spelling_counts import spelling_counts
 from .state_numbers import MIXED, WORD, WORD_BITS, StateNumbers

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..formats.template import Literal, entries_of
-from ..tokenization.stages import Cut, Pipeline, Symbol, Symbols
+from ...formats.template import Literal, entries_of
+from ...tokenization.stages import Cut, Pipeline, Symbol, Symbols
 from .format_automaton import FormatAutomaton
 from .piece_entries import DIGITS, is_check
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from .asked_questions import Questions
-from .asked_units import FormatUnits, Readings, UnitState
-from .asked_vocabulary import Trie
-from .parts import Path
+from ..parts import Path
+from .questions import Questions
+from .units import FormatUnits, Readings, UnitState
+from .vocabulary import Trie
 
 # Behind these the end of a text says nothing: what follows may still change how the tokenizer cuts it into words, as it
 # does in runs of spaces, contractions and marks that join the letter before.

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from ..formats.canary_format import CanaryFormat
-from ..formats.template import LuhnSums, luhn_digit, luhn_sums
-from .asked_vocabulary import ENDING, Trie, Units
-from .piece_entries import is_check, piece_entries
+from ...formats.canary_format import CanaryFormat
+from ...formats.template import LuhnSums, luhn_digit, luhn_sums
+from ..automaton.piece_entries import is_check, piece_entries
+from .vocabulary import ENDING, Trie, Units
 
 
 class UnitState(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Protocol
 
-from ..formats.template import Literal, Piece, entries_of
+from ...formats.template import Literal, Piece, entries_of
 
 DIGITS = "0123456789"
 ENDS_RUN = -1
