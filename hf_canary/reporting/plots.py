@@ -67,10 +67,10 @@ def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int
         axes.plot([], [], color=colour, lw=1.6, label=f"inserted {times(copies)}")
     axes.plot([], [], color="black", lw=1.6, label="best estimate (arrow: at least)")
     axes.plot([], [], color="black", lw=1, ls=":", label="skew-normal, extrapolated")
-    _exposure_axis(axes, space_size, [r["value"] for r in own])
+    legend_top = _exposure_axis(axes, space_size, [r["value"] for r in own])
     axes.set_xlabel("training step")
     axes.set_title("Exposure while the model trains")
-    _save(figure, axes, file)
+    _save(figure, axes, file, legend_top)
 
 
 def exposure_against_repetitions(report: ExposureReport, space_size: int, file: str | Path) -> None:
@@ -114,10 +114,10 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    _exposure_axis(axes, space_size, [each.high for each in report.exposures if not math.isnan(each.high)])
+    legend_top = _exposure_axis(axes, space_size, [each.high for each in report.exposures if not math.isnan(each.high)])
     axes.set_xlabel("times inserted into the training data")
     axes.set_title("Exposure against repetitions")
-    _save(figure, axes, file)
+    _save(figure, axes, file, legend_top)
 
 
 def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str | Path) -> None:
@@ -187,18 +187,22 @@ def _arrows(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> N
         axes.annotate("", (x, y + 2.0), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
 
 
-def _exposure_axis(axes: Axes, space_size: int, values: Sequence[float]) -> None:
-    """Exposure in bits, with the two marks that give it a meaning beside the axis."""
+def _exposure_axis(axes: Axes, space_size: int, values: Sequence[float]) -> float:
+    """Exposure in bits, with the two marks that give it a meaning beside the axis; where a legend has room beside it,
+    as a part of its height: below the upper mark, or above it if that stands low.
+    """
     limit, never_seen = math.log2(space_size), expected_mean(space_size)
     for height, words in ((limit, "log2|R|: the likeliest of all"), (never_seen, "never seen, on average")):
         axes.axhline(height, color="black", lw=0.8, ls=(0, (1, 3)))
         axes.text(1.01, height, words, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-    axes.set_ylim(0.0, 1.05 * max(limit, *values, 0.0))
+    top = 1.05 * max(limit, *values, 0.0)
+    axes.set_ylim(0.0, top)
     axes.set_ylabel("exposure in bits")
+    return 1.0 if limit < 0.6 * top else limit / top - 0.04
 
 
-def _save(figure: Figure, axes: Axes, file: str | Path) -> None:
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 0.9), fontsize=9)
+def _save(figure: Figure, axes: Axes, file: str | Path, legend_top: float = 0.9) -> None:
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, legend_top), fontsize=9)
     # A line of one canary names it, to whoever has the model.
     with replacing(file, private=True) as beside:
         figure.savefig(beside, dpi=150)

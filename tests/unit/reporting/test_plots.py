@@ -280,3 +280,16 @@ def test_check_matplotlib_says_what_to_install(monkeypatch):
     with pytest.raises(DataError, match=r"pip install .*hf_canary\[report\]") as caught:
         check_matplotlib()
     assert caught.value.argument == "matplotlib"
+
+
+@pytest.mark.parametrize("high", [0.1, 0.9, 1.4, 1.7, 3.0])
+def test_the_legend_stands_on_no_mark(high, tmp_path, figures):
+    """However far beyond log2|R| the skew-normal goes."""
+    limit = math.log2(PIN.space_size)
+    report = report_of(lambda canary: (exposure(canary.id, value=high * limit, low=0.0, high=high * limit),))
+    exposure_over_training(over_training(report, report), PIN.space_size, tmp_path / "a.png")
+    exposure_against_repetitions(report, PIN.space_size, tmp_path / "b.png")
+    for figure in figures:
+        (axes,) = figure.axes
+        legend = axes.get_legend().get_window_extent()
+        assert not any(legend.overlaps(text.get_window_extent()) for text in axes.texts if text.get_text())
