@@ -64,7 +64,7 @@ def timer(of_processor: bool) -> Callable[[Callable[[], Any]], tuple[float, Any]
     return timed
 
 
-def rows_of_a_trial(model: Any, tokenizer: Any, texts: list[str]) -> int:
+def rows_of_a_check(model: Any, tokenizer: Any, texts: list[str]) -> int:
     """Token rows that a call feeds beyond those of the walk, and of padding."""
     fed: list[int] = []
     hook = model.register_forward_pre_hook(
@@ -81,7 +81,7 @@ def main(
     tokenizer: Annotated[Path, typer.Argument(help="Folder of a tokenizer.")],
     threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it to torch.")] = 0,
     cpu_seconds: Annotated[bool, typer.Option(help="Of the processor; take one thread.")] = False,
-    format: Annotated[str, typer.Option(help="Of the references; a longer fill makes a dearer trial.")] = FORMAT,
+    format: Annotated[str, typer.Option(help="Of the references; a longer fill makes a dearer check.")] = FORMAT,
     most: Annotated[int, typer.Option(help="Counts of references up to this.")] = max(JOBS),
 ) -> None:
     """Compare a first call and a warm one with the naive loop."""
@@ -96,7 +96,7 @@ def main(
     check_equal(log_perplexity(model, words, texts[:100]), naive(model, words, texts[:100], 32))
     times = {size: timed(lambda size=size: naive(model, words, texts[:100], size))[0] for size in BATCHES}
     best = min(times, key=lambda size: times[size])
-    print(f"a trial: {rows_of_a_trial(model, words, texts[:10])} token rows; the naive loop's best batch: {best}")
+    print(f"a check: {rows_of_a_check(model, words, texts[:10])} token rows; the naive loop's best batch: {best}")
     table = Table("references", "first (s)", "warm (s)", "naive (s)", "first, ratio", "warm, ratio", "at least")
     missed = False
     for count, (turns, part, limit) in JOBS.items():

@@ -207,7 +207,7 @@ class ExposureCallback(TrainerCallback):
         check_agreement(self._asked())
         check_what_chooses(at, plan.keys(at.model), has_share=plan.budget.is_share)
         self._run = run = TrainingRun(plan, self._tokenizer)
-        run.has_read, run.report = before.has_read, before.report
+        run.has_read, run.report, run.has_measured = before.has_read, before.report, before.has_measured
         run_on_all(lambda: run.check_tokenizer(at))
         if plan.reads_data:
             run.read_data(at, kwargs.get("train_dataloader"))

@@ -324,7 +324,7 @@ class CanarySet:
         from .injection.inject import remove
         from .injection.options import InsertionOptions
 
-        return remove(self, dataset, InsertionOptions(column=column, **how), num_rows)
+        return remove(self, dataset, InsertionOptions.of(column, how), num_rows)
 
     def count_in(self, dataset: Any, column: str = "text", **how: Any) -> dict[str, int]:
         """How often the text of each canary stands in a dataset, by its id; reads it once, by the batch.
@@ -346,7 +346,7 @@ class CanarySet:
         from .injection.options import InsertionOptions
 
         how.pop("num_rows", None)  # of a stream: to count, it need not be known
-        return count_in(self, dataset, InsertionOptions(column=column, **how))
+        return count_in(self, dataset, InsertionOptions.of(column, how))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the set as JSON, with a version and a digest. The file holds every text: keep it private.

@@ -126,7 +126,13 @@ RecordOption = Annotated[
         show_default=False,
     ),
 ]
-CanariesOption = Annotated[Path | None, typer.Option(help="The file that CanarySet.save wrote.", show_default=False)]
+CanariesOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The file that CanarySet.save wrote: candidates that are canaries are marked; for --canary.",
+        show_default=False,
+    ),
+]
 CanaryOption = Annotated[
     str | None,
     typer.Option(help="The id of a canary of --canaries: behind what stood before this one.", show_default=False),
@@ -284,7 +290,8 @@ def _tell(found: Extraction, known: CanarySet | None, here: Sequence[Canary] | N
         _say(line)
     left = found.num_canaries - sum(bool(candidate.canary) for candidate in found.candidates)
     if left:
-        _say(f"{left} of the {found.num_canaries} canaries of this format are not listed; hf-canary measure has all.")
+        of_them = "of this format" if here == list(known or ()) else "of this format that stood behind this context"
+        _say(f"{left} of the {found.num_canaries} canaries {of_them} are not listed; hf-canary measure has all.")
     elsewhere = len(set(known or ()) - set(here or known or ()))
     if elsewhere:
         _say(f"{elsewhere} canaries stood behind other contexts; hf-canary measure has each behind its own.")
@@ -340,7 +347,11 @@ def rank(
         known = None if canaries is None else CanarySet.load(canaries)
         one = _canary_of(known, canary)
         wanted, source = _format(format, spaces, source, given, one)
-        fills = [*(fill or []), *_parsed(wanted, text or [])] or [one.fill for one in [one] if one is not None]
+        if known is not None:
+            _tell_trained_with(model, known)
+        fills = [*(fill or []), *_parsed(wanted, text or [])]
+        if not fills and one is not None:
+            fills = [one.fill]
         if not fills:
             raise typer.BadParameter("Give --fill or --text, once or more, or --canary.")
         texts = [wanted.render(number) for number in fills]
@@ -412,15 +423,27 @@ def _format(
 
     if template is None and canary is None:
         raise typer.BadParameter("Give --format, or --canaries and --canary.")
-    own = _read_spaces(spaces)
-    if canary is not None and own is None and template in (None, canary.format.template):
-        own = canary.format.spaces
-    format = CanaryFormat(canary.format.template if template is None and canary else str(template), spaces=own)
-    if source is None and canary is not None:
-        source = canary.source
+    if canary is not None:
+        _check_format_of(canary, template, spaces)
+        template, source = canary.format.template, canary.source if source is None else source
+        format = CanaryFormat(template, spaces=canary.format.spaces)
+    else:
+        format = CanaryFormat(str(template), spaces=_read_spaces(spaces))
     for argument, text in (("source", source), ("context", context)):
         format.check_fixed(argument, text)
     return format, source
+
+
+def _check_format_of(canary: Canary, template: str | None, spaces: Path | None) -> None:
+    """Refuse a format beside a canary that has another."""
+    from .errors import ArgumentError, shown
+
+    if template not in (None, canary.format.template):
+        raise ArgumentError(
+            "--format", f"that of {canary.id}, {shown(canary.format.template)}", shown(template), "Leave it out."
+        )
+    if spaces is not None:
+        raise ArgumentError("--spaces", f"none: {canary.id} has its own", shown(str(spaces)), "Leave it out.")
 
 
 def _canary_of(canaries: CanarySet | None, name: str | None) -> Canary | None:
@@ -717,7 +740,8 @@ def _own_context(each: Mapping[str, tuple[Any, Any]], canary: Canary) -> tuple[A
 
     if canary.id not in each:
         got = f"{shown(canary.id)}, of which it knows nothing"
-        raise ArgumentError("--canary", "one whose context the record of the training has", got, _GIVE)
+        remedy = "Give --record, the record of its training, or --context."
+        raise ArgumentError("--canary", "one whose context the record of the training has", got, remedy)
     return each[canary.id]
 
 

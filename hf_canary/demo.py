@@ -120,7 +120,9 @@ def run(settings: Settings, console: Console) -> Extraction:
         found = _extract(model, tokenizer, format, console)
     last = callback.report
     if last is None:
-        raise DataError("exposures", "a measurement at the end of training", "none", "See above why they failed.")
+        raise DataError(
+            "exposures", "a measurement at the end of training", "none", "See above why the measurements failed."
+        )
     _tell(canaries, last, found, console)
     _draw(settings.out, last, format)
     _next_steps(settings.out, console)
@@ -149,8 +151,8 @@ def windows(sequences: Sequence[list[int]], length: int, pad: int) -> list[list[
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Progress bars and hints of the libraries off, and what drawing says of a seed and the callback of the data: the
-    demonstration has its own words.
+    """Progress bars and hints of the libraries off, and what this package logs, but for errors: the demonstration has
+    its own words for a seed that can be guessed and for the data.
     """
     ours = logging.getLogger(__package__)
     level = ours.level

@@ -115,7 +115,7 @@ class _Count:
         view: the model, in evaluation.
         session: after the prompt.
         fills: whose ranks are asked for.
-        kept: the file.
+        file: in which the count is kept.
         most: prefixes that may be read.
         max_seconds: how long it may take; None for no limit.
         progress: called after each batch.

@@ -6,7 +6,7 @@ Knows names, numbers and words; knows no dataset and no canary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..arguments import check_among, check_int, check_tokenizer
@@ -59,6 +59,21 @@ class InsertionOptions:
             )
         check_among("role", self.role, ROLES, "For another one give make_row=.")
         part(self.when)
+
+    @classmethod
+    def of(cls, column: str, given: Mapping[str, Any]) -> InsertionOptions:
+        """From the arguments of `CanarySet.remove` or `count_in`.
+
+        Raises:
+            ArgumentTypeError: one that `inject` does not take.
+            ArgumentError: one that is wrong.
+        """
+        names = {each.name for each in fields(cls)}
+        for name in given:
+            if name not in names:
+                expected = f"arguments of inject: {', '.join(sorted(names - {'column'}))}"
+                raise ArgumentTypeError(name, expected, "another", "Give what inject was given.")
+        return cls(column=column, **given)
 
     @property
     def splices(self) -> bool:

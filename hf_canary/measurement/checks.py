@@ -32,7 +32,7 @@ def check_request(
     """Refuse what cannot be measured on any model.
 
     Raises:
-        DataError: an unknown estimator, no canaries, a number that is out of range.
+        ArgumentError: an unknown estimator, no canaries, a number that is out of range.
         FormatError: a format some candidates of which are prefixes of others.
     """
     check_instance("canaries", canaries, CanarySet, "a CanarySet", "Draw or load one: CanarySet.load(...).")

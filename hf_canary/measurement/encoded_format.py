@@ -84,7 +84,7 @@ class EncodedFormat:
 
     @cached_property
     def fills(self) -> list[int]:
-        """Those known, then random other ones."""
+        """Those of canaries and twins, then random other ones."""
         count = possible_references(self.request.num_references, self.format, len(self.canary_fills))
         # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
         name = f"references {self.request.seed}" + (f" {self._number}" if self._number else "")

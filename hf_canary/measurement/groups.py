@@ -37,7 +37,7 @@ def grouped(
     """The canaries that can share references, format by format.
 
     Raises:
-        DataError: a list of contexts that has not one for each canary.
+        ArgumentError: a list of contexts that has not one for each canary.
     """
     contexts = one_for_each(context, len(canaries), "canaries")
     prefixes = one_for_each(source_prefix, len(canaries), "canaries", argument="source_prefix")

@@ -67,7 +67,7 @@ class Observations:
         self._fills, self.measured = encoded_format.canary_fills, encoded_format.measured
         self.token_rows = dict.fromkeys(("scored", "drawn", "counted"), 0)
         self._ranks: dict[int, Rank] = {}
-        self._has_measured = False
+        self._has_tried_first_ranks = False
         self.made_sampled_fills: SampledFills | None = None
         began = time.monotonic()
         # Without a limit all at once; else what is memorised can be counted before more references take the time.
@@ -225,8 +225,8 @@ class Observations:
         """The same, of those that are likelier than the first references, as far as a few hundred prefixes tell. That
         needs no draws.
         """
-        if not self._has_measured and self._deadline.left:
-            self._has_measured = True
+        if not self._has_tried_first_ranks and self._deadline.left:
+            self._has_tried_first_ranks = True
             least = self._first_references.min(initial=np.inf)
             likely = [number for number in self.measured if self.canary_costs[number] < least]
             if likely and not self.why_no_tree:  # which may have taken the time

@@ -84,7 +84,7 @@ class Presence:
         context: for each canary what most copies of it have in front of them, as tokens: what `measure_exposure` and
             others take as `context=`; None for nothing but what the tokenizer itself puts there.
         source_prefix: for each canary what stands before its source, as tokens, for `source_prefix=`.
-        shapes: lines that say what the contexts are like, without a text.
+        descriptions: lines that say what the contexts are like, without a text.
         unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
         doubts: lines that say where a measurement behind them, or behind what was given, would mislead.
     """
@@ -93,7 +93,7 @@ class Presence:
     rows: int
     context: tuple[Before, ...] = ()
     source_prefix: tuple[Before, ...] = ()
-    shapes: tuple[str, ...] = ()
+    descriptions: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -137,7 +137,7 @@ class Presence:
         leaked = [each.canary_id for each in self if each.in_evaluation]
         if leaked:
             lines.append(f"in the evaluation data: {listed(leaked)}. Inject into the training split alone.")
-        lines += [*self.shapes, *self.doubts]
+        lines += [*self.descriptions, *self.doubts]
         if not self.is_valid:
             levels = ", ".join(f"x{copies}" for copies in self.dead_levels)
             lines.append(f"INVALID: no canary of {levels} is trained on; its exposure would say nothing.")

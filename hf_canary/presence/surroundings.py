@@ -43,14 +43,14 @@ class Findings(NamedTuple):
         context: for each canary what stands before most of its copies, or before one of them where they stand behind
             different texts, as tokens; None for nothing but what the tokenizer itself puts there.
         source_prefix: for each canary what stands before its source; None for nothing.
-        shapes: lines that say what these are like, without a text.
+        descriptions: lines that say what these are like, without a text.
         unknown: ids of canaries before which nothing could be made out, or of whose format no copy was seen.
         doubts: lines that say where a measurement behind these, or behind what was given, would mislead.
     """
 
     context: tuple[Before, ...]
     source_prefix: tuple[Before, ...]
-    shapes: tuple[str, ...]
+    descriptions: tuple[str, ...]
     unknown: tuple[str, ...]
     doubts: tuple[str, ...]
 
@@ -132,7 +132,10 @@ class Surroundings:
         """
         (context, lost), (source_prefix, lost_too) = self.contexts(), self.source_prefixes()
         is_taken = given is None
-        shapes = [*self._shapes("the canaries", context, is_taken), *self._shapes(_SOURCES, source_prefix, is_taken)]
+        descriptions = [
+            *self._described("the canaries", context, is_taken),
+            *self._described(_SOURCES, source_prefix, is_taken),
+        ]
         doubts = [] if given is None else self._strange(given, context)
         if lost or lost_too:
             names = listed(list(dict.fromkeys([*lost, *lost_too])))
@@ -143,9 +146,9 @@ class Surroundings:
             )
         seen = {self._canaries[number].format for number, _ in self._before[0]}
         unknown = [canary.id for canary in self._canaries if canary.format not in seen or canary.id in lost]
-        return Findings(tuple(context), tuple(source_prefix), tuple(shapes), tuple(unknown), tuple(doubts))
+        return Findings(tuple(context), tuple(source_prefix), tuple(descriptions), tuple(unknown), tuple(doubts))
 
-    def _shapes(self, what: str, befores: Sequence[Before], is_taken: bool) -> list[str]:
+    def _described(self, what: str, befores: Sequence[Before], is_taken: bool) -> list[str]:
         """What stands before canaries, or their sources, in words, where it is anything; and what it costs to measure
         behind it, if that is what is measured behind.
         """
@@ -189,8 +192,11 @@ class Surroundings:
             is_without = asked.ids == alone.ids and theirs is not None
             if is_without or not self._is_all_before(number, asked, theirs):
                 shape = "nothing" if is_without else in_words(asked, self._tokenizer)
-                end = ", an end of that" if not is_without and self.stands(number, asked) else ""
-                other.setdefault((shape + end, in_words(theirs, self._tokenizer)), []).append(canary.id)
+                is_end = not is_without and self.stands(number, asked)
+                whole = in_words(theirs, self._tokenizer)
+                other.setdefault((shape, f"{whole}, of which that is the end" if is_end else whole), []).append(
+                    canary.id
+                )
         return [
             f"context= is {mine}, but before {listed(names)} stand in the data {theirs}: measured so, a leak may look "
             "safe. Leave context= out, and what the rows say is taken."

@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 
-from .stages import CUT, Atom, Stage, State, Symbol, Unfollowed, Way
+from .stages import CUT, Atom, Stage, State, Symbol, Transition, Unfollowed
 
 
 def added_stages(
@@ -186,7 +186,7 @@ class _Adding:
         self._any_single_word = any(token.single_word and not token.read_as_text for token in tokens)
         self._any_passed_over = any(token.may_be_passed_over for token in tokens)
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         assert isinstance(state, _Reading)
         word = self._any_single_word and _is_word(symbol)
         watched = [node.children[symbol] for node in state.watched if symbol in node.children]
@@ -203,7 +203,7 @@ class _Adding:
         refuted = state.match is not None or state.space is _Space.AHEAD or state.next_word is True
         return [] if refuted else [()]
 
-    def _outside(self, now: _Reading, symbol: str) -> Iterator[Way]:
+    def _outside(self, now: _Reading, symbol: str) -> Iterator[Transition]:
         """No token starts here."""
         node = self._root.children.get(symbol)
         if node is None:
@@ -211,14 +211,14 @@ class _Adding:
         elif node.token is None:
             yield from self._text(replace(now, watched=now.watched | {node}), symbol)
 
-    def _starting(self, before: _Reading, now: _Reading, symbol: str) -> Iterator[Way]:
+    def _starting(self, before: _Reading, now: _Reading, symbol: str) -> Iterator[Transition]:
         """A token starts here."""
         node = self._root.children.get(symbol)
         if node is not None:
             for taken in (True, False) if self._any_passed_over else (True,):
                 yield from self._inside(replace(now, match=_Match(node, taken, before.space, before.word)), symbol)
 
-    def _inside(self, now: _Reading, symbol: str) -> Iterator[Way]:
+    def _inside(self, now: _Reading, symbol: str) -> Iterator[Transition]:
         """The token that is being read goes on, or ends here."""
         match = now.match
         assert match is not None
@@ -228,7 +228,7 @@ class _Adding:
             if match.node.token is not None:
                 yield from self._ended(after, match, match.node.token, written)
 
-    def _ended(self, now: _Reading, match: _Match, token: _Token, written: tuple[Symbol, ...]) -> Iterator[Way]:
+    def _ended(self, now: _Reading, match: _Match, token: _Token, written: tuple[Symbol, ...]) -> Iterator[Transition]:
         """A token ends here. A longer one is not to come."""
         watched = now.watched | {match.node} if match.node.children else now.watched
         behind = replace(now, watched=watched, match=None)

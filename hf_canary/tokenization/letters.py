@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from .stages import CUT, Atom, State, Symbols, Unfollowed, Way
+from .stages import CUT, Atom, State, Symbols, Transition, Unfollowed
 from .vocabulary import WORD_END, Trie, byte_unit
 
 UNKNOWN = "\U0010fffe"  # the unit of a character that the vocabulary does not know
@@ -43,7 +43,7 @@ class Letters:
         self._counted = most + 1 if most else int(known_further is not None)
         self._most, self._bytes, self._is_silent = most, bytes_known, is_silent
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         after = min(state + 1, self._counted)  # type: ignore[operator]
         if self._most and after > self._most:
             return [(after, (UNKNOWN,))]
@@ -76,7 +76,7 @@ class EndOfWord:
     def __init__(self, plain: Container[str], marked: Container[str]) -> None:
         self._plain, self._marked = plain, marked
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         after = symbol in self._plain, symbol in self._marked
         is_known = state is None or state[0]  # type: ignore[index]
         return [(after, (symbol,) if is_known else (UNKNOWN, symbol))]
@@ -100,7 +100,7 @@ class WholeWords:
     def __init__(self, entries: Mapping[str, int]) -> None:
         self._trie = Trie({word: id for word, id in entries.items() if word})
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         assert isinstance(state, int)
         return [(-1 if state == -1 else self._trie.child(state, symbol), ())]
 
@@ -135,7 +135,7 @@ class Seams:
         self._go_on = {one for one, _ in within}
         self._follow = {other for one, other in within if one != other}
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         units = self._units.get(symbol)
         if units is None:
             raise Unfollowed(f"a character {symbol!r} that its parts were not seen to write")
@@ -164,7 +164,7 @@ class NeverSpelled:
         self._texts = tuple(text for text in texts if text and UNKNOWN not in text)
         self._begun = {text[:length] for text in self._texts for length in range(len(text) + 1)} | {""}
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         after = f"{state}{symbol}"
         while after not in self._begun:
             after = after[1:]

@@ -17,7 +17,7 @@ import regex  # type: ignore[import-untyped] # it comes with transformers, and w
 from tokenizers import Tokenizer
 
 from .matching import Label, Matcher, matcher_of
-from .stages import CUT, Stage, State, Unfollowed, Way
+from .stages import CUT, Stage, State, Transition, Unfollowed
 
 Config = Mapping[str, Any]
 Alphabet = frozenset[str]
@@ -126,7 +126,7 @@ class _PerCharacter:
     def __init__(self, written: Callable[[str], str]) -> None:
         self.written = written
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         return [(state, tuple(self.written(symbol)))]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:
@@ -171,7 +171,7 @@ class _Runs:
         self._alphabet, self._after = alphabet, after
         self._goes_on: dict[str, bool] = {}
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         if symbol not in self._alphabet:
             raise ValueError(f"alphabet must hold all characters of the text; {symbol!a} is not in it")
         run, written = str(state), ""
@@ -352,7 +352,7 @@ class _Replacing:
         self.restart: State = matcher.start
         self._matcher, self._content = matcher, tuple(content)
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         assert isinstance(state, int)
         written = {Label.GAP: (symbol,), Label.FIRST: self._content, Label.MORE: ()}
         return [(after, written[label]) for after, label in self._matcher.read(state, symbol)]
@@ -383,7 +383,7 @@ class _Prepending:
     def __init__(self, prepended: str) -> None:
         self._prepended = tuple(prepended)
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         return [(True, (symbol,) if state else (*self._prepended, symbol))]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:
@@ -410,14 +410,14 @@ class _Stripping:
         self.restart = self.start
         self._right, self._is_space = right, is_space
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         if not self._is_space(symbol):
             return [] if state == "behind" else [("within", (symbol,))]
         if state == "before":
             return [(state, (CUT,))]
         if state == "behind":
             return [(state, ())]
-        between: Way = ("between" if self._right else "within", (symbol,))
+        between: Transition = ("between" if self._right else "within", (symbol,))
         return [between, ("behind", ())] if self._right and state == "within" else [between]
 
     def end(self, state: State) -> Sequence[tuple[str, ...]]:

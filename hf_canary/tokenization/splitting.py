@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from tokenizers import pre_tokenizers
 
 from .matching import Label, Matcher, matcher_of
-from .stages import CUT, Stage, State, Symbol, Unfollowed, Way
+from .stages import CUT, Stage, State, Symbol, Transition, Unfollowed
 
 Config = Mapping[str, Any]
 # As tokenizers has it, without the endings of words that stand by themselves.
@@ -97,15 +97,15 @@ class Split:
         self.start: State = (finder.start, None)
         self.restart: State = self.start
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         """As of a stage."""
         finding, before = cast(tuple[int, bool | None], state)
-        ways: list[Way] = []
+        transitions: list[Transition] = []
         for after, label in self._finder.read(finding, symbol):
             matched = label is not Label.GAP
             goes_on = label is Label.MORE or (before is False and not matched)
-            ways.append(((after, matched), self._written(before, matched, goes_on, symbol)))
-        return ways
+            transitions.append(((after, matched), self._written(before, matched, goes_on, symbol)))
+        return transitions
 
     def end(self, state: State) -> Sequence[tuple[Symbol, ...]]:
         """As of a stage."""
@@ -150,7 +150,7 @@ class Bytes:
         characters = _byte_characters()
         return tuple([characters[byte] for byte in character.encode()])
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         """As of a stage."""
         return [(state, self.written(symbol))]
 
@@ -170,7 +170,7 @@ class Prefix:
         self.start: State = False
         self.restart: State = only_first
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         """As of a stage."""
         return [(True, (symbol,) if state or symbol == self._character else (self._character, symbol))]
 
@@ -188,7 +188,7 @@ class Swap:
     def __init__(self, old: str, new: str) -> None:
         self._old, self._new = old, new
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         """As of a stage."""
         return [(state, (self._new if symbol == self._old else symbol,))]
 
@@ -206,7 +206,7 @@ class FixedLength:
     def __init__(self, length: int) -> None:
         self._length = length
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         """As of a stage."""
         count = cast(int, state)
         return [(1, (CUT, symbol)) if count == self._length else (count + 1, (symbol,))]

@@ -36,7 +36,7 @@ CUT = Cut()
 # A character, or a unit of the vocabulary; a token that is finished; the end of a piece.
 Symbol = str | Atom | Cut
 Symbols = tuple[Symbol, ...]
-Way = tuple[State, Symbols]
+Transition = tuple[State, Symbols]
 
 
 class Stage(Protocol):
@@ -50,7 +50,7 @@ class Stage(Protocol):
     start: State
     restart: State
 
-    def read(self, state: State, symbol: str) -> Sequence[Way]:
+    def read(self, state: State, symbol: str) -> Sequence[Transition]:
         """All ways to go on behind one character more: the state, and what is written. None refutes the guesses."""
         ...
 
@@ -96,14 +96,14 @@ class Pipeline:
         """As of a stage."""
         known = self._read[state]
         if symbol not in known:
-            ways = self._through(self._states[state], (symbol,), 0)
-            known[symbol] = list(dict.fromkeys((self.number(after), written) for after, written in ways))
+            transitions = self._through(self._states[state], (symbol,), 0)
+            known[symbol] = list(dict.fromkeys((self.number(after), written) for after, written in transitions))
         return known[symbol]
 
     def through(self, state: int, symbols: Symbols, first: int) -> list[tuple[int, Symbols]]:
         """All ways to go on behind symbols that come to a stage by its number: the state, and what the last writes."""
-        ways = self._through(self._states[state], symbols, first)
-        return list(dict.fromkeys((self.number(after), written) for after, written in ways))
+        transitions = self._through(self._states[state], symbols, first)
+        return list(dict.fromkeys((self.number(after), written) for after, written in transitions))
 
     def end(self, state: int) -> list[Symbols]:
         """As of a stage, of the whole text."""
@@ -121,18 +121,18 @@ class Pipeline:
             for after, out in self._through(states, written, first + 1):
                 yield (*after[:first], own, *after[first + 1 :]), out
 
-    def _read_all(self, number: int, own: State, symbols: Symbols) -> Iterator[Way]:
+    def _read_all(self, number: int, own: State, symbols: Symbols) -> Iterator[Transition]:
         """What one stage makes of symbols."""
         if not symbols:
             yield own, ()
             return
         stage, (symbol, *rest) = self._stages[number], symbols
-        ways: Sequence[Way]
+        transitions: Sequence[Transition]
         if isinstance(symbol, str):
-            ways = stage.read(own, symbol)
+            transitions = stage.read(own, symbol)
         else:
-            ways = [(stage.restart, (*written, symbol)) for written in stage.end(own)]
-        for after, written in ways:
+            transitions = [(stage.restart, (*written, symbol)) for written in stage.end(own)]
+        for after, written in transitions:
             for last, more in self._read_all(number, after, tuple(rest)):
                 yield last, (*written, *more)
 

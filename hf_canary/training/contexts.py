@@ -79,7 +79,7 @@ class Contexts:
         was_known = {canary.id for canary, is_sure in zip(self._canaries, self.is_known, strict=True) if is_sure}
         unknown = set(found.unknown) - was_known
         self._take(latest(found.context, self.context), latest(found.source_prefix, self.source_prefix), unknown)
-        self.lines = list(found.doubts) if self._is_given[0] else [*found.shapes, *found.doubts]
+        self.lines = list(found.doubts) if self._is_given[0] else [*found.descriptions, *found.doubts]
         self.fit(model)
         return (self.context, self.source_prefix) != before
 

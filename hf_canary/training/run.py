@@ -43,7 +43,7 @@ DRAWS, COUNTING = 2_000, 0.1
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs of a callback are asked for.
+    """What all runs of a callback are asked for, and what they have in common: contexts, copies and budget go on.
 
     Args:
         canaries: the set that was injected.
@@ -58,7 +58,7 @@ class Plan:
         strict: whether what fails ends the training.
         trainer: the one that the callback is bound to, or None.
         show: prints a report; called with the training's state, the metrics beside it and their prefix.
-        watch: a context manager that gives what is told of progress.
+        watch: a context manager; what it gives is called with the number of texts scored since the last call.
     """
 
     canaries: CanarySet
@@ -95,7 +95,7 @@ class TrainingRun:
     Attributes:
         report: of the last measurement; None if it failed, or there was none.
         base_report: of the model without its adapters, or None.
-        has_measured: whether this run has measured since the training began, or before one has.
+        has_measured: whether the record has measurements of this run, or of what was evaluated before its training.
         has_read: whether the data were read for canaries.
         is_training: whether the training has begun, and not ended.
         resumed_at: the step that the training went on from, if there is a measurement at it; else None.
@@ -233,7 +233,7 @@ class TrainingRun:
             Exception: what made it fail, if `strict`.
         """
         began = time.monotonic()
-        self.report, self.has_measured = None, True
+        self.report = None
         found = dict.fromkeys(self.plan.keys(at.model), math.nan)
         try:
             with preserve_training_state(at.model):
@@ -243,6 +243,7 @@ class TrainingRun:
                 if self.base_report is not None:
                     found["exposure_base_mean"] = self._base_mean(report, self.base_report)
                     records = _beside_base(records, self.base_report)
+                self.has_measured = True
                 self._write(at, records)
                 stops = run_on_all(lambda: self._decide(at, report, metrics, prefix))
                 if all_reduce_sum(float(stops)):
@@ -261,6 +262,7 @@ class TrainingRun:
             what = "The measurement" if self.report is None else "What was to be done about the measurement"
             logger.error("%s at step %d failed: %s", what, at.step, error, exc_info=unexpected)
             if self.report is None:
+                self.has_measured = True
                 self._write(at, [{"role": "failure", "error": without_data(error), "valid": False}])
         finally:
             self.plan.budget.charge(time.monotonic() - began, allowed)

@@ -1,4 +1,4 @@
-"""What is refused, and what is warned of, before the first step of a training. Measures nothing."""
+"""Before the first step of a training: what is refused and warned of, and the record made ready. Measures nothing."""
 
 from __future__ import annotations
 

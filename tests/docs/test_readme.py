@@ -125,7 +125,9 @@ def test_the_hooks_before_a_commit_have_the_versions_of_the_constraints():
     """Ruff and mypy by their mirrors, and what mypy needs."""
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    for mirror, version in re.findall(r"(ruff|mypy)[\w-]*\n    rev: v([\d.]+)", hooks):
+    mirrors = dict(re.findall(r"(ruff|mypy)[\w-]*\n    rev: v([\d.]+)", hooks))
+    assert set(mirrors) == {"ruff", "mypy"}
+    for mirror, version in mirrors.items():
         assert f"{mirror}=={version}" in pins
     for pinned in re.findall(r"[\w-]+==[\d.]+", hooks):
         assert pinned in pins

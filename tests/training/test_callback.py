@@ -81,6 +81,26 @@ def test_measurements_before_the_start_stay_in_the_record(tmp_path):
     assert steps(tmp_path) == [0, 8, 16]
 
 
+def test_a_baseline_outlives_a_training_that_fails(tmp_path):
+    """Which is refused, or breaks off: what was measured before it is that of the next, not an earlier training's."""
+
+    class Break(TrainerCallback):
+        def on_step_begin(self, *_, **__):
+            raise KeyError("broken")
+
+    callback = exposure_callback()
+    trainer = make_trainer(tmp_path, callbacks=[callback])
+    trainer.evaluate()
+    breaks = Break()
+    trainer.add_callback(breaks)
+    with pytest.raises(KeyError, match="broken"):
+        trainer.train()
+    trainer.remove_callback(breaks)
+    trainer.train()
+    assert steps(tmp_path) == [0, 8, 16]
+    assert not list(tmp_path.glob("_exposure.*.jsonl"))
+
+
 @pytest.mark.parametrize("bound", [False, True])
 def test_exposure_can_choose_the_best_model(tmp_path, bound):
     """metric_for_best_model sees the keys, and the checkpoint chosen has the least exposure of all measurements."""

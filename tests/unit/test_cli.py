@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
 from hf_canary.cli import Order, app
 from hf_canary.training.contexts import Contexts
+from hf_canary.training.fingerprints import FINGERPRINT_FILE, leave_fingerprint
 from hf_canary.training.record import Record
 from hf_canary.walks.search.strategy import STRATEGIES
 from tests.support import oracles
@@ -386,5 +387,13 @@ def test_each_canary_is_ranked_behind_its_own_context(folder, lstm, tokenizer):
             assert wrong.exit_code == 1
             assert "canar" in wrong.stderr
         assert RUNNER.invoke(app, ["rank", str(folder)]).exit_code == 2
+        other = ["--canary", "f0-x1-0", "--format", "a pin {digit:3}"]
+        wrong = RUNNER.invoke(app, ["rank", str(folder), *set_file, *other])
+        assert wrong.exit_code == 1
+        assert "--format: expected that of f0-x1-0" in wrong.stderr
+        leave_fingerprint(folder, CanarySet.draw(format, seed=3))
+        said = RUNNER.invoke(app, ["rank", str(folder), *set_file, "--canary", "f0-x1-0"]).stderr
+        assert "trained with other canaries" in said
     finally:
         record.file.unlink()
+        (folder / FINGERPRINT_FILE).unlink(missing_ok=True)

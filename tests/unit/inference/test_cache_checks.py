@@ -114,7 +114,7 @@ def fed(model, depth, mixed):
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_a_trial_costs_at_most_64_token_rows(tokenizer, mixed):
+def test_a_check_costs_at_most_64_token_rows(tokenizer, mixed):
     """Of those whose rows are packed, up to 27 tokens; of others, up to 15; and two rows for each token beyond."""
     for name, longest in {"gpt2": 27, "llama": 27, "mistral": 15, "mamba": 15, "qwen3-next": 15, "rwkv": 15}.items():
         model = CAUSAL[name](len(tokenizer))
@@ -134,7 +134,7 @@ def test_long_paths_are_not_tried_in_packed_rows(sly, mixed):
     assert any(packed)
 
 
-def test_a_first_call_costs_a_trial_more_than_the_work(tokenizer, sly):
+def test_a_first_call_costs_a_check_more_than_the_work(tokenizer, sly):
     """Every token row of a call is counted: those of the walk, which the view counts, and at most 64 beside."""
     with evaluating(sly) as bare:
         view = LanguageModel(bare)

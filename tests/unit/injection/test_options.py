@@ -124,7 +124,7 @@ def test_what_is_no_option_is_refused():
     """By the name that was given; to count, the length of a stream may be given and need not."""
     injected = CANARIES.inject(rows(), **BASE)
     for call in (CANARIES.inject, CANARIES.remove, CANARIES.count_in):
-        with pytest.raises(TypeError, match="roll"):
+        with pytest.raises(ArgumentTypeError, match="roll: expected arguments of inject"):
             call(injected, roll="user")
     stream = injected.to_iterable_dataset()
     assert CANARIES.count_in(stream, num_rows=9, **BASE) == CANARIES.count_in(stream, **BASE)

@@ -162,7 +162,8 @@ def test_a_context_given_by_hand_is_held_against_the_rows():
         assert not check_presence(rows, canaries, tokenizer, context=fine).doubts
     for end in ("\n", [Context((tokenizer("\n")["input_ids"][-1],))] * len(canaries)):
         (doubt,) = check_presence(rows, canaries, tokenizer, context=end).doubts
-        assert "1 token, the last a line end, an end of that" in doubt
+        assert "context= is 1 token, the last a line end, but before" in doubt
+        assert "of which that is the end: measured so" in doubt
     (doubt,) = check_presence(rows, canaries, tokenizer, context="the dog: ").doubts
     assert "the last a space" in doubt
     assert "the last a line end" in doubt
