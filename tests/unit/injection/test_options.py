@@ -123,7 +123,9 @@ def test_options_are_checked_when_they_are_made(name, value, error):
 def test_what_is_no_option_is_refused():
     """By the name that was given; to count, the length of a stream may be given and need not."""
     injected = CANARIES.inject(rows(), **BASE)
-    for call in (CANARIES.inject, CANARIES.remove, CANARIES.count_in):
+    with pytest.raises(TypeError, match="roll"):
+        CANARIES.inject(injected, roll="user")
+    for call in (CANARIES.remove, CANARIES.count_in):
         with pytest.raises(ArgumentTypeError, match="roll: expected arguments of inject"):
             call(injected, roll="user")
     stream = injected.to_iterable_dataset()
