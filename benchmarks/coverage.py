@@ -1,7 +1,7 @@
 """How often the 95 % intervals hold the truth, and how far the estimates are from it, on models whose ranks are known.
 
 Every candidate of a format is scored; fills whose exposures stand on a grid from 0 to log2|R| are taken for canaries,
-each by itself; then each estimator looks at them with many seeds. `auto` is without counted ranks here, which would
+each by itself; then each estimator found at them with many seeds. `auto` is without counted ranks here, which would
 always be right.
 
     python benchmarks/coverage.py --model FOLDER --format "The random number is {digit:5}" --seeds 200
@@ -71,7 +71,7 @@ def by_draws(space: Space, sampled: SampledFills, *, proven: bool) -> Iterator[E
         yield exposures.importance([cost], own, space.size, own_log_weights=None if proven else [weight])[0]
 
 
-def look(space: Space, seed: int, num_references: int, num_draws: int) -> dict[str, list[Estimate]]:
+def estimates_of(space: Space, seed: int, num_references: int, num_draws: int) -> dict[str, list[Estimate]]:
     """What each estimator says of the grid; `proven` is `importance` with the interval for verdicts."""
     generator = np.random.default_rng(seed)
     found: dict[str, list[Estimate]] = {"sampled": [], "skewnorm": []}
@@ -115,18 +115,20 @@ def main() -> None:
     with evaluating(model) as bare:
         space = Space(bare, tokenizer, CanaryFormat(arguments.format), arguments.steps)
         print(f"{space.size:,} candidates, {space.costs[0]:.1f} to {space.costs[-1]:.1f} bits after the prompt")
-        looks = [look(space, seed, arguments.num_references, arguments.num_draws) for seed in range(arguments.seeds)]
-    for name in looks[0]:
+        found = [
+            estimates_of(space, seed, arguments.num_references, arguments.num_draws) for seed in range(arguments.seeds)
+        ]
+    for name in found[0]:
         print(f"\n{name}\nexposure  covers    bias     rms   width   hits")
         for place, truth in enumerate(space.exposures.tolist()):
-            these = [each[name][place] for each in looks]
+            these = [each[name][place] for each in found]
             errors = np.array([one.value - truth for one in these])
             print(
                 f"{truth:8.2f}{np.mean([covers(one, truth) for one in these]):8.3f}{errors.mean():8.2f}"
                 f"{math.sqrt((errors**2).mean()):8.2f}{np.mean([one.high - one.low for one in these]):8.2f}"
                 f"{np.median([hits_of(one) for one in these]):7.0f}"
             )
-        held = [covers(each[name][place], truth) for each in looks for place, truth in enumerate(space.exposures)]
+        held = [covers(each[name][place], truth) for each in found for place, truth in enumerate(space.exposures)]
         print(f"   all  {np.mean(held):8.3f}")
     print(f"{time.monotonic() - began:.0f} s")
 

@@ -208,13 +208,13 @@ def memory_of(folder: str, template: str, strategy: str) -> list[str]:
     checkpoint.extract(strategy=strategy)
     checkpoint.format = whole
 
-    def look(progress: Progress) -> None:
+    def watch(progress: Progress) -> None:
         nonlocal open_at_most
         open_at_most = max(open_at_most, progress.open)
 
     Path("/proc/self/clear_refs").write_text("5")  # what was taken at most is forgotten
     before = resident("VmRSS")
-    found = checkpoint.extract(strategy=strategy, max_memory=MEMORY, max_seconds=MEMORY_SECONDS, progress=look)
+    found = checkpoint.extract(strategy=strategy, max_memory=MEMORY, max_seconds=MEMORY_SECONDS, progress=watch)
     grown = resident("VmHWM") - before
     amounts = [f"{found.expanded:,}", f"{open_at_most:,}", f"{grown / 2**20:.0f}", f"{grown / MEMORY:.2f}"]
     return [strategy, found.stopped or "no", *amounts]

@@ -29,7 +29,7 @@ import hf_canary.models  # noqa: F401 (registers the paper's architectures)
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract
 
 
-class Look(TrainerCallback):  # type: ignore[misc]
+class Extracting(TrainerCallback):  # type: ignore[misc]
     """After each epoch, what it takes to come to each canary, and to the likeliest fill of all."""
 
     def __init__(self, canaries: CanarySet, tokenizer: Any, max_expanded: int) -> None:
@@ -108,7 +108,7 @@ def main() -> None:
     lines = load_dataset("text", data_files=options.text, split="train")
     rows = canaries.inject(lines.select(range(min(options.max_lines, len(lines)))), seed=0)
     tokens = rows.map(lambda row: tokenizer(row["text"], truncation=True, max_length=200), remove_columns="text")
-    look = Look(canaries, tokenizer, options.max_expanded)
+    extracting = Extracting(canaries, tokenizer, options.max_expanded)
     Trainer(
         model=model,
         args=TrainingArguments(
@@ -122,9 +122,9 @@ def main() -> None:
         ),
         train_dataset=tokens.filter(lambda row: len(row["input_ids"]) > 1),
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-        callbacks=[look],
+        callbacks=[extracting],
     ).train()
-    results = {"points": look.points, "likeliest": look.likeliest, "space_size": format.space_size}
+    results = {"points": extracting.points, "likeliest": extracting.likeliest, "space_size": format.space_size}
     options.out.mkdir(exist_ok=True, parents=True)
     (options.out / "points.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     if options.draw:

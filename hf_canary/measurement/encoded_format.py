@@ -122,14 +122,14 @@ class EncodedFormat:
         )
 
     @cached_property
-    def shared(self) -> int:
+    def num_common(self) -> int:
         """How many first tokens all candidates share, the last one's aside."""
         known = [self.format.render(fill) for fill in self.canary_fills]
         covering = [self.format.render(fill) for fill in self.format.covering_fills(_TO_COMPARE)]
         names = ["a candidate"] * len(covering) + self.names
         encoding = self._encoded(covering + known, names.__getitem__)
         # Where all is shared, the last token must still be read from something.
-        return min(encoding.shared, min(map(len, encoding.sequences)) - 1)
+        return min(encoding.num_common, min(map(len, encoding.sequences)) - 1)
 
     @property
     def why_no_tree(self) -> str:

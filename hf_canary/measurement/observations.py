@@ -104,7 +104,7 @@ class Observations:
     def fill_bits(self) -> Floats:
         """(2 n_canaries,) of each cost the part from where candidates differ on: what a guesser must guess."""
         texts, encoding, sources = self._encoded_format.encoded(slice(0, len(self._fills)))
-        unsummed = self._encoded_format.shared
+        unsummed = self._encoded_format.num_common
 
         def scored() -> Floats:
             named = self._encoded_format.name

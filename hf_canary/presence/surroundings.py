@@ -210,7 +210,7 @@ class Surroundings:
         suffixes: dict[Path, list[int]] = {}
         for number, (_, paths) in seen.items():
             suffixes.setdefault(self._real(paths), []).append(number)
-        of_all = most_shared(list(suffixes))
+        of_all = longest_common_end(list(suffixes))
         unseen = [number for number in numbers if number not in seen]
         if unseen and suffixes:
             suffixes.setdefault(of_all, [])
@@ -226,7 +226,7 @@ class Surroundings:
         """What to measure behind: the longest end that more than half of some copies share, if copies stood behind that
         and nothing more; else all that stands before one of them.
         """
-        run = most_shared(paths)
+        run = longest_common_end(paths)
         if 2 * paths.count(run) > len(paths):
             return run
         return min((path for path in paths if path[len(path) - len(run) :] == run), key=lambda path: (len(path), path))
@@ -412,11 +412,11 @@ def _probes(format: CanaryFormat) -> list[int]:
     return list(dict.fromkeys(fills))
 
 
-def most_shared(paths: Sequence[Path]) -> Path:
+def longest_common_end(paths: Sequence[Path]) -> Path:
     """The longest end that more than half of them have.
 
     Example:
-        >>> most_shared([(7, 1, 2), (8, 1, 2), ()])
+        >>> longest_common_end([(7, 1, 2), (8, 1, 2), ()])
         (1, 2)
     """
     found: list[int] = []

@@ -30,7 +30,7 @@ class Encoding:
         return self.sequences[0][:-1] if self.ended else self.sequences[0]
 
     @property
-    def shared(self) -> int:
+    def num_common(self) -> int:
         """How many first tokens all sequences have in common."""
         first, last = min(self.sequences), max(self.sequences)
         pairs = zip(first, last, strict=False)

@@ -46,7 +46,7 @@ def estimates(request):
     with evaluating(model.eval()) as bare:
         space = script.Space(bare, tokenizer, format, 1.5)
         assert space.exposures.max() == math.log2(space.size)
-        return space.exposures, [script.look(space, seed, num_references, num_draws) for seed in range(SEEDS)]
+        return space.exposures, [script.estimates_of(space, seed, num_references, num_draws) for seed in range(SEEDS)]
 
 
 @pytest.mark.parametrize("estimates", CASES, indirect=True)

@@ -94,7 +94,7 @@ class _ByState(_AfterPrompt):
             assert isinstance(states, Rows)
             return bits[:, 0], states
 
-        bits, states = _shared(self._language_model, self._session, count, width, read)
+        bits, states = _split(self._language_model, self._session, count, width, read)
         return costs[parents] + bits[parents, column], states
 
 
@@ -127,7 +127,7 @@ def _columns(parents: Ints) -> tuple[Ints, int]:
     return column, int(column.max(initial=0)) + 1
 
 
-def _shared(
+def _split(
     language_model: LanguageModel,
     session: Session,
     count: int,

@@ -17,7 +17,7 @@ from hf_canary import CanaryFormat, check_presence, log_perplexity, measure_expo
 from hf_canary.errors import ArgumentError, DataError
 from hf_canary.presence.batches import TrainedCopies
 from hf_canary.presence.sequences import cut, lengths_in
-from hf_canary.presence.surroundings import most_shared
+from hf_canary.presence.surroundings import longest_common_end
 from hf_canary.presence.token_search import Occurrences
 from hf_canary.tokenization.contexts import Context, one_for_each
 from hf_canary.tokenization.encoding import context_of, encode
@@ -177,16 +177,16 @@ def test_a_context_given_by_hand_is_held_against_the_rows():
 
 def test_the_longest_end_that_most_have():
     """More than half, of paths of any lengths; a few that stand elsewhere do not hide it."""
-    assert most_shared([(1, 2, 3), (2, 3), (5, 2, 3)]) == (2, 3)
-    assert most_shared([(1, 2), (1, 3)]) == ()
-    assert most_shared([(7, 8)]) == (7, 8)
-    assert most_shared([]) == ()
-    assert most_shared([(4, 5, 6)] * 15 + [()]) == (4, 5, 6)
-    assert most_shared([(4, 5, 6)] * 8 + [()] * 8) == ()
+    assert longest_common_end([(1, 2, 3), (2, 3), (5, 2, 3)]) == (2, 3)
+    assert longest_common_end([(1, 2), (1, 3)]) == ()
+    assert longest_common_end([(7, 8)]) == (7, 8)
+    assert longest_common_end([]) == ()
+    assert longest_common_end([(4, 5, 6)] * 15 + [()]) == (4, 5, 6)
+    assert longest_common_end([(4, 5, 6)] * 8 + [()] * 8) == ()
     for paths in ([(0, 1) * n for n in range(1, 9)], [(n % 3, n % 2, 1) for n in range(9)]):
         ends = {path[len(path) - size :] for path in paths for size in range(len(path) + 1)}
         shared = [end for end in ends if 2 * sum(path[len(path) - len(end) :] == end for path in paths) > len(paths)]
-        assert most_shared(paths) == max(shared, key=len)
+        assert longest_common_end(paths) == max(shared, key=len)
 
 
 def test_a_copy_at_the_start_of_a_row_hides_no_context():
