@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock
 
 import hf_canary.models as models
-from hf_canary import CanaryFormat, canaries
+from hf_canary import Canary, CanaryFormat, CanarySet, canaries, extract
 from hf_canary.extraction import search_setup
 from hf_canary.measurement import encoded_format
 from hf_canary.tokenization import rules
@@ -37,6 +37,7 @@ pytest.register_assert_rewrite("tests.support")
 from tests.support import oracles
 from tests.support.fresh import run_command
 from tests.support.repetitions import times
+from tests.support.tokenizers_of_all_kinds import KINDS
 
 hypothesis.settings.register_profile("laws", max_examples=times(100))
 hypothesis.settings.load_profile("laws")
@@ -161,3 +162,24 @@ def num_encoded(monkeypatch):
     monkeypatch.setattr(token_tree, "encode", counted)
     monkeypatch.setattr(building, "encode", counted)
     return lambda: counts[0]
+
+
+@pytest.fixture(scope="module", params=["gpt2", "unigram", "wordpiece", "characters", "byte-fallback"])
+def pair(request):
+    """A tokenizer, and a model of each kind of state behind it, in evaluation: `generate` leaves dropout on."""
+    tokenizer = KINDS[request.param]()
+    return tokenizer, {kind: oracles.small_model(kind, len(tokenizer)).eval() for kind in ("lstm", "gpt2")}
+
+
+@pytest.fixture
+def sure(tokenizer):
+    """A model that prefers few candidates by far."""
+    return oracles.TableModel(len(tokenizer), spread=6.0).eval()
+
+
+@pytest.fixture
+def memorised(sure, tokenizer):
+    """Its likeliest candidate of 10^6 as a canary, and one of the others as its twin."""
+    format = CanaryFormat("the pin is {digit:6}")
+    fill = extract(sure, tokenizer, format).candidates[0].fill
+    return CanarySet([Canary("one", format, fill, (fill + 777_777) % 10**6, 1)], seed=0)

@@ -23,13 +23,6 @@ def texts_of(tokenizer, sequences, skipped=0):
     return [tokenizer.decode(ids[skipped:], skip_special_tokens=True) for ids in sequences.tolist()]
 
 
-@pytest.fixture(scope="module", params=["gpt2", "unigram", "wordpiece", "characters", "byte-fallback"])
-def pair(request):
-    """A tokenizer, and a model of each kind of state behind it."""
-    tokenizer = KINDS[request.param]()
-    return tokenizer, {kind: small_model(kind, len(tokenizer)) for kind in ("lstm", "gpt2")}
-
-
 def small_model(kind, vocabulary, seed=0):
     """In evaluation: `generate` leaves dropout on."""
     return oracles.small_model(kind, vocabulary, seed=seed).eval()

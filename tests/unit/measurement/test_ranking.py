@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
+from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
 from hf_canary.estimators.exposures import exact, exposure_of_rank, of_rank, sampled
 from hf_canary.extraction import exact_ranks, iter_extract
 from hf_canary.inference.evaluation import evaluating
@@ -89,20 +89,6 @@ def test_candidates_that_cost_the_same_are_ties():
     estimate = of_rank(100, 100, ties=99)
     assert estimate.flags == ("ties",)
     assert estimate.value == 0.0
-
-
-@pytest.fixture
-def sure(tokenizer):
-    """A model that prefers few candidates by far."""
-    return oracles.TableModel(len(tokenizer), spread=6.0).eval()
-
-
-@pytest.fixture
-def memorised(sure, tokenizer):
-    """Its likeliest candidate of 10^6 as a canary, and one of the others as its twin."""
-    format = CanaryFormat("the pin is {digit:6}")
-    fill = extract(sure, tokenizer, format).candidates[0].fill
-    return CanarySet([Canary("one", format, fill, (fill + 777_777) % 10**6, 1)], seed=0)
 
 
 def test_what_is_memorised_is_counted_without_draws(sure, tokenizer, memorised, monkeypatch):
