@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 _out = Console()
 _err = Console(stderr=True)
@@ -111,7 +111,7 @@ ContextOption = Annotated[
     str | None,
     typer.Option(
         help="Text before the canary where it was trained on: conditioned on, not summed. \\n is a line end, \\t a "
-        'tab, \\\\ a backslash; "" is nothing. Left out, it is what the record of the training says.',
+        'tab, \\\\\\\\ a backslash; "" is nothing. Left out, it is what the record of the training says.',
         show_default=False,
     ),
 ]

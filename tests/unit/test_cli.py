@@ -397,3 +397,10 @@ def test_each_canary_is_ranked_behind_its_own_context(folder, lstm, tokenizer):
     finally:
         record.file.unlink()
         (folder / FINGERPRINT_FILE).unlink(missing_ok=True)
+
+
+def test_help_has_paragraphs_and_says_how_a_backslash_is_written():
+    """Lines are as wide as the terminal, and none breaks where the docstring's does."""
+    shown = RUNNER.invoke(app, ["rank", "--help"], env={"COLUMNS": "150", "TERMINAL_WIDTH": "150"}).output
+    assert "Nothing is counted that is less likely than the fill" in shown
+    assert r"\\ a backslash" in " ".join(shown.split())
