@@ -294,7 +294,8 @@ def _tell(found: Extraction, known: CanarySet | None, here: Sequence[Canary] | N
         _say(f"{left} of the {found.num_canaries} canaries {of_them} are not listed; hf-canary measure has all.")
     elsewhere = len(set(known or ()) - set(here or known or ()))
     if elsewhere:
-        _say(f"{elsewhere} canaries stood behind other contexts; hf-canary measure has each behind its own.")
+        who = f"{elsewhere} canaries" if elsewhere > 1 else "1 canary"
+        _say(f"{who} stood behind other contexts; hf-canary measure has each behind its own.")
 
 
 @app.command()
@@ -666,14 +667,17 @@ def _before_canaries(
     _note(f"Measured behind {_what_is_recorded(recorded)}.")
     several = len(set(zip(contexts, (canary.format for canary in canaries), strict=True)))
     if several > len(canaries.formats):
-        _note(f"They stood behind {several} contexts: each has references of its own, and takes its time.")
+        _note(
+            f"They stood behind {len(set(contexts))} contexts: for each, canaries of a format have references of their "
+            "own, which takes its time."
+        )
     return contexts, prefixes, _no_notice
 
 
-def _what_is_recorded(recorded: Recorded) -> str:
+def _what_is_recorded(recorded: Recorded, of: str = "the canaries") -> str:
     if recorded.are_given:
-        return f"the context that the callback was given in training ({recorded.file}); its log says if the rows differ"
-    return f"what stood before the canaries in training ({recorded.file})"
+        return f"the context that the callback was given for {of} ({recorded.file}); its log says if the rows differ"
+    return f"what stood before {of} in training ({recorded.file})"
 
 
 def _before_format(
@@ -705,7 +709,7 @@ def _before_format(
     if canary is not None:
         before = _own_context(each, canary)
     if any(before) or canary is not None:
-        _note(f"Behind {_what_is_recorded(recorded)}{'' if canary is None else f', before {canary.id}'}.")
+        _note(f"Behind {_what_is_recorded(recorded, 'the canaries' if canary is None else canary.id)}.")
     if len(known) > 1 and canary is None:
         _note(
             f"The canaries of this format stood behind {len(known)} contexts, of which this is one: what was learned "

@@ -136,7 +136,7 @@ def _behind(report: Any) -> str:
     if not context:
         return "Measured behind nothing but what the tokenizer puts there."
     if isinstance(context, str):
-        return f"Measured behind a text of {len(context)} characters."
+        return f"Measured behind a text of {len(context)} character{'s' * (len(context) != 1)}."
     return f"Measured behind {len(context.ids)} token{'s' * (len(context.ids) != 1)}."
 
 

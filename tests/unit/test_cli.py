@@ -381,7 +381,7 @@ def test_each_canary_is_ranked_behind_its_own_context(folder, lstm, tokenizer):
                 assert (f"canary {candidate.canary}, which stood behind another" in result.stdout) != is_here
         assert "3 canaries stood behind other contexts" in result.stdout
         assert "stood behind 3 contexts" in result.stderr
-        assert "that the callback was given in training" in result.stderr
+        assert "that the callback was given for the canaries" in result.stderr
         for options in (["--canary", "f0-x1-0"], [*set_file, "--canary", "f9-x1-0"]):
             wrong = RUNNER.invoke(app, ["rank", str(folder), *options])
             assert wrong.exit_code == 1
