@@ -292,7 +292,7 @@ def _tell(found: Extraction, known: CanarySet | None, here: Sequence[Canary] | N
     if left:
         of_them = "of this format" if here == list(known or ()) else "of this format that stood behind this context"
         _say(f"{left} of the {found.num_canaries} canaries {of_them} are not listed; hf-canary measure has all.")
-    elsewhere = len(set(known or ()) - set(here or known or ()))
+    elsewhere = len(set(known or ()) - set(here or ()))
     if elsewhere:
         who = f"{elsewhere} canaries" if elsewhere > 1 else "1 canary"
         _say(f"{who} stood behind other contexts; hf-canary measure has each behind its own.")
@@ -696,6 +696,7 @@ def _before_format(
     recorded = Recorded(name if record is None else record)
     known = recorded.of_format(format)
     everyone = None if canaries is None else list(canaries)
+    each = {} if canaries is None else _each_context(recorded, canaries)
     if not known:
         _check_record(record, "with canaries of this format")
         if given is None:
@@ -703,8 +704,8 @@ def _before_format(
         return given, None, _no_notice, everyone
     if given is not None:
         tell = _context_notice(recorded.file, given, {context for context, _ in known}, format)
-        return given, known[0][1], tell, everyone
-    each = {} if canaries is None else _each_context(recorded, canaries)
+        own = known[0] if canary is None else each.get(canary.id, known[0])
+        return given, own[1], tell, everyone
     before = known[0]
     if canary is not None:
         before = _own_context(each, canary)

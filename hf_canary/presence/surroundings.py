@@ -172,12 +172,8 @@ class Surroundings:
     def _share_behind(self, format: CanaryFormat, context: Before) -> str:
         """In how many copies, of those that were kept, a context is all that stands before the canary, in words."""
         ids = context.ids if isinstance(context, Context) else ()
-        copies = [
-            path
-            for (number, _), paths in self._before[0].items()
-            if self._canaries[number].format == format
-            for path in paths
-        ]
+        numbers = [number for number, canary in enumerate(self._canaries) if canary.format == format]
+        copies = [path for number in numbers for path in self._before_copies(number)]
         count = copies.count(ids)
         return ", in all copies" if count == len(copies) else f", in {count} of {len(copies)} copies"
 
@@ -235,13 +231,16 @@ class Surroundings:
         """Whether a context is all that stands before some copy of a canary, or what is taken where nothing is given;
         True where no copy was seen.
         """
-        copies = [path for (of, _), paths in self._before[0].items() if of == number for path in paths]
+        copies = self._before_copies(number)
         return not copies or asked.ids in copies or (isinstance(theirs, Context) and asked.ids == theirs.ids)
+
+    def _before_copies(self, number: int) -> list[Path]:
+        """What stands before each copy of a canary that was kept, however the copy is written."""
+        return [path for (of, _), paths in self._before[0].items() if of == number for path in paths]
 
     def stands(self, number: int, context: Context) -> bool:
         """Whether it stands before a copy of a canary; True where no copy was seen."""
-        ids = context.ids
-        copies = [path for (of, _), paths in self._before[0].items() if of == number for path in paths]
+        ids, copies = context.ids, self._before_copies(number)
         return not copies or any(path[len(path) - len(ids) :] == ids for path in copies if len(path) >= len(ids))
 
     def source_prefixes(self) -> tuple[list[Before], list[str]]:
