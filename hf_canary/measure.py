@@ -170,7 +170,7 @@ class Measurement:
         self._batch_size, self._max_memory = batch_size, max_memory
         for format in canaries.formats:
             check_written(format, tokenizer, target=format.source is not None)
-        request = MeasurementConfig(num_references, num_draws, seed, end)
+        config = MeasurementConfig(num_references, num_draws, seed, end)
         self._groups = grouped(canaries, context, source_prefix)
         for group in self._groups:
             group.format.check_fixed("context", group.context)
@@ -180,7 +180,7 @@ class Measurement:
                 tokenizer,
                 [canary for canary in canaries if canary.format == group.format],
                 group.members,
-                replace(request, context=group.context, source_prefix=group.source_prefix),
+                replace(config, context=group.context, source_prefix=group.source_prefix),
                 number=group.number,
             )
             for group in self._groups

@@ -161,7 +161,7 @@ class InjectCanaries(InsertCopies):
         return super().__call__(batch, indices)
 
     @property
-    def places(self) -> Positions:
+    def positions(self) -> Positions:
         """The row number and the canary of each copy."""
         return self.copies.positions
 

@@ -49,7 +49,7 @@ class EncodedFormat:
         tokenizer: that is not changed meanwhile.
         canaries: all of one format.
         members: numbers of those that are measured here; the others are known, so that no reference is one of them.
-        request: how to measure.
+        config: how to measure.
         number: which of the contexts of its format it is; each has references of its own.
 
     Attributes:
@@ -64,11 +64,11 @@ class EncodedFormat:
         tokenizer: Any,
         canaries: Sequence[Canary],
         members: Sequence[int],
-        request: MeasurementConfig,
+        config: MeasurementConfig,
         *,
         number: int = 0,
     ) -> None:
-        self.request, self._number = request, number
+        self.config, self._number = config, number
         self.measured = [*members, *(len(canaries) + number for number in members)]
         self.format = canaries[0].format
         self.canary_fills = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
@@ -85,9 +85,9 @@ class EncodedFormat:
     @cached_property
     def fills(self) -> list[int]:
         """Those of canaries and twins, then random other ones."""
-        count = possible_references(self.request.num_references, self.format, len(self.canary_fills))
+        count = possible_references(self.config.num_references, self.format, len(self.canary_fills))
         # Named apart from the draw of the canaries: with one seed for both, references would lie beside canaries.
-        name = f"references {self.request.seed}" + (f" {self._number}" if self._number else "")
+        name = f"references {self.config.seed}" + (f" {self._number}" if self._number else "")
         drawn = self.format.sample(count, name, exclude=self.canary_fills)
         return self.canary_fills + drawn
 
@@ -110,16 +110,14 @@ class EncodedFormat:
         encoding = self._encoded(texts, lambda number: self.name(start + number))
         if self._target:
             sources = [self.format.render_source(fill) or "" for fill in fills]
-            self._sources += source_ids(self._tokenizer, sources, self.request.source_prefix)
+            self._sources += source_ids(self._tokenizer, sources, self.config.source_prefix)
         self._texts += texts
         self._sequences += encoding.sequences
         self._like = replace(encoding, sequences=[])
 
     def _encoded(self, texts: list[str], named: Callable[[int], str]) -> Encoding:
-        request = self.request
-        return encode(
-            self._tokenizer, texts, context=request.context, target=self._target, end=request.end, named=named
-        )
+        config = self.config
+        return encode(self._tokenizer, texts, context=config.context, target=self._target, end=config.end, named=named)
 
     @cached_property
     def num_common(self) -> int:
@@ -155,8 +153,8 @@ class EncodedFormat:
         tree = TokenTree(
             self.format,
             self._tokenizer,
-            context=self.request.context,
-            end=end_token(self._tokenizer, target=self._target) if self.request.end else None,
+            context=self.config.context,
+            end=end_token(self._tokenizer, target=self._target) if self.config.end else None,
             target=self._target,
         )
         if not tree.is_certain:
@@ -187,7 +185,7 @@ class EncodedFormat:
         if not self._target:
             return None
         source = self.format.render_source(self.canary_fills[0]) or ""
-        return source_ids(self._tokenizer, [source], self.request.source_prefix)[0]
+        return source_ids(self._tokenizer, [source], self.config.source_prefix)[0]
 
 
 def possible_references(asked: int, format: CanaryFormat, known: int) -> int:

@@ -129,7 +129,7 @@ class Observations:
     @cached_property
     def sampled_fills(self) -> SampledFills | None:
         """Draws from the ladder; None where there is no time for enough of them."""
-        count = self._encoded_format.request.num_draws
+        count = self._encoded_format.config.num_draws
         if self._deadline.is_limited:
             count = int(min(count, self._deadline.fits(self._seconds_a_row * self.tree.depth)))
         if count < 1:
@@ -142,7 +142,7 @@ class Observations:
                 self.tree,
                 self._fills,
                 count,
-                seed=self._encoded_format.request.seed,
+                seed=self._encoded_format.config.seed,
                 deadline=self._deadline,
             )
 

@@ -39,8 +39,8 @@ canaries = CanarySet.draw(CanaryFormat("the canary's PIN is {digit:4}"), seed=5)
 for seed in (None, 3):
     for placement in ("rows", "splice"):
         transform = InjectCanaries(canaries, num_rows=50, seed=seed, placement=placement)
-        places = transform.places
-        print(Hasher.hash(transform), places.rows.tolist(), places.which.tolist(), places.spots.tolist())
+        positions = transform.positions
+        print(Hasher.hash(transform), positions.rows.tolist(), positions.which.tolist(), positions.spots.tolist())
 """
 
 

@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_places():
 
 
 def places_of(transform: InjectCanaries) -> list[tuple[int, int]]:
-    return list(zip(transform.places.rows.tolist(), transform.places.which.tolist(), strict=True))
+    return list(zip(transform.positions.rows.tolist(), transform.positions.which.tolist(), strict=True))
 
 
 def test_the_default_places_come_from_the_digest():
