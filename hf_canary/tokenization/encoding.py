@@ -10,6 +10,17 @@ from typing import Any
 from ..errors import ModelError
 from .contexts import Before, Context
 
+# Of so many texts a fast tokenizer's backend must have the ids that transformers has; then it is asked for the others.
+_PROBED = 16
+_ENCODING = frozenset({"__call__", "_call_one", "_encode_plus", "_batch_encode_plus"})
+_OF_TRANSFORMERS = frozenset(
+    {
+        "transformers.tokenization_utils_base",
+        "transformers.tokenization_utils_tokenizers",
+        "hf_canary.models.tokenizers",  # which warns besides
+    }
+)
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -181,9 +192,38 @@ def end_token(tokenizer: Any, *, target: bool = False) -> int:
 
 def token_ids(tokenizer: Any, texts: Sequence[str], *, target: bool = False, special: bool = False) -> list[list[int]]:
     """The ids of each text, with the tokens that the tokenizer puts around it or without."""
+    # The first call also leaves the backend of a fast tokenizer as transformers wants it: nothing is cut or padded.
+    first = _by_transformers(tokenizer, texts[:_PROBED], target=target, special=special)
+    rest = texts[_PROBED:]
+    if not rest:
+        return first
+    if target or not _is_its_backend(tokenizer):
+        return first + _by_transformers(tokenizer, rest, target=target, special=special)
+    backend = tokenizer.backend_tokenizer
+    if _by_backend(backend, texts[:_PROBED], special=special) != first:
+        return first + _by_transformers(tokenizer, rest, target=target, special=special)
+    return first + _by_backend(backend, rest, special=special)
+
+
+def _is_its_backend(tokenizer: Any) -> bool:
+    """Whether it is a fast tokenizer that encodes as transformers' own class for these does, so that its backend says
+    what it says.
+    """
+    if not getattr(tokenizer, "is_fast", False) or not _ENCODING.isdisjoint(vars(tokenizer)):
+        return False
+    defining = {cls.__module__ for cls in type(tokenizer).__mro__ if not _ENCODING.isdisjoint(vars(cls))}
+    return defining <= _OF_TRANSFORMERS
+
+
+def _by_transformers(tokenizer: Any, texts: Sequence[str], *, target: bool, special: bool) -> list[list[int]]:
     side = {"text_target": list(texts)} if target else {"text": list(texts)}
     ids: list[list[int]] = tokenizer(**side, add_special_tokens=special, return_attention_mask=False)["input_ids"]
     return ids
+
+
+def _by_backend(backend: Any, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+    """Of a fast tokenizer: without offsets, masks and the objects around them, which take most of the time."""
+    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=special)]
 
 
 def source_ids(tokenizer: Any, sources: Sequence[str], prefix: Before = None) -> list[list[int]]:
