@@ -30,12 +30,17 @@ from .training.record import PICTURE_FILE, Record
 from .training.record import RECORD_FILE as RECORD_FILE
 from .training.run import Plan, TrainingRun
 from .training.schedule import Schedule, When
-from .training.start import check_agreement, check_what_chooses, warn_of_chance, warn_of_what_is_not_reached
+from .training.size import FULL
+from .training.start import (
+    check_agreement,
+    check_what_chooses,
+    num_measurements,
+    warn_of_chance,
+    warn_of_what_is_not_reached,
+)
 from .training.threshold import OnExceed, Threshold
 
 logger = logging.getLogger(__name__)
-
-_FEWEST = 1e-3  # seconds, within which the fewest references are scored and nothing else
 
 
 class ExposureCallback(TrainerCallback):
@@ -81,7 +86,8 @@ class ExposureCallback(TrainerCallback):
         measure_at: when: `"evaluation"`, `"epoch"`, n for every n steps (1: after every step, as in Figure 8 of the
             paper), or a list of steps, 0 for before the first. None: at each evaluation, and each epoch if there are
             none. If `metric_for_best_model` is one of the keys, each evaluation is looked at in any case.
-        num_references: random candidates of each format that a measurement scores.
+        num_references: random candidates of each format that a measurement scores; None chooses, see `max_overhead`. A
+            number that is given is kept, and the share of the time that it will take is said.
         seed: draws the references, the same at each measurement.
         context: what stands before the canaries, if it is not to be read from the rows: a text or a `Context` of tokens
             for all, or a list with one for each; "" for nothing. It is conditioned on, not summed. One that never
@@ -98,9 +104,11 @@ class ExposureCallback(TrainerCallback):
         on_exceed: what to do then: `"warn"`, `"stop"` the training, or a function of the report and the ids of the
             canaries; a training is stopped if it returns True. In several processes each calls it.
         max_seconds: of a measurement; its samples shrink, and its intervals widen.
-        max_overhead: share of the training's time that measurements may take, all together, such as 0.01. Their samples
-            shrink; a measurement that has no time even for the fewest is left out, as one at step 0 is, and an
-            evaluation's keys are NaN then. The checks before the first step are not counted.
+        max_overhead: share of the training's time that measurements are to take, all together. Before the first step a
+            few texts and one batch are read to see what they cost, and all measurements of the training get the same
+            size, so that they compare: 10,000 references, 3,000, 1,000 or 256, the fewest that say something, with
+            draws and counted prefixes in proportion. A line says which, and what share is expected. It stands in the
+            record, and holds when the training goes on. None: 10,000.
         strict: whether a measurement that fails, or a run that is INVALID, ends the training with an error.
         plot: whether to draw the measurements into `_exposure.png` in `output_dir` at the end; needs matplotlib.
 
@@ -123,7 +131,7 @@ class ExposureCallback(TrainerCallback):
         trainer: Any = None,
         tokenizer: Any = None,
         measure_at: When = None,
-        num_references: int = 10_000,
+        num_references: int | None = None,
         seed: int = 0,
         context: Before | Sequence[Before] = None,
         source_prefix: Before | Sequence[Before] = None,
@@ -132,11 +140,11 @@ class ExposureCallback(TrainerCallback):
         threshold: float | None = None,
         on_exceed: OnExceed = "warn",
         max_seconds: float | None = None,
-        max_overhead: float | None = None,
+        max_overhead: float | None = 0.05,
         strict: bool = False,
         plot: bool = False,
     ) -> None:
-        check_request(canaries, num_references, seed=seed)
+        check_request(canaries, FULL if num_references is None else num_references, seed=seed)
         check_batch_size(batch_size)
         if tokenizer is not None:
             check_tokenizer(tokenizer)
@@ -155,6 +163,7 @@ class ExposureCallback(TrainerCallback):
             trainer=trainer,
             show=self.show,
             watch=self.watch,
+            say=tqdm.write,
         )
         self._plan.threshold.check(canaries)
         if plot:
@@ -164,7 +173,6 @@ class ExposureCallback(TrainerCallback):
         self._plot, self._tokenizer = plot, tokenizer
         self._run = TrainingRun(self._plan, tokenizer)  # which no training has begun
         self._latest = _Latest()
-        self._left_out: set[int] = set()  # steps, for lack of time
         if trainer is not None:
             self._bind(trainer)
 
@@ -175,8 +183,8 @@ class ExposureCallback(TrainerCallback):
 
     @property
     def num_references(self) -> int:
-        """Random candidates of each format that a measurement scores."""
-        return self._plan.num_references
+        """Random candidates of each format that a measurement scores; chosen when a training starts, if not given."""
+        return self._run.size.num_references
 
     @property
     def report(self) -> ExposureReport | None:
@@ -205,7 +213,7 @@ class ExposureCallback(TrainerCallback):
         at, plan, before = Moment.of_event(args, state, control, kwargs), self._plan, self._run
         self._schedule.begin(has_evaluations=args.eval_strategy != "no")
         check_agreement(self._asked())
-        check_what_chooses(at, plan.keys(at.model), has_share=plan.budget.is_share)
+        check_what_chooses(at, plan.keys(at.model))
         self._run = run = TrainingRun(plan, self._tokenizer)
         run.has_read, run.report, run.has_measured = before.has_read, before.report, before.has_measured
         run_on_all(lambda: run.check_tokenizer(at))
@@ -216,15 +224,16 @@ class ExposureCallback(TrainerCallback):
                 "presence=False: what stands before the canaries is not read from the data; they are measured behind "
                 "nothing: a leak may look safe. Give context= (and source_prefix=), or leave presence= out."
             )
-        least = run_on_all(lambda: run.check(at))
+        run_on_all(lambda: run.check(at))
         warn_of_what_is_not_reached(at, self._schedule, is_bound=plan.trainer is not None)
-        warn_of_chance(at, self.canaries, plan.threshold, self._schedule)
+        measurements = num_measurements(at, self._schedule)
+        warn_of_chance(at, self.canaries, plan.threshold, measurements)
         is_due = self._schedule.is_due(at.step, ends_epoch=at.ends_epoch)
         # A measurement at the step that it starts from stays, unless another training's, or one that is taken anew.
         is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or at.is_chosen_by_exposure())
         stays = not is_anew and (at.step > 0 or (before.has_measured and not is_due))
-        self._latest, self._left_out = _Latest(), set()
-        run.begin(at, least=least, stays=stays, is_own=before.has_measured)
+        self._latest, loader = _Latest(), kwargs.get("train_dataloader")
+        run.begin(at, loader, num_measurements=measurements, stays=stays, is_own=before.has_measured)
         if is_due and run.resumed_at is None and not is_anew:
             self._measure_by_itself(at)
 
@@ -266,11 +275,8 @@ class ExposureCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._latest = _Latest()  # load_best_model_at_end may have changed the weights without a step
-        self._run.end()
+        self._run.end(Moment.of_event(args, state, control, kwargs))
         self._leave_fingerprint(args, Path(args.output_dir or "."))
-        if self._left_out and state.is_world_process_zero:
-            words = "max_overhead left no time for %d measurements; the last time it left %s"
-            logger.warning(words, len(self._left_out), self._plan.budget.too_little)
         if self._plot and is_main_process():
             self._draw(Moment.of_event(args, state, control, kwargs).record)
 
@@ -323,9 +329,8 @@ class ExposureCallback(TrainerCallback):
 
     def _at_evaluation(self, at: Moment, prefix: str, metrics: dict[str, float]) -> dict[str, float]:
         """What belongs into the metrics of an evaluation; nothing for a further evaluation set of a step."""
-        trainer, budget = self._plan.trainer, self._plan.budget
+        trainer = self._plan.trainer
         is_training = self._run.is_training if trainer is None else bool(trainer.is_in_train)
-        chooses = at.is_chosen_by_exposure()
         if is_training and self._latest.step == at.step and self._latest.prefix != prefix:
             if self._latest.prefix is not None:  # of another evaluation set
                 return self._latest.metrics(prefix) if at.is_chosen_by_exposure(prefix) else {}
@@ -335,28 +340,16 @@ class ExposureCallback(TrainerCallback):
             not is_training
             or self._schedule.at_evaluations
             or self._schedule.is_due(at.step, ends_epoch=at.ends_epoch or at.args.eval_strategy == "epoch")
-            or chooses
+            or at.is_chosen_by_exposure()
         )
         if not is_due:
             return {}
-        allowed = budget.seconds() if is_training else budget.each
-        if allowed == 0.0 and chooses:  # a NaN would count as no improvement
-            allowed = _FEWEST
-        if allowed == 0.0:
-            logger.warning("No measurement at step %d: max_overhead leaves %s", at.step, budget.too_little)
-            self._left_out.add(at.step)
-            self._latest = _Latest(at.step, prefix, self._run.leave_out(at))
-        else:
-            self._measure(at, prefix, metrics, allowed)
+        self._measure(at, prefix, metrics)
         return self._latest.metrics(prefix)
 
     def _measure_by_itself(self, at: Moment) -> None:
-        """A measurement that is no evaluation's, with a log entry of its own; none where there is no time for one."""
-        allowed = self._plan.budget.seconds()
-        if allowed == 0.0:
-            self._left_out.add(at.step)
-            return
-        self._measure(at, None, {}, allowed)
+        """A measurement that is no evaluation's, with a log entry of its own."""
+        self._measure(at, None, {})
         found, trainer = self._latest.metrics("eval"), self._plan.trainer
         if trainer is None:
             epoch = {} if at.state.epoch is None else {"epoch": at.state.epoch}
@@ -370,10 +363,10 @@ class ExposureCallback(TrainerCallback):
             trainer.model.training = was_training
             at.control.should_log = should_log  # which a log takes for done
 
-    def _measure(self, at: Moment, prefix: str | None, metrics: dict[str, float], allowed: float | None) -> None:
+    def _measure(self, at: Moment, prefix: str | None, metrics: dict[str, float]) -> None:
         """One measurement, of an evaluation with this prefix, or of none."""
         self._latest = _Latest(at.step, prefix)  # also where it ends by an error
-        self._latest.found = self._run.measure(at, prefix or "eval", metrics, allowed)
+        self._latest.found = self._run.measure(at, prefix or "eval", metrics)
 
     def _leave_fingerprint(self, args: TrainingArguments, folder: Path) -> None:
         """Beside weights that were saved; what cannot be written is logged."""

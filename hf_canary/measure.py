@@ -126,6 +126,9 @@ class Measurement:
         tokenizer: that is not changed meanwhile.
         counting: how much work `auto` may put into counted ranks, as a part of what it may otherwise.
 
+    Attributes:
+        encoded_formats: for each format behind each of its contexts.
+
     Raises:
         ArgumentError: what cannot be measured on any model.
         ModelError: a tokenizer that writes nothing for what tells candidates apart; one without a token tree, where all
@@ -175,7 +178,7 @@ class Measurement:
         for group in self._groups:
             group.format.check_fixed("context", group.context)
             group.format.check_fixed("source_prefix", group.source_prefix)
-        self._encoded_formats = [
+        self.encoded_formats = [
             EncodedFormat(
                 tokenizer,
                 [canary for canary in canaries if canary.format == group.format],
@@ -190,13 +193,13 @@ class Measurement:
 
     def _check_trees(self, num_references: int) -> None:
         """Refuse what could say nothing of any format, and would only after all is scored."""
-        for encoded_format in self._encoded_formats:
+        for encoded_format in self.encoded_formats:
             format = encoded_format.format
             if "exact" in self._estimators and format.space_size <= num_references + len(encoded_format.canary_fills):
                 return
             if format.source_varies or not encoded_format.why_no_tree:
                 return
-        for encoded_format in self._encoded_formats:
+        for encoded_format in self.encoded_formats:
             with naming_format(encoded_format.format):
                 _ = encoded_format.tree
 
@@ -227,7 +230,7 @@ class Measurement:
         with evaluating(model) as bare:
             language_model = LanguageModel(bare, batch_size=self._batch_size, max_memory=self._max_memory)
             check_sources(language_model, self._canaries)
-            for number, (group, encoded_format) in enumerate(zip(self._groups, self._encoded_formats, strict=True)):
+            for number, (group, encoded_format) in enumerate(zip(self._groups, self.encoded_formats, strict=True)):
                 share = deadline.part(1.0 / (len(self._groups) - number))
                 observations = Observations(language_model, encoded_format, share, progress)
                 if observations.is_limited and not {"auto", "exact"}.isdisjoint(self._estimators):

@@ -199,6 +199,26 @@ class LanguageModel:
         logits, _ = reader(torch.cat([start, self.tensor(ids[:2, :-1])], dim=1), use_cache=False)
         return np.ravel(bits_of_tokens(logits[:, len(reader.lead) :], ids[:2, 1:, None]))
 
+    def read_at_once(self, rows: int, tokens: int) -> int:
+        """One full pass over random ids, of which nothing is asked, to see how long it takes.
+
+        Args:
+            rows: fewer are read where the memory does not hold the logits of all.
+            tokens: of each row; no more than the model has positions.
+
+        Returns:
+            How many tokens were read, of all rows.
+        """
+        for of_source in (False, True):
+            tokens = min(tokens, self._positions(of_source=of_source) or tokens)
+        rows = max(1, min(rows, self.max_memory // (tokens * self.vocabulary * _FLOAT_BYTES)))
+        least = min(self.vocabulary, self._source_vocabulary)
+        ids = self.tensor(np.random.default_rng(0).integers(0, least, size=(rows, tokens)))
+        source = ids if self.is_encoder_decoder else None
+        logits, _ = Reader(self.model, source, before=self._lockstep.step)(ids, use_cache=False)
+        float(logits[-1, -1, 0])  # an accelerator is done only when it is asked
+        return rows * tokens
+
     @property
     def tolerance(self) -> float:
         """By how many bits what a token costs may differ between two ways of reading it that are both right."""

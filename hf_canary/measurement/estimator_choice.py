@@ -19,7 +19,7 @@ from .sampling import SampledFills
 
 # `auto` counts a rank exactly where that takes so many prefixes at most for each reference that was scored: about as
 # much work again, or four times as much where nothing else says enough. Asked for by name, it may take more.
-_EXPANDED_PER_REFERENCE, _EXPANDED_IN_NEED = 5, 20
+EXPANDED_PER_REFERENCE, _EXPANDED_IN_NEED = 5, 20
 _MOST_EXPANDED = 2_000_000
 _MOST_SCORED = 1_000_000
 _NO_TIME = "no time for draws"
@@ -228,7 +228,7 @@ def _worth_expanding(by_references: Choice, by_draws: Choice) -> int:
     """How many prefixes for each reference a counted rank is worth."""
     if exposures.enough(by_references.estimate):
         return 0
-    return _EXPANDED_PER_REFERENCE if exposures.enough(by_draws.estimate) else _EXPANDED_IN_NEED
+    return EXPANDED_PER_REFERENCE if exposures.enough(by_draws.estimate) else _EXPANDED_IN_NEED
 
 
 def _preferred(by_references: Choice, by_draws: Choice) -> Choice:

@@ -56,7 +56,7 @@ class Copies:
         try:
             occurrences = Occurrences(self._canaries, tokenizer, target=target)  # worked out once, for both
             self._trained = TrainedCopies(self._canaries, tokenizer, occurrences)
-            if _can_be_read(getattr(loader, "dataset", None)):
+            if can_be_read(getattr(loader, "dataset", None)):
                 self.presence = from_main(
                     lambda: _presence_in(loader, occurrences, self._canaries, tokenizer, evaluation, context)
                 )
@@ -131,7 +131,7 @@ class Copies:
             self.see({"input_ids": args[0] if args else None} | kwargs)
 
 
-def _can_be_read(dataset: Any) -> bool:
+def can_be_read(dataset: Any) -> bool:
     """Whether its rows can be asked for, beside the training; those of a stream cannot."""
     return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
 

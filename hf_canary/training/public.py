@@ -16,7 +16,7 @@ from ..reporting.summaries import summary_keys
 
 _FEWEST = 4  # natural secrets of one sum
 _TENTH = 10.0
-_SECONDS = "exposure_seconds"
+SECONDS = "exposure_seconds"
 
 
 def public_levels(canaries: CanarySet) -> dict[str, tuple[int, ...]]:
@@ -73,13 +73,13 @@ def _keys_of(name: str) -> list[str]:
 
 def _is_of_one(key: str, canaries: CanarySet) -> bool:
     """Whether a number is that of one canary, or of too few, and these are somebody's secrets."""
-    if canaries.kind == "drawn" or key in ("exposure_censored", _SECONDS):
+    if canaries.kind == "drawn" or key in ("exposure_censored", SECONDS):
         return False
     return "_max" in key or len(canaries) < _FEWEST
 
 
 def _rounded(key: str, number: float) -> float:
-    if not math.isfinite(number) or key.endswith(_SECONDS):
+    if not math.isfinite(number) or key.endswith(SECONDS):
         return number
     if key.endswith("_low"):
         return math.floor(number * _TENTH + 1e-9) / _TENTH

@@ -17,6 +17,8 @@ from ..runtime.atomic_files import remove_leftovers, replacing
 PICTURE_FILE = "_exposure.png"
 RECORD_FILE = "_exposure.jsonl"
 CONTEXTS = "contexts"  # the role of a line that says what stands before the canaries
+SIZE = "size"  # of one that says how large the measurements are
+BESIDE = (CONTEXTS, SIZE)  # of lines that are no measurement's
 
 
 class Record:
@@ -62,7 +64,7 @@ class Record:
         lines = self._whole_lines()
         last = max((number for number, line in enumerate(lines) if _step(line) > 0), default=-1)
         stay = [] if with_last else lines[last + 1 :]
-        if len(stay) == len(lines) or all(_parsed(line).get("role") == CONTEXTS for line in lines):
+        if len(stay) == len(lines) or all(_parsed(line).get("role") in BESIDE for line in lines):
             return None
         number = 1
         while (aside := self.file.with_name(f"{self.file.stem}.{number}{self.file.suffix}")).exists():

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,17 +28,17 @@ from ..tree.traces import check_written
 from .budget import OverheadBudget
 from .contexts import Contexts, Recorded
 from .copies import Copies
+from .foresight import foreseen
 from .moment import Moment
 from .preserve import has_adapter, preserve_training_state, without_adapter
-from .public import base_mean, public_keys, public_summary
+from .public import SECONDS, base_mean, public_keys, public_summary
+from .size import COUNTING, FULL, SIZES, Size, chosen, num_draws, percent
 from .start import begin_record
 from .threshold import Threshold
 
 logger = logging.getLogger(__name__)
 
-# A measurement costs the training time: half the samples of `measure_exposure`, and a tenth of what it may put into
-# counting.
-DRAWS, COUNTING = 2_000, 0.1
+_WORTH_SAYING = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,23 @@ class Plan:
 
     Args:
         canaries: the set that was injected.
-        num_references: random candidates of each format.
+        num_references: random candidates of each format; None chooses.
         seed: draws them.
         batch_size: rows of one forward pass; None chooses.
         contexts: what the canaries stand behind, as far as it is known.
         copies: those that reach the model.
         threshold: that no canary should be above.
-        budget: of time.
+        budget: of time; its share is what sizes are chosen for.
         reads_data: whether the rows are read for canaries, and for what stands before them.
         strict: whether what fails ends the training.
         trainer: the one that the callback is bound to, or None.
         show: prints a report; called with the training's state, the metrics beside it and their prefix.
         watch: a context manager; what it gives is called with the number of texts scored since the last call.
+        say: prints one line.
     """
 
     canaries: CanarySet
-    num_references: int
+    num_references: int | None
     seed: int
     batch_size: int | None
     contexts: Contexts
@@ -74,6 +75,7 @@ class Plan:
     trainer: Any
     show: Callable[[ExposureReport, Any, dict[str, float], str], None]
     watch: Callable[..., AbstractContextManager[Callable[[int], object]]]
+    say: Callable[[str], object]
 
     @property
     def name(self) -> str:
@@ -95,6 +97,7 @@ class TrainingRun:
     Attributes:
         report: of the last measurement; None if it failed, or there was none.
         base_report: of the model without its adapters, or None.
+        size: of all measurements.
         has_measured: whether the record has measurements of this run, or of what was evaluated before its training.
         has_read: whether the data were read for canaries.
         is_training: whether the training has begun, and not ended.
@@ -105,12 +108,14 @@ class TrainingRun:
         self.plan = plan
         self.report: ExposureReport | None = None
         self.base_report: ExposureReport | None = None
+        self.size = Size(plan.num_references or FULL, is_given=plan.num_references is not None)
         self.has_measured = self.has_read = False
         self.resumed_at: int | None = None
         self._given_tokenizer = tokenizer
         self.is_training = False
         self._number = 0  # of measurements so far, for the threshold
-        self._measurement: tuple[Any, str, Measurement] | None = None  # with this tokenizer, and behind this
+        self._measurement: tuple[Any, Measurement] | None = None  # by what it was made for
+        self._base_seconds = 0.0  # that no measurement has said yet
 
     @property
     def presence(self) -> Presence | None:
@@ -159,13 +164,12 @@ class TrainingRun:
         for format in self.plan.canaries.formats:  # reads the vocabulary, which is done once
             check_written(format, self._tokenizer(at), target=format.source is not None)
 
-    def check(self, at: Moment) -> float:
-        """Refuse what cannot be measured; the seconds that scoring a few candidates takes.
+    def check(self, at: Moment) -> None:
+        """Refuse what cannot be measured.
 
         Raises:
             ModelError: it cannot be measured.
         """
-        began = time.monotonic()
         contexts = self.plan.contexts
         contexts.fit(at.model)
         with preserve_training_state(at.model):
@@ -180,51 +184,49 @@ class TrainingRun:
                     "nothing, which may make a leak look safe. %s",
                     error,
                 )
-        return time.monotonic() - began
 
-    def begin(self, at: Moment, *, least: float, stays: bool, is_own: bool) -> None:
-        """The training starts: what an earlier part of it has left is taken up, and what is no part of it set aside.
+    def begin(self, at: Moment, loader: Any, *, num_measurements: int, stays: bool, is_own: bool) -> None:
+        """The training starts: what an earlier part of it has left is taken up, and what is no part of it set aside; it
+        is chosen how large its measurements are.
 
         Args:
             at: the start of the training.
-            least: seconds that the shortest measurement is thought to take.
+            loader: of its data.
+            num_measurements: that it has, at most.
             stays: whether a measurement at this very step stays.
             is_own: whether measurements before the first step are this training's.
         """
         plan = self.plan
-        self._number, is_measured, copies = from_main(
-            lambda: begin_record(at.record, at.step, plan.name, stays=stays, is_own=is_own)
-        )
-        self.resumed_at = at.step if is_measured else None
+        begun = from_main(lambda: begin_record(at.record, at.step, plan.name, stays=stays, is_own=is_own))
+        self._number, self.resumed_at = begun.num_measured, at.step if begun.stays else None
         self.is_training = True
-        plan.copies.go_on(copies if at.step else {})
+        plan.copies.go_on(begun.copies if at.step else {})
         if at.step and self.presence is None:
             plan.contexts.take_recorded(from_main(lambda: Recorded(at.record.file.parent).of_canaries(plan.canaries)))
         if plan.contexts.has_any:
             self._write(at, [plan.contexts.record()])
+        plan.budget.begin()
+        self._choose_size(at, loader, begun.num_references, num_measurements + has_adapter(at.model))
         if has_adapter(at.model):
+            self._say(at, "exposure: the model without its adapters is measured first")
             self._measure_base(at)
-        plan.budget.begin(least=least)
 
-    def end(self) -> None:
+    def end(self, at: Moment) -> None:
         """The training is over; what is evaluated from now on is measured as in it."""
         self.is_training = self.has_measured = False
         self.plan.copies.end()
+        seconds, share = self.plan.budget.taken()
+        foreseen = max(self.size.share, self.plan.budget.share or 0.0)
+        if seconds > _WORTH_SAYING and share > 2 * foreseen:
+            self._say(at, f"exposure: its measurements took {percent(share)} of the training")
 
-    def leave_out(self, at: Moment) -> dict[str, float]:
-        """The metrics of an evaluation that has no time for a measurement: NaN; the record says so."""
-        self.has_measured = True
-        self._write(at, [{"role": "left out"}])
-        return dict.fromkeys(self.plan.keys(at.model), math.nan)
-
-    def measure(self, at: Moment, prefix: str, metrics: dict[str, float], allowed: float | None) -> dict[str, float]:
+    def measure(self, at: Moment, prefix: str, metrics: dict[str, float]) -> dict[str, float]:
         """Measure, record, show, and decide whether the training stops.
 
         Args:
             at: when.
             prefix: of the metrics.
             metrics: those that the measurement is shown beside.
-            allowed: seconds; None for no limit.
 
         Returns:
             Metrics without prefix; NaN where the measurement failed.
@@ -237,8 +239,10 @@ class TrainingRun:
         found = dict.fromkeys(self.plan.keys(at.model), math.nan)
         try:
             with preserve_training_state(at.model):
-                report = self.report = self._reported(at, allowed)
+                report = self.report = self._reported(at)
                 found |= public_summary(report)
+                found[SECONDS] += self._base_seconds
+                self._base_seconds = 0.0
                 records = report.records()
                 if self.base_report is not None:
                     found["exposure_base_mean"] = self._base_mean(report, self.base_report)
@@ -265,7 +269,7 @@ class TrainingRun:
                 self.has_measured = True
                 self._write(at, [{"role": "failure", "error": without_data(error), "valid": False}])
         finally:
-            self.plan.budget.charge(time.monotonic() - began, allowed)
+            self.plan.budget.charge(time.monotonic() - began)
         return found
 
     def _tokenizer(self, at: Moment) -> Any:
@@ -281,7 +285,7 @@ class TrainingRun:
             source_prefix=contexts.source_prefix,
         )
 
-    def _reported(self, at: Moment, allowed: float | None) -> ExposureReport:
+    def _reported(self, at: Moment) -> ExposureReport:
         """The model as it is, with what is known of copies; without its adapters, where that was not known before.
 
         After each part the processes hear of one another's errors, so that none goes on alone.
@@ -291,7 +295,7 @@ class TrainingRun:
         if self.base_report is None and has_adapter(at.model):
             self._measure_base(at)
         error = self.plan.threshold.error(self._number + 1, len(self.plan.canaries))
-        report = run_on_all(lambda: self._measure(at, allowed, error))
+        report = run_on_all(lambda: self._measure(at, error))
         self._number += 1
         return run_on_all(lambda: self.plan.copies.annotate(report, epochs=at.state.epoch or 0.0))
 
@@ -330,33 +334,69 @@ class TrainingRun:
 
     def _measure_base(self, at: Moment) -> None:
         """The model without its adapters; before the first step, since more than adapters may be trained."""
+        began = time.monotonic()
         try:
             with without_adapter(at.model):
-                self.base_report = run_on_all(lambda: self._measure(at, self.plan.budget.each, None))
+                self.base_report = run_on_all(lambda: self._measure(at, None))
         except Exception as error:
             if self.plan.strict:
                 raise
             logger.error("The model without its adapters could not be measured: %s", error)
+        finally:
+            self._base_seconds = time.monotonic() - began
+            self.plan.budget.charge(self._base_seconds)
 
-    def _measure(self, at: Moment, allowed: float | None, error: float | None) -> ExposureReport:
-        tokenizer = self._tokenizer(at)
-        plan, contexts = self.plan, self.plan.contexts
-        if self._measurement is None or self._measurement[:2] != (tokenizer, repr(contexts)):
-            measurement = Measurement(
-                plan.canaries,
-                tokenizer,
-                num_references=plan.num_references,
-                num_draws=DRAWS,
-                bootstrap=0,
-                counting=COUNTING,
-                seed=plan.seed,
-                context=contexts.context,
-                source_prefix=contexts.source_prefix,
-                batch_size=plan.batch_size,
+    def _measure(self, at: Moment, error: float | None) -> ExposureReport:
+        made_for = (self._tokenizer(at), repr(self.plan.contexts), self.size.num_references)
+        if self._measurement is None or self._measurement[0] != made_for:
+            self._measurement = (made_for, self._measurement_of(at, self.size.num_references))
+        with self.plan.watch(quiet=at.quiet) as progress:
+            return self._measurement[1].measure(
+                at.model, max_seconds=self.plan.budget.max_seconds, error=error, progress=progress
             )
-            self._measurement = (tokenizer, repr(contexts), measurement)
-        with plan.watch(quiet=at.quiet) as progress:
-            return self._measurement[2].measure(at.model, max_seconds=allowed, error=error, progress=progress)
+
+    def _measurement_of(self, at: Moment, num_references: int) -> Measurement:
+        plan, contexts = self.plan, self.plan.contexts
+        return Measurement(
+            plan.canaries,
+            self._tokenizer(at),
+            num_references=num_references,
+            num_draws=num_draws(num_references),
+            bootstrap=0,
+            counting=COUNTING,
+            seed=plan.seed,
+            context=contexts.context,
+            source_prefix=contexts.source_prefix,
+            batch_size=plan.batch_size,
+        )
+
+    def _choose_size(self, at: Moment, loader: Any, recorded: int | None, num_measurements: int) -> None:
+        """How large the measurements are: as asked for, as the training began, or by what they and the steps take."""
+        plan = self.plan
+        given = plan.num_references if plan.num_references is not None else recorded
+        sizes = SIZES if given is None and plan.budget.share is not None else (given or FULL,)
+        try:
+            with preserve_training_state(at.model):
+                seconds, training = run_on_all(
+                    lambda: foreseen(at, self._measurement_of(at, SIZES[-1]), loader, sizes, plan.batch_size)
+                )
+        except Exception as error:
+            if plan.strict:
+                raise
+            logger.warning("How long measurements will take could not be foreseen: %s", without_data(error))
+            seconds, training = {sizes[-1]: math.nan}, math.nan
+        if plan.budget.max_seconds is not None:
+            seconds = {size: min(each, plan.budget.max_seconds) for size, each in seconds.items()}
+        size = from_main(lambda: chosen(seconds, training, num_measurements, plan.budget.share or 1.0))
+        self.size = replace(size, is_given=plan.num_references is not None)
+        if recorded is None:
+            self._write(at, [self.size.record()])
+        if num_measurements:
+            self._say(at, self.size.in_words(plan.canaries, plan.budget.share))
+
+    def _say(self, at: Moment, line: str) -> None:
+        if at.state.is_world_process_zero:
+            self.plan.say(line)
 
     def _decide(self, at: Moment, report: ExposureReport, metrics: dict[str, float], prefix: str) -> bool:
         """Show the report, and do what is to be done when canaries are above the threshold: whether to stop."""

@@ -6,12 +6,13 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..canaries import CanarySet
 from ..errors import DataError, shown
 from ..runtime.processes import all_gather
 from .moment import Moment
-from .record import CONTEXTS, RECORD_FILE, Record
+from .record import BESIDE, RECORD_FILE, SIZE, Record
 from .schedule import Schedule
 from .threshold import Threshold, bits_against_chance
 
@@ -37,13 +38,12 @@ def check_agreement(asked: Iterable[object]) -> None:
         )
 
 
-def check_what_chooses(at: Moment, keys: list[str], *, has_share: bool) -> None:
+def check_what_chooses(at: Moment, keys: list[str]) -> None:
     """A key of ours that chooses the best model must be there, and the less of it the better.
 
     Args:
         at: the start of the training.
         keys: those that there are.
-        has_share: whether measurements have a share of the training's time, so that their sizes differ.
 
     Raises:
         DataError: there is no such key, so that the first evaluation would end the training.
@@ -58,11 +58,6 @@ def check_what_chooses(at: Moment, keys: list[str], *, has_share: bool) -> None:
     if at.args.greater_is_better:
         words = "metric_for_best_model=%s keeps the model that has memorised most: set greater_is_better=False."
         logger.warning(words, shown(name))
-    if has_share:
-        logger.warning(
-            "metric_for_best_model compares measurements of different sizes: max_overhead is not kept, and the "
-            "fewer references a measurement has time for, the lower its highest exposures. Leave it out."
-        )
 
 
 def warn_of_what_is_not_reached(at: Moment, schedule: Schedule, *, is_bound: bool) -> None:
@@ -87,12 +82,15 @@ def warn_of_what_is_not_reached(at: Moment, schedule: Schedule, *, is_bound: boo
         )
 
 
-def warn_of_chance(at: Moment, canaries: CanarySet, threshold: Threshold, schedule: Schedule) -> None:
-    """A threshold that canaries never seen may pass, at as many measurements as the training has."""
+def num_measurements(at: Moment, schedule: Schedule) -> int:
+    """How many a training has, at most, that begins."""
     epochs = min(at.state.num_train_epochs, at.state.max_steps)
-    measurements = schedule.count(at.state.max_steps, epochs=epochs, evaluations=at.most_evaluations)
-    if at.is_chosen_by_exposure() and not schedule.at_evaluations:
-        measurements += at.most_evaluations
+    count = schedule.count(at.state.max_steps, epochs=epochs, evaluations=at.most_evaluations)
+    return count + (at.most_evaluations if at.is_chosen_by_exposure() and not schedule.at_evaluations else 0)
+
+
+def warn_of_chance(at: Moment, canaries: CanarySet, threshold: Threshold, measurements: int) -> None:
+    """A threshold that canaries never seen may pass, at as many measurements as the training has."""
     chance = threshold.by_chance(canaries, measurements)
     if chance <= _LIKELY_BY_CHANCE or not at.state.is_world_process_zero:
         return
@@ -106,9 +104,24 @@ def warn_of_chance(at: Moment, canaries: CanarySet, threshold: Threshold, schedu
     )  # fmt: skip
 
 
-def begin_record(
-    record: Record, step: int, canaries: str, *, stays: bool, is_own: bool
-) -> tuple[int, bool, dict[str, int] | None]:
+@dataclass(frozen=True)
+class Begun:
+    """What the record of a training holds when it starts or goes on.
+
+    Args:
+        num_measured: measurements before.
+        stays: whether one at the very step that it goes on from stays.
+        copies: of each canary that had been trained on by then; None if that is not known.
+        num_references: of each of its measurements; None if that is not known.
+    """
+
+    num_measured: int
+    stays: bool
+    copies: dict[str, int] | None
+    num_references: int | None
+
+
+def begin_record(record: Record, step: int, canaries: str, *, stays: bool, is_own: bool) -> Begun:
     """Make the record ready for a training that starts at a step: what it will measure anew is dropped, and what is of
     an earlier training is set aside.
 
@@ -118,10 +131,6 @@ def begin_record(
         canaries: the name of the set.
         stays: whether a measurement at that very step stays.
         is_own: whether measurements before the first step are this training's, and not an earlier one's.
-
-    Returns:
-        How many measurements there were before, whether one at that step stays, and the copies that had been trained
-        on by then, if that is known.
 
     Raises:
         DataError: a training that goes on had measured other canaries.
@@ -144,5 +153,6 @@ def begin_record(
     if not stays:
         record.forget_after(step - 1)
     measured = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
-    here = [line for line in here if line.get("role") != CONTEXTS]
-    return len(measured), stays and bool(here), copies or None
+    sizes = [line.get("num_references") for line in record.lines() if line.get("role") == SIZE] if step else []
+    here = [line for line in here if line.get("role") not in BESIDE]
+    return Begun(len(measured), stays and bool(here), copies or None, sizes[-1] if sizes else None)

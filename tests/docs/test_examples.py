@@ -238,5 +238,5 @@ def test_the_benchmark_of_measurements_compares_like_with_like(text_file, tmp_pa
     paragraphs.write_text(text_file.read_text(encoding="utf-8")[:6_000].replace("\n", "\n\n"))
     options = ["--corpus", paragraphs, "--epochs", 1, "--num-references", 300, "--every", 60]
     output = run("benchmarks/callback_cost.py", *options, cwd=tmp_path)
-    assert output.count("measurements with") == 2
-    assert output.count("300 references") == 3
+    assert output.count(" measurements of ") == 2
+    assert output.count("300 references") >= 2

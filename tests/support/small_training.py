@@ -11,9 +11,10 @@ import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.measure import Measurement
-from hf_canary.training import run as run_room
+from hf_canary.training import size
+from hf_canary.training.record import BESIDE
 
-run_room.DRAWS = 300  # how well draws estimate is tested where they are made
+size.DRAWS = 300 * size.FULL // 60  # 300 beside 60 references; how well draws estimate is tested where they are made
 
 FORMAT = CanaryFormat("the pin is {digit:4}")
 CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)
@@ -83,7 +84,7 @@ def exposure_callback(**options):
 
 def measured(model, tokenizer=LETTERS, canaries=CANARIES, num_references=60, error=None, context=None):
     """What a measurement says of a model, as thorough as one of the callback."""
-    options = {"num_draws": run_room.DRAWS, "bootstrap": 0, "counting": run_room.COUNTING}
+    options = {"num_draws": size.num_draws(num_references), "bootstrap": 0, "counting": size.COUNTING}
     options["context"] = context
     return Measurement(canaries, tokenizer, num_references=num_references, **options).measure(model, error=error)
 
@@ -101,4 +102,4 @@ def steps(folder):
 
 def records(folder):
     lines = map(json.loads, (Path(folder) / RECORD_FILE).read_text().splitlines())
-    return [line for line in lines if line.get("role") != "contexts"]
+    return [line for line in lines if line.get("role") not in BESIDE]

@@ -3,7 +3,6 @@
 import functools
 import json
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch.distributed.fsdp import fully_shard
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hf_canary import CanarySet, ExposureCallback, measure
+from hf_canary.training import run
 from tests.support import oracles
 from tests.support.small_training import CANARIES, FORMAT, LETTERS, entries, watched
 
@@ -89,13 +89,16 @@ def stopped(folder, rank):
 
 
 def slow(folder, rank):
-    """Each process has its own clock, and one takes its time; they decide alike."""
-    options = {"measure_at": 1, "max_overhead": 0.5, "max_seconds": 0.2 + 0.3 * rank, "num_references": 5_000}
+    """Each process has its own clock, and one takes its time; they choose alike how large measurements are."""
+    options = {"measure_at": 4, "num_references": None, "max_seconds": 20.0 + 300.0 * rank}
     trainer, callback = watched(folder, options=options, eval_strategy="no", **ARGUMENTS)
-    show = callback.show
-    callback.show = lambda *args: (time.sleep(0.05), show(*args))
-    trainer.train()
-    return [entry["step"] for entry in entries(trainer)]
+    foreseen, slower = run.foreseen, 1.0 + 1e6 * rank
+    run.foreseen = lambda *given: ({size: slower * each for size, each in foreseen(*given)[0].items()}, 10.0)
+    try:
+        trainer.train()
+    finally:
+        run.foreseen = foreseen
+    return [callback.num_references, [entry["step"] for entry in entries(trainer)]]
 
 
 def sharded(folder, rank):

@@ -213,29 +213,6 @@ def test_a_measurement_in_a_hurry_says_so(tmp_path, capsys):
     assert math.isfinite(entries(trainer)[-1]["eval_exposure_mean"])
 
 
-def test_a_measurement_without_time_is_left_out(tmp_path, caplog):
-    """An evaluation has all keys, NaN, and the record says why; measurements by themselves leave nothing."""
-    options = {"measure_at": 1, "max_overhead": 1e-6}
-    trainer, callback = watched(tmp_path / "a", options=options, eval_strategy="no")
-    trainer.train()
-    assert not entries(trainer)
-    assert records(tmp_path / "a") == []
-    trainer, callback = watched(tmp_path / "b", options={"max_overhead": 1e-6})
-    trainer.train()
-    assert len(entries(trainer)) == 2
-    assert all(math.isnan(entries(trainer)[-1][f"eval_{name}"]) for name in public_keys(CANARIES))
-    assert {line["role"] for line in records(tmp_path / "b")} == {"left out"}
-    assert callback.report is None
-    left = [record.message for record in caplog.records if "max_overhead le" in record.message]
-    assert ["for 16 measurements" in line or "for 2 measurements" in line for line in left] == [
-        True,
-        False,
-        False,
-        True,
-    ]
-    assert all("and the shortest takes about 0." in line for line in left)
-
-
 @pytest.mark.parametrize("prefix", ["", "eval_"])
 def test_a_key_that_is_none_cannot_choose(tmp_path, prefix):
     """Known before the first step, and not after the first evaluation."""
@@ -247,15 +224,12 @@ def test_a_key_that_is_none_cannot_choose(tmp_path, prefix):
 
 
 def test_what_chooses_the_wrong_way_is_told(tmp_path, caplog):
-    """The most memorised is kept, or measurements of different sizes are compared; else nothing is said."""
+    """The most memorised is kept; else nothing is said."""
     chosen = {"metric_for_best_model": "exposure_mean", "save_strategy": "epoch", "load_best_model_at_end": True}
     watched(tmp_path / "a", greater_is_better=False, **chosen)[0].train()
     assert "metric_for_best_model" not in caplog.text
     watched(tmp_path / "b", **chosen)[0].train()
     assert "greater_is_better=False" in caplog.text
-    assert "different sizes" not in caplog.text
-    watched(tmp_path / "c", options={"max_overhead": 0.5}, greater_is_better=False, **chosen)[0].train()
-    assert "different sizes" in caplog.text
 
 
 def test_a_training_does_not_go_on_with_other_canaries(tmp_path):
@@ -633,20 +607,6 @@ def test_a_further_evaluation_set_can_choose_the_best_model(tmp_path, bound):
     assert trainer.state.best_metric == min(found)
 
 
-def test_what_has_no_time_still_chooses_the_best_model(tmp_path):
-    """A NaN would count as no improvement: then the least is looked at."""
-    trainer, _ = watched(
-        tmp_path,
-        options={"max_overhead": 1e-6},
-        save_strategy="epoch",
-        metric_for_best_model="exposure_mean",
-        greater_is_better=False,
-    )
-    trainer.train()
-    assert all(math.isfinite(entry["eval_exposure_mean"]) for entry in entries(trainer))
-    assert trainer.state.best_metric is not None
-
-
 def test_measures_of_the_users_own_with_a_runtime(tmp_path):
     """The prefix is the evaluation's, whatever keys of theirs end alike."""
     trainer, _ = watched(tmp_path, num_train_epochs=1)
@@ -656,9 +616,9 @@ def test_measures_of_the_users_own_with_a_runtime(tmp_path):
 
 
 def test_after_a_training_each_evaluation_is_measured(tmp_path):
-    """Under any prefix, and without the limits of a training."""
+    """Under any prefix."""
     for bound in (False, True):
-        trainer, _ = watched(tmp_path, bound=bound, options={"measure_at": [4], "max_overhead": 1e-6})
+        trainer, _ = watched(tmp_path, bound=bound, options={"measure_at": [4]})
         assert math.isfinite(trainer.evaluate()["eval_exposure_mean"])
         trainer.train()
         assert math.isfinite(trainer.evaluate()["eval_exposure_mean"])

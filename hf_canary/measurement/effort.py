@@ -1,0 +1,103 @@
+"""How much a measurement will take, foreseen from a few fills: token rows by their prefixes, seconds by reading some.
+
+Of the estimators it knows what `auto` asks for; it estimates no exposure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize
+
+from ..inference.language_model import LanguageModel
+from ..runtime.deadline import agreed
+from ..scoring import score_encoded
+from .encoded_format import EncodedFormat
+
+_LOOKED_AT = 256  # fills of a format
+_LONG_ENOUGH = 0.2  # seconds of reading, after which the rate is believed
+
+
+def expected_token_rows(sequences: Sequence[Sequence[int]], count: int) -> float:
+    """How many token rows a walk over so many random fills takes: one for each different prefix that has a next token.
+
+    How many prefixes of a length there are is told from how many of the sample's are alike (a birthday problem), as if
+    all were as likely.
+
+    Args:
+        sequences: (n_sampled) the tokens of random fills.
+        count: of fills.
+
+    Example:
+        >>> expected_token_rows([[0, 1, 2], [0, 1, 3], [0, 2, 1]], 3)  # 0, 01, 02
+        3.0
+    """
+    total, sampled = 0.0, len(sequences)
+    for length in range(1, max(map(len, sequences))):
+        prefixes = [tuple(sequence[:length]) for sequence in sequences if len(sequence) > length]
+        if prefixes:
+            total += _different(len(prefixes), len(set(prefixes)), count * len(prefixes) / sampled)
+    return total
+
+
+def _different(sampled: int, found: int, count: float) -> float:
+    """How many different ones so many draws hold, if as many as `sampled` held `found`."""
+    if found == sampled:  # perhaps all are different
+        return count
+
+    def held(log_size: float, draws: float) -> float:
+        """How many of e^log_size equally likely ones are in some draws."""
+        return float(np.exp(log_size) * -np.expm1(draws * np.log1p(-np.exp(-log_size))))
+
+    if held(np.log(found + 1e-6), sampled) >= found:  # the sample has most of them
+        return float(found)
+    bracket = (np.log(found + 1e-6), 2.0 * np.log(sampled) + 1.0)
+    log_size = optimize.brentq(lambda log_size: held(log_size, sampled) - found, *bracket)
+    return held(log_size, count)
+
+
+def rows_of_measurement(encoded_format: EncodedFormat, num_references: int, num_draws: int, counted: float) -> float:
+    """Token rows of one measurement of a format by `auto`, where it needs both draws and counting.
+
+    Args:
+        encoded_format: the format behind its context.
+        num_references: that are scored.
+        num_draws: of the ladder.
+        counted: prefixes for each reference that are read in order to count.
+    """
+    canaries = len(encoded_format.canary_fills)
+    _, encoding, sources = encoded_format.encoded(slice(0, _LOOKED_AT))
+    count = min(num_references, encoded_format.format.space_size - canaries) + canaries
+    if encoded_format.format.source_varies:  # read one by one
+        lengths = [len(both) for pair in zip(encoding.sequences, sources or (), strict=True) for both in pair]
+        return count * sum(lengths) / len(encoding.sequences)
+    if num_references + canaries >= encoded_format.format.space_size:  # nothing is left to draw or count
+        return expected_token_rows(encoding.sequences, count)
+    drawn = expected_token_rows(encoding.sequences, num_draws)
+    return expected_token_rows(encoding.sequences, count) + drawn + counted * count
+
+
+def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) -> float:
+    """Seconds that a token row takes, by scoring a few fills, and more of them until that takes long enough."""
+    most = min(_LOOKED_AT, len(encoded_format.fills))
+    count = 2
+    while True:
+        count = min(count, most)
+        rows, began = language_model.token_rows, time.perf_counter()
+        score_encoded(language_model, *encoded_format.encoded(slice(0, count)), named=encoded_format.name)
+        seconds = agreed(time.perf_counter() - began)
+        if seconds >= _LONG_ENOUGH or count == most:
+            return seconds / max(1, language_model.rows_of_all(language_model.token_rows - rows))
+        count *= 4
+
+
+def seconds_a_token(language_model: LanguageModel, rows: int, tokens: int) -> float:
+    """Seconds that a token takes in a full pass over a batch of so many rows and tokens, as training makes them; over
+    fewer rows, where the memory says so.
+    """
+    language_model.read_at_once(1, 2)  # the first pass of all may take longer
+    began = time.perf_counter()
+    num_tokens = language_model.read_at_once(rows, tokens)
+    return agreed(time.perf_counter() - began) / num_tokens

@@ -1,0 +1,88 @@
+"""What a measurement will take, against what it takes."""
+
+import itertools
+import random
+
+import pytest
+
+from hf_canary import CanaryFormat, CanarySet
+from hf_canary.inference.evaluation import evaluating
+from hf_canary.inference.language_model import LanguageModel
+from hf_canary.measure import Measurement
+from hf_canary.measurement.effort import expected_token_rows, rows_of_measurement, seconds_a_row, seconds_a_token
+from tests.support import oracles
+from tests.support.tokenizers_of_all_kinds import KINDS
+
+
+def num_prefixes(sequences):
+    """Different ones that have a next token."""
+    return len({tuple(each[:length]) for each in sequences for length in range(1, len(each))})
+
+
+@pytest.mark.parametrize("digits", [2, 3, 6, 12])
+@pytest.mark.parametrize("count", [64, 256, 1_000, 5_000])
+def test_rows_of_random_numbers(digits, count):
+    """From 256 numbers, with prefixes in common, for as many as are wanted; of all that there are it knows no more."""
+    generator = random.Random(0)
+    numbers = [[10, 11, *(generator.randrange(10) for _ in range(digits)), 12] for _ in range(5_000)]
+    assert expected_token_rows(numbers[:256], count) == pytest.approx(num_prefixes(numbers[:count]), rel=0.1)
+
+
+def test_all_alike_and_all_different():
+    """The ends of what is possible, and lengths that differ."""
+    assert expected_token_rows([[1, 2, 3]] * 9, 1_000) == 2
+    different = [[number, 1, 2] for number in range(50)]
+    assert expected_token_rows(different, 1_000) == 2_000
+    mixed = [[number] if number % 2 else [number, 1] for number in range(50)]
+    assert expected_token_rows(mixed, 1_000) == 500
+
+
+@pytest.mark.parametrize("kind", ["characters", "gpt2", "unigram"])
+def test_rows_of_a_measurement(kind):
+    """Scored, drawn and counted: what a measurement takes is no more, and not much less."""
+    tokenizer = KINDS[kind]()
+    model = oracles.small_model("gpt2", len(tokenizer))
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), repetitions=(1, 2), per_repetition=1, seed=0)
+    for references, draws in itertools.product((300, 2_000), (200, 1_000)):
+        measurement = Measurement(canaries, tokenizer, num_references=references, num_draws=draws, bootstrap=0)
+        (encoded_format,) = measurement.encoded_formats
+        scored = rows_of_measurement(encoded_format, references, 0, 0.0)
+        report = measurement.measure(model)
+        taken = {each.estimator: each.token_rows for each in report}
+        assert taken["skewnorm"] == pytest.approx(scored, rel=0.15)
+        assert taken["auto"] <= 1.25 * rows_of_measurement(encoded_format, references, draws, 20.0)
+
+
+def test_of_each_fill_with_a_source_of_its_own():
+    """Read one by one, both sides."""
+    canaries = CanarySet.draw(CanaryFormat("pin {digit:4}", source="der pin {digit:4}"), per_repetition=1, seed=0)
+    tokenizer = KINDS["gpt2"]()
+    (encoded_format,) = Measurement(canaries, tokenizer, num_references=300).encoded_formats
+    _, encoding, sources = encoded_format.encoded(slice(0, 256))
+    mean = sum(map(len, encoding.sequences + sources)) / 256
+    known = len(encoded_format.canary_fills)
+    assert rows_of_measurement(encoded_format, 300, 1_000, 5.0) == pytest.approx((300 + known) * mean)
+
+
+def test_seconds_are_asked_of_the_clock(monkeypatch):
+    """A second for each reading: the more it reads the longer, until that is long enough; one pass for a batch."""
+    from hf_canary.measurement import effort
+
+    tokenizer = KINDS["characters"]()
+    model = oracles.small_model("gpt2", len(tokenizer))
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), per_repetition=1, seed=0)
+    (encoded_format,) = Measurement(canaries, tokenizer, num_references=300).encoded_formats
+    clock = itertools.count()
+    with evaluating(model) as bare:
+        language_model = LanguageModel(bare)
+        monkeypatch.setattr(effort.time, "perf_counter", lambda: float(next(clock)))
+        rate = seconds_a_row(language_model, encoded_format)
+        assert rate == pytest.approx(1.0 / language_model.token_rows)  # of two fills
+        assert seconds_a_token(language_model, 3, 7) == pytest.approx(1 / 21)
+        slow = itertools.count()
+        monkeypatch.setattr(effort.time, "perf_counter", lambda: 0.01 * next(slow))
+        before = language_model.token_rows
+        rate = seconds_a_row(language_model, encoded_format)
+        last = expected_token_rows(encoded_format.encoded(slice(0, 256))[1].sequences, 256)
+        assert rate == pytest.approx(0.01 / last, rel=0.1)
+        assert language_model.token_rows > before + last  # after fewer

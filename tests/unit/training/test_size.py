@@ -1,0 +1,169 @@
+"""How large measurements are: by seconds and shares of our own, and in trainings."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_canary import CanaryFormat, CanarySet
+from hf_canary.training import run
+from hf_canary.training.foresight import mean_length
+from hf_canary.training.record import SIZE, Record
+from hf_canary.training.size import SIZES, Size, chosen, num_draws, percent, share_of
+from tests.support.small_training import CANARIES, entries, rows, watched
+
+SECONDS = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4).map(sorted)
+
+
+@given(SECONDS, st.floats(1e-3, 1e6), st.integers(1, 50), st.floats(0.001, 0.5))
+def test_the_largest_that_fits_is_chosen(times, training, count, wanted):
+    """All that are larger take too much; and it fits, unless it is the least."""
+    seconds = dict(zip(sorted(SIZES), times, strict=True))
+    size = chosen(seconds, training, count, wanted)
+    shares = {each: count * seconds[each] / (count * seconds[each] + training) for each in SIZES}
+    assert size.share == pytest.approx(shares[size.num_references])
+    assert size.share <= wanted or size.num_references == min(SIZES)
+    assert all(shares[each] > wanted for each in SIZES if each > size.num_references)
+
+
+def test_draws_are_in_proportion(monkeypatch):
+    """Of 2,000 beside 10,000 references, and no more beside more; one at least."""
+    monkeypatch.setattr("hf_canary.training.size.DRAWS", 2_000)
+    assert [num_draws(count) for count in (20_000, 10_000, 3_000, 256, 1)] == [2_000, 2_000, 600, 51, 1]
+    assert share_of(0.0, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted", "words"),
+    [
+        (
+            Size(3000, False, 6, 0.042),
+            0.05,
+            "exposure: 6 measurements of 3,000 references each, about 4 % of the training",
+        ),
+        (Size(10_000, False, 1, 0.0004), 0.05, "1 measurement of 9,992 references, less than 0.1 %"),
+        (Size(256, False, 40, 0.311), 0.05, "about 31 % of the training, where max_overhead is 5 %: the fewest that"),
+        (
+            Size(256, True, 40, 0.311),
+            0.05,
+            "exposure: 40 measurements of 256 references each, about 31 % of the training",
+        ),
+        (Size(256, False, 40), 0.05, "40 measurements of 256 references each"),
+    ],
+)
+def test_a_line_says_it(size, wanted, words):
+    """How many, how large, and how much of the time; what is given by hand, or not foreseen, is no reproach."""
+    line = size.in_words(CANARIES, wanted)
+    assert words in line
+    assert ("max_overhead" in line) == ("max_overhead" in words)
+
+
+def test_numbers_in_words():
+    """No more exact than they are known."""
+    assert [percent(each) for each in (0.0001, 0.004, 0.056, 0.31, 0.998)] == [
+        "less than 0.1 %", "about 0.4 %", "about 6 %", "about 31 %", "about 100 %",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def taking(monkeypatch):
+    """A function that says how many seconds a full measurement takes where all steps take 100; others in proportion."""
+
+    def take(full):
+        def foreseen(at, measurement, loader, sizes, batch_size):
+            return {size: full * size / 10_000 for size in sizes}, 100.0
+
+        monkeypatch.setattr(run, "foreseen", foreseen)
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("full", "options", "expected"),
+    [
+        (1.0, {}, 10_000),
+        (10.0, {}, 1_000),
+        (100.0, {}, 256),
+        (10.0, {"max_overhead": 0.2}, 10_000),
+        (10.0, {"max_overhead": None}, 10_000),
+        (1e9, {"max_seconds": 2.0}, 10_000),  # two of them take four seconds
+        (1e9, {"num_references": 61}, 61),
+    ],
+)
+def test_the_size_is_chosen_and_kept(tmp_path, taking, full, options, expected, capsys):
+    """Of two measurements; the record has the size, the first line says it, and a training that goes on keeps it,
+    whatever a measurement takes by then.
+    """
+    taking(full)
+    options = {"measure_at": [2, 3, 10], "num_references": None, **options}
+    saved = {"eval_strategy": "no", "save_strategy": "steps", "save_steps": 4}
+    trainer, callback = watched(tmp_path, options=options, max_steps=4, **saved)
+    trainer.train()
+    possible = min(expected, 10_000 - 8)
+    assert callback.num_references == expected
+    assert {len(costs) for costs in callback.report.references.values()} == {possible}
+    sizes = [line["num_references"] for line in Record(tmp_path).lines() if line.get("role") == SIZE]
+    assert sizes == [expected]
+    assert f"of {possible:,} references" in capsys.readouterr().out.splitlines()[0]
+    taking(1.0 if expected < 10_000 else 1e6)
+    trainer, callback = watched(tmp_path, options=options, max_steps=10, **saved)
+    trainer.train(resume_from_checkpoint=True)
+    assert callback.num_references == expected
+    assert [line["num_references"] for line in Record(tmp_path).lines() if line.get("role") == SIZE] == [expected]
+
+
+def test_a_failure_to_foresee_is_told_and_the_least_is_measured(tmp_path, monkeypatch, caplog):
+    """A training does not end for it, unless it is to."""
+
+    def fails(*_):
+        raise RuntimeError("no clock")
+
+    monkeypatch.setattr(run, "foreseen", fails)
+    trainer, callback = watched(tmp_path, options={"num_references": None}, num_train_epochs=1)
+    trainer.train()
+    assert callback.num_references == 256
+    assert "could not be foreseen" in caplog.text
+    assert math.isfinite(entries(trainer)[-1]["eval_exposure_mean"])
+    trainer, _ = watched(tmp_path, options={"strict": True}, num_train_epochs=1)
+    with pytest.raises(RuntimeError, match="no clock"):
+        trainer.train()
+
+
+def test_what_is_foreseen_is_of_the_size_of_what_it_takes(tmp_path):
+    """A measurement and the steps of a real training, within a factor of eight on a busy machine: the order of each."""
+    trainer, callback = watched(tmp_path, options={"num_references": 3_000, "measure_at": [24]}, num_train_epochs=3)
+    foreseen = []
+    original = run.foreseen
+
+    def noted(*given):
+        foreseen.append(original(*given))
+        return foreseen[-1]
+
+    run.foreseen = noted
+    try:
+        trainer.train()
+    finally:
+        run.foreseen = original
+    ((seconds, training),) = foreseen
+    assert list(seconds) == [3_000]
+    assert 1 / 8 < seconds[3_000] / callback.report.seconds < 8
+    assert training > 0.0
+
+
+def test_rows_are_as_long_as_they_are():
+    """On average of the first ones; a stream's rows are not read for it."""
+
+    class Loader:
+        dataset = rows()
+
+    lengths = [len(row["input_ids"]) for row in list(rows())[:32]]
+    assert mean_length(Loader) == round(sum(lengths) / len(lengths))
+    Loader.dataset = rows().to_iterable_dataset()
+    assert mean_length(Loader) == mean_length(None) == 128
+
+
+def test_twins_and_canaries_are_no_references():
+    """Of a small format there are as many references as other fills."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:2}"), repetitions=(1, 2), per_repetition=2, seed=0)
+    assert "of 92 references" in Size(10_000, False, 3, 0.01).in_words(canaries, 0.05)
