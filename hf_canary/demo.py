@@ -53,7 +53,7 @@ _MOST_CHARACTERS = 500_000
 _FEWEST_ROWS = 20
 _TEXT_SUFFIXES = (".txt", ".text", ".md", ".rst")
 _MARK = ".hf-canary-demo"
-_PICTURES = ("exposure-over-training.png", "exposure-against-repetitions.png", "reference-histogram.png")
+_PICTURES = ("exposure-against-repetitions.png", "exposure-over-training.png", "reference-histogram.png")
 
 _SEARCH_SECONDS = 60.0
 
@@ -416,9 +416,9 @@ def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> s
 
 def _draw(out: Path, last: ExposureReport, format: CanaryFormat) -> None:
     records = Record(out).lines()
-    over_training, against_repetitions, histogram = (out / name for name in _PICTURES)
-    pictures.exposure_over_training(records, format.space_size, over_training)
+    against_repetitions, over_training, histogram = (out / name for name in _PICTURES)
     pictures.exposure_against_repetitions(last, format.space_size, against_repetitions)
+    pictures.exposure_over_training(records, format.space_size, over_training)
     pictures.reference_histogram(last, format, histogram)
 
 

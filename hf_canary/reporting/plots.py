@@ -53,24 +53,26 @@ def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int
         file: the PNG to write.
     """
     figure, axes = _figure()
-    own = [r for r in records if r.get("role") == "canary" and r["value"] is not None]
+    own = [r for r in records if r.get("role") == "canary" and r["value"] is not None and POOR_FIT not in r["flags"]]
     levels = sorted({record["repetitions"] for record in own})
+    axis = _ExposureAxis(axes, space_size)
     for colour, copies in zip(_colours(len(levels)), levels, strict=True):
         for name in sorted({r["canary_id"] for r in own if r["repetitions"] == copies}):
             best, extrapolated = (
-                [r for r in own if (r["canary_id"], r["estimator"]) == (name, estimator) and POOR_FIT not in r["flags"]]
+                [r for r in own if (r["canary_id"], r["estimator"]) == (name, estimator)]
                 for estimator in ("auto", "skewnorm")
             )
-            axes.plot([r["step"] for r in best], [r["value"] for r in best], color=colour, lw=1.6)
-            axes.plot([r["step"] for r in extrapolated], [r["value"] for r in extrapolated], color=colour, lw=1, ls=":")
-            _arrows(axes, [(r["step"], r["value"]) for r in best if CENSORED in r["flags"]], colour)
+            for lines, style in ((best, {"lw": 1.6}), (extrapolated, {"lw": 1.0, "ls": ":"})):
+                heights = [axis.within(r["value"]) for r in lines]
+                axes.plot([r["step"] for r in lines], heights, color=colour, **style)
+            axis.arrows([(r["step"], r["value"]) for r in best if CENSORED in r["flags"]], colour)
         axes.plot([], [], color=colour, lw=1.6, label=f"inserted {times(copies)}")
-    axes.plot([], [], color="black", lw=1.6, label="best estimate (arrow: at least)")
-    axes.plot([], [], color="black", lw=1, ls=":", label="skew-normal, extrapolated")
-    legend_top = _exposure_axis(axes, space_size, [r["value"] for r in own])
+    axes.plot([], [], color="black", lw=1.6, label=axis.best("best estimate"))
+    values = [r["value"] for r in own if r["estimator"] == "skewnorm"]
+    axes.plot([], [], color="black", lw=1.0, ls=":", label=axis.beyond("skew-normal", values))
     axes.set_xlabel("training step")
     axes.set_title("Exposure while the model trains")
-    _save(figure, axes, file, legend_top)
+    _save(figure, axes, file, axis.legend_top)
 
 
 def exposure_against_repetitions(report: ExposureReport, space_size: int, file: str | Path) -> None:
@@ -84,40 +86,34 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     figure, axes = _figure()
     repetitions = {canary.id: canary.repetitions for canary in report.canaries}
     kinds: tuple[tuple[str, Sequence[Exposure], str, float, dict[str, Any]], ...] = (
-        ("canaries, best estimate (arrow: at least)", report.exposures, "auto", 1.0, {"color": "#31688e"}),
+        ("canaries, best estimate", report.exposures, "auto", 1.0, {"color": "#31688e"}),
         ("canaries, skew-normal", report.exposures, "skewnorm", 0.84, {"color": "#31688e", "mfc": "white", "ls": ":"}),
         ("twins, never inserted", report.twins, "auto", 1.22, {"color": "#999999"}),
     )
+    axis = _ExposureAxis(axes, space_size)
     for label, group, estimator, shift, style in kinds:
         shown = [each for each in group if each.estimator == estimator and not math.isnan(each.value)]
         copies = [repetitions[each.canary_id] for each in shown]
         x = [count * shift * beside for count, beside in zip(copies, _beside(copies), strict=True)]
+        heights = [axis.within(each.value) for each in shown]
         # An arrow says that no candidate was as likely; a bar up to log2|R| over it would hide it.
-        up = [0.0 if CENSORED in each.flags else each.high - each.value for each in shown]
-        down = [each.value - each.low for each in shown]
+        up = [0.0 if CENSORED in each.flags else axis.within(each.high) - axis.within(each.value) for each in shown]
+        down = [height - axis.within(each.low) for height, each in zip(heights, shown, strict=True)]
+        axis.arrows([(at, e.value) for at, e in zip(x, shown, strict=True) if CENSORED in e.flags], style["color"])
+        label = axis.beyond(label, [e.value for e in shown]) if estimator == "skewnorm" else axis.best(label)
+        face = style.get("mfc", style["color"])
         marks = axes.errorbar(
-            x,
-            [e.value for e in shown],
-            yerr=[down, up],
-            fmt="o",
-            ms=5,
-            elinewidth=1,
-            label=label,
-            color=style["color"],
-            mfc=style.get("mfc", style["color"]),
+            x, heights, yerr=[down, up], fmt="o", ms=5, elinewidth=1, label=label, color=style["color"], mfc=face
         )
         for bar in marks[2]:
             bar.set_linestyle(style.get("ls", "-"))
-        censored = [(count, e.value) for count, e in zip(x, shown, strict=True) if CENSORED in e.flags]
-        _arrows(axes, censored, style["color"])
     ticks = sorted(set(repetitions.values()))
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    legend_top = _exposure_axis(axes, space_size, [each.high for each in report.exposures if not math.isnan(each.high)])
     axes.set_xlabel("times inserted into the training data")
     axes.set_title("Exposure against repetitions")
-    _save(figure, axes, file, legend_top)
+    _save(figure, axes, file, axis.legend_top)
 
 
 def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str | Path) -> None:
@@ -140,13 +136,15 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
         axes.plot(x, law.density(x), color="black", lw=1.2, label="fitted skew-normal")
     except CanaryError:
         pass  # no skew-normal describes them: the histogram shows why
+    levels = sorted({canary.repetitions for canary in report.canaries}, reverse=True)
+    canaries = [canary for canary in report.canaries if canary.id in group.canary_ids]
     costs = {each.canary_id: each.log_perplexity for each in report.exposures}
-    levels = sorted({canary.repetitions for canary in report.canaries})
-    for colour, copies in zip(_colours(len(levels)), levels, strict=True):
-        here = [costs[c.id] for c in report.canaries if c.id in group.canary_ids and c.repetitions == copies]
-        for number, cost in enumerate(here):
-            label = f"canaries inserted {times(copies)}" if number == 0 else None
-            axes.axvline(cost, color=colour, lw=1.6, ls="--", label=label)
+    twins = {each.canary_id: each.log_perplexity for each in report.twins}
+    rows = [("twins, never inserted", [twins[canary.id] for canary in canaries], "#999999")]
+    for colour, copies in zip(reversed(_colours(len(levels))), levels, strict=True):
+        here = [costs[canary.id] for canary in canaries if canary.repetitions == copies]
+        rows.insert(1, (f"canaries inserted {times(copies)}", here, colour))
+    _rows_of_marks(axes, [row for row in rows if row[1]])
     axes.set_xlabel("log-perplexity in bits (left: likelier)")
     axes.set_ylabel("density")
     axes.set_title("Canaries among random candidates")
@@ -181,24 +179,59 @@ def _beside(copies: Sequence[int]) -> list[float]:
     return factors
 
 
-def _arrows(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> None:
-    """Mark what references cannot bound from above."""
-    for x, y in points:
-        axes.annotate("", (x, y + 2.0), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
+def _rows_of_marks(axes: Axes, rows: Sequence[tuple[str, Sequence[float], str]]) -> None:
+    """Above what is drawn so far a row of marks for each kind, so that none hides another."""
+    top = axes.get_ylim()[1]
+    for number, (label, costs, colour) in reversed(list(enumerate(rows, 1))):  # the legend has the uppermost first
+        height = top * (1.0 + 0.09 * number)
+        axes.plot(costs, [height] * len(costs), "d", color=colour, ms=7, mec="white", mew=0.6, label=label)
+    axes.axhline(top, color="#bbbbbb", lw=0.8)
+    axes.set_ylim(0.0, top * (1.09 + 0.09 * len(rows)))
+    ticks = [tick for tick in axes.get_yticks() if tick <= top]  # the rows are no densities
+    axes.set_yticks(ticks)
 
 
-def _exposure_axis(axes: Axes, space_size: int, values: Sequence[float]) -> float:
-    """Exposure in bits, with the two marks that give it a meaning beside the axis; where a legend has room beside it,
-    as a part of its height: below the upper mark, or above it if that stands low.
+class _ExposureAxis:
+    """Exposure in bits, with the two marks that give it a meaning beside the axis. It ends a little above log2|R|, the
+    most that an exposure can be; what a law extrapolates beyond is drawn at its end, and a word says how far.
+
+    Args:
+        axes: of the picture.
+        space_size: |R|.
+
+    Attributes:
+        legend_top: where the legend has room beside the axis, as a part of its height.
     """
-    limit, never_seen = math.log2(space_size), expected_mean(space_size)
-    for height, words in ((limit, "log2|R|: the likeliest of all"), (never_seen, "never seen, on average")):
-        axes.axhline(height, color="black", lw=0.8, ls=(0, (1, 3)))
-        axes.text(1.01, height, words, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-    top = 1.05 * max(limit, *values, 0.0)
-    axes.set_ylim(0.0, top)
-    axes.set_ylabel("exposure in bits")
-    return 1.0 if limit < 0.6 * top else limit / top - 0.04
+
+    def __init__(self, axes: Axes, space_size: int) -> None:
+        self._axes, self._limit, never_seen = axes, math.log2(space_size), expected_mean(space_size)
+        self._end, self._has_arrows = max(1.06 * self._limit, 1.0), False
+        for height, words in ((self._limit, "log2|R|: the likeliest of all"), (never_seen, "never seen, on average")):
+            axes.axhline(height, color="#bbbbbb", lw=0.8, zorder=0)
+            axes.text(1.01, height, words, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+        axes.set_ylim(0.0, 1.04 * self._end)
+        axes.set_ylabel("exposure in bits")
+        self.legend_top = 0.86
+
+    def within(self, bits: float) -> float:
+        """The height of so many bits."""
+        return min(bits, self._end)
+
+    def arrows(self, points: Iterable[tuple[float, float]], colour: str) -> None:
+        """Mark what references cannot bound from above."""
+        for x, y in points:
+            self._has_arrows = True
+            tip = min(y + 0.07 * self._end, 1.03 * self._end)
+            self._axes.annotate("", (x, tip), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
+
+    def best(self, label: str) -> str:
+        """Says what an arrow means, if there is one so far."""
+        return f"{label} (arrow: at least)" if self._has_arrows else label
+
+    def beyond(self, label: str, values: Iterable[float]) -> str:
+        """Says how far values go beyond log2|R|, if they do."""
+        most = max(values, default=0.0)
+        return f"{label}, extrapolated" + (f" up to {most:.0f} bits" if most > self._limit else "")
 
 
 def _save(figure: Figure, axes: Axes, file: str | Path, legend_top: float = 0.9) -> None:

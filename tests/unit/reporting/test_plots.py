@@ -243,18 +243,48 @@ def test_histogram_is_of_one_format(tmp_path, figures):
 
 
 @pytest.mark.parametrize("space_size", [12, 10**6, 10**400])
-def test_the_axis_shows_every_value_and_the_limit(space_size, tmp_path, figures):
-    """The exposure axis is in bits and reaches from 0 past log2|R| and past every value drawn, at any |R|."""
+def test_the_axis_ends_a_little_above_the_limit(space_size, tmp_path, figures):
+    """From 0 past log2|R| at any |R|, and no further: how far a law extrapolates is said, and drawn at the end."""
     report = report_of(beyond)
     exposure_against_repetitions(report, space_size, tmp_path / "a.png")
-    exposure_over_training(over_training(report), space_size, tmp_path / "b.png")
+    exposure_over_training(over_training(report, report), space_size, tmp_path / "b.png")
+    limit = math.log2(space_size)
     for figure in figures:
         axes = figure.axes[0]
         low, high = axes.get_ylim()
         assert low <= 0.0
-        assert high >= max(math.log2(space_size), 190.0)
+        assert max(limit, 1.0) < high < 1.15 * max(limit, 1.0)
         assert "bits" in axes.get_ylabel()
         assert "log2|R|" in words(figure)
+        assert ("extrapolated up to 190 bits" in words(figure)) == (limit < 190.0)
+        heights = [y for line in axes.lines for y in np.asarray(line.get_ydata()).tolist()]
+        assert max(heights) <= high
+
+
+@pytest.mark.parametrize(("of_canary", "is_there"), [(usual, False), (censored, True), (mixed, True)])
+def test_an_arrow_is_explained_where_there_is_one(of_canary, is_there, tmp_path, figures):
+    """And only there."""
+    report = report_of(of_canary, usual)
+    exposure_against_repetitions(report, PIN.space_size, tmp_path / "a.png")
+    exposure_over_training(over_training(report), PIN.space_size, tmp_path / "b.png")
+    assert [("arrow" in words(figure)) for figure in figures] == [is_there, is_there]
+
+
+def test_the_histogram_has_a_row_for_each_level_and_the_twins(tmp_path, figures):
+    """Where all cost the same, too, none hides another; and above the bars."""
+    report = report_of(
+        lambda canary: (exposure(canary.id, cost=40.0),), lambda canary: (exposure(canary.id, cost=51.0),)
+    )
+    reference_histogram(report, PIN, tmp_path / "picture.png")
+    axes = figures[0].axes[0]
+    rows = {line.get_label(): line for line in axes.lines if line.get_marker() == "d"}
+    assert list(rows) == [*(f"canaries inserted {n}" for n in ("16 times", "4 times", "once")), "twins, never inserted"]
+    heights = [set(line.get_ydata()) for line in rows.values()]
+    assert all(len(each) == 1 for each in heights)
+    assert len(set.union(*heights)) == 4
+    assert min(set.union(*heights)) > max(bar.get_height() for bar in axes.patches)
+    assert list(rows["twins, never inserted"].get_xdata()) == [51.0] * 6
+    assert list(rows["canaries inserted 4 times"].get_xdata()) == [40.0] * 2
 
 
 def test_curves_are_the_records(tmp_path, figures):
