@@ -14,6 +14,7 @@ from ..canaries import CanarySet
 from ..estimators.exposures import CONFIDENCE, queries
 from ..formats.canary_format import CanaryFormat
 from ..runtime.atomic_files import write_json
+from ..runtime.json_text import plain
 from .exposure import Exposure, Group
 from .summaries import Control, Level, control_of, level_of, summary_keys, summary_of
 
@@ -192,12 +193,3 @@ class ExposureReport:
             }
         )
         return content
-
-
-def plain(value: Any) -> Any:
-    """As strict JSON takes it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value

@@ -578,20 +578,23 @@ def saved(canaries: CanarySet, path: Path) -> Path:
 
 
 def test_none_but_the_owner_may_read_a_saved_set(tmp_path, umask, monkeypatch):
-    """Mode 600 from the first byte, whatever the umask, also where a file that all could read was there."""
+    """A folder that nobody else enters from the first byte, and mode 600 afterwards, whatever the umask; a file that is
+    there keeps the mode that its owner gave it.
+    """
     path, modes = tmp_path / "canaries.json", []
     write_text = Path.write_text
 
     def watched(self: Path, *arguments: str, **options: str):
-        modes.append(self.stat().st_mode & 0o777)
+        modes.append(self.parent.stat().st_mode & 0o777)
         return write_text(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "write_text", watched)
     a_set().save(path)
-    path.chmod(0o644)
-    a_set().save(path)
-    assert modes == [0o600, 0o600]
     assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    a_set().save(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert modes == [0o700, 0o700]
 
 
 def test_a_file_from_before_there_were_kinds_is_of_drawn_canaries(tmp_path):
