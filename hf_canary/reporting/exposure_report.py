@@ -124,7 +124,9 @@ class ExposureReport:
             ArgumentError: a probability that is none, or 0 or 1.
         """
         expected = "a number between 0 and 1"
-        check_number("probability", probability, lambda p: 0.0 < p < 1.0, expected, remedy="Give 0.5 for even odds.")
+        probability = check_number(
+            "probability", probability, lambda p: 0.0 < p < 1.0, expected, remedy="Give 0.5 for even odds."
+        )
         return {name: queries(bits, probability) for name, bits in self.fill_bits.items()}
 
     def summary(self) -> dict[str, float]:

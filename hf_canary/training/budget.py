@@ -32,8 +32,8 @@ class OverheadBudget:
     def __init__(
         self, max_seconds: float | None, max_overhead: float | None, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        check_seconds(max_seconds)
-        check_number(
+        self._max_seconds = check_seconds(max_seconds)
+        self._share = check_number(
             "max_overhead",
             max_overhead,
             lambda share: 0.0 < share < 1.0,
@@ -41,7 +41,7 @@ class OverheadBudget:
             optional=True,
             remedy="0.01 is one per cent; without it there is no limit.",
         )
-        self._max_seconds, self._share, self._now = max_seconds, max_overhead, now
+        self._now = now
         self._began, self._spent, self._least, self._earned = 0.0, 0.0, 0.0, 0.0
 
     def __repr__(self) -> str:
