@@ -1,5 +1,7 @@
 """What callers give, checked before any work: types and ranges. What more than one door checks stands here, once.
 
+A number comes back as one of Python's, whichever kind was given: NumPy's overflow, and JSON does not take them.
+
 Knows numbers, words and types; knows no format, no model and no file: whoever asks says what may be given.
 """
 
@@ -7,8 +9,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Literal, overload
 
 from .errors import ArgumentError, ArgumentTypeError, is_int, kind, shown
 
@@ -21,6 +24,30 @@ def is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+@overload
+def check_int(
+    argument: str,
+    value: object,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    optional: Literal[False] = False,
+    remedy: str = _LEAVE_OUT,
+) -> int: ...
+
+
+@overload
+def check_int(
+    argument: str,
+    value: object,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    optional: Literal[True],
+    remedy: str = _LEAVE_OUT,
+) -> int | None: ...
+
+
 def check_int(
     argument: str,
     value: object,
@@ -29,8 +56,8 @@ def check_int(
     most: int | None = None,
     optional: bool = False,
     remedy: str = _LEAVE_OUT,
-) -> None:
-    """Refuse what is no whole number, or one out of range.
+) -> int | None:
+    """A whole number, as one of Python's; None if none was given and need be.
 
     Args:
         argument: its name.
@@ -45,14 +72,39 @@ def check_int(
         ArgumentError: out of range.
     """
     if optional and value is None:
-        return
+        return None
     bounds = "" if least is None else f", {least} or more" if most is None else f" from {least} to {shown(most)}"
     expected = f"a whole number{bounds}{', or None' if optional else ''}"
     if not is_int(value):
         raise ArgumentTypeError(argument, expected, shown(value), remedy)
-    number: int = value  # type: ignore[assignment]
+    number = operator.index(value)  # type: ignore[arg-type]
     if (least is not None and number < least) or (most is not None and number > most):
         raise ArgumentError(argument, expected, shown(value), remedy)
+    return number
+
+
+@overload
+def check_number(
+    argument: str,
+    value: object,
+    fits: Callable[[float], bool],
+    expected: str,
+    *,
+    optional: Literal[False] = False,
+    remedy: str = _LEAVE_OUT,
+) -> float: ...
+
+
+@overload
+def check_number(
+    argument: str,
+    value: object,
+    fits: Callable[[float], bool],
+    expected: str,
+    *,
+    optional: Literal[True],
+    remedy: str = _LEAVE_OUT,
+) -> float | None: ...
 
 
 def check_number(
@@ -63,8 +115,8 @@ def check_number(
     *,
     optional: bool = False,
     remedy: str = _LEAVE_OUT,
-) -> None:
-    """Refuse what is no number, or one that does not fit; NaN never does.
+) -> float | None:
+    """A number that fits, as one of Python's; NaN never does. None if none was given and need be.
 
     Args:
         argument: its name.
@@ -79,11 +131,13 @@ def check_number(
         ArgumentError: one that does not fit.
     """
     if optional and value is None:
-        return
+        return None
     if not is_number(value):
         raise ArgumentTypeError(argument, expected, shown(value), remedy)
-    if math.isnan(value) or not fits(value):  # type: ignore[arg-type]
+    number: float = operator.index(value) if is_int(value) else float(value)  # type: ignore[arg-type]
+    if math.isnan(number) or not fits(number):
         raise ArgumentError(argument, expected, shown(value), remedy)
+    return number
 
 
 def check_among(argument: str, value: object, allowed: Collection[object], remedy: str = _LEAVE_OUT) -> None:
@@ -132,24 +186,24 @@ def check_tokenizer(tokenizer: Any, *, needs: str = "all_special_ids") -> None:
         )
 
 
-def check_batch_size(batch_size: int | None) -> None:
+def check_batch_size(batch_size: int | None) -> int | None:
     """Rows of one forward pass."""
-    check_int("batch_size", batch_size, least=1, optional=True)
+    return check_int("batch_size", batch_size, least=1, optional=True)
 
 
-def check_memory(max_memory: int | None) -> None:
+def check_memory(max_memory: int | None) -> int | None:
     """Bytes."""
-    check_int("max_memory", max_memory, least=1, optional=True)
+    return check_int("max_memory", max_memory, least=1, optional=True)
 
 
-def check_expanded(max_expanded: int | None) -> None:
+def check_expanded(max_expanded: int | None) -> int | None:
     """Prefixes of a search."""
-    check_int("max_expanded", max_expanded, least=1, optional=True)
+    return check_int("max_expanded", max_expanded, least=1, optional=True)
 
 
-def check_seconds(max_seconds: float | None) -> None:
+def check_seconds(max_seconds: float | None) -> float | None:
     """A limit of time."""
-    check_number(
+    return check_number(
         "max_seconds",
         max_seconds,
         lambda seconds: 0 < seconds < math.inf,
@@ -159,17 +213,17 @@ def check_seconds(max_seconds: float | None) -> None:
     )
 
 
-def check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> float:
     """Of an interval."""
-    check_number("confidence", confidence, _is_share, "a number between 0 and 1", remedy="Give 0.95 for 95 %.")
+    return check_number("confidence", confidence, _is_share, "a number between 0 and 1", remedy="Give 0.95 for 95 %.")
 
 
-def check_space_size(space_size: int) -> None:
+def check_space_size(space_size: int) -> int:
     """|R|."""
-    check_int("space_size", space_size, least=1, remedy="Give the format's space_size, |R|.")
+    return check_int("space_size", space_size, least=1, remedy="Give the format's space_size, |R|.")
 
 
-def check_bootstrap(bootstrap: int) -> None:
+def check_bootstrap(bootstrap: int) -> int:
     """How many samples are refitted: none, or so many that they could show that a law does not fit."""
     expected = f"0, or {_FEWEST_REFITS} and more"
     remedy = "Give 200, or leave it out."
@@ -177,6 +231,7 @@ def check_bootstrap(bootstrap: int) -> None:
         raise ArgumentTypeError("bootstrap", expected, shown(bootstrap), remedy)
     if bootstrap != 0 and bootstrap < _FEWEST_REFITS:
         raise ArgumentError("bootstrap", expected, shown(bootstrap), remedy)
+    return operator.index(bootstrap)
 
 
 def _is_share(number: float) -> bool:

@@ -145,15 +145,14 @@ class ExposureCallback(TrainerCallback):
         plot: bool = False,
     ) -> None:
         check_request(canaries, FULL if num_references is None else num_references, seed=seed)
-        check_batch_size(batch_size)
         if tokenizer is not None:
             check_tokenizer(tokenizer)
         self._schedule = Schedule(measure_at)
         self._plan = Plan(
             canaries=canaries,
-            num_references=num_references,
-            seed=seed,
-            batch_size=batch_size,
+            num_references=None if num_references is None else int(num_references),
+            seed=int(seed),
+            batch_size=check_batch_size(batch_size),
             contexts=Contexts(canaries, context, source_prefix),
             copies=Copies(canaries),
             threshold=Threshold(threshold, on_exceed),

@@ -12,13 +12,15 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import check_among, check_instance, check_int
-from .errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, kind, shown
+from .errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, counted, kind, listed, shown
 from .formats.canary_format import CanaryFormat, check_format
 from .runtime.atomic_files import write_json
 
@@ -37,17 +39,23 @@ _FRESH_BITS = 128
 _LEAST_SALT = 2**64  # of secrets that are somebody's
 _ROUNDS = 100_000  # of the fingerprint: what one guess of a seed costs
 
+_LONGEST_ID = 200
+_TWINS = "The twins are the canaries that are inserted 0 times."
+
 
 @dataclass(frozen=True)
 class Canary:
     """One inserted sequence, and its twin: the fill drawn beside it and left out, as a control.
 
     Args:
-        id: its name in logs and records, which never show the text.
+        id: its name in logs and records, which never show the text: visible characters alone, at most 200 of them.
         format: the format that it fills.
         fill: the fill that is inserted.
-        twin: the fill that is not.
-        repetitions: how many copies go in.
+        twin: another one, that is not.
+        repetitions: how many copies go in, 1 or more.
+
+    Raises:
+        ArgumentError: a field that is none; it says which, and of which canary.
     """
 
     id: str
@@ -55,6 +63,17 @@ class Canary:
     fill: int = field(repr=False)
     twin: int = field(repr=False)
     repetitions: int
+
+    def __post_init__(self) -> None:
+        _check_id(self.id)
+        check_format(self.format)
+        with _naming(f"canary {self.id}"):
+            for name in ("fill", "twin"):
+                object.__setattr__(self, name, self.format.checked_fill(getattr(self, name), name))
+            if self.fill == self.twin:
+                raise ArgumentError("twin", "another fill than the canary's", "the same", "Draw one with sample().")
+            repetitions = check_int("repetitions", self.repetitions, least=1, remedy=_TWINS)
+            object.__setattr__(self, "repetitions", repetitions)
 
     @property
     def text(self) -> str:
@@ -107,7 +126,8 @@ class CanarySet:
             reported of with more care. `draw` makes the first kind.
 
     Raises:
-        ArgumentError: another kind.
+        ArgumentError: what is no canary; an id, or a fill of a format, that two of them have, as where two sets are
+            joined: each id is one canary's, so that none is inserted or measured as another; another kind.
     """
 
     canaries: tuple[Canary, ...]
@@ -115,6 +135,8 @@ class CanarySet:
     kind: str = "drawn"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "canaries", _apart(self.canaries))
+        object.__setattr__(self, "seed", check_int("seed", self.seed, remedy="Give secrets.randbits(128)."))
         check_among("kind", self.kind, KINDS, "Leave it out for canaries that were drawn.")
         if self.kind != "drawn" and abs(self.seed) < _LEAST_SALT:
             raise ArgumentError(
@@ -155,10 +177,13 @@ class CanarySet:
             4
         """
         formats = (formats,) if isinstance(formats, CanaryFormat) else formats
-        _check_draw(formats, repetitions, per_repetition, seed)
-        if seed is not None and abs(int(seed)) < _CAN_BE_GUESSED:
+        _check_formats(formats)
+        repetitions = _checked_levels(repetitions)
+        per_repetition = check_int("per_repetition", per_repetition, least=1)
+        seed = check_int("seed", seed, optional=True, remedy="Leave it out for a fresh, unpredictable draw.")
+        if seed is not None and abs(seed) < _CAN_BE_GUESSED:
             _warn_of_the_seed()
-        seed = secrets.randbits(_FRESH_BITS) if seed is None else int(seed)
+        seed = secrets.randbits(_FRESH_BITS) if seed is None else seed
         drawn = []
         for number, format in enumerate(formats):
             count = len(repetitions) * per_repetition
@@ -166,7 +191,7 @@ class CanarySet:
                 raise FormatError(
                     "formats",
                     f"|R| of at least {shown(2 * count)}, for {shown(count)} canaries and their twins",
-                    f"{shown(format.template)} with |R| = {format.space_size}",
+                    f"{shown(format.template)} with |R| = {counted(format.space_size)}",
                     "Draw fewer canaries, or give the format more or wider holes.",
                 )
             fills = iter(format.sample(2 * count, f"canaries {seed:x} {number}"))
@@ -385,22 +410,19 @@ class CanarySet:
         """The set that `save` wrote.
 
         Raises:
-            DataError: no such file, a torn or edited one, or one of another version.
+            DataError: no such file, a torn or edited one, or one of another version. Of a field that is none it says
+                which, and of which canary.
         """
         document = _read_document(path)
         try:
             loaded = cls._from_content(document)
-            expected = loaded._content(document["version"]) | {"digest": loaded.digest}
-            intact = json.dumps(expected, sort_keys=True) == json.dumps(document, sort_keys=True)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, CanaryError):
-            intact = False
-        if not intact:
-            raise DataError(
-                str(path),
-                "a canaries file as CanarySet.save wrote it",
-                "an edited file: its content does not match its digest",
-                "Restore the file; to change the canaries, draw and save a new set.",
-            )
+        except CanaryError as error:
+            raise _edited(path, f"{error.argument}: expected {error.expected}; got {error.got}") from error
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise _edited(path, "what it holds is another thing") from error
+        expected = loaded._content(document["version"]) | {"digest": loaded.digest}
+        if json.dumps(expected, sort_keys=True) != json.dumps(document, sort_keys=True):
+            raise _edited(path, "its content does not match its digest")
         return loaded
 
     def _content(self, version: int = _FILE_VERSION) -> dict[str, Any]:
@@ -436,17 +458,8 @@ class CanarySet:
             CanaryFormat(entry["template"], source=entry["source"], spaces=entry["spaces"] or None)
             for entry in content["formats"]
         ]
-        canaries = tuple(
-            Canary(
-                entry["id"],
-                formats[entry["format"]],
-                int(entry["fill"], 16),
-                int(entry["twin"], 16),
-                entry["repetitions"],
-            )
-            for entry in content["canaries"]
-        )
-        return cls(canaries, int(content["seed"], 16), content.get("kind", "drawn"))
+        canaries = [_canary_of(number, entry, formats) for number, entry in enumerate(content["canaries"])]
+        return cls(tuple(canaries), _of_hex("seed", content["seed"]), content.get("kind", "drawn"))
 
 
 @functools.cache
@@ -458,23 +471,91 @@ def _warn_of_the_seed() -> None:
     )
 
 
-def _check_draw(
-    formats: Sequence[CanaryFormat], repetitions: Sequence[int], per_repetition: int, seed: int | None
-) -> None:
-    listed = formats if isinstance(formats, Sequence) else ()
-    if not listed or not all(isinstance(format, CanaryFormat) for format in listed):
+def _check_id(name: object) -> None:
+    """Refuse what could not name a canary in a log line: it is shown as it is."""
+    expected = f"a text of 1 to {_LONGEST_ID} visible characters"
+    check_instance("id", name, str, expected, "Name it as draw() does, f0-x1-0.")
+    if not 0 < len(str(name)) <= _LONGEST_ID or not str(name).isprintable():
+        raise ArgumentError("id", expected, shown(name), "Name it as draw() does, f0-x1-0.")
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Says of an error which canary it is of."""
+    try:
+        yield
+    except CanaryError as error:
+        raise type(error)(error.argument, error.expected, f"{error.got}, in {what}", error.remedy) from error
+
+
+def _apart(canaries: Iterable[Canary]) -> tuple[Canary, ...]:
+    """Canaries of which no two are one, by id or by fill."""
+    expected, remedy = "a list of canaries", "Draw or load a set: CanarySet.draw(...), CanarySet.load(...)."
+    check_instance("canaries", canaries, Iterable, expected, remedy)
+    canaries = tuple(canaries)
+    for canary in canaries:
+        check_instance("canaries", canary, Canary, expected, remedy)
+    by_id = Counter(canary.id for canary in canaries)
+    by_fill = Counter((canary.format, fill) for canary in canaries for fill in (canary.fill, canary.twin))
+    for what, twice in (
+        ("an id", [name for name, count in by_id.items() if count > 1]),
+        ("a fill", [c.id for c in canaries if by_fill[c.format, c.fill] > 1 or by_fill[c.format, c.twin] > 1]),
+    ):
+        if twice:
+            raise ArgumentError(
+                "canaries",
+                f"{what} for each canary alone",
+                f"one that several have: {listed(twice)}",
+                "Draw them together, CanarySet.draw([one_format, another]); two sets stay two, each with its own "
+                "inject and its own measurement.",
+            )
+    return canaries
+
+
+def _canary_of(number: int, entry: Mapping[str, Any], formats: Sequence[CanaryFormat]) -> Canary:
+    """One entry of a file."""
+    with _naming(f"entry {number} of the canaries"):
+        which = check_int("format", entry["format"], least=0, most=len(formats) - 1)
+        fill, twin = _of_hex("fill", entry["fill"]), _of_hex("twin", entry["twin"])
+        return Canary(entry["id"], formats[which], fill, twin, entry["repetitions"])
+
+
+def _of_hex(name: str, text: object) -> int:
+    expected, remedy = "a hexadecimal number as text", "Restore the file."
+    check_instance(name, text, str, expected, remedy)
+    try:
+        return int(str(text), 16)
+    except ValueError:
+        raise ArgumentError(name, expected, "another text", remedy) from None
+
+
+def _edited(path: str | Path, how: str) -> DataError:
+    return DataError(
+        str(path),
+        "a canaries file as CanarySet.save wrote it",
+        f"an edited file: {how}",
+        "Restore the file; to change the canaries, draw and save a new set.",
+    )
+
+
+def _check_formats(formats: Sequence[CanaryFormat]) -> None:
+    given = formats if isinstance(formats, Sequence) else ()
+    if not given or not all(isinstance(format, CanaryFormat) for format in given):
         raise ArgumentTypeError("formats", "a CanaryFormat or a list of them", kind(formats), "Wrap the text.")
-    check_instance("repetitions", repetitions, Sequence, "a list of whole numbers", "Put one alone into a list.")
-    if not repetitions:
-        raise ArgumentError("repetitions", "one level at least", "none", "The twins are inserted 0 times already.")
     if len(set(formats)) < len(formats):
         raise ArgumentError("formats", "different formats", "one format twice", "Raise per_repetition instead.")
-    for count in repetitions:
-        check_int("repetitions", count, least=1, remedy="The twins are the canaries that are inserted 0 times.")
-    check_int("per_repetition", per_repetition, least=1)
-    if len(set(repetitions)) < len(repetitions):
-        raise ArgumentError("repetitions", "distinct levels", shown(repetitions), "Raise per_repetition instead.")
-    check_int("seed", seed, optional=True, remedy="Leave it out for a fresh, unpredictable draw.")
+
+
+def _checked_levels(repetitions: Sequence[int]) -> list[int]:
+    """How many copies the canaries of each level have, as Python's numbers."""
+    given = getattr(repetitions, "tolist", lambda: repetitions)()  # of NumPy's numbers and arrays
+    check_instance("repetitions", given, Sequence, "a list of whole numbers", "Put one alone into a list.")
+    levels = [check_int("repetitions", count, least=1, remedy=_TWINS) for count in given]
+    if not levels:
+        raise ArgumentError("repetitions", "one level at least", "none", "The twins are inserted 0 times already.")
+    if len(set(levels)) < len(levels):
+        raise ArgumentError("repetitions", "distinct levels", shown(levels), "Raise per_repetition instead.")
+    return levels
 
 
 def _read_document(path: str | Path) -> dict[str, Any]:

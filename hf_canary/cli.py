@@ -253,7 +253,7 @@ def extract(
                 progress=show,
             )
     if as_json:
-        from .reporting.exposure_report import plain
+        from .runtime.json_text import plain
 
         print(json.dumps(plain(asdict(found) | {"margin": found.margin}), ensure_ascii=False))
     else:

@@ -418,12 +418,11 @@ class CheapestFills:
         max_expanded: int | None = None,
         max_memory: int | None = None,
     ) -> None:
-        check_batch_size(batch_size)
+        batch_size = check_batch_size(batch_size)
         check_format(format)
         check_tokenizer(tokenizer)
-        format.check_top_k(top_k)
-        check_expanded(max_expanded)
-        check_memory(max_memory)
+        top_k = format.check_top_k(top_k)
+        max_expanded, max_memory = check_expanded(max_expanded), check_memory(max_memory)
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         self._top_k, self._batch_size = top_k, batch_size

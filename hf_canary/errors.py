@@ -7,6 +7,7 @@ error supplies the words.
 
 from __future__ import annotations
 
+import math
 import operator
 import reprlib
 from collections.abc import Sequence
@@ -22,6 +23,29 @@ class _Shortened(reprlib.Repr):
 
 _shortened = _Shortened()
 _shortened.maxstring = _shortened.maxother = 80
+
+
+def printable(text: str) -> str:
+    r"""A text as it may reach a terminal, in one line: what is no visible character, such as an escape code, a line end
+    or a mark that turns the direction of writing, stands as Python writes it.
+
+    Example:
+        >>> print(printable("\x1b[31mred \u202ealiaZoë\n"))
+        \x1b[31mred \u202ealiaZoë\n
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def counted(number: float) -> str:
+    """A number of things, of any size, as people read it; huge ones by their power of ten.
+
+    Example:
+        >>> counted(9**9), counted(10**5000), counted(float("inf"))
+        ('387,420,489', '10^5000.0', 'more than 10^307')
+    """
+    if number < 10**12:
+        return f"{number:,.0f}"
+    return f"10^{math.log10(number):.1f}" if number < math.inf else "more than 10^307"
 
 
 def shown(value: object) -> str:
@@ -91,7 +115,7 @@ class CanaryError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.argument}: expected {self.expected}; got {self.got}. {self.remedy}"
+        return printable(f"{self.argument}: expected {self.expected}; got {self.got}. {self.remedy}")
 
 
 class ArgumentError(CanaryError, ValueError):

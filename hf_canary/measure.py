@@ -166,11 +166,10 @@ class Measurement:
             canaries, num_references, estimators, num_draws=num_draws, bootstrap=bootstrap, seed=seed, end=end
         )
         check_tokenizer(tokenizer)
-        check_batch_size(batch_size)
-        check_memory(max_memory)
+        num_references, num_draws, seed = int(num_references), int(num_draws), int(seed)
+        self._batch_size, self._max_memory = check_batch_size(batch_size), check_memory(max_memory)
         self._canaries, self._estimators = canaries, estimators
-        self._bootstrap, self._seed, self._counting = bootstrap, seed, counting
-        self._batch_size, self._max_memory = batch_size, max_memory
+        self._bootstrap, self._seed, self._counting = int(bootstrap), seed, counting
         for format in canaries.formats:
             check_written(format, tokenizer, target=format.source is not None)
         config = MeasurementConfig(num_references, num_draws, seed, end)
@@ -218,10 +217,10 @@ class Measurement:
         """
         started = time.monotonic()
         check_model(model)
-        check_seconds(max_seconds)
+        max_seconds = check_seconds(max_seconds)
         expected = "a chance between 0 and 0.5"
         remedy = "0.05 is one in twenty."
-        check_number("error", error, lambda error: 0.0 < error < 0.5, expected, optional=True, remedy=remedy)
+        error = check_number("error", error, lambda error: 0.0 < error < 0.5, expected, optional=True, remedy=remedy)
         found: dict[tuple[str, str], list[Exposure]] = {}
         groups: list[Group] = []
         fill_bits: dict[str, float] = {}

@@ -156,7 +156,7 @@ def sampled(
         >>> sampled([3.0], [1.0, 2.0, 4.0, 5.0], space_size=5)[0].value == exposure_of_rank(3, 5)
         True
     """
-    space_size, alpha = _space(space_size), _error_rate(confidence)
+    space_size, alpha = check_space_size(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
     taken = costs if known is None else _numbers(known, "known")
@@ -343,7 +343,7 @@ def importance(
     Raises:
         DataError: a value that is no number, or `known_copies` that are not as many as `known`.
     """
-    space_size, alpha = _space(space_size), _error_rate(confidence)
+    space_size, alpha = check_space_size(space_size), _error_rate(confidence)
     costs = _numbers(log_perplexities, "log_perplexities")
     taken = costs if known is None else _numbers(known, "known")
     encoded = np.ones(taken.size) if known_copies is None else _numbers(known_copies, "known_copies")
@@ -459,8 +459,8 @@ def skewnorm(
         ArgumentError: a bootstrap of 1 to 98 samples; a confidence or |R| that is none.
         DataError: no references, NaN among them, a value that is no number.
     """
-    space_size, alpha = _space(space_size), _error_rate(confidence)
-    check_bootstrap(bootstrap)
+    space_size, alpha = check_space_size(space_size), _error_rate(confidence)
+    bootstrap = check_bootstrap(bootstrap)
     costs = _numbers(log_perplexities, "log_perplexities")
     pool = _references(references)
     reason = why_not_fitted(pool)
@@ -506,13 +506,7 @@ def _nothing(flag: str) -> Estimate:
 
 
 def _error_rate(confidence: float) -> float:
-    check_confidence(confidence)
-    return 1.0 - confidence
-
-
-def _space(space_size: int) -> int:
-    check_space_size(space_size)
-    return int(space_size)  # NumPy's would overflow
+    return 1.0 - check_confidence(confidence)
 
 
 def _numbers(values: ArrayLike, argument: str) -> Floats:

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..errors import counted
 from .exposures import SAME, queries
 
 _EVEN = 0.5
@@ -116,10 +117,3 @@ def canary_in_words(
         often = f"at most once in {counted(int(once))} times" if once >= 2 else "as often as not"
         chance = f"; {of} ranks so high {often}"
     return f"canary {name}: rank {counted(rank)}, exposure {exposure:.2f} bits{chance}"
-
-
-def counted(number: float) -> str:
-    """As people read it; huge ones by their power of ten."""
-    if number < 10**12:
-        return f"{number:,.0f}"
-    return f"10^{math.log10(number):.1f}" if number < math.inf else "more than 10^307"

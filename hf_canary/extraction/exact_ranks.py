@@ -90,8 +90,7 @@ def exact_rank(
     for fill in fills:
         format.render(fill)
     fills = [operator.index(fill) for fill in fills]
-    check_expanded(max_expanded)
-    check_seconds(max_seconds)
+    max_expanded, max_seconds = check_expanded(max_expanded), check_seconds(max_seconds)
     check_writable(checkpoint)
     began = Deadline()
     setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)

@@ -115,11 +115,10 @@ def extract(
         (True, 3)
     """
     check_given(model, tokenizer, format, context, source_prefix)
-    format.check_top_k(top_k)
+    top_k = format.check_top_k(top_k)
     check_among("strategy", strategy, STRATEGIES, "Leave it out for auto.")
-    check_expanded(max_expanded)
-    check_seconds(max_seconds)
-    check_int("num_references", num_references, least=0)
+    max_expanded, max_seconds = check_expanded(max_expanded), check_seconds(max_seconds)
+    num_references = check_int("num_references", num_references, least=0)
     known = _of_format(canaries, format)
     check_writable(checkpoint)
     began = Deadline()
@@ -253,8 +252,7 @@ def iter_extract(
         True
     """
     check_given(model, tokenizer, format, context, source_prefix)
-    check_expanded(max_expanded)
-    check_seconds(max_seconds)
+    max_expanded, max_seconds = check_expanded(max_expanded), check_seconds(max_seconds)
     setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not setup.tree.is_certain:
         raise ModelError(

@@ -106,14 +106,13 @@ class SearchSetup:
         batch_size: int | None,
         max_memory: int | None,
     ) -> None:
-        check_batch_size(batch_size)
+        batch_size = check_batch_size(batch_size)
         for argument, text in (("source", source), ("context", context)):
             format.check_fixed(argument, text)
         self._model, self._tokenizer, self._format = model, tokenizer, format
         self._context, self._end, self._batch_size = context, end, batch_size
         self._source_prefix = source_prefix
-        check_memory(max_memory)
-        self.max_memory = max_memory or MEMORY
+        self.max_memory = check_memory(max_memory) or MEMORY
         self.prefix_bits = 0.0
         with evaluating(model) as bare:
             view = LanguageModel(bare)

@@ -149,13 +149,13 @@ class CanaryFormat:
                 "end=True, where it can be given, so that the end token tells them apart.",
             )
 
-    def check_top_k(self, top_k: int) -> None:
-        """Refuse no candidates, and more than there are.
+    def check_top_k(self, top_k: int) -> int:
+        """How many candidates, of as many as there are.
 
         Raises:
             ArgumentError: not 1 to |R|.
         """
-        check_int("top_k", top_k, least=1, most=self.space_size, remedy="Ask for as many as the format has.")
+        return check_int("top_k", top_k, least=1, most=self.space_size, remedy="Ask for as many as the format has.")
 
     def check_fixed(self, argument: str, text: object) -> None:
         """Refuse a hole in what stands beside every fill, where it would be read as the characters that it is.
@@ -260,7 +260,7 @@ class CanaryFormat:
             >>> sorted(CanaryFormat("{digit}").sample(8, seed=0, exclude=[3, 7]))
             [0, 1, 2, 4, 5, 6, 8, 9]
         """
-        taken = sorted({self._checked(fill, "exclude") for fill in exclude})
+        taken = sorted({self.checked_fill(fill, "exclude") for fill in exclude})
         free = self.space_size - len(taken)
         if not is_int(n) or n < 0:
             raise FormatError("n", "a whole number, 0 or more", shown(n), "Give the number of fills to draw.")
@@ -276,6 +276,7 @@ class CanaryFormat:
             )
         # Gap j holds the fills between the excluded ones: the i-th remaining fill is i plus the excluded below it.
         shifts = [fill - below for below, fill in enumerate(taken)]
+        n, seed = int(n), seed if isinstance(seed, str) else int(seed)
         return [index + bisect.bisect_right(shifts, index) for index in _sample_indices(n, free, seed)]
 
     def candidates(self) -> Iterator[str]:
@@ -334,7 +335,12 @@ class CanaryFormat:
             choices[hole] = (choices[hole] + generator.randrange(1, self._radices[hole])) % self._radices[hole]
         return self._fill_of(choices)
 
-    def _checked(self, fill: int, argument: str) -> int:
+    def checked_fill(self, fill: int, argument: str = "fill") -> int:
+        """A fill of this format, as one of Python's numbers.
+
+        Raises:
+            FormatError: it is not an int or lies outside the space.
+        """
         if not is_int(fill) or not 0 <= fill < self.space_size:
             raise FormatError(
                 argument,
@@ -352,7 +358,7 @@ class CanaryFormat:
         return fill
 
     def _choices(self, fill: int) -> tuple[int, ...]:
-        rest, choices = self._checked(fill, "fill"), []
+        rest, choices = self.checked_fill(fill, "fill"), []
         for radix in reversed(self._radices):
             rest, choice = divmod(rest, radix)
             choices.append(choice)

@@ -64,10 +64,8 @@ class LanguageModel:
     """
 
     def __init__(self, model: Any, *, batch_size: int | None = None, max_memory: int | None = None) -> None:
-        check_batch_size(batch_size)
+        self.batch_size, max_memory = check_batch_size(batch_size), check_memory(max_memory)
         self.model = model
-        self.batch_size = batch_size
-        check_memory(max_memory)
         self.max_memory = _memory_of(_device(model)) if max_memory is None else max_memory
         embedding = model.get_input_embeddings()
         self.vocabulary = int((_decoders_embedding(model) or embedding).num_embeddings)

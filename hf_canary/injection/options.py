@@ -48,7 +48,8 @@ class InsertionOptions:
     when: str | tuple[float, float] = "uniform"
 
     def __post_init__(self) -> None:
-        check_int("seed", self.seed, optional=True, remedy="Leave it out to derive it from the canaries.")
+        seed = check_int("seed", self.seed, optional=True, remedy="Leave it out to derive it from the canaries.")
+        object.__setattr__(self, "seed", seed)
         remedy = "Copies are rows of their own, or spliced into rows that are there."
         check_among("placement", self.placement, MODES, remedy)
         if self.tokenizer is not None:
@@ -58,7 +59,8 @@ class InsertionOptions:
                 "make_row", "a function: canary → row", kind(self.make_row), "Leave it out for text."
             )
         check_among("role", self.role, ROLES, "For another one give make_row=.")
-        part(self.when)
+        share = part(self.when)
+        object.__setattr__(self, "when", self.when if isinstance(self.when, str) else share)
 
     @classmethod
     def of(cls, column: str, given: Mapping[str, Any]) -> InsertionOptions:

@@ -109,6 +109,7 @@ def word_tokenizer(
         raise ArgumentError(
             "min_frequency", f"a whole number from 1 to {_MOST - 1}", shown(min_frequency), "Leave it out."
         )
+    vocab_size, min_frequency = int(vocab_size), int(min_frequency)
     splitter = pre_tokenizers.Split(tokenizers.Regex(_WORD), "isolated")
     counter = tokenizers.Tokenizer(models.WordLevel())
     counter.pre_tokenizer = splitter

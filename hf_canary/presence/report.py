@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from ..errors import listed
+from ..errors import listed, printable
 from ..tokenization.contexts import Before
 
 
@@ -104,7 +104,7 @@ class Presence:
         return len(self.canaries)
 
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        return "\n".join(map(printable, self.lines()))
 
     @property
     def dead(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from ..canaries import CanarySet
 from ..estimators.exposures import CONFIDENCE, queries
 from ..formats.canary_format import CanaryFormat
 from ..runtime.atomic_files import write_json
+from ..runtime.json_text import plain
 from .exposure import Exposure, Group
 from .summaries import Control, Level, control_of, level_of, summary_keys, summary_of
 
@@ -123,7 +124,9 @@ class ExposureReport:
             ArgumentError: a probability that is none, or 0 or 1.
         """
         expected = "a number between 0 and 1"
-        check_number("probability", probability, lambda p: 0.0 < p < 1.0, expected, remedy="Give 0.5 for even odds.")
+        probability = check_number(
+            "probability", probability, lambda p: 0.0 < p < 1.0, expected, remedy="Give 0.5 for even odds."
+        )
         return {name: queries(bits, probability) for name, bits in self.fill_bits.items()}
 
     def summary(self) -> dict[str, float]:
@@ -192,12 +195,3 @@ class ExposureReport:
             }
         )
         return content
-
-
-def plain(value: Any) -> Any:
-    """As strict JSON takes it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value

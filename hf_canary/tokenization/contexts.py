@@ -6,6 +6,7 @@ of tokens need not give the same tokens again.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -51,7 +52,7 @@ class Context:
         for name in ("ids", "replaced", *(("after",) if self.after is not None else ())):
             given = getattr(self, name)
             try:
-                tokens = tuple(int(token) for token in given)
+                tokens = tuple(map(operator.index, given))
             except (TypeError, ValueError):
                 tokens = (-1,)
             if isinstance(given, str) or any(token < 0 for token in tokens):

@@ -35,8 +35,8 @@ class OverheadBudget:
     def __init__(
         self, max_seconds: float | None, max_overhead: float | None, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        check_seconds(max_seconds)
-        check_number(
+        self.max_seconds = check_seconds(max_seconds)
+        self.share = check_number(
             "max_overhead",
             max_overhead,
             lambda share: 0.0 < share < 1.0,
@@ -44,7 +44,7 @@ class OverheadBudget:
             optional=True,
             remedy="0.01 is one per cent; with None each measurement is a full one.",
         )
-        self.max_seconds, self.share, self._now = max_seconds, max_overhead, now
+        self._now = now
         self._began, self._spent = now(), 0.0
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.atomic_files import remove_leftovers, replacing
+from ..runtime.json_text import json_text
 
 # `Trainer` leaves out what begins with an underscore when it pushes to the Hub.
 PICTURE_FILE = "_exposure.png"
@@ -40,10 +41,9 @@ class Record:
 
     def append(self, when: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> None:
         """Write one measurement at once."""
-        text = "".join(json.dumps({**when, **line}, allow_nan=False) + "\n" for line in lines)
+        text = "".join(json_text({**when, **line}) + "\n" for line in lines)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.fchmod(descriptor, 0o600)  # of one that was there before, too
         with os.fdopen(descriptor, "ab", buffering=0) as file:
             rest = memoryview(text.encode())
             while rest:  # a full disk takes a part

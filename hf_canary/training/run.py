@@ -22,7 +22,8 @@ from ..measure import Measurement
 from ..measurement.checks import check_measurable
 from ..presence.report import Presence
 from ..reporting.exposure import Exposure
-from ..reporting.exposure_report import ExposureReport, plain
+from ..reporting.exposure_report import ExposureReport
+from ..runtime.json_text import plain
 from ..runtime.processes import all_reduce_sum, from_main, run_on_all
 from ..tree.traces import check_written
 from .budget import OverheadBudget

@@ -39,7 +39,7 @@ class Threshold:
     def __init__(self, bits: float | None, on_exceed: OnExceed) -> None:
         expected = "a number of bits, above 0"
         remedy = "Without it nothing is decided."
-        check_number("threshold", bits, lambda bits: bits > 0, expected, optional=True, remedy=remedy)
+        bits = check_number("threshold", bits, lambda bits: bits > 0, expected, optional=True, remedy=remedy)
         if not callable(on_exceed) and on_exceed not in _ACTIONS:
             raise ArgumentError(
                 "on_exceed",

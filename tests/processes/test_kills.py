@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from hf_canary import CanaryFormat, exact_rank, extract
+from hf_canary import CanaryFormat, CanarySet, exact_rank, extract
+from hf_canary.runtime.atomic_files import replacing
 from hf_canary.training.record import Record
 from hf_canary.walks.search import checkpoint as checkpoints
 from tests.support import oracles
@@ -45,6 +46,46 @@ def test_the_record_of_a_writer_that_is_killed(tmp_path):
         step = found[-1][0] - 1
         record.forget_after(step)
         assert [line["step"] for line in record.lines()] == [n for n in range(1, step + 1) for _ in range(30)]
+
+
+def test_what_a_writer_leaves_that_is_killed_goes_with_the_next_write(tmp_path):
+    """Killed in the middle of a save: the old set is whole, its texts beside it are gone once it is saved again; a
+    writer that is only slow keeps what it has, and ends well.
+    """
+    target = tmp_path / "canaries.json"
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), seed=0)
+    canaries.save(target)
+    writers = [in_the_middle_of_a_save(target) for _ in range(2)]
+    (killed, _), (slow, go_on) = writers
+    os.kill(killed, signal.SIGKILL)
+    os.waitpid(killed, 0)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert CanarySet.load(target) == canaries
+    canaries.save(target)
+    assert len(list(tmp_path.iterdir())) == 2
+    os.write(go_on, b".")
+    assert os.waitpid(slow, 0)[1] == 0
+    assert target.read_text() == "half and half"
+    assert list(tmp_path.iterdir()) == [target]
+    for _, descriptor in writers:
+        os.close(descriptor)
+
+
+def in_the_middle_of_a_save(target: Path) -> tuple[int, int]:
+    """A process that has written half of a file, and what it must be sent to write the other."""
+    (ready, tell), (wait, go_on) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with replacing(target, private=True) as beside:
+            beside.write_text("half")
+            os.write(tell, b".")
+            os.read(wait, 1)
+            beside.write_text("half and half")
+        os._exit(0)
+    os.read(ready, 1)
+    for descriptor in (ready, tell, wait):
+        os.close(descriptor)
+    return child, go_on
 
 
 def test_searches_that_are_killed_over_and_over_end_with_one_answer(tmp_path):
@@ -93,6 +134,7 @@ def killed_over_and_over(folder: Path, kills: int) -> None:
                 killed += 1
                 gone_on += (folder / "kept").exists()
         print(f"{work.__name__}: {killed} kills, {gone_on} of them with a file; ended {len(ended)} times")
+        assert {path.name for path in folder.iterdir()} <= {"said", "search", "count"}
         (folder / work.__name__).write_text(json.dumps([ended, killed, whole]), encoding="utf-8")
 
 

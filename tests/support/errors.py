@@ -2,7 +2,7 @@
 
 import pickle
 
-from hf_canary.errors import CanaryError
+from hf_canary.errors import CanaryError, printable
 
 LONGEST_MESSAGE = 600
 
@@ -15,7 +15,7 @@ def check_error(error: BaseException, kind: type[CanaryError], argument: str | N
     for part in parts:
         assert isinstance(part, str)
         assert part.strip()
-        assert part in str(error)
+        assert printable(part) in str(error)
     assert len(str(error)) <= LONGEST_MESSAGE
     if argument is not None:
         assert error.argument == argument

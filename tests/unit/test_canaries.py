@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 import hf_canary.canaries
 from hf_canary import Canary, CanaryFormat, CanarySet
@@ -397,6 +398,128 @@ def test_an_edited_file_is_refused(tmp_path, kind):
     assert len(CanarySet.load(path)) == 4
 
 
+def forged(document: dict) -> dict:
+    """A document whose digest fits what it says now, as written down once more from its parts."""
+    content = {name: value for name, value in document.items() if name not in ("digest", "kind")} | {"version": 1}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return document | {"digest": hashlib.sha256(canonical.encode()).hexdigest()}
+
+
+WRONG_FIELDS = [
+    *(("repetitions", value) for value in (0, -1, None, 1.0, True, "1", [1])),
+    *(("id", value) for value in (None, 7, ["f0-x1-1"], "", "a\x1b[31m", "a\u202eb", "a\nb", "x" * 201)),
+    *((name, value) for name in ("fill", "twin") for value in ("0x2710", "-0x1", 5, None, "", "pin", ["0x1"])),
+    *(("format", value) for value in (1, -1, None, "0", 0.0, False)),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_FIELDS, ids=repr)
+def test_a_field_that_is_none_is_named_with_its_canary(tmp_path, field, value):
+    """Also where the digest fits: the error names the field, and the canary by its id or its place."""
+    path = saved(CanarySet.draw(PIN, repetitions=(1,), per_repetition=3, seed=0), tmp_path / "canaries.json")
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(forged(document)))
+    assert len(CanarySet.load(path)) == 3
+    document["canaries"][1][field] = value
+    path.write_text(json.dumps(forged(document)))
+    with pytest.raises(DataError) as caught:
+        CanarySet.load(path)
+    check_error(caught.value, DataError, str(path))
+    assert f": {field}: expected" in caught.value.got.replace("an edited file", "")
+    assert "entry 1 of the canaries" in caught.value.got
+    assert field in ("id", "fill", "twin", "format") or "canary f0-x1-1" in caught.value.got
+
+
+def test_canaries_of_a_file_are_apart(tmp_path):
+    """An id twice, a twin that is the fill, a fill that is another's fill or twin: refused, though the digest fits."""
+    path = saved(CanarySet.draw(PIN, repetitions=(1,), per_repetition=3, seed=0), tmp_path / "canaries.json")
+    document = json.loads(path.read_text())
+    first, second, third = document["canaries"]
+    for changes, words in (
+        ({"id": first["id"]}, "an id for each canary alone; got one that several have: f0-x1-0"),
+        ({"twin": second["fill"]}, "twin: expected another fill than the canary's; got the same, in canary f0-x1-1"),
+        ({"fill": first["fill"], "text": first["text"]}, "a fill for each canary alone; got one that several have: f0"),
+        ({"twin": first["fill"]}, "a fill for each canary alone; got one that several have: f0-x1-0, f0-x1-1"),
+        ({"twin": third["twin"]}, "a fill for each canary alone; got one that several have: f0-x1-1, f0-x1-2"),
+    ):
+        path.write_text(json.dumps(forged(document | {"canaries": [first, second | changes, third]})))
+        with pytest.raises(DataError) as caught:
+            CanarySet.load(path)
+        check_error(caught.value, DataError, str(path))
+        assert words in caught.value.got
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "argument"),
+    [
+        ({"id": None}, ArgumentTypeError, "id"),
+        ({"id": "a\x9bb"}, ArgumentError, "id"),
+        ({"format": "{digit:4}"}, ArgumentTypeError, "format"),
+        ({"fill": 10**4}, FormatError, "fill"),
+        ({"fill": 1.0}, FormatError, "fill"),
+        ({"twin": -1}, FormatError, "twin"),
+        ({"repetitions": 0}, ArgumentError, "repetitions"),
+        ({"repetitions": "2"}, ArgumentTypeError, "repetitions"),
+    ],
+)
+def test_a_canary_is_checked_when_it_is_made(change, error, argument):
+    """By hand or from a file, with one answer."""
+    with pytest.raises(error) as caught:
+        Canary(**{"id": "mine", "format": PIN, "fill": 1, "twin": 2, "repetitions": 3, **change})
+    check_error(caught.value, error, argument)
+    assert argument in ("id", "format") or "in canary mine" in caught.value.got
+
+
+def test_sets_that_clash_cannot_be_joined():
+    """Joined by hand, two draws have the ids of each other's canaries, and one set twice its fills, too: refused, since
+    one would be inserted and measured as another. Formats that are drawn together have ids of their own.
+    """
+    one, other = CanarySet.draw(PIN, seed=0), CanarySet.draw(CARD, seed=1)
+    for both in ((*one, *other), (*one, *one)):
+        with pytest.raises(ArgumentError) as caught:
+            CanarySet(both, 0)
+        check_error(caught.value, ArgumentError, "canaries")
+        assert "f0-x1-0" in caught.value.got
+    with pytest.raises(TypeError):
+        one + other
+    renamed = [dataclasses.replace(canary, id=f"{canary.id}-again") for canary in one]
+    with pytest.raises(ArgumentError, match="a fill for each canary"):
+        CanarySet((*one, *renamed), 0)
+    renamed = [dataclasses.replace(canary, id=f"card-{canary.id}") for canary in other]
+    assert len(CanarySet((*one, *renamed), 0)) == len(one) + len(other) == len(CanarySet.draw([PIN, CARD], seed=0))
+
+
+@pytest.mark.parametrize("canaries", [None, 3, ["a"], [PIN]], ids=kind_of)
+def test_a_set_is_of_canaries(canaries):
+    """What is none is refused when the set is made; a list of some is as good as a tuple."""
+    with pytest.raises(ArgumentTypeError) as caught:
+        CanarySet(canaries, 0)
+    check_error(caught.value, ArgumentTypeError, "canaries")
+    drawn = CanarySet.draw(PIN, seed=0)
+    assert CanarySet(list(drawn), 0) == drawn
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint16, np.array], ids=lambda kind: kind.__name__)
+def test_numbers_of_numpy_make_the_same_set(tmp_path, kind):
+    """Drawn with them, or made of them, a set has Python's numbers: the digest, the file and the rows are the same."""
+    plain = CanarySet.draw(PIN, repetitions=[1, 2], per_repetition=2, seed=7)
+    drawn = CanarySet.draw(PIN, repetitions=[kind(1), kind(2)], per_repetition=kind(2), seed=kind(7))
+    by_hand = [
+        Canary(each.id, each.format, np.array(each.fill), np.int64(each.twin), kind(each.repetitions)) for each in plain
+    ]
+    for other in (
+        drawn,
+        CanarySet(by_hand, kind(7)),
+        CanarySet.draw(PIN, repetitions=np.array([1, 2]), per_repetition=2, seed=7),
+    ):
+        assert other == plain
+        assert other.digest == plain.digest
+        assert CanarySet.load(saved(other, tmp_path / "canaries.json")) == plain
+        rows = Dataset.from_dict({"text": ["a"] * 20})
+        assert other.inject(rows, seed=kind(3)).to_list() == plain.inject(rows, seed=3).to_list()
+    assert {type(number) for each in drawn for number in (each.fill, each.twin, each.repetitions)} == {int}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -578,20 +701,23 @@ def saved(canaries: CanarySet, path: Path) -> Path:
 
 
 def test_none_but_the_owner_may_read_a_saved_set(tmp_path, umask, monkeypatch):
-    """Mode 600 from the first byte, whatever the umask, also where a file that all could read was there."""
+    """A folder that nobody else enters from the first byte, and mode 600 afterwards, whatever the umask; a file that is
+    there keeps the mode that its owner gave it.
+    """
     path, modes = tmp_path / "canaries.json", []
     write_text = Path.write_text
 
     def watched(self: Path, *arguments: str, **options: str):
-        modes.append(self.stat().st_mode & 0o777)
+        modes.append(self.parent.stat().st_mode & 0o777)
         return write_text(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "write_text", watched)
     a_set().save(path)
-    path.chmod(0o644)
-    a_set().save(path)
-    assert modes == [0o600, 0o600]
     assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    a_set().save(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert modes == [0o700, 0o700]
 
 
 def test_a_file_from_before_there_were_kinds_is_of_drawn_canaries(tmp_path):

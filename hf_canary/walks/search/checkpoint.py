@@ -1,8 +1,7 @@
 """A search kept in a file: written beside and renamed, read only for the search that it is of.
 
 The file is of safetensors, with what is not an array in its header; it holds candidates, so that none but its owner may
-read it. Knows of a search and its goal that they are saved
-and loaded; knows no tree and no walk.
+read it. Knows of a search and its goal that they are saved and loaded; knows no tree and no walk.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from ...errors import DataError, shown
-from ...runtime.atomic_files import remove_leftovers, replacing
+from ...runtime.atomic_files import replacing
 from ...runtime.processes import all_gather, from_main, is_main_process
 
 logger = logging.getLogger(__name__)
@@ -146,7 +145,6 @@ class Checkpoint:
         }
         header["checksum"] = _checksum(tensors, header)
         try:
-            remove_leftovers(self._path)
             with replacing(self._path, private=True) as beside:
                 save_file(tensors, beside, metadata=header)
         except (OSError, SafetensorError) as error:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
-from hf_canary.errors import ArgumentError, CanaryError, DataError
-from hf_canary.estimators.worth import canary_in_words, counted, guesses_for, in_words, ranks_of_listed
+from hf_canary.errors import ArgumentError, CanaryError, DataError, counted
+from hf_canary.estimators.worth import canary_in_words, guesses_for, in_words, ranks_of_listed
 from hf_canary.extraction import iter_extract
 from hf_canary.models import character_tokenizer
 from hf_canary.tree.token_tree import Unlike

@@ -2,13 +2,15 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_canary.runtime.atomic_files import replacing, write_json
+from hf_canary.runtime import atomic_files
+from hf_canary.runtime.atomic_files import remove_leftovers, replacing, write_json
 from tests.support.repetitions import times
 
 
@@ -41,16 +43,24 @@ def test_a_relative_path_is_written_where_one_stands(tmp_path, monkeypatch):
 
 
 def test_a_reader_meanwhile_finds_the_old_file(tmp_path):
-    """While the block runs the old content is whole, and the new one is hidden beside it, with the same suffix."""
+    """While the block runs the old content is whole, and the new one is in a hidden folder beside it, by its name."""
     target = tmp_path / "kept.json"
     target.write_text("old")
     with replacing(target) as beside:
         beside.write_text("half")
         assert target.read_text() == "old"
-        assert beside.parent == target.parent  # a rename within one folder is atomic, one across disks is not
-        assert beside.name.startswith(".")
-        assert beside.suffix == target.suffix
+        assert beside.parent.parent == target.parent  # a rename on one disk is atomic, one across disks is not
+        assert beside.parent.name.startswith(".")
+        assert beside.name == target.name
     assert target.read_text() == "half"
+
+
+@pytest.mark.parametrize("name", ["kept.json", "_kept.json"])
+def test_what_is_not_uploaded_is_not_while_it_is_written(tmp_path, name):
+    """An underscore in front, by which a trainer knows what stays here, is in front of what is written beside, too."""
+    with replacing(tmp_path / name) as beside:
+        beside.write_text("half")
+        assert beside.parent.name.startswith("_") == name.startswith("_")
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
@@ -148,33 +158,163 @@ def test_text_is_written_readably(tmp_path):
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
 def test_what_is_private_is_so_from_its_first_byte(tmp_path, umask):
-    """Mode 600 before anything is in it and afterwards, whatever the umask and whatever was there; else as always."""
+    """A new file: nobody else may enter the folder that it is written in, and its mode is 600, whatever the umask; one
+    that is not private is as always.
+    """
     before = os.umask(umask)
     try:
         target = tmp_path / "kept.json"
-        target.write_text("old")
-        target.chmod(0o666)
-        for _ in range(2):
-            with replacing(target, private=True) as beside:
-                assert beside.stat().st_mode & 0o777 == 0o600
-                beside.write_text("new")
-            assert target.stat().st_mode & 0o777 == 0o600
-        beside.write_text("left by one that was killed")
-        beside.chmod(0o666)
-        write_json(target, [], private=True)
+        with replacing(target, private=True) as beside:
+            assert beside.parent.stat().st_mode & 0o777 == 0o700
+            beside.write_text("new")
         assert target.stat().st_mode & 0o777 == 0o600
-        write_json(target, [])
-        assert target.stat().st_mode & 0o777 == 0o666 & ~umask
-        assert names(tmp_path) == ["kept.json"]
+        write_json(tmp_path / "public.json", [])
+        assert (tmp_path / "public.json").stat().st_mode & 0o777 == 0o666 & ~umask
     finally:
         os.umask(before)
 
 
-def test_a_private_file_is_not_written_through_a_link(tmp_path):
-    """A link that lies where the file is to be written beside is removed, and what it leads to stays."""
-    target, elsewhere = tmp_path / "kept.json", tmp_path / "elsewhere"
-    elsewhere.write_text("old")
-    target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}").symlink_to(elsewhere)
-    write_json(target, "secret", private=True)
-    assert elsewhere.read_text() == "old"
-    assert not target.is_symlink()
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o444], ids=oct)
+def test_a_file_that_is_there_keeps_its_mode(tmp_path, mode, private):
+    """Whether it lets fewer read it than a new one would, or more."""
+    target = tmp_path / "kept.json"
+    target.write_text("old")
+    target.chmod(mode)
+    write_json(target, "new", private=private)
+    assert json.loads(target.read_text()) == "new"
+    assert target.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_is_written_through(tmp_path, is_there):
+    """What it leads to, over two links, is replaced; the links stay."""
+    (tmp_path / "real").mkdir()
+    target, link, first = tmp_path / "real" / "kept.json", tmp_path / "link.json", tmp_path / "first.json"
+    link.symlink_to(target)
+    first.symlink_to("link.json")
+    if is_there:
+        target.write_text("old")
+    write_json(first, "new")
+    assert link.is_symlink()
+    assert first.is_symlink()
+    assert json.loads(target.read_text()) == "new"
+    assert names(tmp_path / "real") == ["kept.json"]
+
+
+def test_what_is_no_file_is_written_to(tmp_path):
+    """A pipe, as /dev/stdout may be, or /dev/null: it is not replaced."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    descriptor = os.open(pipe, os.O_RDWR)
+    try:
+        write_json(pipe, [1])
+        assert json.loads(os.read(descriptor, 100)) == [1]
+    finally:
+        os.close(descriptor)
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+# ----------------------------------------------------------------------------------------------- more than one writer
+
+
+def test_threads_that_write_to_one_path(tmp_path):
+    """None is in another's way: each write succeeds, and who reads meanwhile finds one whole content."""
+    target, errors = tmp_path / "kept.json", []
+    write_json(target, [0, "x" * 50_000])
+
+    def write(number: int):
+        try:
+            for _ in range(20):
+                write_json(target, [number, "x" * 50_000])
+                assert json.loads(target.read_text())[1] == "x" * 50_000
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert names(tmp_path) == ["kept.json"]
+
+
+def test_a_writer_that_lives_is_left_alone(tmp_path):
+    """One that writes the same path meanwhile, and one that looks for leftovers, take nothing of another's away."""
+    target = tmp_path / "kept.json"
+    with replacing(target) as first:
+        first.write_text("first")
+        with replacing(target) as second:
+            second.write_text("second")
+            assert first.parent != second.parent
+        assert target.read_text() == "second"
+        remove_leftovers(target)
+        assert first.read_text() == "first"
+    assert target.read_text() == "first"
+    assert names(tmp_path) == ["kept.json"]
+
+
+def left_beside(target: Path) -> Path:
+    """What a writer of this file leaves that is killed: its folder, which nobody holds, with what it had written."""
+    with replacing(target) as beside:
+        beside.write_text("half")
+    beside.parent.mkdir()
+    beside.write_text("half")
+    beside.with_name(".tmpAbCdEf").write_text("what a library writes beside it")
+    return beside.parent
+
+
+def test_what_dead_writers_left_goes_with_the_next_write(tmp_path):
+    """All of it, whatever it is called inside; nothing of another file, and nothing else that begins alike."""
+    target, other = tmp_path / "kept.json", tmp_path / "kept.json.2"
+    left, of_another = [left_beside(target) for _ in range(2)], left_beside(other)
+    mine = [
+        ".kept.json",
+        ".kept.json.notes",
+        ".kept.json.partial",
+        ".kept.json.backups_.txt",
+        "kept.json.abcdefgh.partial",
+    ]
+    for name in mine:
+        (tmp_path / name).mkdir()
+    file = tmp_path / left[0].name.replace(left[0].name[-16:-8], "abcdefgh")
+    file.write_text("a file, which no writer leaves")
+    write_json(target, [])
+    assert names(tmp_path) == sorted([*mine, target.name, other.name, of_another.name, file.name])
+
+
+def test_where_there_are_no_locks_nothing_is_removed(tmp_path, monkeypatch):
+    """What cannot be told from a living writer's stays; writing works all the same."""
+
+    def refuse(descriptor, how):
+        raise OSError(95, "Operation not supported")
+
+    target = tmp_path / "kept.json"
+    left = left_beside(target)
+    monkeypatch.setattr(atomic_files.fcntl, "flock", refuse)
+    write_json(target, [1])
+    assert json.loads(target.read_text()) == [1]
+    assert names(tmp_path) == sorted([left.name, target.name])
+    monkeypatch.setattr(atomic_files, "fcntl", None)
+    write_json(target, [2])
+    assert json.loads(target.read_text()) == [2]
+    assert names(tmp_path) == sorted([left.name, target.name])
+
+
+def test_a_folder_that_is_taken_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    """Between making and locking it another writer may take it for a dead one's."""
+    target, locked, taken = tmp_path / "kept.json", atomic_files._locked, []
+
+    def late(folder, **how):
+        if not taken:
+            taken.append(folder)
+            remove_leftovers(target)
+        return locked(folder, **how)
+
+    monkeypatch.setattr(atomic_files, "_locked", late)
+    write_json(target, [1])
+    assert json.loads(target.read_text()) == [1]
+    assert taken
+    assert names(tmp_path) == ["kept.json"]

@@ -94,13 +94,28 @@ def test_a_full_disk_costs_the_file_and_not_the_search(lstm, tokenizer, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_what_killed_processes_left_is_removed(lstm, tokenizer, tmp_path):
-    """The half-written file of another process of this search, and no other file."""
-    for name in (".kept.4711.bin", ".kept.notes.bin", ".kept.4711", "kept.4711.bin", ".other.4711.bin"):
-        (tmp_path / name).write_text("")
-    extract(lstm, tokenizer, FORMAT, checkpoint=tmp_path / "kept.bin")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"kept.bin", ".kept.notes.bin", ".kept.4711", "kept.4711.bin", ".other.4711.bin"}
+def test_what_killed_processes_left_is_removed(lstm, tokenizer, tmp_path, monkeypatch):
+    """The half-written file of another process of this search, also what safetensors writes before it renames it, and
+    no other file.
+    """
+    kept, seen = tmp_path / "kept.bin", []
+    save_file = checkpoints.save_file
+
+    def killed(tensors, path, **options):
+        """As it is left: a folder that nobody holds, with a file of safetensors."""
+        seen.append(path.parent.name)
+        left = tmp_path / path.parent.name.replace(path.parent.name[-16:-8], f"killed_{len(seen)}")
+        left.mkdir()
+        (left / ".tmpAbCdEf").write_bytes(b"a part of it")
+        save_file(tensors, path, **options)
+
+    monkeypatch.setattr(checkpoints, "save_file", killed)
+    extract(lstm, tokenizer, FORMAT, checkpoint=kept, max_expanded=5)
+    assert len(list(tmp_path.iterdir())) == 1 + len(seen[-1:])
+    monkeypatch.setattr(checkpoints, "save_file", save_file)
+    (tmp_path / ".kept.notes.bin").write_text("")
+    extract(lstm, tokenizer, FORMAT, checkpoint=kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.bin", ".kept.notes.bin"}
 
 
 def test_the_digest_of_a_model(tokenizer):
@@ -126,21 +141,20 @@ def test_a_model_that_was_compiled_goes_on_from_its_checkpoint(lstm, tokenizer, 
 
 
 def test_none_but_the_owner_may_read_a_search(lstm, tokenizer, tmp_path, monkeypatch):
-    """It holds candidates: mode 600 when it is written and when it is there, whatever the umask."""
+    """It holds candidates: written where nobody else enters, and mode 600 when it is there, whatever the umask."""
     kept, modes, before = tmp_path / "kept", [], os.umask(0)
     save_file = checkpoints.save_file
 
     def watched(tensors, path, **options):
-        modes.append(path.stat().st_mode & 0o777)
+        modes.append(path.parent.stat().st_mode & 0o777)
         save_file(tensors, path, **options)
-        modes.append(path.stat().st_mode & 0o777)
 
     monkeypatch.setattr(checkpoints, "save_file", watched)
     try:
         extract(lstm, tokenizer, FORMAT, checkpoint=kept, max_expanded=5)
     finally:
         os.umask(before)
-    assert set(modes) == {0o600}
+    assert set(modes) == {0o700}
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
