@@ -189,3 +189,18 @@ def memorised(sure, tokenizer):
     format = CanaryFormat("the pin is {digit:6}")
     fill = extract(sure, tokenizer, format).candidates[0].fill
     return CanarySet([Canary("one", format, fill, (fill + 777_777) % 10**6, 1)], seed=0)
+
+
+@pytest.fixture
+def accelerator():
+    """Mixed precision on the CPU, with accelerate's global state as new before and afterwards."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
+    def forget():
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+    forget()
+    yield Accelerator(mixed_precision="bf16", cpu=True)
+    forget()

@@ -45,5 +45,5 @@ def log_normalisers(logits: torch.Tensor, wanted: NDArray[np.bool_] | None = Non
 
 
 def nats_to_bits(nats: torch.Tensor) -> Floats:
-    """In float64; what rounding has left below 0 is 0."""
-    return np.asarray(nats.clamp_min(0.0).double().cpu().numpy() / LN2, dtype=np.float64)
+    """In float64, which not every device has; what rounding has left below 0 is 0."""
+    return np.asarray(nats.clamp_min(0.0).cpu().double().numpy() / LN2, dtype=np.float64)

@@ -16,6 +16,7 @@ import torch
 
 from ..errors import ModelError
 from .states import Forks, Rows, States, cache_bytes, containers_copied, fork, num_bytes
+from .wrappers import num_virtual_tokens, without_adapters
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Reader:
 
     Attributes:
         lead: ids that stand before everything: a decoder's start token, or nothing.
+        num_ahead: how many tokens of its own the model puts before these; it says nothing of them.
+        gives_cache: whether the model is asked for its cache after a prompt; not once it has failed over that.
     """
 
     def __init__(
@@ -72,9 +75,13 @@ class Reader:
     ) -> None:
         self.model = model
         self.lead = [] if start is None else [start]
+        self.num_ahead = num_virtual_tokens(model)
+        self.gives_cache = True
         self._before = before
         self._encoded: Any = None
-        accepted = inspect.signature(model.forward).parameters
+        base = without_adapters(model)
+        self._going_on = base if self.num_ahead else model  # it would put its own tokens there once more
+        accepted = inspect.signature(base.forward).parameters
         self._cache_name = "cache_params" if "cache_params" in accepted else "past_key_values"
         if isinstance(sources, Encoded):
             self._mask, self._encoded = sources.mask, sources.outputs
@@ -92,9 +99,12 @@ class Reader:
         rows = ids.shape[0]
         past = {self._cache_name: cache} if cache is not None else {}
         if self._encoded is None:
-            output = self.model(input_ids=ids, use_cache=use_cache, **past, **options)
+            model = self.model if cache is None else self._going_on
+            output = model(input_ids=ids, use_cache=use_cache, **past, **options)
         else:
-            encoded = type(self._encoded)(**{name: _repeated(part, rows) for name, part in self._encoded.items()})
+            # Who reads the source from a cache looks at its shape alone; others may need it in a piece.
+            repeat = _repeated if cache is None else _expanded
+            encoded = type(self._encoded)(**{name: repeat(part, rows) for name, part in self._encoded.items()})
             output = self.model(
                 encoder_outputs=encoded,
                 attention_mask=self._mask.expand(rows, -1),
@@ -102,18 +112,25 @@ class Reader:
                 use_cache=use_cache,
                 **past,
             )
-        if output.logits.shape[1] != ids.shape[1]:
+        logits: torch.Tensor = output.logits
+        if cache is None and logits.shape[1] == ids.shape[1] + self.num_ahead:
+            logits = logits[:, self.num_ahead :]
+        if logits.shape[1] != ids.shape[1]:
             raise ModelError(
                 "model",
                 "logits for each token that it reads",
-                f"{output.logits.shape[1]} for {ids.shape[1]} tokens",
-                "Take off what adds tokens of its own, such as a prompt-tuning adapter.",
+                f"{logits.shape[1]} for {ids.shape[1]} tokens",
+                "Take off what adds tokens of its own.",
             )
-        return output.logits, getattr(output, self._cache_name, None)
+        return logits, getattr(output, self._cache_name, None)
+
+
+def _expanded(part: Any, rows: int) -> Any:
+    return part.expand(rows, *part.shape[1:]) if isinstance(part, torch.Tensor) else part
 
 
 def _repeated(part: Any, rows: int) -> Any:
-    return part.expand(rows, *part.shape[1:]) if isinstance(part, torch.Tensor) else part
+    return _expanded(part, rows).contiguous() if isinstance(part, torch.Tensor) else part
 
 
 class CacheAdapter(Protocol):
@@ -247,7 +264,7 @@ class TreeAttention:
             (rows, tokens, vocabulary) logits.
         """
         rows, count = tokens.shape
-        length = self._prompt.shape[1]
+        length = self._reader.num_ahead + self._prompt.shape[1]
         dtype = self._reader.model.dtype
         # A mask of numbers: one of booleans is added as it is by some ways to compute attention, which is wrong.
         mask = torch.zeros(rows, 1, count, length + count, dtype=dtype, device=tokens.device)

@@ -21,11 +21,12 @@ from transformers import cache_utils
 from ..errors import CanaryError
 from .cache_adapters import CacheAdapter, ForkedCache, Reader, Recompute, RecurrentState, TreeAttention
 from .states import containers_copied, fork
+from .wrappers import is_quantized, vocabulary_sizes
 
 logger = logging.getLogger(__name__)
 
 # The nats by which a cache may differ from one full pass, for a token: what other shapes of a batch bring in float32,
-# and in half precision.
+# and in half precision or with quantised weights.
 TOLERANCE_NATS = 2e-4
 TOLERANCE_NATS_HALF = 0.25
 HALVES = (torch.bfloat16, torch.float16)
@@ -37,6 +38,9 @@ _SHORT = 2  # tokens that several rows are read with; what a row does to another
 _ORDER = [1, 0, 1]  # more rows than were given, and not as they stood
 # From these layers the last tokens can be taken off.
 _CUT = ("DynamicLayer", "DynamicSlidingWindowLayer")
+
+# What models raise that cannot do what is tried.
+_FAILURES = (AssertionError, AttributeError, CanaryError, LookupError, RuntimeError, TypeError, ValueError)
 
 _slow: weakref.WeakSet[Any] = weakref.WeakSet()  # models of which it has been said
 
@@ -52,22 +56,30 @@ def start(reader: Reader, prompt: torch.Tensor, depth: int) -> tuple[torch.Tenso
     Returns:
         (1, n_prompt, vocabulary) logits of the prompt, the model's cache after it, and what tries the cache.
     """
-    tail = np.random.default_rng(0).integers(0, _vocabulary(reader.model), size=(2, depth))
+    tail = np.random.default_rng(0).integers(0, vocabulary_sizes(reader.model)[1], size=(2, depth))
     tails = torch.from_numpy(tail).to(prompt.device)
     length = prompt.shape[1]
     if depth:
-        whole, cache = reader(torch.cat([prompt, tails[:1]], dim=1))
+        whole, cache = _read(reader, torch.cat([prompt, tails[:1]], dim=1))
         if isinstance(cache, cache_utils.Cache):
             cut = _without_last(cache, depth)
-            cut = reader(prompt)[1] if cut is None else cut
+            cut = _read(reader, prompt)[1] if cut is None else cut
             return whole[:, :length], cut, CacheCheck(reader, prompt, cut, tails, whole[:, length:])
         del whole, cache
-    logits, cache = reader(prompt)
+    logits, cache = _read(reader, prompt)
     return logits, cache, CacheCheck(reader, prompt, cache, tails)
 
 
-def _vocabulary(model: Any) -> int:
-    return int(model.get_input_embeddings().num_embeddings)
+def _read(reader: Reader, ids: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """The logits of ids, and the cache after them; none of a model that fails where it is asked for one."""
+    if reader.gives_cache:
+        try:
+            return reader(ids)
+        except _FAILURES as error:
+            if should_reduce_batch_size(error):
+                raise
+            reader.gives_cache = False  # if it fails without, too, that error is the user's
+    return reader(ids, use_cache=False)[0], None
 
 
 def _without_last(cache: Any, count: int) -> Any:
@@ -223,7 +235,8 @@ class CacheCheck:
         first, last = np.searchsorted(self._indices.cpu().numpy(), [begin, begin + logits.shape[1]])
         expected = self._expected[first:last]
         here = logits[[row for row, one in enumerate(which) if one == 0]]
-        return _equal(here[:, self._indices[first:last] - begin], expected.expand(len(here), -1, -1))
+        expected = expected.expand(len(here), -1, -1)
+        return _equal(here[:, self._indices[first:last] - begin], expected, is_coarse=is_quantized(self._reader.model))
 
     @property
     def _expected(self) -> torch.Tensor:
@@ -253,15 +266,15 @@ def _comes_out(check: Callable[[], bool]) -> bool:
     """What a check says; a model that cannot do what is tried says so by many errors, which are not the user's."""
     try:
         return check()
-    except (AssertionError, AttributeError, CanaryError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except _FAILURES as error:
         if should_reduce_batch_size(error):
             raise
         return False
 
 
-def _equal(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+def _equal(logits: torch.Tensor, expected: torch.Tensor, *, is_coarse: bool) -> bool:
     if logits.shape != expected.shape or bool(expected.isnan().any()):
         return False
-    tolerance = TOLERANCE_NATS_HALF if logits.dtype in HALVES else TOLERANCE_NATS
+    tolerance = TOLERANCE_NATS_HALF if is_coarse or logits.dtype in HALVES else TOLERANCE_NATS
     difference = (logits.float().log_softmax(-1) - expected.float().log_softmax(-1)).abs()
     return bool((difference.nan_to_num(0.0, posinf=torch.inf) <= tolerance).all())

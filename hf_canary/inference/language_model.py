@@ -24,6 +24,7 @@ from .cache_adapters import CacheAdapter, Encoded, Reader, RecurrentState, Sourc
 from .cache_checks import HALVES, TOLERANCE_NATS, TOLERANCE_NATS_HALF, CacheCheck, start
 from .decoder_start import COMPARED, check_start, decoder_start
 from .states import States
+from .wrappers import check_model, is_quantized, num_virtual_tokens, vocabulary_sizes
 
 # What to do where nothing stands before the first token.
 GIVE_CONTEXT = (
@@ -42,11 +43,14 @@ _PACKED_AT_ONCE = 4096
 _PACKED_DEPTH = 48
 
 
-def positions_of(config: Any, *, of_source: bool = False) -> int | None:
-    """How many tokens a model of this config may read; None where nothing bounds them. Two halves have their own."""
+def positions_of(model: Any, *, of_source: bool = False) -> int | None:
+    """How many tokens a model may read, beside those that an adapter puts before them; None where nothing bounds them.
+    Two halves have their own.
+    """
+    config = model.config
     config = getattr(config, "encoder", config) if of_source else config.get_text_config()
     limit = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
-    return limit if isinstance(limit, int) else None
+    return limit - num_virtual_tokens(model) if isinstance(limit, int) else None
 
 
 class LanguageModel:
@@ -66,10 +70,9 @@ class LanguageModel:
     def __init__(self, model: Any, *, batch_size: int | None = None, max_memory: int | None = None) -> None:
         self.batch_size, max_memory = check_batch_size(batch_size), check_memory(max_memory)
         self.model = model
+        check_model(model)
         self.max_memory = _memory_of(_device(model)) if max_memory is None else max_memory
-        embedding = model.get_input_embeddings()
-        self.vocabulary = int((_decoders_embedding(model) or embedding).num_embeddings)
-        self._source_vocabulary = int(embedding.num_embeddings)
+        self._source_vocabulary, self.vocabulary = vocabulary_sizes(model)
         self.token_rows = 0
         self._starts: set[int] = set()
         self._lockstep = Lockstep(model)
@@ -80,6 +83,13 @@ class LanguageModel:
                 f"{type(model).__name__}, sharded over the processes",
                 "Measure it in one process, or without FSDP and ZeRO-3.",
             )
+        if self.is_encoder_decoder and num_virtual_tokens(model):
+            raise ModelError(
+                "model",
+                "a causal model, or an encoder-decoder without virtual tokens",
+                f"{type(model).__name__} with a prompt or prefix of {num_virtual_tokens(model)} virtual tokens",
+                "Such models cannot be measured; with model.disable_adapter(): measures the base.",
+            )
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -88,8 +98,10 @@ class LanguageModel:
 
     @property
     def is_half(self) -> bool:
-        """Whether some of its weights have less than float32's precision."""
-        return any(weight.dtype in HALVES for weight in self.model.parameters())
+        """Whether some of its weights have less than float32's precision, or are quantised: then what a token costs
+        differs from pass to pass by more.
+        """
+        return is_quantized(self.model) or any(weight.dtype in HALVES for weight in self.model.parameters())
 
     @property
     def starts_itself(self) -> bool:
@@ -314,7 +326,7 @@ class LanguageModel:
 
     def _positions(self, *, of_source: bool) -> int | None:
         """How many tokens the decoder may read, or the encoder; None where nothing bounds them."""
-        return positions_of(self.model.config, of_source=of_source)
+        return positions_of(self.model, of_source=of_source)
 
 
 class Session:
@@ -503,13 +515,6 @@ class Session:
         if len(ids) == 1:
             return np.empty(0)
         return bits_of_tokens(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
-
-
-def _decoders_embedding(model: Any) -> Any:
-    """Where an encoder-decoder's decoder has an embedding of its own, that one."""
-    decoder: Any = model.get_decoder() if model.config.is_encoder_decoder and hasattr(model, "get_decoder") else None
-    embedding = decoder.get_input_embeddings() if hasattr(decoder, "get_input_embeddings") else None
-    return embedding if hasattr(embedding, "num_embeddings") else None
 
 
 def _device(model: Any) -> torch.device:

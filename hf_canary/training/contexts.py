@@ -96,7 +96,7 @@ class Contexts:
 
     def fit(self, model: Any) -> None:
         """Without the first tokens of contexts that were read and leave other fills no room in a model's positions."""
-        most = positions_of(model.config)
+        most = positions_of(model)
         if most is not None and not self._is_given[0]:
             self.context = [
                 shortened(context, most - canary.format.most_bytes - _SPARE)

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from ..errors import ModelError
+from ..inference.wrappers import unwrapped
 from .record import Record
 
 
@@ -20,7 +21,7 @@ class Moment:
         args: its arguments.
         state: how far it is.
         control: what it will do next.
-        model: which it trains.
+        model: which it trains, without wrappers.
         processing_class: its tokenizer, or None.
     """
 
@@ -35,12 +36,13 @@ class Moment:
         cls, args: TrainingArguments, state: TrainerState, control: TrainerControl, rest: Mapping[str, Any]
     ) -> Moment:
         """Of what a callback is given."""
-        return cls(args, state, control, rest["model"], rest.get("processing_class"))
+        return cls(args, state, control, unwrapped(rest["model"]), rest.get("processing_class"))
 
     @classmethod
     def of_trainer(cls, trainer: Any) -> Moment:
         """Of a trainer between two events."""
-        return cls(trainer.args, trainer.state, trainer.control, trainer.model, trainer.processing_class)
+        model = unwrapped(trainer.model)
+        return cls(trainer.args, trainer.state, trainer.control, model, trainer.processing_class)
 
     @property
     def step(self) -> int:

@@ -407,21 +407,6 @@ def test_a_compiled_model_equals_the_oracle(family, tokenizer):
     np.testing.assert_allclose(found, expected_bits(family("llama"), tokenizer, TEXTS[:2], CONTEXT), atol=BITS, rtol=0)
 
 
-@pytest.fixture
-def accelerator():
-    """Mixed precision on the CPU, with accelerate's global state as new before and afterwards."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, GradientState
-
-    def forget():
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-
-    forget()
-    yield Accelerator(mixed_precision="bf16", cpu=True)
-    forget()
-
-
 def test_mixed_precision_is_scored_in_single_precision(accelerator, family, tokenizer):
     """What accelerate lays around `forward` is passed by, and is there again afterwards."""
     model = accelerator.prepare(CAUSAL["llama"](len(tokenizer)))

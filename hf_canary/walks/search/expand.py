@@ -144,13 +144,13 @@ def _split(
 
     def flat(mine: Ints) -> Floats:
         bits, states = _in_parts(session, mine, read)
-        parts = [tensor.reshape(len(mine), -1).double().cpu().numpy() for tensor in states.tensors]
+        parts = [tensor.reshape(len(mine), -1).cpu().double().numpy() for tensor in states.tensors]
         return np.concatenate([bits, *parts], axis=1)
 
     table = language_model.split_over_processes(count, flat, width=(width + sum(sizes),))
     bits, *parts = np.split(table, np.cumsum([width, *sizes])[:-1], axis=1)
     tensors = (
-        torch.from_numpy(part.reshape(count, *shape)).to(tensor.device, tensor.dtype)
+        torch.from_numpy(part.reshape(count, *shape)).to(tensor.dtype).to(tensor.device)
         for part, shape, tensor in zip(parts, shapes, like.tensors, strict=True)
     )
     return bits, Rows(tuple(tensors), count)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from transformers import LlamaForCausalLM
+import torch
+from transformers import Lfm2ForCausalLM, LlamaForCausalLM, xLSTMForCausalLM
 
 from hf_canary import CanaryFormat, extract, log_perplexity
 from hf_canary.inference.evaluation import evaluating
@@ -97,6 +98,51 @@ def test_rows_of_many_texts_are_their_own(fault, sly, tokenizer):
     else:
         sly.is_wrong = WRONG[fault]
     np.testing.assert_allclose(log_perplexity(sly, tokenizer, texts), expected, atol=BITS, rtol=0)
+
+
+XLSTM = {"hidden_size": 32, "num_blocks": 2, "num_heads": 2, "chunk_size": 8}
+CONVOLUTIONS = LLAMA | {"layer_types": ["conv"] * 2, "block_multiple_of": 8}
+# Models of transformers that fail where they are asked for a cache, or given one, as of 5.23.
+WITHOUT_A_CACHE = {
+    "xlstm": lambda vocab_size: build("xlstm", xLSTMForCausalLM, vocab_size, **XLSTM, qk_dim_factor=1.0),
+    "lfm of convolutions": lambda vocab_size: build("lfm2", Lfm2ForCausalLM, vocab_size, **CONVOLUTIONS),
+}
+
+
+@pytest.mark.parametrize("context", [None, "it was "])
+@pytest.mark.parametrize("name", WITHOUT_A_CACHE)
+def test_a_model_that_fails_over_its_cache_is_read_without(name, context, tokenizer, caplog):
+    """A full pass works, and is what all walks make; the log says that it is slow."""
+    model = WITHOUT_A_CACHE[name](len(tokenizer))
+    before, rows = (
+        len(tokenizer(context or "").input_ids),
+        [tokenizer((context or "") + text).input_ids for text in TEXTS],
+    )
+    with pytest.raises((AssertionError, RuntimeError, ValueError)):  # else it has been mended
+        model(input_ids=torch.tensor([rows[0]]), use_cache=True).past_key_values.reorder_cache(torch.tensor([0, 0]))
+    expected = [oracles.log_perplexity_slowly(model, ids, before) for ids in rows]
+    np.testing.assert_allclose(log_perplexity(model, tokenizer, TEXTS, context=context), expected, atol=BITS, rtol=0)
+    best = extract(model, tokenizer, PIN, context=context).candidates[0]
+    texts = [tokenizer((context or "") + text).input_ids for text in PIN.candidates()]
+    slowly = [oracles.log_perplexity_slowly(model, ids, before) for ids in texts]
+    assert best.log_perplexity == pytest.approx(min(slowly), abs=BITS)
+    assert "read again from their beginning" in caplog.text
+
+
+def test_what_fails_without_a_cache_too_is_the_users_to_see(tokenizer, sly):
+    """A model that cannot read a text at all; and memory that runs out is no reason to do without a cache."""
+    for error, message in ((ValueError, "no such rope"), (torch.OutOfMemoryError, "CUDA out of memory.")):
+        asked = []
+
+        def hook(module, _, options, error=error, message=message, asked=asked):
+            asked.append(options["use_cache"])
+            raise error(message)
+
+        handle = sly.register_forward_pre_hook(hook, with_kwargs=True)
+        with pytest.raises(error, match=message):
+            log_perplexity(sly, tokenizer, TEXTS[:1])
+        handle.remove()
+        assert asked == ([True, False] if error is ValueError else [True])
 
 
 def fed(model, depth, mixed):
