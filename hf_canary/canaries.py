@@ -269,8 +269,9 @@ class CanarySet:
         What a canary's own row is depends on the column. *Strings*: the text; `source_column` gets the format's source,
         and a string column `prompt` beside `completion` gets it, or nothing, without being named. *A field of a
         translation* (`column="translation.de", source_column="translation.en"`): the text goes into the one, the source
-        into the other. *A chat* (`messages`, or `conversations` with `from` and `value`): the user says the source, or
-        nothing, and the assistant the text; with another `role`, that one says the text and the assistant "OK.".
+        into the other. *A chat* (`messages`, or `conversations` with `from` and `value`, of structs or JSON): the user
+        says the source, or nothing, and the assistant the text; with another `role`, that one says the text and the
+        assistant "OK.".
         *Token ids* (`input_ids`, with `tokenizer`): those of the text, with `labels`, `attention_mask` and
         `token_type_ids` where there are such columns. Every other column is None.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,7 +126,7 @@ def checked_spaces(spaces: Mapping[str, Sequence[str]] | None) -> dict[str, tupl
                 argument, "a list of non-empty strings", shown(entries), "List every value that the hole may take."
             )
         if len(set(entries)) < len(entries):
-            twice = next(entry for entry in entries if entries.count(entry) > 1)
+            ((twice, _),) = Counter(entries).most_common(1)
             raise FormatError(argument, "distinct entries", f"{shown(twice)} twice", "Remove the repeated entry.")
         checked[name] = entries
     return checked or None

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ..errors import DataError, shown
 from .options import InsertionOptions
 from .placement import VERSION, draw_positions, part
-from .rows import Insertion, Row, RowWriter, row_writer_for, splicing_writer
+from .rows import Insertion, Row, RowWriter, TurnKeys, row_writer_for, splicing_writer, turn_keys_in
 from .splicing import Spliced, splice, unsplice, was_spliced
 from .text_search import Finder
 
@@ -49,11 +49,15 @@ class Copies:
         canaries: a `CanarySet`.
         num_rows: rows of the dataset that the copies go into.
         options: how they go in.
+        turn_keys: the keys of turns that are JSON, which features do not tell; None looks at the rows at hand.
     """
 
-    def __init__(self, canaries: Insertions, num_rows: int, options: InsertionOptions) -> None:
+    def __init__(
+        self, canaries: Insertions, num_rows: int, options: InsertionOptions, turn_keys: TurnKeys | None = None
+    ) -> None:
         self.canaries = tuple(canaries.canaries)
         self.num_rows, self.options, self.version = num_rows, options, VERSION
+        self._turn_keys = turn_keys
         self.finder = Finder([canary.text for canary in self.canaries])
         seed = canaries.digest if options.seed is None else hex(options.seed)
         self.positions = draw_positions(
@@ -64,9 +68,12 @@ class Copies:
             splice=options.splices,
         )
 
-    def writer(self, features: datasets.Features) -> RowWriter:
-        """How the canaries are written into rows of these features."""
-        return row_writer_for(features, self.options)
+    def writer(self, features: datasets.Features, table: pa.Table | None = None) -> RowWriter:
+        """How the canaries are written into rows of these features, or of this table."""
+        keys = self._turn_keys
+        if keys is None and table is not None:
+            keys = turn_keys_in(features, self.options, lambda column: (value.as_py() for value in table[column]))
+        return row_writer_for(features, self.options, keys)
 
     def check(self, features: datasets.Features) -> None:
         """Refuse features that the canaries cannot be written into.
@@ -87,15 +94,16 @@ class Copies:
         numbers = self.positions.which[list(copies)].tolist()
         rows = {number: dict.fromkeys(features) | writer.row(self.canaries[number]) for number in sorted(set(numbers))}
         try:
-            rows = {number: features.encode_example(row) for number, row in rows.items()}
-            return pa.Table.from_pylist([rows[number] for number in numbers], schema=schema)
+            return table_of([rows[number] for number in numbers], features, schema)
         except _MISFITS:
             # Without the cause, whose words quote the row.
+            is_own = self.options.make_row is not None
+            remedy = "{} a function that returns a row like the others."
             raise DataError(
-                "make_row" if self.options.make_row is not None else "column",
+                "make_row" if is_own else "column",
                 f"rows of the features {shown(features)}",
                 f"one with another value in {_misfits(features, schema, rows)}",
-                "Give make_row=, a function that returns a row like the others.",
+                remedy.format("It is to be" if is_own else "Give make_row=,"),
             ) from None
 
     def by_row(self, start: int, stop: int) -> dict[int, list[int]]:
@@ -142,13 +150,36 @@ class Copies:
         return [(self.canaries[int(which[copy])].text, float(spots[copy])) for copy in copies]
 
 
+def table_of(rows: Sequence[Row], features: datasets.Features, schema: pa.Schema) -> pa.Table:
+    """Rows of Python as a table of this schema; each has a value for each column."""
+    encoded = [features.encode_example(row) for row in rows]
+    columns = []
+    for field in schema:
+        name = field.name
+        if _holds_extension(field.type):  # which pyarrow does not make of values, and datasets does
+            own = datasets.Features({name: features[name]})
+            made = datasets.Dataset.from_list([{name: row[name]} for row in rows], features=own).data.table[name]
+            columns.append(made.cast(field.type))
+        else:
+            columns.append(pa.chunked_array([pa.array([row[name] for row in encoded], type=field.type)]))
+    return pa.table(columns, schema=schema)
+
+
+def _holds_extension(type: pa.DataType) -> bool:
+    """Whether values of an extension, as of JSON, stand within lists or structs."""
+    inner = [type.field(number).type for number in range(type.num_fields)] if pa.types.is_struct(type) else []
+    inner += [type.value_type] if hasattr(type, "value_type") and pa.types.is_nested(type) else []
+    return any(isinstance(one, pa.BaseExtensionType) or _holds_extension(one) for one in inner)
+
+
 def _misfits(features: datasets.Features, schema: pa.Schema, rows: Mapping[int, Row]) -> str:
     """The columns whose values do not fit."""
 
     def fits(name: str, row: Row) -> bool:
         try:
-            encoded = datasets.Features({name: features[name]}).encode_example({name: row.get(name)})
-            pa.Table.from_pylist([encoded], schema=pa.schema([schema.field(name)]))
+            table_of(
+                [{name: row.get(name)}], datasets.Features({name: features[name]}), pa.schema([schema.field(name)])
+            )
         except _MISFITS:
             return False
         return True

@@ -17,7 +17,7 @@ from ..errors import DataError, shown
 from .copies import Copies, Insertions, already_there, not_as_injected, warn_of_more
 from .options import InsertionOptions
 from .rows import row_writer_for
-from .streams import InsertIntoShard, RemoveFromShard, empty_dataset, features_of, transformed_stream
+from .streams import InsertIntoShard, RemoveFromShard, empty_dataset, features_of, keys_in, transformed_stream
 from .text_search import Finder
 from .transform import InsertCopies, RemoveCopies
 
@@ -39,7 +39,7 @@ def inject(canaries: Insertions, dataset: AnyDataset, options: InsertionOptions,
         return _marked(transformed_stream(canaries, dataset, options, num_rows, InsertIntoShard), canaries)
     if num_rows is not None and num_rows != len(dataset):
         raise DataError("num_rows", f"{len(dataset)}, the length of the dataset", shown(num_rows), "Leave it out.")
-    copies = Copies(canaries, len(dataset), options)
+    copies = Copies(canaries, len(dataset), options, keys_in(dataset, dataset.features, options))
     copies.check(dataset.features)
     _check_counts(canaries, count_in(canaries, dataset, options))
     return _marked(_mapped(dataset, InsertCopies(copies), "Injecting canaries"), canaries)
@@ -55,7 +55,7 @@ def remove(canaries: Insertions, dataset: AnyDataset, options: InsertionOptions,
     inserted = 0 if options.splices else sum(canary.repetitions for canary in canaries.canaries)
     if len(dataset) <= inserted:
         raise not_as_injected()
-    copies = Copies(canaries, len(dataset) - inserted, options)
+    copies = Copies(canaries, len(dataset) - inserted, options, keys_in(dataset, dataset.features, options))
     return _unmarked(_mapped(dataset, RemoveCopies(copies), "Removing canaries"), canaries)
 
 
@@ -63,7 +63,7 @@ def count_in(canaries: Insertions, dataset: Any, options: InsertionOptions) -> d
     """How often the text of each canary stands in a dataset, by its id; see `CanarySet.count_in`."""
     _check_dataset(dataset)
     features = features_of(dataset)
-    writer = row_writer_for(features, options)
+    writer = row_writer_for(features, options, keys_in(dataset, features, options))
     listed = tuple(canaries.canaries)
     finder = Finder([canary.text for canary in listed])
     counts: Counter[int] = Counter()

@@ -6,7 +6,9 @@ dataset as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,8 +28,10 @@ _TURNS = {
 }
 # What the assistant says where another says the canary: trainers that train on it alone refuse rows without any.
 _ANSWER = "OK."
+_MOST_TURNS = 1000  # that are looked at for their keys, where these are not known
 
 Row = dict[str, Any]
+TurnKeys = tuple[str, str]
 ColumnPath = tuple[str, ...]  # a column, and the fields within it
 
 
@@ -62,6 +66,9 @@ class RowWriter(Protocol):
 
     def strings(self, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         """All strings in a column's values that may hold the text of a canary."""
+
+    def strings_of(self, value: Any) -> list[str]:
+        """The same of one value, as a row of Python has it."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,10 @@ class TextColumn:
     def strings(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.struct_field(values, list(self.path[1:])) if len(self.path) > 1 else values
 
+    def strings_of(self, value: Any) -> list[str]:
+        text = self.read(value)
+        return [] if text is None else [text]
+
     def read(self, value: Any) -> str | None:
         """The string, in one value of the column, that canaries are spliced into."""
         for field in self.path[1:]:
@@ -136,7 +147,7 @@ class ChatColumn:
     """
 
     column: str
-    keys: tuple[str, str]
+    keys: TurnKeys
     role: str
     prompt: str | None = None
     tokenizer: Any = None
@@ -147,8 +158,10 @@ class ChatColumn:
         return _turn_keys(feature) is not None
 
     @classmethod
-    def of_column(cls, features: Features, path: ColumnPath, options: InsertionOptions) -> ChatColumn:
-        """The chat at this path."""
+    def of_column(
+        cls, features: Features, path: ColumnPath, options: InsertionOptions, keys: TurnKeys | None = None
+    ) -> ChatColumn:
+        """The chat at this path; its keys, where the features do not tell them."""
         if options.source_column is not None:
             raise DataError(
                 "source_column",
@@ -156,9 +169,9 @@ class ChatColumn:
                 shown(options.source_column),
                 "A format's source is what the user says before it.",
             )
-        keys = _turn_keys(_feature_at(features, path))
-        assert keys is not None  # or it would not have been accepted
-        has_prompt = options.column == "completion" and _turn_keys(features.get("prompt")) == keys
+        keys = _turn_keys(_feature_at(features, path)) or keys or next(iter(_TURNS))
+        prompt = features.get("prompt")
+        has_prompt = options.column == "completion" and (_turn_keys(prompt) == keys or _is_json_list(prompt))
         return cls(options.column, keys, options.role, "prompt" if has_prompt else None, options.tokenizer)
 
     def row(self, canary: Insertion) -> Row:
@@ -175,26 +188,47 @@ class ChatColumn:
     def strings(self, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         return pc.struct_field(pc.list_flatten(values), self.keys[1])
 
+    def strings_of(self, value: Any) -> list[str]:
+        said = (self._read(turn).get(self.keys[1]) for turn in value or ())
+        return [text for text in said if isinstance(text, str)]
+
     def read(self, value: Any) -> str | None:
         """What the turn of one chat says that canaries are spliced into."""
-        return value[self._turn_number(value)][self.keys[1]]  # type: ignore[no-any-return]
+        return self._read(value[self._turn_number(value)])[self.keys[1]]  # type: ignore[no-any-return]
 
     def write(self, value: Any, text: str | None) -> Any:
         """The chat in which that turn says `text`."""
         changed = self._turn_number(value)
-        return [turn | {self.keys[1]: text} if number == changed else turn for number, turn in enumerate(value)]
+        return [self._with(turn, text) if number == changed else turn for number, turn in enumerate(value)]
+
+    def _read(self, turn: Any) -> Mapping[str, Any]:
+        """A turn, as the dataset holds it."""
+        return turn  # type: ignore[no-any-return]
+
+    def _with(self, turn: Any, text: str | None) -> Any:
+        """A turn that says `text`, as the dataset holds it."""
+        return turn | {self.keys[1]: text}
 
     def _turn(self, role: str, text: str) -> dict[str, str]:
         return {self.keys[0]: _TURNS[self.keys].get(role, role), self.keys[1]: text}
 
     def _turn_number(self, value: Any) -> int:
-        """The number of the last turn of the role; where it has none, of the last turn."""
-        if not value:
+        """The number of the last turn of the role that says something; where it has none, of the last such turn."""
+        turns = {number: self._read(turn) for number, turn in enumerate(value or ())}
+        saying = {number: turn for number, turn in turns.items() if self._says(turn)}
+        if not saying:
             raise DataError(
-                "dataset", "a turn in every chat that a canary is spliced into", "one without", "Filter them out first."
+                "dataset",
+                "a turn with text in every chat that a canary is spliced into",
+                "one without",
+                "Filter them out first.",
             )
         role = _TURNS[self.keys].get(self.role, self.role)
-        return max((number for number, turn in enumerate(value) if turn[self.keys[0]] == role), default=len(value) - 1)
+        return max((number for number, turn in saying.items() if turn[self.keys[0]] == role), default=max(saying))
+
+    def _says(self, turn: Mapping[str, Any]) -> bool:
+        """Whether text can be put into it; that of tools may be no text, and JSON may have no place for any."""
+        return self.keys[1] in turn and isinstance(turn[self.keys[1]], str | None)
 
     def _check_template(self, canary: Insertion, turns: list[dict[str, str]]) -> None:
         if self.tokenizer is None:
@@ -227,6 +261,34 @@ class ChatColumn:
         except Exception as error_for_other_texts:
             return shown(str(error_for_other_texts))
         return f"{type(error).__name__}, for what {canary.id} says"
+
+
+@dataclass(frozen=True)
+class JsonChatColumn(ChatColumn):
+    """A chat whose turns are JSON, as those are that call tools with arguments of different kinds."""
+
+    @staticmethod
+    def accepts(feature: Any) -> bool:
+        """Whether it is a list of JSON."""
+        return _is_json_list(feature)
+
+    def strings(self, values: pa.ChunkedArray) -> pa.Array:
+        return pa.array([text for value in values for text in self.strings_of(value.as_py())], type=pa.string())
+
+    def _read(self, turn: Any) -> Mapping[str, Any]:
+        turn = _json_of(turn)
+        if not isinstance(turn, Mapping) or self.keys[0] not in turn:
+            raise DataError(
+                "column",
+                f"turns with a {self.keys[0]} in every chat of {shown(self.column)}",
+                "one without" if isinstance(turn, Mapping) else f"a turn {kind(turn)}",
+                "Filter it out first, or name another column.",
+            )
+        return turn
+
+    def _with(self, turn: Any, text: str | None) -> Any:
+        changed = dict(self._read(turn)) | {self.keys[1]: text}
+        return json.dumps(changed, ensure_ascii=False) if isinstance(turn, str) else changed
 
 
 @dataclass(frozen=True)
@@ -281,6 +343,9 @@ class TokenColumn:
     def strings(self, values: pa.ChunkedArray) -> pa.Array:
         return pa.array([], type=pa.string())
 
+    def strings_of(self, value: Any) -> list[str]:
+        return []
+
 
 @dataclass(frozen=True)
 class CustomRow:
@@ -311,13 +376,21 @@ class CustomRow:
     def strings(self, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         return values if _is_string(self.features.get(self.column)) else pa.array([], type=pa.string())
 
+    def strings_of(self, value: Any) -> list[str]:
+        return [value] if isinstance(value, str) and _is_string(self.features.get(self.column)) else []
+
 
 # The kinds of column that a row can be written for without `make_row`.
-_KINDS: tuple[type[ChatColumn | TextColumn | TokenColumn], ...] = (ChatColumn, TextColumn, TokenColumn)
+_KINDS: tuple[type[ChatColumn | TextColumn | TokenColumn], ...] = (ChatColumn, JsonChatColumn, TextColumn, TokenColumn)
 
 
-def row_writer_for(features: Features, options: InsertionOptions) -> RowWriter:
+def row_writer_for(features: Features, options: InsertionOptions, turn_keys: TurnKeys | None = None) -> RowWriter:
     """How a canary is written into rows of these features.
+
+    Args:
+        features: of the dataset.
+        options: how canaries go in.
+        turn_keys: the keys of turns that are JSON; None is `role` and `content`.
 
     Raises:
         DataError: a column that is missing, or of a kind that needs `make_row`.
@@ -328,8 +401,28 @@ def row_writer_for(features: Features, options: InsertionOptions) -> RowWriter:
     feature = _feature_at(features, path)
     for row_kind in _KINDS:
         if row_kind.accepts(feature):
+            if issubclass(row_kind, ChatColumn):
+                return row_kind.of_column(features, path, options, turn_keys)
             return row_kind.of_column(features, path, options)
     raise _no_kind(options.column, feature)
+
+
+def turn_keys_in(
+    features: Features, options: InsertionOptions, values_of: Callable[[str], Iterable[Any]]
+) -> TurnKeys | None:
+    """The keys of turns that are JSON, by the first of them; None where there are none.
+
+    Args:
+        features: of the dataset.
+        options: how canaries go in.
+        values_of: a column → its values, which are read as far as to the first chat.
+    """
+    path = (options.column,) if isinstance(options.column, str) else ()
+    if options.make_row is not None or not _is_json_list(_feature_at(features, path)):
+        return None
+    turns = (_json_of(turn) for value in values_of(options.column) for turn in value or ())
+    first = (turn for turn in itertools.islice(turns, _MOST_TURNS) if isinstance(turn, Mapping))
+    return next((keys for turn in first for keys in _TURNS if set(keys) <= set(turn)), None)
 
 
 def splicing_writer(writer: RowWriter) -> TextColumn | ChatColumn:
@@ -380,7 +473,20 @@ def _is_string(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype in _STRINGS
 
 
-def _turn_keys(feature: Any) -> tuple[str, str] | None:
+def _is_json_list(feature: Any) -> bool:
+    """Whether it is a list of JSON; datasets has that kind since its version 5."""
+    return isinstance(feature, (List, LargeList)) and type(feature.feature).__name__ == "Json"
+
+
+def _json_of(value: Any) -> Any:
+    """What JSON says: tables hold its text, rows what it says."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _turn_keys(feature: Any) -> TurnKeys | None:
     """The keys of a chat's turns, if it is one."""
     fields = feature.feature if isinstance(feature, (List, LargeList)) else None
     if isinstance(fields, dict):
@@ -419,7 +525,11 @@ def _check_no_source(canary: Insertion) -> None:
 
 
 def _missing(argument: str, name: object, features: Features) -> DataError:
-    usable = [column for column, feature in features.items() if _is_string(feature) or _turn_keys(feature) is not None]
+    usable = [
+        column
+        for column, feature in features.items()
+        if _is_string(feature) or _turn_keys(feature) is not None or _is_json_list(feature)
+    ]
     example = f"{argument}={usable[-1][:40]!r}" if usable else f"{argument}=..."
     return DataError(
         argument,

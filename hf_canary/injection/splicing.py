@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-# A canary may stand where a sentence or a line begins; where there is none, where a word does.
-_SENTENCES, _WORDS = re.compile(r"(?<=[.!?…])\s+(?=\S)|\n\s*(?=\S)"), re.compile(r"\s+(?=\S)")
+_SPACES, _ENDS = re.compile(r"\s+"), tuple(".!?…")
+# Ways in which canaries may be there that are looked at before they are taken for absent; beside one for each.
+_MOST_WAYS = 10_000
 
 # The text of each canary, and its spot: a number of [0, 1) that says before which sentence or word it goes.
 Spliced = Sequence[tuple[str, float]]
@@ -38,7 +39,7 @@ def unsplice(text: str | None, canaries: Spliced) -> str | None:
     ordered = _in_order(canaries)
     if text == " ".join(ordered):
         return None
-    for before in _without(text or "", ordered, 0):
+    for before in _without(text or "", ordered):
         if splice(before, canaries) == text:
             return before
     raise LookupError
@@ -61,21 +62,26 @@ def _in_order(canaries: Spliced) -> list[str]:
     return [canary for canary, _ in sorted(canaries, key=_spot)]
 
 
-def _without(text: str, canaries: list[str], start: int) -> Iterator[str]:
-    """The text without these, one after another, each with the space behind it; in all ways in which they are there."""
-    if not canaries:
-        yield text
-        return
-    index = text.find(canaries[0], start)
-    while index >= 0:
-        yield from _without(text[:index] + text[index + len(canaries[0]) + 1 :], canaries[1:], index)
-        index = text.find(canaries[0], index + 1)
+def _without(text: str, canaries: list[str]) -> Iterator[str]:
+    """The text without these, one after another, each with the space behind it; in the first ways in which they are
+    there.
+    """
+    ways = [(text, 0, 0)]  # with how many of them out, and from where on the next one may stand
+    for _ in range(_MOST_WAYS + 2 * len(canaries)):
+        if not ways:
+            return
+        text, out, start = ways.pop()
+        if out == len(canaries):
+            yield text
+            continue
+        index = text.find(canaries[out], start)
+        if index >= 0:
+            ways.append((text, out, index + 1))  # it may be a later one
+            ways.append((text[:index] + text[index + len(canaries[out]) + 1 :], out + 1, index))
 
 
 def _starts(text: str) -> list[int]:
     """Where a canary may go: the beginning, and where a sentence or line begins; else where a word does."""
-    for pattern in (_SENTENCES, _WORDS):
-        inner = [match.end() for match in pattern.finditer(text)]
-        if inner:
-            return [0, *inner]
-    return [0]
+    runs = [run for run in _SPACES.finditer(text) if run.end() < len(text)]
+    sentences = [run.end() for run in runs if "\n" in run.group() or text[run.start() - 1 : run.start()] in _ENDS]
+    return [0, *(sentences or (run.end() for run in runs))]

@@ -6,6 +6,7 @@ Knows rows one after another and the row number at which each shard starts; know
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy as copy_of
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..arguments import check_int
 from ..errors import DataError, is_int, shown
 from .copies import Change, Copies, Insertions, already_there, not_as_injected, warn_of_more
 from .options import InsertionOptions
-from .rows import Row, RowWriter
+from .rows import Row, RowWriter, TurnKeys, turn_keys_in
 
 _BATCH_ROWS = 64
 
@@ -59,18 +60,19 @@ class InsertIntoShard:
 
     def _with_rows(self, shard: Iterable[Row], span: ShardSpan, writer: RowWriter) -> Iterator[Row]:
         positions, warned_of = self.copies.positions, set[int]()
+        made = _RowsOf(self.copies, writer, self.features)
         waiting = list(positions.between(span.start, span.stop, is_last=span.is_last))[::-1]
         index = span.start
         for row in shard:
-            self._check_texts(_strings(writer, row, self.features), warned_of)
+            self._check_texts(_strings(writer, row), warned_of)
             while waiting and positions.rows[waiting[-1]] <= index:
-                yield _row_of(waiting.pop(), self.copies, writer, self.features)
+                yield made[waiting.pop()]
             yield row
             index += 1
         if index < span.stop and span.is_exact:
             _check_all_inserted(waiting, index, span, self.copies)
         while waiting:
-            yield _row_of(waiting.pop(), self.copies, writer, self.features)
+            yield made[waiting.pop()]
 
     def _check_texts(self, strings: Sequence[str], warned_of: set[int]) -> None:
         """Refuse a row that is a canary's text; warn once of each canary whose text a row holds."""
@@ -103,12 +105,12 @@ class RemoveFromShard:
         return self._without_rows(shard, span, writer)
 
     def _without_rows(self, shard: Iterable[Row], span: ShardSpan, writer: RowWriter) -> Iterator[Row]:
-        positions = self.copies.positions
+        positions, made = self.copies.positions, _RowsOf(self.copies, writer, self.features)
         waiting = list(positions.between(span.start, span.stop, is_last=span.is_last))[::-1]
         rows = iter(shard)
         for index in range(span.start, span.stop + span.is_last):
             while waiting and positions.rows[waiting[-1]] == index:
-                expected = _row_of(waiting.pop(), self.copies, writer, self.features)
+                expected = made[waiting.pop()]
                 row = next(rows, None)
                 if row is None or any(row.get(name) != value for name, value in expected.items()):
                     raise not_as_injected()
@@ -119,6 +121,21 @@ class RemoveFromShard:
                 yield row
         if next(rows, None) is not None:
             raise not_as_injected()
+
+
+class _RowsOf:
+    """The rows of copies, made once for each canary."""
+
+    def __init__(self, copies: Copies, writer: RowWriter, features: datasets.Features) -> None:
+        self._copies, self._writer, self._features = copies, writer, features
+        self._rows: dict[int, Row] = {}
+
+    def __getitem__(self, copy: int) -> Row:
+        number = int(self._copies.positions.which[copy])
+        if number not in self._rows:
+            features = self._features
+            (self._rows[number],) = self._copies.rows([copy], self._writer, features, features.arrow_schema).to_pylist()
+        return copy_of(self._rows[number])  # whoever gets it may change it
 
 
 ShardTransform = InsertIntoShard | RemoveFromShard
@@ -152,12 +169,12 @@ def transformed_stream(
         )
     shards = dataset.num_shards
     lengths = _lengths(dataset, num_rows, shards)
-    copies = Copies(canaries, sum(lengths), options)
     features = features_of(dataset)
+    copies = Copies(canaries, sum(lengths), options, keys_in(dataset, features, options))
     copies.check(features)
     ends = np.cumsum([0, *lengths]).tolist()
     is_exact = shards == 1 or not is_int(num_rows)
-    plain = dataset.with_format(None)
+    plain = _undecoded(dataset.with_format(None))
     made = datasets.IterableDataset.from_generator(
         _rows_of_shards,
         features=dataset.features,
@@ -173,6 +190,12 @@ def transformed_stream(
     return made if formatting is None else made.with_format(formatting.format_type)
 
 
+def _undecoded(stream: datasets.IterableDataset) -> datasets.IterableDataset:
+    """The stream with images and JSON as it holds them: what is decoded would have to be encoded again."""
+    raw = stream if stream.features is None else stream.decode(False)
+    return stream if raw.features == stream.features else raw
+
+
 def features_of(dataset: Any) -> datasets.Features:
     """The features of the dataset, or of its first row where a stream does not know them."""
     if dataset.features is not None:
@@ -181,6 +204,12 @@ def features_of(dataset: Any) -> datasets.Features:
     if first is None:
         raise empty_dataset()
     return datasets.Features.from_arrow_schema(pa.Table.from_pylist([first]).schema)
+
+
+def keys_in(dataset: Any, features: datasets.Features, options: InsertionOptions) -> TurnKeys | None:
+    """The keys of turns that are JSON, by the first chat of a dataset that has one."""
+    plain = dataset.with_format(None)
+    return turn_keys_in(features, options, lambda column: (row[column] for row in plain.select_columns([column])))
 
 
 def empty_dataset() -> DataError:
@@ -198,12 +227,6 @@ def _rows(stream: datasets.IterableDataset) -> Iterator[Row]:
     for batch in stream.iter(batch_size=_BATCH_ROWS):
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))
-
-
-def _row_of(copy: int, copies: Copies, writer: RowWriter, features: datasets.Features) -> Row:
-    """The row that a copy is."""
-    row: Row = copies.rows([copy], writer, features, features.arrow_schema).to_pylist()[0]
-    return row
 
 
 def _with_changes(
@@ -230,15 +253,9 @@ def _check_all_inserted(waiting: Sequence[int], index: int, span: ShardSpan, cop
         )
 
 
-def _strings(writer: RowWriter, row: Row, features: datasets.Features) -> list[str]:
+def _strings(writer: RowWriter, row: Row) -> list[str]:
     """All strings of a row that may hold the text of a canary."""
-    if writer.column not in row or writer.column not in features:
-        return []
-    value = row[writer.column]
-    if isinstance(value, str):
-        return [value]
-    typed = pa.array([value], type=features.arrow_schema.field(writer.column).type)
-    return [string for string in writer.strings(typed).to_pylist() if string is not None]
+    return writer.strings_of(row[writer.column]) if writer.column in row else []
 
 
 def _lengths(dataset: datasets.IterableDataset, num_rows: Any, shards: int) -> list[int]:

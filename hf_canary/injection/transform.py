@@ -15,7 +15,7 @@ from datasets.formatting.formatting import LazyBatch
 
 from ..arguments import check_int
 from ..errors import DataError
-from .copies import Change, Copies, Insertions, already_there, not_as_injected
+from .copies import Change, Copies, Insertions, already_there, not_as_injected, table_of
 from .options import InsertionOptions, MakeRow
 from .placement import Positions
 from .rows import RowWriter
@@ -34,7 +34,7 @@ class InsertCopies:
     def __call__(self, batch: LazyBatch, indices: Sequence[int]) -> pa.Table:
         table, start, copies = batch.pa_table, indices[0], self.copies
         features = datasets.Features.from_arrow_schema(table.schema)
-        writer = copies.writer(features)
+        writer = copies.writer(features, table)
         if copies.options.splices:
             return _with_changes(table, start, copies, writer, copies.spliced)
         if writer.column in table.column_names and copies.finder.equal(writer.strings(table[writer.column])):
@@ -60,7 +60,7 @@ class RemoveCopies:
     def __call__(self, batch: LazyBatch, indices: Sequence[int]) -> pa.Table:
         table, start, copies = batch.pa_table, indices[0], self.copies
         features = datasets.Features.from_arrow_schema(table.schema)
-        writer = copies.writer(features)
+        writer = copies.writer(features, table)
         if copies.options.splices:
             return _with_changes(table, start, copies, writer, copies.unspliced)
         row_numbers = copies.positions.after_insertion
@@ -180,11 +180,13 @@ def _with_changes(table: pa.Table, start: int, copies: Copies, writer: RowWriter
     copies_of = copies.by_row(start, start + len(table))
     if not copies_of:
         return table
-    pieces, done, column = [], 0, table[writer.column]
-    for row, numbers in copies_of.items():
-        value = change(writer, column[row - start].as_py(), numbers)
-        pieces += [*column.slice(done, row - start - done).chunks, pa.array([value], type=column.type)]
+    index, name = table.column_names.index(writer.column), writer.column
+    pieces, done, column = [], 0, table[name]
+    values = [{name: change(writer, column[row - start].as_py(), numbers)} for row, numbers in copies_of.items()]
+    schema = table.select([name]).schema
+    changed = table_of(values, datasets.Features.from_arrow_schema(schema), schema)[name]
+    for number, row in enumerate(copies_of):
+        pieces += [*column.slice(done, row - start - done).chunks, *changed.slice(number, 1).chunks]
         done = row - start + 1
-    changed = pa.chunked_array([*pieces, *column.slice(done).chunks], type=column.type)
-    index = table.column_names.index(writer.column)
-    return table.set_column(index, table.schema.field(index), changed)
+    whole = pa.chunked_array([*pieces, *column.slice(done).chunks], type=column.type)
+    return table.set_column(index, table.schema.field(index), whole)

@@ -35,6 +35,7 @@ class Copies:
         self._canaries = canaries
         self.presence: Presence | None = None
         self._trained: TrainedCopies | None = None
+        self._made: tuple[Any, int, Occurrences] | None = None  # for this tokenizer, of so many tokens
         self._before: Mapping[str, int] | None = {}
         self._hook: Any = None
 
@@ -54,7 +55,7 @@ class Copies:
         self.presence, self._trained, self._before = None, None, {}
         target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         try:
-            occurrences = Occurrences(self._canaries, tokenizer, target=target)  # worked out once, for both
+            occurrences = self._occurrences(tokenizer, target)
             self._trained = TrainedCopies(self._canaries, tokenizer, occurrences)
             if can_be_read(getattr(loader, "dataset", None)):
                 self.presence = from_main(
@@ -64,6 +65,13 @@ class Copies:
             logger.warning(
                 "Whether the canaries are in the data, and behind what, could not be checked: %s", without_data(error)
             )
+
+    def _occurrences(self, tokenizer: Any, target: bool) -> Occurrences:
+        """Worked out once, for all trainings with a tokenizer."""
+        made = self._made
+        if made is None or made[0] is not tokenizer or made[1] != len(tokenizer) or made[2].target != target:
+            made = self._made = tokenizer, len(tokenizer), Occurrences(self._canaries, tokenizer, target=target)
+        return made[2]
 
     def go_on(self, before: Mapping[str, int] | None) -> None:
         """Copies counted before this start, by id; None if they are not known, {} if there were no steps."""

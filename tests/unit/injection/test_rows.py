@@ -5,7 +5,7 @@ from collections import Counter
 
 import datasets
 import pytest
-from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
+from datasets import Array2D, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
 from datasets.distributed import split_dataset_by_node
 
 from hf_canary import CanaryFormat, CanarySet, InjectCanaries
@@ -19,12 +19,34 @@ ASKED = CanaryFormat("its PIN is {digit:4}", source="what is the PIN of {digit:4
 LETTERS = character_tokenizer(["the canary's PIN is 0123456789 what of?"])
 
 
+def Json():
+    """The feature, which datasets has since its version 5."""
+    if not hasattr(datasets, "Json"):
+        pytest.skip("no JSON")
+    return datasets.Json()
+
+
 def chats(role: str = "role", content: str = "content", names: tuple[str, str] = ("user", "assistant")) -> Dataset:
     rows = [
         {"messages": [{role: names[0], content: f"q {n}"}, {role: names[1], content: f"Well. It is {n}."}], "id": n}
         for n in range(ROWS)
     ]
     return Dataset.from_list(rows)
+
+
+def calling(keys: tuple[str, str] = ("role", "content"), names: tuple[str, str] = ("user", "assistant")) -> Dataset:
+    """Chats that call tools, with arguments of no one kind: their turns are JSON. One has no text, and no place for
+    any.
+    """
+    role, said = keys
+
+    def chat(n):
+        call = {"function": {"name": "f", "arguments": {"x": n} if n % 2 else {"y": ["ü", 0.1]}}}
+        turns = [{role: names[0], said: f"q {n}"}, {role: names[1], "tool_calls": [call]}, {role: "tool", said: None}]
+        return {"messages": [*turns, {role: names[1], said: f"Well. It is {n}.", "more": None}], "id": n}
+
+    features = Features({"messages": List(Json()), "id": Value("int64")})
+    return Dataset.from_list([chat(n) for n in range(ROWS)], features=features)
 
 
 def prompts() -> Dataset:
@@ -121,6 +143,18 @@ KINDS = {
             "id": None,
         },
     ),
+    "turns in JSON": (
+        calling,
+        {"column": "messages"},
+        ASKED,
+        lambda c: {"messages": turns(c.source, c.text), "id": None},
+    ),
+    "from and value in JSON": (
+        lambda: calling(("from", "value"), ("human", "gpt")),
+        {"column": "messages"},
+        PIN,
+        lambda c: {"messages": [{"from": "human", "value": ""}, {"from": "gpt", "value": c.text}], "id": None},
+    ),
     "tokens": (
         tokens,
         {"column": "input_ids", "tokenizer": LETTERS},
@@ -190,6 +224,69 @@ def test_a_stream_gives_the_rows_of_the_dataset(kind, placement):
         assert list(injected) == expected
         assert list(injected) == expected  # in the second epoch as well
         assert list(canaries.remove(injected, num_rows=len(dataset), **how)) == dataset.to_list()
+
+
+# Values within lists and structs that pyarrow does not make by itself, and a value of each.
+OTHERS = {
+    "a list of JSON": (lambda: List(Json()), [1, {"a": [None]}]),
+    "a struct with JSON": (lambda: {"j": Json(), "n": Value("int8")}, {"j": {"a": 0.5}, "n": 1}),
+    "JSON": (Json, {"a": "ü"}),
+    "a list of matrices": (lambda: List(Array2D((2, 2), "int32")), [[[1, 2], [3, 4]]]),
+    "a struct with a matrix": (lambda: {"m": Array2D((2, 2), "int32")}, {"m": [[1, 2], [3, 4]]}),
+    "turns that call tools": (
+        lambda: List({"role": Value("string"), "tool_calls": List(Json())}),
+        [{"role": "user", "tool_calls": None}, {"role": "assistant", "tool_calls": [{"a": 1}]}],
+    ),
+}
+
+
+@pytest.mark.parametrize("placement", ["rows", "splice", "make_row"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_column_that_is_not_ours_may_be_of_any_kind(other, placement):
+    """It stays as it is, and canaries have None there, or what their function says."""
+    feature, value = OTHERS[other]
+    features = Features({"text": Value("string"), "other": feature()})
+    dataset = Dataset.from_list([{"text": f"row. {n}", "other": value} for n in range(ROWS)], features=features)
+    canaries = a_set()
+    how = {"make_row": lambda c: {"text": c.text, "other": value}} if placement == "make_row" else {}
+    how |= {"placement": "splice"} if placement == "splice" else {}
+    injected = canaries.inject(dataset, **how)
+    stream = canaries.inject(dataset.to_iterable_dataset(num_shards=2), num_rows=ROWS, **how)
+    assert injected.features == stream.features == features
+    for rows in (injected.to_list(), list(stream)):
+        assert rows == injected.to_list()
+        for row in rows:
+            is_own = row["text"] in {canary.text for canary in canaries}
+            assert row["other"] == (None if is_own and placement != "make_row" else value)
+    assert len(injected) == ROWS + 8 * (placement != "splice")
+    assert canaries.remove(injected, **how).to_list() == dataset.to_list()
+    assert list(canaries.remove(stream, num_rows=ROWS, **how)) == dataset.to_list()
+
+
+def test_a_row_of_ones_own_that_does_not_fit_is_told_so():
+    """And not to give the function that was given."""
+    features = Features({"text": Value("string"), "other": List(Array2D((2, 2), "int32"))})
+    dataset = Dataset.from_list([{"text": "a", "other": None}], features=features)
+    canaries = a_set()
+    with pytest.raises(DataError, match="in 'other'") as caught:
+        canaries.inject(dataset, make_row=lambda canary: {"text": canary.text, "other": "matrix"})
+    check_error(caught.value, DataError, "make_row")
+    assert "Give make_row" not in str(caught.value)
+
+
+def test_json_that_is_no_chat_is_refused():
+    """A turn without anybody who says it; and chats without a text are not spliced into."""
+    features, canaries = Features({"messages": List(Json())}), a_set()
+    for turn, placement, words in (
+        (["role"], "rows", "a turn of the type list"),
+        ("role", "rows", "a turn of the type str"),
+        ({"content": "a"}, "rows", "one without"),
+        ({"role": "assistant", "content": [{"type": "image"}]}, "splice", "a turn with text"),
+    ):
+        dataset = Dataset.from_list([{"messages": [turn]}] * 8, features=features)
+        for given, how in ((dataset, {}), (dataset.to_iterable_dataset(), {"num_rows": 8})):
+            with pytest.raises(DataError, match=words):
+                list(canaries.inject(given, "messages", placement=placement, **how))
 
 
 @pytest.mark.parametrize("kind", SPLICED)

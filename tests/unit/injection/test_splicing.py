@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_canary.injection import splicing
 from hf_canary.injection.splicing import splice, unsplice
 
 TEXTS = st.none() | st.text(alphabet="ab.!?… \n\t", max_size=30)
@@ -58,3 +59,42 @@ def test_what_was_not_spliced_is_refused(text, canary):
     """Rather than cut."""
     with pytest.raises(LookupError):
         unsplice(text, [(canary, 0.7)])
+
+
+@pytest.mark.parametrize("text", ["a" + "\n" * 32_000, "a" + " \n" * 16_000, "a. b" + " " * 32_000, "\n" * 32_000])
+def test_each_space_is_looked_at_once(text, monkeypatch):
+    """However many stand at an end: a row that ends in thousands of lines took the square of their number."""
+    looked_at = []
+
+    class Counted:
+        def finditer(self, text):
+            for found in re.finditer(r"\s+", text):
+                looked_at.append(len(found.group()))
+                yield found
+
+    monkeypatch.setattr(splicing, "_SPACES", Counted())
+    spliced = splice(text, [("PIN 1", 0.9)])
+    assert 0 < sum(looked_at) <= len(text)
+    assert unsplice(spliced, [("PIN 1", 0.9)]) == text
+
+
+def test_many_copies_in_one_row_are_looked_for_in_so_many_ways(monkeypatch):
+    """As many as there are, where they are there as they were put; else a bound, for 2^64 ways would never end."""
+    canaries = [("PIN 1", number / 64) for number in range(64)] * 20
+    text, asked = " ".join(["word"] * 100), []
+
+    class Counted(list):
+        def __getitem__(self, number):
+            asked.append(number)
+            return super().__getitem__(number)
+
+    in_order = splicing._in_order
+    monkeypatch.setattr(splicing, "_in_order", lambda canaries: Counted(in_order(canaries)))
+    spliced = splice(text, canaries)
+    assert unsplice(spliced, canaries) == text
+    assert len(asked) <= 2 * len(canaries)
+    for changed, others in ((f"{spliced} another", canaries), (spliced, [*canaries, ("PIN 2", 0.999)])):
+        asked.clear()
+        with pytest.raises(LookupError):
+            unsplice(changed, others)
+        assert len(asked) < 40_000

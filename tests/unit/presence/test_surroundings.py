@@ -15,6 +15,7 @@ from transformers import (
 
 from hf_canary import CanaryFormat, check_presence, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, DataError
+from hf_canary.presence import token_search
 from hf_canary.presence.batches import TrainedCopies
 from hf_canary.presence.sequences import cut, lengths_in
 from hf_canary.presence.surroundings import longest_common_end
@@ -424,14 +425,30 @@ def test_a_process_that_cannot_count_leaves_no_other_waiting(monkeypatch):
 
 
 def test_the_tokens_of_canaries_are_worked_out_once(monkeypatch):
-    """For the check of the data and for the batches."""
+    """For the check of the data and for the batches, and for a baseline and the training; not for other tokens."""
     tokenizer, canaries, made = tokenizer_of("gpt2"), drawn(), []
     init = Occurrences.__init__
     monkeypatch.setattr(Occurrences, "__init__", lambda *args, **options: made.append(1) or init(*args, **options))
     rows = rows_of(canaries, tokenizer, PLACES["after a line"])
     copies = Copies(canaries)
     loader = SimpleNamespace(dataset=rows, collate_fn=None)
-    copies.begin(small_model("gpt2", len(tokenizer)), loader, tokenizer, evaluation=None, context=None)
+    for _ in range(2):
+        copies.begin(small_model("gpt2", len(tokenizer)), loader, tokenizer, evaluation=None, context=None)
     copies.see({name: torch.tensor(rows["input_ids"][:1]) for name in ("input_ids", "labels")})
     assert copies.presence.context == check_presence(rows, canaries, tokenizer).context
     assert len(made) == 2  # one of them for the comparison
+    copies.begin(small_model("gpt2", len(tokenizer)), loader, tokenizer_of("qwen"), evaluation=None, context=None)
+    assert len(made) == 3
+
+
+def test_canaries_are_encoded_as_often_as_there_are_neighbours(monkeypatch):
+    """However many canaries there are."""
+    tokenizer, encoded = tokenizer_of("gpt2"), []
+    wanted = token_search.token_ids
+    monkeypatch.setattr(
+        token_search, "token_ids", lambda one, texts, **how: encoded.extend(texts) or wanted(one, texts, **how)
+    )
+    for count in (10, 200):
+        encoded.clear()
+        Occurrences(drawn(repetitions=(1,), per_repetition=count), tokenizer)
+        assert len(encoded) <= 50 * count + 100
