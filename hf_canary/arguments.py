@@ -7,16 +7,26 @@ Knows numbers, words and types; knows no format, no model and no file: whoever a
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import operator
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import Any, Literal, overload
+
+import numpy as np
 
 from .errors import ArgumentError, ArgumentTypeError, is_int, kind, shown
 
 _FEWEST_REFITS = 99  # so that a p-value of 1 % can be seen
 _LEAVE_OUT = "Leave it out."
+PROGRESS = "a function that is called as the work goes on"
+_LARGEST_SEED = 2**1024
+_LARGEST_COUNT = 10**12  # of what is made one by one
+_LONGEST = 10**9  # seconds, some thirty years
+_LONGEST_NAME = 255  # bytes, as file systems have it
 
 
 def is_number(value: object) -> bool:
@@ -73,7 +83,7 @@ def check_int(
     """
     if optional and value is None:
         return None
-    bounds = "" if least is None else f", {least} or more" if most is None else f" from {least} to {shown(most)}"
+    bounds = "" if least is None else f", {least} or more" if most is None else f" from {shown(least)} to {shown(most)}"
     expected = f"a whole number{bounds}{', or None' if optional else ''}"
     if not is_int(value):
         raise ArgumentTypeError(argument, expected, shown(value), remedy)
@@ -134,10 +144,13 @@ def check_number(
         return None
     if not is_number(value):
         raise ArgumentTypeError(argument, expected, shown(value), remedy)
-    number: float = operator.index(value) if is_int(value) else float(value)  # type: ignore[arg-type]
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        number = math.nan
     if math.isnan(number) or not fits(number):
         raise ArgumentError(argument, expected, shown(value), remedy)
-    return number
+    return operator.index(value) if is_int(value) else number  # type: ignore[arg-type]
 
 
 def check_among(argument: str, value: object, allowed: Collection[object], remedy: str = _LEAVE_OUT) -> None:
@@ -163,6 +176,106 @@ def check_instance(argument: str, value: object, types: type | tuple[type, ...],
         raise ArgumentTypeError(argument, expected, kind(value), remedy)
 
 
+def check_flag(argument: str, value: object) -> bool:
+    """True or False, and nothing that might be taken for either: "no" is true to Python.
+
+    Raises:
+        ArgumentTypeError: anything else.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentTypeError(argument, "True or False", kind(value), "Give one of them.")
+    return bool(value)
+
+
+def check_callable(argument: str, value: object, expected: str, *, takes: int = 1) -> None:
+    """Refuse what is neither a function of so many arguments nor None, as far as it says what it takes.
+
+    Raises:
+        ArgumentTypeError: no function.
+        ArgumentError: one of other arguments.
+    """
+    if value is None:
+        return
+    if not callable(value):
+        raise ArgumentTypeError(argument, expected, kind(value), _LEAVE_OUT)
+    try:
+        inspect.signature(value).bind(*[None] * takes)
+    except TypeError as error:
+        got, remedy = f"{shown(value)}: {error}", f"Give one that can be called with {takes}."
+        raise ArgumentError(argument, expected, got, remedy) from error
+    except Exception:  # one that does not say what it takes
+        pass
+
+
+def plain(value: object) -> Any:
+    """Numbers and arrays of NumPy and torch as Python's numbers and lists; all else as it is."""
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) or has(value, "tolist") else value  # type: ignore[attr-defined]
+
+
+def check_path(argument: str, value: object) -> Path:
+    """The path of a file or folder, as far as words go: it may not be there.
+
+    Raises:
+        ArgumentTypeError: neither a text nor a path.
+        ArgumentError: one that no system can write.
+    """
+    expected, remedy = "the path of a file", "Give it as a text or a pathlib.Path."
+    if not isinstance(value, (str, os.PathLike)):
+        raise ArgumentTypeError(argument, expected, kind(value), remedy)
+    name = os.fspath(value)
+    if not isinstance(name, str) or not is_unicode(name):
+        raise ArgumentError(argument, expected, kind(name), remedy)
+    return Path(name)
+
+
+def is_file_name(path: Path) -> bool:
+    """Whether a file can be called so."""
+    return "\0" not in str(path) and all(len(part.encode()) <= _LONGEST_NAME for part in path.parts)
+
+
+def check_list(argument: str, value: object, expected: str, remedy: str) -> list[Any]:
+    """What an iterable holds, which a text is not.
+
+    Raises:
+        ArgumentTypeError: nothing that can be gone through.
+    """
+    try:
+        if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+            return list(value)
+    except TypeError:  # as an array without dimensions says
+        pass
+    raise ArgumentTypeError(argument, expected, kind(value), remedy)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written in UTF-8: half of a surrogate pair cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def has(value: object, name: str) -> bool:
+    """Whether it has an attribute; one that fails when it is asked has none."""
+    try:
+        return hasattr(value, name)
+    except Exception:
+        return False
+
+
+def check_seed(seed: int | None, *, optional: bool = False, remedy: str = _LEAVE_OUT) -> int | None:
+    """A whole number that can be written out."""
+    if optional and seed is None:
+        return None
+    return check_int("seed", seed, least=-_LARGEST_SEED, most=_LARGEST_SEED, remedy=remedy)
+
+
+def check_count(argument: str, count: int) -> int:
+    """Of what is made one by one, such as references."""
+    return check_int(argument, count, least=1, most=_LARGEST_COUNT)
+
+
 def check_model(model: object) -> None:
     """Refuse what is no module of torch.
 
@@ -180,7 +293,7 @@ def check_tokenizer(tokenizer: Any, *, needs: str = "all_special_ids") -> None:
     Raises:
         ArgumentTypeError: it is none, such as the name of one.
     """
-    if not hasattr(tokenizer, needs):
+    if not has(tokenizer, needs):
         raise ArgumentTypeError(
             "tokenizer", "a tokenizer of transformers", kind(tokenizer), "Load it: AutoTokenizer.from_pretrained(...)."
         )
@@ -193,7 +306,7 @@ def check_batch_size(batch_size: int | None) -> int | None:
 
 def check_memory(max_memory: int | None) -> int | None:
     """Bytes."""
-    return check_int("max_memory", max_memory, least=1, optional=True)
+    return check_int("max_memory", max_memory, least=1, most=2**62, optional=True)
 
 
 def check_expanded(max_expanded: int | None) -> int | None:
@@ -206,7 +319,7 @@ def check_seconds(max_seconds: float | None) -> float | None:
     return check_number(
         "max_seconds",
         max_seconds,
-        lambda seconds: 0 < seconds < math.inf,
+        lambda seconds: 0 < seconds <= _LONGEST,
         "a finite number of seconds, above 0, or None",
         optional=True,
         remedy="Without it there is no limit.",

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .arguments import check_batch_size, check_tokenizer
+from .arguments import check_batch_size, check_flag, check_tokenizer, has
 from .canaries import CanarySet
+from .errors import ArgumentTypeError, kind
 from .measurement.checks import check_request
 from .presence.report import Presence
 from .reporting.exposure_report import ExposureReport
@@ -41,6 +42,9 @@ from .training.start import (
 from .training.threshold import OnExceed, Threshold
 
 logger = logging.getLogger(__name__)
+
+
+_OF_TRAINERS = ("evaluation_loop", "training_step", "save_model", "args", "state")  # what is asked of one
 
 
 class ExposureCallback(TrainerCallback):
@@ -147,6 +151,11 @@ class ExposureCallback(TrainerCallback):
         check_request(canaries, FULL if num_references is None else num_references, seed=seed)
         if tokenizer is not None:
             check_tokenizer(tokenizer)
+        for argument, flag in (("presence", presence), ("strict", strict), ("plot", plot)):
+            check_flag(argument, flag)
+        if trainer is not None and not all(has(trainer, name) for name in _OF_TRAINERS):
+            expected = "the trainer that the callback is added to"
+            raise ArgumentTypeError("trainer", expected, kind(trainer), "Leave it out, or give a transformers.Trainer.")
         self._schedule = Schedule(measure_at)
         self._plan = Plan(
             canaries=canaries,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import check_among, check_instance, check_int
+from .arguments import check_among, check_flag, check_instance, check_int, check_path, is_file_name, plain
 from .errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, counted, kind, listed, shown
 from .formats.canary_format import CanaryFormat, check_format
 from .runtime.atomic_files import write_json
@@ -387,7 +387,11 @@ class CanarySet:
             DataError: the file holds another set, perhaps the one that a model was trained with, or is no canaries
                 file.
         """
-        if not overwrite and os.path.lexists(path):
+        path = check_path("path", path)
+        if not is_file_name(path) or path.is_dir():
+            got = "a folder" if is_file_name(path) else "a name that no file can have"
+            raise DataError(shown(str(path)), "the path of a file", got, "Name a file.")
+        if not check_flag("overwrite", overwrite) and os.path.lexists(path):
             self._check_same(path)
         write_json(path, self._content() | {"digest": self.digest}, private=True)
 
@@ -414,7 +418,7 @@ class CanarySet:
             DataError: no such file, a torn or edited one, or one of another version. Of a field that is none it says
                 which, and of which canary.
         """
-        document = _read_document(path)
+        document = _read_document(check_path("path", path))
         try:
             loaded = cls._from_content(document)
         except CanaryError as error:
@@ -549,7 +553,7 @@ def _check_formats(formats: Sequence[CanaryFormat]) -> None:
 
 def _checked_levels(repetitions: Sequence[int]) -> list[int]:
     """How many copies the canaries of each level have, as Python's numbers."""
-    given = getattr(repetitions, "tolist", lambda: repetitions)()  # of NumPy's numbers and arrays
+    given = plain(repetitions)
     check_instance("repetitions", given, Sequence, "a list of whole numbers", "Put one alone into a list.")
     levels = [check_int("repetitions", count, least=1, remedy=_TWINS) for count in given]
     if not levels:

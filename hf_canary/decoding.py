@@ -16,7 +16,7 @@ import torch
 from transformers import LogitsProcessor
 from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput
 
-from .arguments import check_batch_size, check_expanded, check_memory, check_tokenizer
+from .arguments import check_batch_size, check_expanded, check_flag, check_memory, check_tokenizer, plain
 from .arrays import LN2, Ints
 from .errors import ArgumentError, FormatError, ModelError, is_int, shown
 from .formats.canary_format import CanaryFormat, check_format
@@ -191,7 +191,8 @@ class _Guide:
 
 
 def _checked_lengths(given: Any) -> list[int]:
-    lengths = list(given) if isinstance(given, (list, tuple, np.ndarray, torch.Tensor)) else [given]
+    given = plain(given)
+    lengths = list(given) if isinstance(given, (list, tuple)) else [given]
     if not lengths or not all(is_int(length) and length >= 0 for length in lengths):
         raise ArgumentError(
             "prompt_length",
@@ -276,6 +277,8 @@ class FormatLogitsProcessor(LogitsProcessor):
     ) -> None:
         check_format(format)
         check_tokenizer(tokenizer)
+        for argument, given in (("end", end), ("target", target)):
+            check_flag(argument, given)
         end_token(tokenizer, target=target)  # or it says now that there is none
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)
         self.prompt_ids = list(self._guide.tree.prompt)
@@ -421,6 +424,8 @@ class CheapestFills:
         batch_size = check_batch_size(batch_size)
         check_format(format)
         check_tokenizer(tokenizer)
+        for argument, given in (("end", end), ("target", target)):
+            check_flag(argument, given)
         top_k = format.check_top_k(top_k)
         max_expanded, max_memory = check_expanded(max_expanded), check_memory(max_memory)
         self._guide = _Guide(format, tokenizer, context, end, target, prompt_length)

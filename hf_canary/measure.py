@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .arguments import check_batch_size, check_memory, check_model, check_number, check_seconds, check_tokenizer
+from .arguments import (
+    PROGRESS,
+    check_batch_size,
+    check_callable,
+    check_memory,
+    check_model,
+    check_number,
+    check_seconds,
+    check_tokenizer,
+)
 from .canaries import CanarySet
 from .errors import shown
 from .inference.evaluation import evaluating
@@ -217,6 +226,7 @@ class Measurement:
         """
         started = time.monotonic()
         check_model(model)
+        check_callable("progress", progress, PROGRESS)
         max_seconds = check_seconds(max_seconds)
         expected = "a chance between 0 and 0.5"
         remedy = "0.05 is one in twenty."

@@ -6,13 +6,13 @@ Knows no canary and no estimator; the sums are those of the walks.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .arguments import check_model, check_tokenizer
+from .arguments import PROGRESS, check_callable, check_flag, check_list, check_model, check_tokenizer, is_unicode
 from .arrays import Floats, Ints
 from .errors import ArgumentError, ArgumentTypeError, ModelError, kind
 from .inference.bits import NotNumbers
@@ -81,6 +81,8 @@ def log_perplexity(
     """
     check_model(model)
     check_tokenizer(tokenizer)
+    check_flag("end", end)
+    check_callable("progress", progress, PROGRESS)
     with evaluating(model) as bare:
         language_model = LanguageModel(bare, batch_size=batch_size, max_memory=max_memory)
         return score_texts(language_model, tokenizer, texts, sources, context=context, end=end, progress=progress)
@@ -140,17 +142,14 @@ def score_encoded(
 
 
 def _checked_texts(argument: str, texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        got = "one text" if isinstance(texts, str) else kind(texts)
-        raise ArgumentTypeError(argument, "a list of texts", got, "Put one alone into a list.")
-    texts = list(texts)
+    texts = check_list(argument, texts, "a list of texts", "Put one alone into a list.")
     for number, text in enumerate(texts):
-        if not isinstance(text, str) or not text:
-            raise (ArgumentError if isinstance(text, str) else ArgumentTypeError)(
-                f"{argument}[{number}]",
-                "a text that is not empty",
-                "an empty one" if text == "" else kind(text),
-                "Leave it out.",
+        name, expected = f"{argument}[{number}]", "a text that is not empty"
+        if not isinstance(text, str):
+            raise ArgumentTypeError(name, expected, kind(text), "Leave it out.")
+        if not text or not is_unicode(text):
+            raise ArgumentError(
+                name, expected, "an empty one" if not text else "half of a surrogate pair", "Leave it out."
             )
     return texts
 

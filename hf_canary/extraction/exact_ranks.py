@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..arguments import check_expanded, check_instance, check_seconds
+from ..arguments import PROGRESS, check_callable, check_expanded, check_list, check_seconds
 from ..formats.canary_format import CanaryFormat
 from ..inference.language_model import LanguageModel, Session
 from ..measurement.ranking import Rank, Ranking, impossible
@@ -84,13 +84,13 @@ def exact_rank(
         >>> [rank.rank for rank in exact_rank(model, tokenizer, format, [likeliest.fill])]
         [1]
     """
-    check_given(model, tokenizer, format, context, source_prefix)
-    check_instance("fills", fills, Iterable, "a list of whole numbers", "Put one alone into a list.")
-    fills = list(fills)
+    check_given(model, tokenizer, format, context, source_prefix, end)
+    fills = check_list("fills", fills, "a list of whole numbers", "Put one alone into a list.")
     for fill in fills:
         format.render(fill)
     fills = [operator.index(fill) for fill in fills]
     max_expanded, max_seconds = check_expanded(max_expanded), check_seconds(max_seconds)
+    check_callable("progress", progress, PROGRESS)
     check_writable(checkpoint)
     began = Deadline()
     setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..arguments import (
+    PROGRESS,
     check_among,
+    check_callable,
     check_expanded,
     check_instance,
     check_int,
+    check_list,
     check_seconds,
 )
 from ..canaries import Canary
@@ -114,12 +117,13 @@ def extract(
         >>> found.certified, len(found.candidates)
         (True, 3)
     """
-    check_given(model, tokenizer, format, context, source_prefix)
+    check_given(model, tokenizer, format, context, source_prefix, end)
     top_k = format.check_top_k(top_k)
     check_among("strategy", strategy, STRATEGIES, "Leave it out for auto.")
     max_expanded, max_seconds = check_expanded(max_expanded), check_seconds(max_seconds)
     num_references = check_int("num_references", num_references, least=0)
     known = _of_format(canaries, format)
+    check_callable("progress", progress, PROGRESS)
     check_writable(checkpoint)
     began = Deadline()
     setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
@@ -181,8 +185,7 @@ def _of_format(canaries: Iterable[Canary] | None, format: CanaryFormat) -> list[
     if canaries is None:
         return []
     expected, remedy = "a CanarySet, or a list of its canaries", "Load it: CanarySet.load."
-    check_instance("canaries", canaries, Iterable, expected, remedy)
-    given = list(canaries)
+    given = check_list("canaries", canaries, expected, remedy)
     for canary in given:
         check_instance("canaries", canary, Canary, expected, remedy)
 
@@ -251,7 +254,7 @@ def iter_extract(
         >>> bits == sorted(bits)
         True
     """
-    check_given(model, tokenizer, format, context, source_prefix)
+    check_given(model, tokenizer, format, context, source_prefix, end)
     max_expanded, max_seconds = check_expanded(max_expanded), check_seconds(max_seconds)
     setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
     if not setup.tree.is_certain:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arguments import (
     check_batch_size,
+    check_flag,
     check_memory,
     check_model,
     check_tokenizer,
@@ -72,7 +73,7 @@ class Pace:
         return min(most, self._search.expanded + done * self._deadline.left / max(agreed(self.seconds), 1e-9))
 
 
-def check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_prefix: Any) -> None:
+def check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_prefix: Any, end: Any) -> None:
     """Refuse what nothing could be searched with.
 
     Raises:
@@ -83,6 +84,7 @@ def check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_pr
     check_format(format)
     check_context("context", context)
     check_context("source_prefix", source_prefix)
+    check_flag("end", end)
 
 
 class SearchSetup:

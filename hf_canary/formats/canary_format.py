@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..arguments import check_instance, check_int
+from ..arguments import check_instance, check_int, check_list, is_unicode
 from ..errors import FormatError, is_int, kind, shown
 from .decodability import overlap
 from .template import (
@@ -103,7 +103,9 @@ class CanaryFormat:
     @cached_property
     def source_pieces(self) -> tuple[Piece, ...]:
         """The source, read; empty without one."""
-        return parse(self.source, "source", self.spaces) if self.source else ()
+        if self.source is None or (isinstance(self.source, str) and not self.source):
+            return ()
+        return parse(self.source, "source", self.spaces)
 
     @cached_property
     def holes(self) -> tuple[Hole, ...]:
@@ -260,11 +262,12 @@ class CanaryFormat:
             >>> sorted(CanaryFormat("{digit}").sample(8, seed=0, exclude=[3, 7]))
             [0, 1, 2, 4, 5, 6, 8, 9]
         """
-        taken = sorted({self.checked_fill(fill, "exclude") for fill in exclude})
+        listed = check_list("exclude", exclude, "a list of fills", "Leave it out for none.")
+        taken = sorted({self.checked_fill(fill, "exclude") for fill in listed})
         free = self.space_size - len(taken)
         if not is_int(n) or n < 0:
             raise FormatError("n", "a whole number, 0 or more", shown(n), "Give the number of fills to draw.")
-        if not is_int(seed) and not isinstance(seed, str):
+        if not is_int(seed) and not (isinstance(seed, str) and is_unicode(seed)):
             raise FormatError("seed", "an int or a str", shown(seed), "Give a fixed seed, so that the draw repeats.")
         if n > free:
             raise FormatError(

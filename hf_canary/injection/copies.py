@@ -14,7 +14,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from ..errors import DataError, shown
+from ..arguments import has
+from ..errors import ArgumentTypeError, DataError, kind, shown
 from .options import InsertionOptions
 from .placement import VERSION, draw_positions, part
 from .rows import Insertion, Row, RowWriter, TurnKeys, row_writer_for, splicing_writer, turn_keys_in
@@ -55,6 +56,8 @@ class Copies:
     def __init__(
         self, canaries: Insertions, num_rows: int, options: InsertionOptions, turn_keys: TurnKeys | None = None
     ) -> None:
+        if not has(canaries, "digest") or not has(canaries, "canaries"):
+            raise ArgumentTypeError("canaries", "a CanarySet", kind(canaries), "Draw or load one: CanarySet.load(...).")
         self.canaries = tuple(canaries.canaries)
         self.num_rows, self.options, self.version = num_rows, options, VERSION
         self._turn_keys = turn_keys

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import datasets
 import pyarrow as pa
 
-from ..errors import DataError, shown
+from ..errors import DataError, is_int, shown
 from .copies import Copies, Insertions, already_there, not_as_injected, warn_of_more
 from .options import InsertionOptions
 from .rows import row_writer_for
@@ -37,7 +37,7 @@ def inject(canaries: Insertions, dataset: AnyDataset, options: InsertionOptions,
         raise already_there()
     if isinstance(dataset, datasets.IterableDataset):
         return _marked(transformed_stream(canaries, dataset, options, num_rows, InsertIntoShard), canaries)
-    if num_rows is not None and num_rows != len(dataset):
+    if num_rows is not None and not (is_int(num_rows) and num_rows == len(dataset)):
         raise DataError("num_rows", f"{len(dataset)}, the length of the dataset", shown(num_rows), "Leave it out.")
     copies = Copies(canaries, len(dataset), options, keys_in(dataset, dataset.features, options))
     copies.check(dataset.features)

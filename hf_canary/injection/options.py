@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..arguments import check_among, check_int, check_tokenizer
-from ..errors import ArgumentTypeError, kind
+from ..arguments import check_among, check_callable, check_instance, check_seed, check_tokenizer
+from ..errors import ArgumentTypeError
 from .placement import MODES, part
 
 ROLES = ("assistant", "user", "system", "tool", "developer")
@@ -48,16 +48,16 @@ class InsertionOptions:
     when: str | tuple[float, float] = "uniform"
 
     def __post_init__(self) -> None:
-        seed = check_int("seed", self.seed, optional=True, remedy="Leave it out to derive it from the canaries.")
+        seed = check_seed(self.seed, optional=True, remedy="Leave it out to derive it from the canaries.")
         object.__setattr__(self, "seed", seed)
         remedy = "Copies are rows of their own, or spliced into rows that are there."
         check_among("placement", self.placement, MODES, remedy)
         if self.tokenizer is not None:
             check_tokenizer(self.tokenizer, needs="apply_chat_template")
-        if self.make_row is not None and not callable(self.make_row):
-            raise ArgumentTypeError(
-                "make_row", "a function: canary → row", kind(self.make_row), "Leave it out for text."
-            )
+        if self.source_column is not None:
+            expected = "the name of a column"
+            check_instance("source_column", self.source_column, str, expected, "Leave it out where there is none.")
+        check_callable("make_row", self.make_row, "a function: canary → row")
         check_among("role", self.role, ROLES, "For another one give make_row=.")
         share = part(self.when)
         object.__setattr__(self, "when", self.when if isinstance(self.when, str) else share)

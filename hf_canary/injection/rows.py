@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, LargeList, List, Translation, Value
 
-from ..errors import DataError, kind, shown
+from ..errors import DataError, kind, shown, without_data
 from ..tokenization.encoding import token_ids
 from .options import InsertionOptions, MakeRow
 
@@ -362,12 +362,17 @@ class CustomRow:
     features: Features
 
     def row(self, canary: Insertion) -> Row:
-        row = self.make(canary)
+        expected = f"a function that returns a dict with some of the columns {shown(list(self.features))}"
+        try:
+            row = self.make(canary)
+        except Exception as error:
+            got = f"one that fails for {canary.id}: {without_data(error)}"
+            raise DataError("make_row", expected, got, "Try it on one canary of the set.") from error
         if not isinstance(row, Mapping) or not set(row) <= set(self.features):
             others = len(set(row) - set(self.features)) if isinstance(row, Mapping) else 0
             raise DataError(
                 "make_row",
-                f"a function that returns a dict with some of the columns {shown(list(self.features))}",
+                expected,
                 f"a dict in which {others} of {len(row)} names are none of them" if others else f"one {kind(row)}",
                 "The columns that it leaves out are None.",
             )

@@ -128,7 +128,7 @@ class InjectCanaries(InsertCopies):
         placement: str = "rows",
         when: str | tuple[float, float] = "uniform",
     ) -> None:
-        num_rows = check_int("num_rows", num_rows, least=1, remedy="Give len(dataset).")
+        num_rows = check_int("num_rows", num_rows, least=1, most=2**62, remedy="Give len(dataset).")
         options = InsertionOptions(
             column=column,
             source_column=source_column,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..arguments import check_bootstrap, check_instance, check_int
+from ..arguments import check_bootstrap, check_count, check_flag, check_instance, check_seed
 from ..canaries import CanarySet
 from ..errors import ArgumentError, ArgumentTypeError, FormatError, ModelError, shown
 from ..formats.canary_format import CanaryFormat
@@ -38,19 +38,21 @@ def check_request(
     check_instance("canaries", canaries, CanarySet, "a CanarySet", "Draw or load one: CanarySet.load(...).")
     if len(canaries) == 0:
         raise ArgumentError("canaries", "at least one canary", "an empty set", "Draw one: CanarySet.draw(...).")
+    check_flag("end", end)
     for format in canaries.formats:
         if not end:
             format.check_prefix_free()
     _check_estimators(estimators)
-    check_int("num_references", num_references, least=1)
-    check_int("num_draws", num_draws, least=1)
-    check_int("seed", seed)
+    check_count("num_references", num_references)
+    check_count("num_draws", num_draws)
+    check_seed(seed)
     check_bootstrap(bootstrap)
 
 
 def _check_estimators(estimators: Sequence[str]) -> None:
     is_list = isinstance(estimators, Sequence) and not isinstance(estimators, str)
-    if is_list and estimators and len(set(estimators)) == len(estimators) and set(estimators) <= set(ESTIMATORS):
+    is_named = is_list and all(isinstance(name, str) for name in estimators)
+    if is_named and estimators and len(set(estimators)) == len(estimators) and set(estimators) <= set(ESTIMATORS):
         return
     raise (ArgumentError if is_list else ArgumentTypeError)(
         "estimators",

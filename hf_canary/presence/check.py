@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import check_instance, check_tokenizer
+from ..arguments import check_flag, check_instance, check_tokenizer
 from ..arrays import Ints
 from ..canaries import CanarySet
 from ..errors import without_data
@@ -85,6 +85,8 @@ def check_presence(
     """
     check_instance("canaries", canaries, CanarySet, "a CanarySet", "Load it: CanarySet.load(path).")
     check_tokenizer(tokenizer)
+    if target is not None:
+        check_flag("target", target)
     with random_state_kept():  # rows may be made as they are asked for, and with chance
         collator = _copy_of(collator)
         data = TokenRows(tokenised, "tokenised", target, collator)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..arguments import has
 from ..arrays import Ints
 from ..errors import DataError, shown
 from .sequences import LENGTHS, lengths_in, says_starts
@@ -149,7 +150,7 @@ def _check(dataset: Any, argument: str, column: str) -> None:
         )
     elif isinstance(dataset, datasets.IterableDataset):
         columns = list(next(iter(dataset), {}))
-    elif hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not isinstance(dataset, dict):
+    elif _is_sequence(dataset):
         is_empty = not len(dataset)
         columns = list(dataset[0]) if not is_empty and isinstance(dataset[0], Mapping) else ()
     if column not in columns or is_empty:
@@ -159,6 +160,16 @@ def _check(dataset: Any, argument: str, column: str) -> None:
             f"{type(dataset).__name__} with {'no rows' if is_empty else shown(list(columns))}",
             "Give the dataset as the trainer has it, such as trainer.train_dataset.",
         )
+
+
+def _is_sequence(dataset: Any) -> bool:
+    """Whether its rows have numbers, as those of a list or of torch's datasets."""
+    if isinstance(dataset, (dict, type)) or not has(dataset, "__getitem__"):
+        return False
+    try:
+        return len(dataset) >= 0
+    except Exception:  # it has none, or fails
+        return False
 
 
 def collated(collator: Collator, row: Mapping[str, Any]) -> dict[str, Any]:

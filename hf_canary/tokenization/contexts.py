@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..arguments import is_unicode
 from ..errors import ArgumentError, ArgumentTypeError, kind, shown
 
 
@@ -80,6 +81,8 @@ def check_context(argument: str, context: object) -> None:
     """
     if not _is_one(context):
         raise ArgumentTypeError(argument, "a text, or a Context of tokens", kind(context), "Leave it out for nothing.")
+    if isinstance(context, str) and not is_unicode(context):
+        raise ArgumentError(argument, "a text of Unicode characters", "half of a surrogate pair", "Decode it anew.")
 
 
 def shortened(context: Before, most: int) -> Before:
@@ -102,6 +105,7 @@ def one_for_each(context: Before | Sequence[Before], count: int, of: str, *, arg
         ArgumentError: not as many; something else, an `ArgumentTypeError`.
     """
     if context is None or isinstance(context, (Context, str)):
+        check_context(argument, context)
         return [context] * count
     is_list = isinstance(context, Sequence) and all(map(_is_one, context))
     if not is_list or len(context) != count:
@@ -112,6 +116,8 @@ def one_for_each(context: Before | Sequence[Before], count: int, of: str, *, arg
             given,
             "None in the list stands for nothing.",
         )
+    for each in context:
+        check_context(argument, each)
     return list(context)
 
 

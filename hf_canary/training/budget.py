@@ -24,7 +24,7 @@ class OverheadBudget:
         share: `max_overhead`, as given.
 
     Example:
-        >>> times = iter([0.0, 100.0])
+        >>> times = iter([5.0, 105.0])
         >>> budget = OverheadBudget(None, 0.01, now=lambda: next(times))
         >>> budget.begin()
         >>> budget.charge(2.0)
@@ -45,7 +45,7 @@ class OverheadBudget:
             remedy="0.01 is one per cent; with None each measurement is a full one.",
         )
         self._now = now
-        self._began, self._spent = now(), 0.0
+        self._began, self._spent = 0.0, 0.0
 
     def __repr__(self) -> str:
         """What several processes must have alike; the seconds themselves may differ, and are agreed upon."""

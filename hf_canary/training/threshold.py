@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-from ..arguments import check_number
+from ..arguments import check_callable, check_number
 from ..canaries import CanarySet
-from ..errors import ArgumentError, shown
+from ..errors import ArgumentError, ArgumentTypeError, shown
 from ..reporting.exposure_report import ExposureReport
 
 _ERROR = 0.05
@@ -40,17 +39,17 @@ class Threshold:
         expected = "a number of bits, above 0"
         remedy = "Without it nothing is decided."
         bits = check_number("threshold", bits, lambda bits: bits > 0, expected, optional=True, remedy=remedy)
-        if not callable(on_exceed) and on_exceed not in _ACTIONS:
-            raise ArgumentError(
+        if not callable(on_exceed) and not (isinstance(on_exceed, str) and on_exceed in _ACTIONS):
+            raise (ArgumentError if isinstance(on_exceed, str) else ArgumentTypeError)(
                 "on_exceed",
                 '"warn", "stop" or a function of the report and the ids above the threshold',
                 shown(on_exceed),
                 "Leave it out for a warning.",
             )
-        if bits is None and on_exceed != "warn":
+        if bits is None and (callable(on_exceed) or on_exceed != "warn"):
             raise ArgumentError("on_exceed", "a threshold beside it", shown(on_exceed), "Say threshold=12.0, in bits.")
         if callable(on_exceed):
-            _check_signature(on_exceed)
+            check_callable("on_exceed", on_exceed, "a function of the report and the ids", takes=2)
         self.bits, self.on_exceed = bits, on_exceed
 
     def check(self, canaries: CanarySet) -> None:
@@ -125,14 +124,3 @@ def bits_against_chance(canaries: int, measurements: int, chance: float) -> floa
         (7.9, 12.3)
     """
     return math.log2(measurements) - math.log2(-math.expm1(math.log1p(-chance) / canaries))
-
-
-def _check_signature(function: Callable[..., object]) -> None:
-    try:
-        inspect.signature(function).bind(None, [])
-    except TypeError as error:
-        raise ArgumentError(
-            "on_exceed", "a function of the report and the ids", f"{shown(function)}: {error}", "Take two arguments."
-        ) from error
-    except ValueError:  # one that does not say what it takes
-        pass

@@ -677,7 +677,8 @@ def test_types_without_a_kernel_are_those_with_one(kind, lengths, state, by, wit
     assert types() == (expected, expected)
     monkeypatch.undo()
     half_precision._found.cache_clear()
-    if half_precision.has_kernel(half):
+    is_old = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)  # and packs rows of one length as others
+    if half_precision.has_kernel(half) and not (is_old and lengths is not None):
         assert types() == (expected, expected)
 
 

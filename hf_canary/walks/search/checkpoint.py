@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from ...arguments import check_path, is_file_name
 from ...errors import DataError, shown
 from ...runtime.atomic_files import replacing
 from ...runtime.processes import all_gather, from_main, is_main_process
@@ -196,14 +197,16 @@ def check_writable(path: str | Path | None) -> None:
         DataError: it is a folder, or its own is not there, or nothing can be written in it.
     """
     if path is not None:
-        from_main(lambda: _check_writable(Path(path).absolute()))
+        target = check_path("checkpoint", path).absolute()
+        from_main(lambda: _check_writable(target))
 
 
 def _check_writable(target: Path) -> None:
     try:
-        target.exists()  # a name that is too long
         folder = target.parent
-        if target.is_dir():
+        if not is_file_name(target):
+            wrong = "has a name that is too long, or none"
+        elif target.is_dir():
             wrong = "is a folder"
         elif not folder.is_dir():
             wrong = f"stands in {shown(str(folder))}, which is no folder"

@@ -69,8 +69,8 @@ def test_what_was_spent_is_a_share_of_the_time_since_the_training_began():
     now = [5.0]
     budget = OverheadBudget(None, 0.01, now=lambda: now[0])
     budget.charge(3.0)
-    assert budget.taken() == (3.0, 0.0)  # no time has passed
     budget.begin()
+    assert budget.taken() == (0.0, 0.0)  # no time has passed
     now[0] = 105.0
     assert budget.taken() == (0.0, 0.0)
     budget.charge(10.0)
