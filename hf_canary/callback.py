@@ -15,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .arguments import check_batch_size, check_flag, check_tokenizer, has
 from .canaries import CanarySet
-from .errors import ArgumentTypeError, kind
+from .errors import ArgumentTypeError, kind, printable
 from .measurement.checks import check_request
 from .presence.report import Presence
 from .reporting.exposure_report import ExposureReport
@@ -292,7 +292,7 @@ class ExposureCallback(TrainerCallback):
         """Print one measurement in one line; override it to show them elsewhere."""
         loss = metrics.get(f"{prefix}_loss")
         beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
-        tqdm.write(f"step {state.global_step}{beside} · {one_line(report, self.num_references)}")
+        tqdm.write(printable(f"step {state.global_step}{beside} · {one_line(report, self.num_references)}"))
 
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
-from .errors import CanaryError, listed
+from .errors import CanaryError, counted, listed, printable
+from .reporting.terminal import say, visible
+from .runtime.json_text import json_text, plain
 
 if TYPE_CHECKING:
     from .canaries import Canary, CanarySet
@@ -29,7 +32,28 @@ if TYPE_CHECKING:
 
 NOT_PROVEN = 3
 
+
+class _Flags:
+    """A command whose help has no type for its flags: what is switched on takes no word."""
+
+    def get_params(self, ctx: Any) -> Any:
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class _Command(_Flags, TyperCommand):
+    pass
+
+
+class _Group(_Flags, TyperGroup):
+    pass
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -74,6 +98,7 @@ class Precision(StrEnum):
 
 _Notice = Callable[[Any], None]
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+_CONFIG, _SERVERS_FAULT = "config.json", 500
 _GIVE = "Give --record, or --context, if something did: without it a leak may look safe."
 
 # Arguments of functions that are options here, so that an error can name them.
@@ -92,6 +117,12 @@ _ARGUMENTS = (
     "batch_size",
     "max_seconds",
 )
+
+
+def _whole_number(text: str) -> int:
+    """As people write it, or hexadecimal behind 0x, as JSON has the largest."""
+    return int(text, 16 if text.lower().startswith("0x") else 10)
+
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]
 FormatOption = Annotated[
@@ -159,7 +190,7 @@ TrustOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=_Command)
 def demo(
     out: Annotated[Path, typer.Option(help="The folder to leave.")] = Path("hf-canary-demo"),
     corpus: Annotated[
@@ -181,7 +212,7 @@ def demo(
         run(Settings(out=out, corpus=corpus, epochs=epochs, seed=seed, num_references=num_references), _out)
 
 
-@app.command()
+@app.command(cls=_Command)
 def extract(
     model: ModelArgument,
     format: FormatOption = None,
@@ -220,6 +251,7 @@ def extract(
     """
     from .canaries import CanarySet
     from .extraction.likeliest import extract as extract_candidates
+    from .walks.search.checkpoint import check_writable
 
     with _plain_errors():
         given = _given_context(context, context_file)
@@ -228,10 +260,12 @@ def extract(
         wanted, source = _format(format, spaces, source, given, one)
         wanted.check_top_k(top_k)
         memory = _bytes(max_memory)
+        check_writable(checkpoint)
+        place = _place_of(model)
         if known is not None:
-            _tell_trained_with(model, known)
-        before, prefix, tell, here = _before_format(model, record, wanted, given, known, one)
-        loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
+            _tell_trained_with(place, known)
+        before, prefix, tell, here = _before_format(place, record, wanted, given, known, one)
+        loaded, tokenizer = _load(place, dtype, trust_remote_code)
         tell(tokenizer)
         with _searching() as show:
             found = extract_candidates(
@@ -253,9 +287,8 @@ def extract(
                 progress=show,
             )
     if as_json:
-        from .runtime.json_text import plain
-
-        print(json.dumps(plain(asdict(found) | {"margin": found.margin}), ensure_ascii=False))
+        of = _provenance(loaded, wanted, source, before, prefix, known, one) | {"end": end}
+        print(json_text(plain({"provenance": of} | asdict(found) | {"margin": found.margin})))
     else:
         _tell(found, known, here)
     raise typer.Exit(0 if found.certified else NOT_PROVEN)
@@ -283,7 +316,7 @@ def _tell(found: Extraction, known: CanarySet | None, here: Sequence[Canary] | N
         for canary in known or ():
             if canary.text == candidate.text and canary.id != candidate.canary:
                 _say(f"{'':15}canary {canary.id}, which stood behind another context; --canary {canary.id} takes that")
-    scored = f", {found.num_references:,} random candidates scored" if found.num_references else ""
+    scored = f", {counted(found.num_references)} random candidates scored" if found.num_references else ""
     _say(_work_in_words(found.expanded, size, scored))
     _say(found.proof + _remedy(found.stopped))
     for line in found.worth:
@@ -298,13 +331,17 @@ def _tell(found: Extraction, known: CanarySet | None, here: Sequence[Canary] | N
         _say(f"{who} stood behind other contexts; hf-canary measure has each behind its own.")
 
 
-@app.command()
+@app.command(cls=_Command)
 def rank(
     model: ModelArgument,
     format: FormatOption = None,
     fill: Annotated[
         list[int] | None,
-        typer.Option(help="The number of a fill, such as the digits themselves; may be given several times."),
+        typer.Option(
+            parser=_whole_number,
+            metavar="<int>",
+            help="The number of a fill, such as the digits themselves; may be given several times.",
+        ),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="The same as the whole text, holes filled; may be given several times.")
@@ -342,14 +379,13 @@ def rank(
     from .estimators.exposures import exposure_of_rank
     from .extraction.exact_ranks import exact_rank
     from .extraction.result import why
+    from .walks.search.checkpoint import check_writable
 
     with _plain_errors():
         given = _given_context(context, context_file)
         known = None if canaries is None else CanarySet.load(canaries)
         one = _canary_of(known, canary)
         wanted, source = _format(format, spaces, source, given, one)
-        if known is not None:
-            _tell_trained_with(model, known)
         fills = [*(fill or []), *_parsed(wanted, text or [])]
         if not fills and one is not None:
             fills = [one.fill]
@@ -357,8 +393,12 @@ def rank(
             raise typer.BadParameter("Give --fill or --text, once or more, or --canary.")
         texts = [wanted.render(number) for number in fills]
         memory = _bytes(max_memory)
-        before, prefix, tell, _ = _before_format(model, record, wanted, given, known, one)
-        loaded, tokenizer = _load(model, dtype, trust_remote_code, keeps=checkpoint)
+        check_writable(checkpoint)
+        place = _place_of(model)
+        if known is not None:
+            _tell_trained_with(place, known)
+        before, prefix, tell, _ = _before_format(place, record, wanted, given, known, one)
+        loaded, tokenizer = _load(place, dtype, trust_remote_code)
         tell(tokenizer)
         with _searching(counts=True) as show:
             ranks = exact_rank(
@@ -386,8 +426,10 @@ def rank(
         for number, text_of_it, found in zip(fills, texts, ranks, strict=True)
     ]
     if as_json:
-        whole = {"ranks": rows, "expanded": ranks[0].expanded, "space_size": size, "stopped": ranks[0].stopped}
-        print(json.dumps(whole, ensure_ascii=False))
+        of = _provenance(loaded, wanted, source, before, prefix, known, one) | {"end": end}
+        whole = {"provenance": of, "ranks": rows, "expanded": ranks[0].expanded, "space_size": size}
+        whole["stopped"] = ranks[0].stopped
+        print(json_text(plain(whole)))
     else:
         for row in rows:
             _say(_rank_in_words(row))
@@ -397,21 +439,45 @@ def rank(
     raise typer.Exit(0 if all(found.rank is not None for found in ranks) else NOT_PROVEN)
 
 
+def _provenance(
+    model: Any,
+    format: CanaryFormat,
+    source: str | None,
+    context: Any,
+    source_prefix: Any,
+    canaries: CanarySet | None,
+    canary: Canary | None,
+) -> dict[str, Any]:
+    """What was searched: with what the candidates stand behind, in full, since the candidates stand beside it."""
+    from .reporting.provenance import of_canaries, provenance, written_out
+
+    return provenance(
+        model,
+        format=format.template,
+        source=source,
+        context=written_out(context),
+        source_prefix=written_out(source_prefix),
+        canaries=None if canaries is None else of_canaries(canaries),
+        canary=None if canary is None else canary.id,
+    )
+
+
 def _rank_in_words(row: dict[str, Any]) -> str:
     if row["rank"] is None:
-        needed = f"; about {row['expected']:,.0f} prefixes are needed for it" if row["expected"] else ""
-        counted = f"rank {row['low']:,} to {row['high']:,}, not counted to the end{needed}"
+        needed = f"; about {counted(row['expected'])} prefixes are needed for it" if row["expected"] else ""
+        place = f"rank {counted(row['low'])} to {counted(row['high'])}, not counted to the end{needed}"
         bits = f"exposure {row['exposure_low']:.2f} to {row['exposure_high']:.2f} bits"
     else:
-        ties = f", {row['ties']:,} others as likely" if row["ties"] else ""
+        ties = f", {counted(row['ties'])} others as likely" if row["ties"] else ""
         ties = ties if row["possible"] else ", since its probability is 0"
         low, high = (f"{row[end]:.2f}" for end in ("exposure_low", "exposure_high"))
-        counted, bits = f"rank {row['rank']:,}{ties}", f"exposure {low if low == high else f'{low} to {high}'} bits"
-    return f"{row['text']}: {counted}; {bits}"
+        place = f"rank {counted(row['rank'])}{ties}"
+        bits = f"exposure {low if low == high else f'{low} to {high}'} bits"
+    return f"{row['text']}: {place}; {bits}"
 
 
 def _work_in_words(expanded: int, space_size: int, beside: str = "") -> str:
-    return f"{expanded:,} prefixes expanded{beside}; the format has {space_size:,} candidates"
+    return f"{counted(expanded)} prefixes expanded{beside}; the format has {counted(space_size)} candidates"
 
 
 def _format(
@@ -516,7 +582,7 @@ def _option(argument: str) -> str:
     return argument.replace("_", "-")
 
 
-@app.command()
+@app.command(cls=_Command)
 def measure(
     model: ModelArgument,
     canaries: Annotated[Path, typer.Option(help="The file that CanarySet.save wrote.")],
@@ -560,9 +626,10 @@ def measure(
         if save is not None:
             _check_target(save, canaries)
         given = _given_context(context, context_file)
-        _check_trained_with(model, loaded_canaries, force=force)
-        before, prefixes, tell = _before_canaries(model, record, loaded_canaries, given)
-        loaded, tokenizer = _load(model, dtype, trust_remote_code)
+        place = _place_of(model)
+        _check_trained_with(place, loaded_canaries, force=force)
+        before, prefixes, tell = _before_canaries(place, record, loaded_canaries, given)
+        loaded, tokenizer = _load(place, dtype, trust_remote_code)
         tell(tokenizer)
         with tqdm(desc="Scoring", unit=" texts", leave=False, disable=None) as bar:
             report = measure_exposure(
@@ -581,9 +648,9 @@ def measure(
             )
         if save is not None:
             report.save(save)
-            _err.print(f"Saved to {_escaped(str(save))}", soft_wrap=True, highlight=False)
+            _note(f"Saved to {save}")
     if as_json:
-        print(json.dumps(report.as_json()))
+        print(json_text(report.as_json()))
     elif _out.is_terminal:
         from .reporting.table import tables
 
@@ -781,7 +848,7 @@ def _check_record(record: Path | None, of: str) -> None:
 
 
 def _note(text: str) -> None:
-    _err.print(_escaped(text), soft_wrap=True, highlight=False)
+    say(_err, text)
 
 
 def _check_target(save: Path, canaries: Path) -> None:
@@ -799,21 +866,96 @@ def main() -> None:
     # torch is imported later. Its threads wait for one another by spinning, which on a busy machine makes a training
     # step ten times slower and more; asleep, they leave the cores to whoever has work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(handlers=[_log_handler()])
     app()
 
 
-def _load(name: str, dtype: Precision, trust_remote_code: bool, *, keeps: Path | None = None) -> tuple[Any, Any]:
-    """A model and its tokenizer, ours or anyone's; weights from safetensors only. Not before it is sure that the file
-    that is kept can be written.
+def _log_handler() -> logging.Handler:
+    """What is logged, by whomever, on its way to the terminal."""
+
+    class Visible(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return "\n".join(map(printable, super().format(record).split("\n")))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Visible("%(levelname)s: %(message)s"))
+    return handler
+
+
+def _place_of(name: str) -> str:
+    """Where a model is: its folder, or its Hub id if the Hub can be asked for it; where the Hub cannot be reached, the
+    folder of what was downloaded before. One question, so that a name that is none ends at once, and in one error.
+
+    Raises:
+        ModelError: no such model, as far as can be told.
     """
     from .errors import ModelError, shown
-    from .walks.search.checkpoint import check_writable
 
-    check_writable(keeps)
-    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+    if Path(name).is_dir():
+        _check_checkpoint(Path(name))
+        return name
+    if name.startswith((".", "/", "~")):
         raise ModelError("MODEL", "a folder that is there, or a Hub id", shown(name), "Check the name.")
-    with _err.status(f"Loading {_escaped(name)}"):
+    why = _why_not_reached(name)
+    if not why:
+        return name
+    from huggingface_hub import try_to_load_from_cache
+
+    downloaded = try_to_load_from_cache(name, _CONFIG)
+    if not isinstance(downloaded, str):
+        got = f"{shown(name)}: no such folder, nothing downloaded before, and {why}"
+        raise ModelError("MODEL", "a folder that is there, or a Hub id", got, "Check the name.")
+    _note(f"{name} is read from what was downloaded before: {why}.")
+    return str(Path(downloaded).parent)
+
+
+def _check_checkpoint(folder: Path) -> None:
+    """Refuse a folder that holds checkpoints and is none, as a training or the demonstration leaves it."""
+    from .errors import ModelError, shown
+
+    if (folder / _CONFIG).is_file():
+        return
+    below = sorted((found.parent for found in folder.glob(f"*/{_CONFIG}")), key=lambda each: each.stat().st_mtime)
+    elsewhere = f"; there is one in {listed([str(each) for each in below])}" if below else ""
+    raise ModelError(
+        "MODEL",
+        f"a folder with a checkpoint, in which there is a {_CONFIG}",
+        f"{shown(str(folder))}, which has none{elsewhere}",
+        f"Give {below[-1]}." if below else "Check the name, or save the model there: save_pretrained.",
+    )
+
+
+def _why_not_reached(name: str) -> str:
+    """Why the Hub cannot be asked for a model, in words; empty if it can, whatever it then says of the name.
+
+    Raises:
+        ModelError: it knows no such model.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, logging
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    from .errors import ModelError, shown
+
+    logging.set_verbosity_error()  # of each retry it says that it retries
+    try:
+        get_hf_file_metadata(hf_hub_url(name, _CONFIG))
+    except HFValidationError:
+        return ""
+    except RepositoryNotFoundError as error:
+        got = f"{shown(name)}: neither a folder here nor a model on the Hub that you may see"
+        raise ModelError(
+            "MODEL", "a folder that is there, or a Hub id", got, "Check the name; for a private one: hf auth login."
+        ) from error
+    except HfHubHTTPError as error:
+        return "" if error.response.status_code < _SERVERS_FAULT else f"the Hub has an error ({shown(str(error))})"
+    except Exception as error:  # of whatever the connection is made with
+        return f"the Hub cannot be reached ({shown(str(error))})"
+    return ""
+
+
+def _load(name: str, dtype: Precision, trust_remote_code: bool) -> tuple[Any, Any]:
+    """A model and its tokenizer, ours or anyone's; weights from safetensors only."""
+    with _err.status(visible(f"Loading {name}")):
         return _loaded(name, dtype, trust_remote_code)
 
 
@@ -845,10 +987,10 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        _err.print("Interrupted. What was written before is whole; no file is torn.")
+        _note("Interrupted. What was written before is whole; no file is torn.")
         raise typer.Exit(130) from interrupt
     except CanaryError as error:
-        _err.print(f"[bold red]error[/] {_escaped(_in_options(error))}", soft_wrap=True, highlight=False)
+        say(_err, Text.assemble(visible("error", "bold red"), " ", visible(_in_options(error))))
         raise typer.Exit(1) from error
 
 
@@ -870,24 +1012,20 @@ def _searching(*, counts: bool = False) -> Iterator[Callable[[Any], None]]:
 
         def show(now: Any) -> None:
             if now.expected and not said:
-                _err.print(f"About {now.expected:,.0f} prefixes are to be expanded for all ranks.", highlight=False)
+                _note(f"About {counted(now.expected)} prefixes are to be expanded for all ranks.")
                 said.append(now.expected)
             if status is not None:
-                status.update(_progress_in_words(now, counts=counts))
+                status.update(visible(_progress_in_words(now, counts=counts)))
 
         yield show
 
 
 def _progress_in_words(now: Any, *, counts: bool) -> str:
     best = "none yet" if now.best == float("inf") else f"{now.best:.2f} bits"
-    done = f" of about {now.expected:,.0f}" if now.expected else ""
+    done = f" of about {counted(now.expected)}" if now.expected else ""
     found = f"counting up to {best}" if counts else f"best {best}, bound {now.bound:.2f} bits"
     return f"{now.expanded:,}{done} expanded, {now.open:,} open, {found}, {now.rate:,.0f} a second"
 
 
 def _say(line: str) -> None:
-    _out.print(_escaped(line), highlight=False, soft_wrap=True)
-
-
-def _escaped(text: str) -> str:
-    return escape(text)
+    say(_out, line)

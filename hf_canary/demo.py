@@ -33,7 +33,7 @@ from transformers import (
 
 from .callback import RECORD_FILE, ExposureCallback
 from .canaries import Canary, CanarySet
-from .errors import DataError, shown
+from .errors import DataError, counted, shown
 from .estimators.exposures import CENSORED
 from .extraction.likeliest import extract
 from .extraction.result import Extraction
@@ -41,6 +41,7 @@ from .formats.canary_format import CanaryFormat
 from .models import character_tokenizer, config_file
 from .reporting import plots as pictures
 from .reporting.exposure_report import ExposureReport
+from .reporting.terminal import say, visible
 from .training.fingerprints import FINGERPRINT_FILE, leave_fingerprint
 from .training.record import Record
 
@@ -366,7 +367,7 @@ def _extract(model: Any, tokenizer: Any, format: CanaryFormat, console: Console)
             max_expanded=1_000_000,
             max_seconds=_SEARCH_SECONDS,
             progress=lambda now: (
-                status.update(f"Searching: {now.expanded:,} prefixes expanded, bound {now.bound:.1f} bits")
+                status.update(visible(f"Searching: {now.expanded:,} prefixes expanded, bound {now.bound:.1f} bits"))
                 if status
                 else None
             ),
@@ -384,7 +385,7 @@ def _tell(canaries: CanarySet, last: ExposureReport, found: Extraction, console:
         _say(console, f"  found         {best.text}")
         _say(console, f"  which is      {_origin(inserted)}")
         _say(console, f"  log-perpl.    {best.log_perplexity:.2f} bits")
-        _say(console, f"  expanded      {found.expanded:,} prefixes, of |R| = {space:,} candidates")
+        _say(console, f"  expanded      {found.expanded:,} prefixes, of |R| = {counted(space)} candidates")
         _say(console, f"  {found.proof}")
         for line in found.worth:
             _say(console, f"  {line}")
@@ -405,7 +406,9 @@ def _level_in_words(copies: int, canaries: CanarySet, last: ExposureReport) -> s
     here = [each for each in last if each.estimator == "auto" and each.canary_id in names]
     space = canaries[0].format.space_size
     if min(each.low for each in here) >= _MEMORISED:
-        sense = f"memorised: each is among the {space // 2**_MEMORISED:,} likeliest of {space:,} candidates"
+        sense = (
+            f"memorised: each is among the {counted(space // 2**_MEMORISED)} likeliest of {counted(space)} candidates"
+        )
     elif max(each.value for each in here) < 5.0:
         sense = "not memorised: canaries never seen look like this"
     else:
@@ -468,8 +471,8 @@ def _next_steps(out: Path, console: Console) -> None:
 
 
 def _say(console: Console, line: str) -> None:
-    """Print a line as it is, not wrapped, marked up or coloured: much of it is to be copied, or read by a program."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for part in line.split("\n"):
+        say(console, part)
 
 
 def _bounded(value: float, censored: bool) -> str:

@@ -1,4 +1,4 @@
-"""The errors of the package, split by who must act.
+"""The errors of the package, split by who must act, and how values become words, in them and wherever else.
 
 Every error says four things: which argument, what was expected, what came, and what to do. None holds the text of a
 canary or of a candidate: an id or a number names it. This file knows no format, no model and no file: whoever raises an
@@ -11,8 +11,11 @@ import math
 import operator
 import reprlib
 from collections.abc import Sequence
+from dataclasses import fields
 
 _LONGEST, _MOST_LISTED = 160, 6
+MOST_BITS = 2_000
+"""Of a whole number that is written out: 603 digits, since Python may be told to read and write no more than 640."""
 
 
 class _Shortened(reprlib.Repr):
@@ -52,6 +55,33 @@ def shown(value: object) -> str:
     """`repr(value)`, shortened so that a message stays one that a person reads."""
     text = _shortened.repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+class AnySize:
+    """A dataclass with whole numbers of any size, which Python's own `repr` refuses to write from 4301 digits on.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(repr=False)
+        ... class Count(AnySize):
+        ...     low: int
+        ...     more: tuple[int, ...]
+        >>> Count(7, (10**5000,))
+        Count(low=7, more=(about 2^16609,))
+    """
+
+    def __repr__(self) -> str:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self) if field.repr)  # type: ignore[arg-type]
+        return f"{type(self).__qualname__}({', '.join(f'{name}={_in_full(value)}' for name, value in values)})"
+
+
+def _in_full(value: object) -> str:
+    """`repr(value)`, but for whole numbers that have none."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {_in_full(each)}' for name, each in value.items())}}}"
+    if type(value) is tuple:
+        return f"({', '.join(map(_in_full, value))}{',' * (len(value) == 1)})"
+    return repr(value) if not isinstance(value, int) or value.bit_length() <= MOST_BITS else shown(value)
 
 
 def listed(names: Sequence[str]) -> str:

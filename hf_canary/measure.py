@@ -31,6 +31,7 @@ from .measurement.groups import grouped
 from .measurement.observations import Observations
 from .reporting.exposure import Exposure, Group
 from .reporting.exposure_report import ExposureReport
+from .reporting.provenance import of_canaries, of_contexts, provenance
 from .runtime.deadline import Deadline
 from .tokenization.contexts import Before
 from .tree.traces import check_written
@@ -182,6 +183,7 @@ class Measurement:
         for format in canaries.formats:
             check_written(format, tokenizer, target=format.source is not None)
         config = MeasurementConfig(num_references, num_draws, seed, end)
+        self._config = config
         self._groups = grouped(canaries, context, source_prefix)
         for group in self._groups:
             group.format.check_fixed("context", group.context)
@@ -274,6 +276,21 @@ class Measurement:
             seconds=time.monotonic() - started,
             fill_bits={canary.id: fill_bits[canary.id] for canary in self._canaries},
             token_rows=token_rows,
+            provenance=self._provenance(bare) | {"max_seconds": max_seconds, "error": error},
+        )
+
+    def _provenance(self, model: Any) -> dict[str, Any]:
+        config = self._config
+        return provenance(
+            model,
+            canaries=of_canaries(self._canaries),
+            contexts=of_contexts(self._canaries, self._groups),
+            estimators=list(self._estimators),
+            num_references=config.num_references,
+            num_draws=config.num_draws,
+            bootstrap=self._bootstrap,
+            seed=config.seed,
+            end=bool(config.end),
         )
 
 

@@ -23,7 +23,7 @@ from scipy import special, stats
 
 from ..arguments import check_bootstrap, check_confidence, check_space_size
 from ..arrays import LN2, Floats
-from ..errors import DataError, shown
+from ..errors import AnySize, DataError, shown
 from .importance_sampling import ImportanceSamples, Share, share_below
 from .skew_normal import SkewNormal, misfit, misfit_p, refits, standard_errors, why_not_fitted
 
@@ -66,8 +66,8 @@ _FEW, _BLOCK = 128, 2**16
 _LOG_QUERIES_EXACT = 50.0
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(AnySize):
     """An estimate of exposure in bits, its interval, and what a reader must know about it.
 
     Args:

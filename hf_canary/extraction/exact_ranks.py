@@ -98,7 +98,7 @@ def exact_rank(
         return []
     setup.tree.assure(fills, [f"fills[{number}]" for number in range(len(fills))])
     max_seconds = after_the_tree(max_seconds, began)
-    file = setup.checkpoint(checkpoint, f"ranks of {fills}")
+    file = setup.checkpoint(checkpoint, f"ranks of {', '.join(map(hex, fills))}")
     most = math.inf if max_expanded is None else max_expanded
     with setup.entered() as (view, session):
         if setup.is_impossible:

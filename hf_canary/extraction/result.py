@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..errors import AnySize
 from ..estimators.worth import in_words
 
 
-@dataclass(frozen=True)
-class Candidate:
+@dataclass(frozen=True, repr=False)
+class Candidate(AnySize):
     """One fill with its text and log-perplexity.
 
     Args:
@@ -40,8 +41,8 @@ _STOPPED = {
 }
 
 
-@dataclass(frozen=True)
-class Extraction:
+@dataclass(frozen=True, repr=False)
+class Extraction(AnySize):
     """What a search found, and what it proved.
 
     Args:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import AnySize
 from ..estimators.exposures import SAME
 from ..inference.language_model import LanguageModel, Session
 from ..runtime.deadline import Deadline
@@ -35,8 +36,8 @@ _FIRST, _FIRST_SHARE = 256, 0.25
 _COUNTING = Strategy(dives=False, by_cost=True, goes_deep=True)
 
 
-@dataclass(frozen=True)
-class Rank:
+@dataclass(frozen=True, repr=False)
+class Rank(AnySize):
     """How many candidates are at least as likely as a fill, itself among them (Definition 2); 1 is the likeliest.
 
     Args:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..arrays import Floats
+from ..errors import AnySize
 from ..formats.canary_format import CanaryFormat
 from ..tokenization.contexts import Before
 
 
-@dataclass(frozen=True)
-class Exposure:
+@dataclass(frozen=True, repr=False)
+class Exposure(AnySize):
     """One canary's exposure by one estimator.
 
     Args:

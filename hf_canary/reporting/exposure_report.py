@@ -41,6 +41,7 @@ class ExposureReport:
             up; where they are all of a repetition level, the report is not valid, and its summary is NaN.
         copies: by id, numbers of copies beside those that were asked for: `copies_found` in the training data,
             `copies_trained` in the batches so far.
+        provenance: what it is of, for the files that it goes into: version, date, model, canaries, contexts, numbers.
     """
 
     exposures: tuple[Exposure, ...]
@@ -52,6 +53,7 @@ class ExposureReport:
     token_rows: int = 0
     dead: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Exposure]:
         return iter(self.exposures)
@@ -176,9 +178,12 @@ class ExposureReport:
         write_json(path, self.as_json(), private=True)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the references, as strict JSON takes it; NaN and infinity are None."""
+        """All of it but the references, as strict JSON takes it: NaN and infinity are None, and whole numbers of more
+        than 603 digits hexadecimal text; with what it is of (`provenance`), and without a canary's text.
+        """
         content: dict[str, Any] = plain(
             {
+                "provenance": dict(self.provenance),
                 "summary": self.summary(),
                 "valid": self.is_valid,
                 "dead": dict(self.dead),
@@ -187,7 +192,8 @@ class ExposureReport:
                 "queries_to_extract": self.queries_to_extract(),
                 "token_rows": self.token_rows,
                 "formats": [
-                    {"template": format.template, "source": format.source, "space_size": format.space_size}
+                    {"template": format.template, "source": format.source}
+                    | {"space_size": format.space_size, "space_bits": math.log2(format.space_size)}
                     for format in self.canaries.formats
                 ],
                 "confidence": CONFIDENCE,

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CanaryError, DataError
+from .. import __version__
+from ..errors import CanaryError, DataError, counted
 from ..estimators.exposures import CENSORED, POOR_FIT
 from ..estimators.permutation import expected_mean
 from ..estimators.skew_normal import SkewNormal
 from ..formats.canary_format import CanaryFormat
 from ..runtime.atomic_files import replacing
+from ..runtime.json_text import json_text, plain
 from .exposure import Exposure
 from .exposure_report import ExposureReport
 
@@ -72,7 +74,8 @@ def exposure_over_training(records: Sequence[Mapping[str, Any]], space_size: int
     axes.plot([], [], color="black", lw=1.0, ls=":", label=axis.beyond("skew-normal", values))
     axes.set_xlabel("training step")
     axes.set_title("Exposure while the model trains")
-    _save(figure, axes, file, axis.legend_top)
+    measured = [r["provenance"] for r in records if r.get("role") == "measurement"]
+    _save(figure, axes, file, measured[-1] if measured else {}, axis.legend_top)
 
 
 def exposure_against_repetitions(report: ExposureReport, space_size: int, file: str | Path) -> None:
@@ -113,7 +116,7 @@ def exposure_against_repetitions(report: ExposureReport, space_size: int, file: 
     axes.minorticks_off()
     axes.set_xlabel("times inserted into the training data")
     axes.set_title("Exposure against repetitions")
-    _save(figure, axes, file, axis.legend_top)
+    _save(figure, axes, file, report.provenance, axis.legend_top)
 
 
 def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str | Path) -> None:
@@ -129,7 +132,7 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
     references = group.references
     finite = references[np.isfinite(references)]
     if finite.size:
-        axes.hist(finite, bins=80, density=True, color="#cccccc", label=f"{len(references):,} random candidates")
+        axes.hist(finite, bins=80, density=True, color="#cccccc", label=f"{counted(len(references))} random candidates")
     try:
         law = SkewNormal.fit(references)
         x = np.linspace(references.min() - 0.1 * np.ptp(references), references.max(), 400)
@@ -148,7 +151,7 @@ def reference_histogram(report: ExposureReport, format: CanaryFormat, file: str 
     axes.set_xlabel("log-perplexity in bits (left: likelier)")
     axes.set_ylabel("density")
     axes.set_title("Canaries among random candidates")
-    _save(figure, axes, file)
+    _save(figure, axes, file, report.provenance)
 
 
 def _figure() -> tuple[Figure, Axes]:
@@ -234,8 +237,10 @@ class _ExposureAxis:
         return f"{label}, extrapolated" + (f" up to {most:.0f} bits" if most > self._limit else "")
 
 
-def _save(figure: Figure, axes: Axes, file: str | Path, legend_top: float = 0.9) -> None:
+def _save(figure: Figure, axes: Axes, file: str | Path, provenance: Mapping[str, Any], legend_top: float = 0.9) -> None:
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, legend_top), fontsize=9)
+    # Other kinds of files take no words of ours.
+    words = {"Software": f"hf_canary {__version__}", "Comment": json_text(plain(provenance))}
     # A line of one canary names it, to whoever has the model.
     with replacing(file, private=True) as beside:
-        figure.savefig(beside, dpi=150)
+        figure.savefig(beside, dpi=150, metadata=words if beside.suffix.lower() == ".png" else None)

@@ -7,10 +7,12 @@ import math
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from ..errors import counted
 from ..estimators.exposures import BEYOND_SPACE, CENSORED, EXACT, IMPOSSIBLE, POOR_FIT
+from .terminal import visible
 
 # What the table of two estimators takes, and one estimator more.
 _WIDTH, _MORE = 126, 20
@@ -48,13 +50,13 @@ def _canaries(report: Any, *, is_whole: bool) -> Table:
     for canary in report.canaries:
         here = by_canary[canary.id]
         first = here[main]
-        cells = [escape(canary.id), f"{canary.repetitions} ×", f"{first.log_perplexity:.2f}"]
+        cells = [canary.id, f"{counted(canary.repetitions)} ×", f"{first.log_perplexity:.2f}"]
         cells += [_count(wanted.get(canary.id, math.nan))] * is_whole
         dead = report.dead.get(canary.id)
-        cells += [_value(first), _interval(first), first.status if dead is None else f"dead: {escape(dead)}"]
+        cells += [_value(first), _interval(first), first.status if dead is None else f"dead: {dead}"]
         if is_whole:
-            cells += [escape(first.reason or ", ".join(first.flags)), *(_short(here[name]) for name in others)]
-        table.add_row(*cells)
+            cells += [first.reason or ", ".join(first.flags), *(_short(here[name]) for name in others)]
+        table.add_row(*map(visible, cells))
     return table
 
 
@@ -88,11 +90,11 @@ def _copies_found(level: Any) -> str:
     return f" ({fewest if fewest == most else f'{fewest} to {most}'} found)"
 
 
-def _remarks(report: Any, *, is_whole: bool) -> str:
+def _remarks(report: Any, *, is_whole: bool) -> Text:
     control = report.control
     lines = []
     if report.dead:
-        lines.append(f"Not trained on, and left out of what sums up: {escape(', '.join(report.dead))}.")
+        lines.append(f"Not trained on, and left out of what sums up: {', '.join(report.dead)}.")
     if not report.is_valid:
         lines.append("INVALID: of some repetition level no canary was trained on.")
     if not math.isnan(control.mean):
@@ -122,8 +124,8 @@ def _remarks(report: Any, *, is_whole: bool) -> str:
         lines.append("The skew-normal does not fit all of these references (p < 0.01): its values there mean nothing.")
     if not is_whole:
         lines.append("A wider terminal shows more, and so does a pipe.")
-    lines.append(f"{_behind(report)} {report.token_rows:,} tokens read in {report.seconds:.1f} s.")
-    return "\n".join(lines)
+    lines.append(f"{_behind(report)} {counted(report.token_rows)} tokens read in {report.seconds:.1f} s.")
+    return Text("\n").join(map(visible, lines))
 
 
 def _behind(report: Any) -> str:

@@ -10,12 +10,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# Python may be told to read no whole number of more than 640 digits.
-_MOST_BITS = 2_000
+from ..errors import MOST_BITS
 
 
 def plain(value: Any) -> Any:
-    """As strict JSON takes it: NaN and infinity are None, and a whole number of more than 600 digits is hexadecimal
+    """As strict JSON takes it: NaN and infinity are None, and a whole number of more than 603 digits is hexadecimal
     text, which `int(text, 16)` reads.
 
     Example:
@@ -25,7 +24,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int):
-        return value if value.bit_length() <= _MOST_BITS else hex(value)
+        return value if value.bit_length() <= MOST_BITS else hex(value)
     if isinstance(value, Mapping):
         return {name: plain(each) for name, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value

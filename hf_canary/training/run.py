@@ -249,7 +249,7 @@ class TrainingRun:
                     found["exposure_base_mean"] = self._base_mean(report, self.base_report)
                     records = _beside_base(records, self.base_report)
                 self.has_measured = True
-                self._write(at, records)
+                self._write(at, [_measurement(report), *records])
                 stops = run_on_all(lambda: self._decide(at, report, metrics, prefix))
                 if all_reduce_sum(float(stops)):
                     at.control.should_training_stop = True
@@ -431,6 +431,11 @@ class TrainingRun:
         values = [value for value in values if not math.isnan(value)]
         mean = statistics.fmean(values) if values and report.is_valid else math.nan
         return base_mean(mean, self.plan.canaries, live)
+
+
+def _measurement(report: ExposureReport) -> dict[str, Any]:
+    """The first line of a measurement: what it is of."""
+    return {"role": "measurement", "valid": report.is_valid, "provenance": plain(report.provenance)}
 
 
 def _beside_base(records: list[dict[str, Any]], base: ExposureReport) -> list[dict[str, Any]]:

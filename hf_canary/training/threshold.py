@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
@@ -107,7 +108,7 @@ class Threshold:
         none = 1.0
         for format in canaries.formats:
             space, own = format.space_size, sum(canary.format == format for canary in canaries)
-            above = measurements * math.floor(space * 2.0**-self.bits) if self.bits <= math.log2(space) else 0
+            above = measurements * _floor_of_share(space, self.bits) if self.bits <= math.log2(space) else 0
             for drawn in range(own):  # without replacement
                 none *= max(0, space - above - drawn) / (space - drawn)
         return 1.0 - none
@@ -124,3 +125,9 @@ def bits_against_chance(canaries: int, measurements: int, chance: float) -> floa
         (7.9, 12.3)
     """
     return math.log2(measurements) - math.log2(-math.expm1(math.log1p(-chance) / canaries))
+
+
+def _floor_of_share(space: int, bits: float) -> int:
+    """⌊|R| · 2^−bits⌋, at any size."""
+    whole = math.floor(bits)
+    return math.floor(space * Fraction(2.0 ** (whole - bits)) / (1 << whole))

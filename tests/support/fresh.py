@@ -17,7 +17,7 @@ from pathlib import Path
 _IS_FORKED = "forkserver" in multiprocessing.get_all_start_methods()  # Windows has none: there it takes longer
 _CONTEXT = multiprocessing.get_context("forkserver" if _IS_FORKED else "spawn")
 _CONTEXT.set_forkserver_preload(["tests.support.libraries"])
-COMMAND = "from hf_canary.cli import main; main()"
+COMMAND = "from hf_canary.__main__ import main; main()"
 
 
 def run_python(program, *arguments, cwd, check=True, environment=None) -> subprocess.CompletedProcess:

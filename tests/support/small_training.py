@@ -101,5 +101,6 @@ def steps(folder):
 
 
 def records(folder):
+    """The lines of what was measured, or was not."""
     lines = map(json.loads, (Path(folder) / RECORD_FILE).read_text().splitlines())
-    return [line for line in lines if line.get("role") not in BESIDE]
+    return [line for line in lines if line.get("role") not in (*BESIDE, "measurement")]

@@ -65,6 +65,11 @@ def test_the_record_has_each_measurement_and_no_text(tmp_path):
     text = texts[0]
     lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
     assert [lines.pop(0)["role"] for _ in range(2)] == ["contexts", "size"]
+    measurements = [line for line in lines if line["role"] == "measurement"]
+    lines = [line for line in lines if line["role"] != "measurement"]
+    assert [line["step"] for line in measurements] == [8, 16]
+    assert {line["provenance"]["canaries"]["fingerprint"] for line in measurements} == {CANARIES.fingerprint}
+    assert {line["canaries"] for line in lines + measurements} == {CANARIES.digest[:16]}
     assert len(lines) == 2 * len(CANARIES) * 2 * 2
     assert {line["step"] for line in lines} == {8, 16}
     assert {line["canary_id"] for line in lines} == {canary.id for canary in CANARIES}

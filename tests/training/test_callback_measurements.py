@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import signal
 import time
 
@@ -363,6 +364,11 @@ def test_a_resumed_run_measures_as_one_that_was_not_interrupted(tmp_path, evalua
     assert exposures[0] == exposures[1]
 
 
+def undated(line: str) -> str:
+    """A line of a record without the time of its measurement."""
+    return re.sub(r'"date": "[^"]*"', "", line)
+
+
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     """SIGKILL at any moment: the record's whole lines are right, and after going on it is that of one go."""
     options = {"options": {"measure_at": 1}, "eval_strategy": "no", **SAVED}
@@ -384,7 +390,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
         os.waitpid(child, 0)
         *lines, _ = (folder / RECORD_FILE).read_text().split("\n")
         whole_lines = (tmp_path / "whole" / RECORD_FILE).read_text().split("\n")
-        assert lines == whole_lines[: len(lines)]
+        assert list(map(undated, lines)) == list(map(undated, whole_lines[: len(lines)]))
         for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))[1:]:
             if not (checkpoint / "trainer_state.json").exists():  # torn by the kill, as the trainer writes it
                 os.rename(checkpoint, folder / f"torn-{checkpoint.name}")

@@ -89,7 +89,7 @@ def watching(trainer, **options):
 
 def records(folder) -> list[dict]:
     lines = map(json.loads, (folder / RECORD_FILE).read_text().splitlines())
-    return [line for line in lines if line["role"] not in BESIDE]
+    return [line for line in lines if line["role"] not in (*BESIDE, "measurement")]
 
 
 def last_entry(trainer) -> dict:

@@ -2,16 +2,29 @@
 
 import json
 import math
+import os
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from typer.testing import CliRunner
 
 from hf_canary import Canary, CanaryFormat, CanarySet, exact_rank, extract, measure_exposure
-from hf_canary.cli import Order, app
+from hf_canary.__main__ import main as shell
+from hf_canary.cli import Order, _place_of, app
+from hf_canary.errors import FormatError
+from hf_canary.estimators.exposures import of_rank
+from hf_canary.extraction import exact_ranks, likeliest
+from hf_canary.extraction.result import Candidate, Extraction
+from hf_canary.measurement.ranking import Rank
 from hf_canary.training.contexts import Contexts
 from hf_canary.training.fingerprints import FINGERPRINT_FILE, leave_fingerprint
 from hf_canary.training.record import Record
+from hf_canary.training.threshold import Threshold
 from hf_canary.walks.search.strategy import STRATEGIES
 from tests.support import oracles
 
@@ -113,7 +126,9 @@ def test_extract_has_the_functions_arguments(folder, lstm, tokenizer, tmp_path):
     assert found["candidates"][0]["log_perplexity"] == pytest.approx(expected.candidates[0].log_perplexity, abs=1e-4)
     assert found["expanded"] == expected.expanded
     assert kept.exists()
-    assert first.stdout == again.stdout
+    once_more = json.loads(again.stdout)
+    assert found.pop("provenance").keys() == once_more.pop("provenance").keys()
+    assert found == once_more
     (tmp_path / "file").touch()
     for wrong in (
         ["--max-memory", "3XB"],
@@ -310,6 +325,84 @@ def test_a_model_that_is_not_there(tmp_path):
     assert "a folder that is there" in result.stderr
 
 
+def test_a_folder_of_checkpoints_is_no_checkpoint(folder, tmp_path):
+    """As the demonstration or a training leaves it: the error says which folder to give, the latest of several."""
+    for at, name in enumerate(("checkpoint-900", "checkpoint-1000")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        os.utime(tmp_path / name, (at, at))
+    for command in (["extract", "--format", "{digit}"], ["measure", "--canaries", str(folder / "canaries.json")]):
+        result = RUNNER.invoke(app, [*command, str(tmp_path)])
+        assert result.exit_code == 1
+        assert result.stderr.count("\n") == 1
+        assert f"there is one in {tmp_path}/checkpoint-900, {tmp_path}/checkpoint-1000." in result.stderr
+        assert result.stderr.endswith(f"Give {tmp_path}/checkpoint-1000.\n")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The Hub as it is to be: what a question for a file of a model comes to; the questions that were asked."""
+    asked = []
+
+    def answering(answer):
+        def metadata(url, **_):
+            asked.append(url)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
+        return asked
+
+    return answering
+
+
+def no_such_model(status):
+    response = SimpleNamespace(status_code=status, headers={}, request=None)
+    kind = RepositoryNotFoundError if status == 401 else HfHubHTTPError
+    return kind("any", response=response)
+
+
+@pytest.mark.parametrize("command", ["extract", "rank", "measure"])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (ConnectionError("Name or service not known"), "and the Hub cannot be reached ('Name or service not known')"),
+        (no_such_model(401), "neither a folder here nor a model on the Hub that you may see"),
+        (no_such_model(503), "and the Hub has an error"),
+    ],
+    ids=["no network", "no such model", "a broken Hub"],
+)
+def test_an_unknown_name_is_one_error_after_one_question(folder, hub, caplog, command, answer, words):
+    """Nothing is tried again, and nothing said but the error."""
+    asked = hub(answer)
+    options = {"extract": ["--format", "{digit}"], "rank": ["--format", "{digit}", "--fill", "1"]}
+    options["measure"] = ["--canaries", str(folder / "canaries.json")]
+    result = RUNNER.invoke(app, [command, "no/such-model", *options[command]])
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert result.stderr.startswith("error MODEL: expected a folder that is there, or a Hub id; got 'no/such-model'")
+    assert result.stderr.count("\n") == 1
+    assert len(asked) == 1
+    assert caplog.text == ""
+
+
+def test_a_model_is_read_from_what_was_downloaded_where_there_is_no_network(folder, hub, monkeypatch):
+    """Its folder in the cache stands for its name, and no other question is asked; what answers is left to loaders."""
+    asked = hub(ConnectionError("no network"))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: str(folder / file))
+    result = RUNNER.invoke(app, ["extract", "some/model", "--format", "the pin is {digit:2}", "--json"])
+    assert result.exit_code == 0
+    assert "some/model is read from what was downloaded before: the Hub cannot be reached" in result.stderr
+    assert json.loads(result.stdout)["provenance"]["model"]["name"] == str(folder)
+    assert len(asked) == 1
+    assert _place_of(str(folder)) == str(folder)
+    for answer in (object(), no_such_model(404)):
+        hub(answer)
+        assert _place_of("some/model") == "some/model"
+    assert _place_of("no id of the Hub") == "no id of the Hub"
+
+
 def test_weights_that_could_run_code_are_refused(tmp_path, tokenizer):
     """A checkpoint that has only a pickle is not read."""
     import torch
@@ -343,11 +436,12 @@ def test_version():
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["extract"], ["measure"], ["rank"]])
 def test_help_teaches(command):
-    """Each command says what it does and what its options mean."""
+    """Each command says what it does and what its options mean; what is switched on takes no word."""
     result = RUNNER.invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.output
     assert len(result.output) > 400
+    assert "bool" not in result.output
 
 
 def test_each_canary_is_ranked_behind_its_own_context(folder, lstm, tokenizer):
@@ -404,3 +498,104 @@ def test_help_has_paragraphs_and_says_how_a_backslash_is_written():
     shown = RUNNER.invoke(app, ["rank", "--help"], env={"COLUMNS": "150", "TERMINAL_WIDTH": "150"}).output
     assert "Nothing is counted that is less likely than the fill" in shown
     assert r"\\ a backslash" in " ".join(shown.split())
+
+
+# ---------------------------------------------------------------------------------------------- any size
+
+
+HUGE = CanaryFormat("the pin is {digit:700}")
+
+
+@pytest.fixture
+def few_digits():
+    """Python writes no whole number of more than 640 digits, as it does by itself from 4301 on."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    yield
+    sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_a_space_of_any_size_is_said(folder, monkeypatch):
+    """Nothing is lost after the work for a number that Python does not write; in JSON it can be read."""
+    size, text = HUGE.space_size, HUGE.render(HUGE.space_size - 1)
+    found = Extraction(
+        (Candidate(text, size - 1, 9.0, 5.0, rank=size),), False, 2, 9.0, "max_expanded", space_size=size
+    )
+    ranks = [Rank(None, 1, size, 0, 2, 1e400, "max_expanded"), Rank(size, size, size, 0, 2, is_possible=False)]
+    monkeypatch.setattr(likeliest, "extract", lambda *_, **__: found)
+    monkeypatch.setattr(exact_ranks, "exact_rank", lambda *_, **__: ranks)
+    asked = [str(folder), "--format", HUGE.template]
+    for options in (["extract", *asked], ["rank", *asked, "--text", text, "--fill", hex(size - 1)]):
+        said, written = RUNNER.invoke(app, options), RUNNER.invoke(app, [*options, "--json"])
+        assert (said.exit_code, written.exit_code) == (3, 3)
+        assert "the format has 10^700.0 candidates" in said.stdout
+        document = json.loads(written.stdout)
+        assert int(document["space_size"], 16) == size
+        rows = document.get("ranks", []) + document.get("candidates", [])
+        assert {int(row["fill"], 16) for row in rows} == {size - 1}
+        assert {row["text"] for row in rows} == {text}
+    assert "rank 1 to 10^700.0, not counted to the end; about more than 10^307 prefixes are needed" in said.stdout
+    assert "rank 10^700.0, since its probability is 0; exposure 0.00 bits" in said.stdout
+    assert [row["rank"] if row["rank"] is None else int(row["rank"], 16) for row in rows] == [None, size]
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_a_count_of_any_size_is_kept(lstm, tokenizer, monkeypatch):
+    """What a checkpoint belongs to names the fills, however large; each has a name of its own."""
+    asked = []
+
+    class Setup:
+        def __init__(self, *_):
+            self.tree, self.is_impossible = SimpleNamespace(assure=lambda *_: None), True
+
+        def checkpoint(self, path, of):
+            asked.append(of)
+
+        def entered(self):
+            return nullcontext((None, None))
+
+    monkeypatch.setattr(exact_ranks, "SearchSetup", Setup)
+    for fill in (10**699, 10**699 + 1):
+        (rank,) = exact_rank(lstm, tokenizer, HUGE, [fill])
+        assert rank.rank == HUGE.space_size
+    assert len({*asked}) == 2
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_results_of_any_size_have_a_repr():
+    """What Python shows of a search, a rank or an estimate; the chance that a threshold is passed can be told, too."""
+    huge = 10**700
+    assert repr(Rank(None, 1, huge, 0, 3)).startswith("Rank(rank=None, low=1, high=about 2^2325, ties=0")
+    assert repr(Candidate("it", huge, 1.5)).startswith("Candidate(text='it', fill=about 2^2325, log_perplexity=1.5")
+    assert "space_size=about 2^2325" in repr(Extraction((Candidate("it", 7, 1.5),), True, 1, 2.0, space_size=huge))
+    assert "details={'rank': about 2^2325, 'ties': 0}" in repr(of_rank(huge, huge))
+    assert repr(Candidate("it", 7, 1.5)) == (
+        "Candidate(text='it', fill=7, log_perplexity=1.5, queries=nan, rank=None, canary='', exposure=nan)"
+    )
+    canaries = CanarySet.draw(HUGE, repetitions=(1,), per_repetition=1, seed=0)
+    assert Threshold(10.0, "warn").by_chance(canaries, 3) == pytest.approx(3 * 2**-10)
+    assert Threshold(1200.5, "warn").by_chance(canaries) == 0.0
+    with pytest.raises(FormatError, match=r"10\^700.0"):
+        CanarySet.draw(HUGE, per_repetition=huge)
+
+
+# ---------------------------------------------------------------------------------------------- Ctrl-C
+
+
+def test_ctrl_c_while_the_shell_is_imported_is_no_error(monkeypatch, capsys):
+    """No traceback, and the exit code of an interrupt."""
+
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "hf_canary.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "hf_canary.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as caught:
+        shell()
+    assert caught.value.code == 130
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert capsys.readouterr() == ("", "")

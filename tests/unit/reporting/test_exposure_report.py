@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import math
+import sys
 from dataclasses import replace
 
 import mpmath
@@ -234,10 +235,30 @@ def test_the_file_has_all_of_it(tmp_path):
     assert saved["queries_to_extract"]["f0-x1-0"] == queries(3.0, 0.5)
     assert report_of([math.nan]).as_json()["exposures"][0]["value"] is None
     assert saved["exposures"][0]["status"] == "reliable"
-    assert saved["formats"] == [{"template": "{digit:6}", "source": None, "space_size": 10**6}]
+    sizes = {"space_size": 10**6, "space_bits": math.log2(10**6)}
+    assert saved["formats"] == [{"template": "{digit:6}", "source": None, **sizes}]
     assert saved["exposures"][0]["details"] == {}
     assert not any(canary.text in (tmp_path / "report.json").read_text() for canary in report.canaries)
     assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o600  # by a cost and the model a fill is known
+
+
+def test_a_report_of_a_space_of_any_size_is_printed_and_saved(tmp_path):
+    """Also where Python writes no number of so many digits: JSON has it as hexadecimal text, and its logarithm."""
+    format = CanaryFormat("{digit:700}")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=1, seed=0)
+    report, before = replace(report_of([3.0]), canaries=canaries), sys.get_int_max_str_digits()
+    counted = replace(report, exposures=tuple(replace(e, details={"rank": 10**700}) for e in report))
+    sys.set_int_max_str_digits(640)
+    try:
+        assert "Exposure is 2325.35 bits at most" in str(counted)
+        assert "about 2^2325" in repr(counted)
+        counted.save(tmp_path / "report.json")
+    finally:
+        sys.set_int_max_str_digits(before)
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert int(saved["formats"][0]["space_size"], 16) == 10**700
+    assert saved["formats"][0]["space_bits"] == pytest.approx(700 * math.log2(10))
+    assert int(saved["exposures"][0]["details"]["rank"], 16) == 10**700
 
 
 def test_the_table_says_what_matters():
