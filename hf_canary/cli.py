@@ -804,8 +804,8 @@ def main() -> None:
 
 
 def _load(name: str, dtype: Precision, trust_remote_code: bool, *, keeps: Path | None = None) -> tuple[Any, Any]:
-    """A model and its tokenizer, ours or anyone's; weights from safetensors only. Not before it is sure that the file
-    that is kept can be written.
+    """A model and its tokenizer, ours or anyone's, or an adapter on its base; weights from safetensors only. Not before
+    it is sure that the file that is kept can be written.
     """
     from .errors import ModelError, shown
     from .walks.search.checkpoint import check_writable
@@ -818,25 +818,16 @@ def _load(name: str, dtype: Precision, trust_remote_code: bool, *, keeps: Path |
 
 
 def _loaded(name: str, dtype: Precision, trust_remote_code: bool) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, logging
+    from transformers import logging
 
     from . import models  # noqa: F401 (registers the paper's architectures)
-    from .errors import ModelError, shown
+    from .inference.loading import adapter_at, load
 
     logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(name, dtype=dtype.value, trust_remote_code=trust_remote_code, use_safetensors=True)
-    except Exception as error:  # whatever the loader says, it says it of this argument
-        raise ModelError(
-            "MODEL",
-            "a folder or Hub id of a language model with its tokenizer, in safetensors",
-            f"{shown(name)} ({shown(str(error))})",
-            "Check the name; a checkpoint in another file format can be saved again with save_pretrained.",
-        ) from error
-    return model.eval(), tokenizer
+    adapter = adapter_at(name)
+    if adapter is not None:
+        _note(f"{name} is an adapter; it is put on {'the model there' if adapter.base == name else adapter.base}.")
+    return load(name, adapter, dtype=dtype.value, trust_remote_code=trust_remote_code)
 
 
 @contextmanager
