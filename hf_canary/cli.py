@@ -98,7 +98,7 @@ class Precision(StrEnum):
 
 _Notice = Callable[[Any], None]
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
-_CONFIG, _SERVERS_FAULT = "config.json", 500
+_CONFIG, _ADAPTER, _SERVERS_FAULT = "config.json", "adapter_config.json", 500
 _GIVE = "Give --record, or --context, if something did: without it a leak may look safe."
 
 # Arguments of functions that are options here, so that an error can name them.
@@ -901,8 +901,9 @@ def _place_of(name: str) -> str:
         return name
     from huggingface_hub import try_to_load_from_cache
 
-    downloaded = try_to_load_from_cache(name, _CONFIG)
-    if not isinstance(downloaded, str):
+    cached = (try_to_load_from_cache(name, file) for file in (_CONFIG, _ADAPTER))
+    downloaded = next((file for file in cached if isinstance(file, str)), None)
+    if downloaded is None:
         got = f"{shown(name)}: no such folder, nothing downloaded before, and {why}"
         raise ModelError("MODEL", "a folder that is there, or a Hub id", got, "Check the name.")
     _note(f"{name} is read from what was downloaded before: {why}.")
@@ -913,9 +914,10 @@ def _check_checkpoint(folder: Path) -> None:
     """Refuse a folder that holds checkpoints and is none, as a training or the demonstration leaves it."""
     from .errors import ModelError, shown
 
-    if (folder / _CONFIG).is_file():
+    if any((folder / name).is_file() for name in (_CONFIG, _ADAPTER)):
         return
-    below = sorted((found.parent for found in folder.glob(f"*/{_CONFIG}")), key=lambda each: each.stat().st_mtime)
+    found = {file.parent for name in (_CONFIG, _ADAPTER) for file in folder.glob(f"*/{name}")}
+    below = sorted(found, key=lambda each: each.stat().st_mtime)
     elsewhere = f"; there is one in {listed([str(each) for each in below])}" if below else ""
     raise ModelError(
         "MODEL",
@@ -960,25 +962,16 @@ def _load(name: str, dtype: Precision, trust_remote_code: bool) -> tuple[Any, An
 
 
 def _loaded(name: str, dtype: Precision, trust_remote_code: bool) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, logging
+    from transformers import logging
 
     from . import models  # noqa: F401 (registers the paper's architectures)
-    from .errors import ModelError, shown
+    from .inference.loading import adapter_at, load
 
     logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(name, dtype=dtype.value, trust_remote_code=trust_remote_code, use_safetensors=True)
-    except Exception as error:  # whatever the loader says, it says it of this argument
-        raise ModelError(
-            "MODEL",
-            "a folder or Hub id of a language model with its tokenizer, in safetensors",
-            f"{shown(name)} ({shown(str(error))})",
-            "Check the name; a checkpoint in another file format can be saved again with save_pretrained.",
-        ) from error
-    return model.eval(), tokenizer
+    adapter = adapter_at(name)
+    if adapter is not None:
+        _note(f"{name} is an adapter; it is put on {'the model there' if adapter.base == name else adapter.base}.")
+    return load(name, adapter, dtype=dtype.value, trust_remote_code=trust_remote_code)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from .inference.evaluation import evaluating
 from .inference.language_model import GIVE_CONTEXT, LanguageModel
 from .runtime.processes import num_processes
 from .tokenization.contexts import Before, one_for_each
-from .tokenization.encoding import Encoding, encode, token_ids
+from .tokenization.encoding import Encoding, encode, source_ids
 from .walks.pairs import score_pairs
 from .walks.score import score
 
@@ -113,7 +113,10 @@ def score_texts(
         mine = [texts[number] for number in numbers]
         named = [f"texts[{number}]" for number in numbers].__getitem__
         encoding = encode(tokenizer, mine, context=each, target=sources is not None, end=end, named=named)
-        read = None if sources is None else token_ids(tokenizer, [sources[number] for number in numbers], special=True)
+        read = None
+        if sources is not None:
+            of_sources = [f"sources[{number}]" for number in numbers].__getitem__
+            read = source_ids(tokenizer, [sources[number] for number in numbers], named=of_sources)
         costs[numbers] = score_encoded(language_model, mine, encoding, read, progress=progress, named=named)
     return costs
 

@@ -255,7 +255,7 @@ class SearchSetup:
     def _read_by(self, view: LanguageModel) -> Source | None:
         if self._source_text is None:
             return None
-        (ids,) = source_ids(self._tokenizer, [self._source_text], self._source_prefix)
+        (ids,) = source_ids(self._tokenizer, [self._source_text], self._source_prefix, named=lambda _: "the source")
         view.check_length(len(ids), "source", of_source=True)
         return Source(tuple(ids), view.start(ids, self.tree.first, self.tree.tail))
 

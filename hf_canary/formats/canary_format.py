@@ -49,11 +49,12 @@ class CanaryFormat:
     Args:
         template: the text with holes.
         source: for encoder-decoder models, a second template whose holes repeat those of `template`
-            (matched by name, equal names by order), or a fixed text.
+            (matched by name, equal names by order), some of them or all, but each of them whole; or a fixed text.
         spaces: own alphabets, name to a list of distinct non-empty strings; they may not redefine a built-in.
 
     Raises:
-        FormatError: the template cannot be read, has no hole, or two fills would give the same text.
+        FormatError: the template cannot be read, has no hole, or two fills would give the same text; a source with
+            other holes, or with a part of one.
 
     Example:
         >>> pin = CanaryFormat("My PIN is {digit:4}")

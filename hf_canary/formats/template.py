@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -224,19 +225,28 @@ def check_luhn(pieces: tuple[Piece, ...], template: str) -> None:
 
 
 def check_source(source_pieces: tuple[Piece, ...], pieces: tuple[Piece, ...], source: str) -> None:
-    def counts(some: tuple[Piece, ...]) -> dict[str, int]:
-        names = [piece.name for piece in some if isinstance(piece, Hole)]
-        return {name: names.count(name) for name in names}
-
-    available = counts(pieces)
-    for name, count in counts(source_pieces).items():
-        if count > available.get(name, 0):
+    """A source repeats holes of the template whole: one that ends within a hole has left out a part by mistake."""
+    ends = _ends_of_holes(pieces)
+    for name, (*_, count) in _ends_of_holes(source_pieces).items():
+        if count not in ends.get(name, []):
+            available = ends.get(name, [0])[-1]
+            inside = f", in holes that end after {', '.join(map(str, ends[name]))}" if count < available else ""
             raise FormatError(
                 "source",
-                "holes that repeat those of the template",
-                f"{count} of {shown(name)} in {shown(source)} where the template has {available.get(name, 0)}",
+                "holes that repeat those of the template, each of them whole",
+                f"{count} of {shown(name)} in {shown(source)} where the template has {available}{inside}",
                 "Repeat holes of the template, or write fixed text.",
             )
+
+
+def _ends_of_holes(pieces: tuple[Piece, ...]) -> dict[str, list[int]]:
+    """By name, after how many draws of it a hole ends; draws side by side are of one hole."""
+    ends: dict[str, list[int]] = {}
+    for name, draws in itertools.groupby(pieces, lambda piece: piece.name if isinstance(piece, Hole) else None):
+        if name is not None:
+            before = ends.setdefault(name, [])
+            before.append((before[-1] if before else 0) + len(list(draws)))
+    return ends
 
 
 def hole_texts(pieces: Sequence[Piece], choices: Sequence[int]) -> list[str]:

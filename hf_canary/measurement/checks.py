@@ -93,6 +93,9 @@ def _check_group(language_model: LanguageModel, tokenizer: Any, canaries: Canary
     encoding = encode(tokenizer, texts, context=group.context, target=is_target)
     sources = [format.render_source(fill) or "" for fill in fills]
     read = source_ids(tokenizer, sources, group.source_prefix) if is_target else None
+    if format.source_varies:
+        covering = [format.render_source(fill) or "" for fill in format.covering_fills()]
+        source_ids(tokenizer, covering, group.source_prefix, named=lambda _: "all sources")
     score_encoded(language_model, texts, encoding, read)
 
 

@@ -110,7 +110,12 @@ class EncodedFormat:
         encoding = self._encoded(texts, lambda number: self.name(start + number))
         if self._target:
             sources = [self.format.render_source(fill) or "" for fill in fills]
-            self._sources += source_ids(self._tokenizer, sources, self.config.source_prefix)
+            self._sources += source_ids(
+                self._tokenizer,
+                sources,
+                self.config.source_prefix,
+                named=lambda number: f"the source of {self.name(start + number)}",
+            )
         self._texts += texts
         self._sequences += encoding.sequences
         self._like = replace(encoding, sequences=[])

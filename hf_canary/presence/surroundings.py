@@ -21,7 +21,7 @@ from ..canaries import CanarySet
 from ..errors import ModelError, listed
 from ..formats.canary_format import CanaryFormat
 from ..tokenization.contexts import Before, Context, one_for_each
-from ..tokenization.encoding import context_of, token_ids
+from ..tokenization.encoding import context_of, decoded, special_ids, token_ids
 from .token_search import Hit, Occurrences, quietly
 
 Path = tuple[int, ...]
@@ -166,7 +166,8 @@ class Surroundings:
             elif any(here):
                 (context,) = here
                 share = "" if what == _SOURCES else self._share_behind(format, context)
-                lines.append(f"before {what}{number} stand {in_words(context, self._tokenizer)}{share}")
+                words = in_words(context, self._tokenizer, target=self._occurrences.target and what != _SOURCES)
+                lines.append(f"before {what}{number} stand {words}{share}")
         return lines
 
     def _share_behind(self, format: CanaryFormat, context: Before) -> str:
@@ -187,9 +188,10 @@ class Surroundings:
             )
             is_without = asked.ids == alone.ids and theirs is not None
             if is_without or not self._is_all_before(number, asked, theirs):
-                shape = "nothing" if is_without else in_words(asked, self._tokenizer)
+                target = self._occurrences.target
+                shape = "nothing" if is_without else in_words(asked, self._tokenizer, target=target)
                 is_end = not is_without and self.stands(number, asked)
-                whole = in_words(theirs, self._tokenizer)
+                whole = in_words(theirs, self._tokenizer, target=target)
                 other.setdefault((shape, f"{whole}, of which that is the end" if is_end else whole), []).append(
                     canary.id
                 )
@@ -304,11 +306,11 @@ class Surroundings:
 
     def _anchors(self, suffix: Path, written: Mapping[int, Path], texts: Mapping[int, str]) -> list[str]:
         """Texts that may stand before the canaries for the context: none, its own ends, and others."""
-        number = next(iter(written))
+        number, target = next(iter(written)), self._occurrences.target
         found = []
         for count in dict.fromkeys(min(count, len(suffix)) for count in _ANCHORS):
             ids = [*(suffix[-count:] if count else ()), *written[number]]
-            text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            text = decoded(self._tokenizer, ids, target=target)
             text = text.rstrip("\ufffd")  # of a letter that is cut
             starts = (at for at in range(len(text)) if texts[number].startswith(text[at:]))
             found += [text[:at] for at in (next(starts, None),) if at is not None and "\ufffd" not in text[:at]]
@@ -361,21 +363,21 @@ class Surroundings:
         return None, False
 
 
-def in_words(context: Before, tokenizer: Any) -> str:
-    """The shape of a context; its text may be somebody's, so it is not said."""
+def in_words(context: Before, tokenizer: Any, *, target: bool = False) -> str:
+    """The shape of a context, of either side; its text may be somebody's, so it is not said."""
     if not context:
         return "nothing"
     if isinstance(context, str):
         try:
-            context = context_of(tokenizer, context, "a")
+            context = context_of(tokenizer, context, "a", target=target)
         except ModelError:
             return "a text"
     ids = context.ids
     if not ids:
         return "nothing at all, not even what the tokenizer puts before a text"
-    special = sum(token in set(tokenizer.all_special_ids) for token in ids)
-    last = tokenizer.decode([ids[-1]], skip_special_tokens=False)
-    if ids[-1] in tokenizer.all_special_ids:
+    special = special_ids(tokenizer, target=target)
+    last = decoded(tokenizer, ids[-1:], target=target)
+    if ids[-1] in special:
         end = "a special token"
     elif last.endswith("\n"):
         end = "a line end"
@@ -383,7 +385,8 @@ def in_words(context: Before, tokenizer: Any) -> str:
         end = "a space"
     else:
         end = "a letter or mark"
-    of_them = f", {special} of them special" if special else ""
+    count = sum(token in special for token in ids)
+    of_them = f", {count} of them special" if count else ""
     return f"{len(ids)} token{'s' * (len(ids) > 1)}{of_them}, the last {end}"
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..arrays import Ints
 from ..canaries import Canary, CanarySet
 from ..formats.template import Literal
-from ..tokenization.encoding import token_ids
+from ..tokenization.encoding import special_ids, token_ids, token_namer, unknown_ids
 
 Part = TypeVar("Part", list[int], str)
 
@@ -146,12 +146,13 @@ class Occurrences:
 
     def __init__(self, canaries: CanarySet, tokenizer: Any, *, target: bool = False) -> None:
         self._tokenizer, self.target = tokenizer, target
-        self._spelling = _Spelling(tokenizer)
+        self._spelling = _Spelling(tokenizer, target=target)
+        self._read = _Spelling(tokenizer) if target else self._spelling
         with quietly():
             self.cores = _cores(canaries, tokenizer, self._spelling, target)
         # Special tokens stand between texts, but for those that a format has in its own.
         own = {token for core in self.cores for token in core.tokens}
-        self._special = {int(token) for token in tokenizer.all_special_ids} - own
+        self._special = special_ids(tokenizer, target=target) - own
         self._around = max(len(beside) for core in self.cores for beside in (core.text_before, core.text_after))
         self._longest = max(len(core.tokens) for core in self.cores)
         self._groups: dict[int, list[_Group]] = {}
@@ -208,8 +209,8 @@ class Occurrences:
         if text not in self._sources:
             with quietly():
                 bare, encoded = _encodings(copy.copy(self._tokenizer), text, target=False)
-            self._sources[text] = _needed(self._spelling, bare, encoded)[0]
-        return self._sources[text] in self._spelling.of([int(token) for token in ids])
+            self._sources[text] = _needed(self._read, bare, encoded)[0]
+        return self._sources[text] in self._read.of([int(token) for token in ids])
 
     def _hits(self, window: _Window, last: int, seen: set[tuple[int, int]]) -> Iterator[Hit]:
         """Canaries whose cores end before a place of the window, and did not before the last such place."""
@@ -371,8 +372,9 @@ class _Spelling:
     A text is spelled alike wherever it stands, but for spaces at its ends that the tokenizer adds or drops.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, *, target: bool = False) -> None:
+        self._tokenizer, self._target = tokenizer, target
+        self._name = token_namer(tokenizer, target=target)
         self._added = set(getattr(tokenizer, "added_tokens_decoder", ())) - set(tokenizer.all_special_ids)
         self._spellings: dict[int, bytes] = {}
 
@@ -386,7 +388,7 @@ class _Spelling:
         return b"".join(self[token] for token in tokens)
 
     def _spelled(self, token: int) -> bytes:
-        text: str | None = self._tokenizer.convert_ids_to_tokens(token)
+        text = self._name(token)
         if text is None:
             return b"\xff"  # which no text has
         if token in self._added:  # it is as people type it
@@ -396,8 +398,9 @@ class _Spelling:
     def _space(self, letter: str) -> bytes:
         """As the vocabulary writes it, between letters."""
         with quietly():
-            ids = token_ids(self._tokenizer, [f"a{letter}a"])[0]
-        if self._tokenizer.unk_token_id in ids or self._added & set(ids):  # it is written in no other way
+            ids = token_ids(self._tokenizer, [f"a{letter}a"], target=self._target)[0]
+        unknown = unknown_ids(self._tokenizer, target=self._target)
+        if not (unknown | self._added).isdisjoint(ids):  # it is written in no other way
             return letter.encode()
         written = self.of(ids)
         return written[written.find(b"a") + 1 : -1]
@@ -407,7 +410,8 @@ def _encodings(tokenizer: Any, text: str, *, target: bool) -> tuple[list[int], l
     """A text alone, and amid those neighbours that the tokenizer knows."""
     around = [before + text + behind for before, behind in _neighbours(text)]
     bare, *encoded = token_ids(tokenizer, [text, *around], target=target)
-    return bare, [one for one in encoded if tokenizer.unk_token_id not in one]
+    unknown = unknown_ids(tokenizer, target=target)
+    return bare, [one for one in encoded if unknown.isdisjoint(one)]
 
 
 def _neighbours(text: str) -> list[tuple[str, str]]:

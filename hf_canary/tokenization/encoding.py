@@ -84,14 +84,11 @@ def encode(
     tail = (
         special_tokens(tokenizer, before.behind + texts[0], target=target)[1] if before.after is None else before.after
     )
-    with side(tokenizer, target=target):
-        unknown = tokenizer.unk_token_id
+    unknown = unknown_ids(tokenizer, target=target)
     replaced, ahead = list(before.replaced), len(before.replaced)
     for number, sequence in enumerate(ids):
-        if unknown is not None and unknown in sequence[ahead:]:
-            # The characters of all texts, so that nothing is told of this one.
-            characters = "".join(set[str]().union(*texts))
-            raise unknown_characters(tokenizer, characters, target=target, name=named(number))
+        if not unknown.isdisjoint(sequence[ahead:]):
+            raise _unknown_in(tokenizer, texts, named(number), target=target)
         if sequence == replaced:
             raise ModelError(
                 "tokenizer",
@@ -171,6 +168,55 @@ def side(tokenizer: Any, *, target: bool) -> Iterator[None]:
             tokenizer._switch_to_input_mode()
 
 
+def vocabulary_of_side(tokenizer: Any, *, target: bool) -> dict[str, int] | None:
+    """Token → id where what a decoder writes has a vocabulary of its own, as Marian's may: that, or the other; else
+    None. The tokenizer itself names tokens by the decoder's, whichever they are of.
+    """
+    own: dict[str, int] | None = getattr(tokenizer, "target_encoder", None)
+    if own is None:
+        return None
+    return own if target else tokenizer.get_vocab()
+
+
+def token_namer(tokenizer: Any, *, target: bool = False) -> Callable[[int], str | None]:
+    """What names tokens by their ids, as they stand in the vocabulary of their side."""
+    vocabulary = vocabulary_of_side(tokenizer, target=target)
+    if vocabulary is None:
+        name: Callable[[int], str | None] = tokenizer.convert_ids_to_tokens
+        return name
+    return {id: token for token, id in vocabulary.items()}.get
+
+
+def decoded(tokenizer: Any, ids: Sequence[int], *, target: bool = False) -> str:
+    """The text of tokens of a side, special ones and all."""
+    if vocabulary_of_side(tokenizer, target=target) is None:
+        text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+    return "".join(map(str, map(token_namer(tokenizer, target=target), ids))).replace("▁", " ")
+
+
+def special_ids(tokenizer: Any, *, target: bool = False) -> set[int]:
+    """Of the tokens that stand for no text, but for ids that are text's on this side: a tokenizer with two vocabularies
+    gives its special tokens the ids that they have in the one that is read.
+    """
+    special = {int(id) for id in tokenizer.all_special_ids}
+    vocabulary = vocabulary_of_side(tokenizer, target=target)
+    if vocabulary is None:
+        return special
+    names = set(tokenizer.all_special_tokens)
+    of_text = {id for token, id in vocabulary.items() if token not in names}
+    return special - of_text | {vocabulary[name] for name in names & vocabulary.keys()}
+
+
+def unknown_ids(tokenizer: Any, *, target: bool = False) -> set[int]:
+    """What stands for what the tokenizer does not know: as transformers is told, and as its model has it."""
+    vocabulary, backend = vocabulary_of_side(tokenizer, target=target), getattr(tokenizer, "backend_tokenizer", None)
+    token = tokenizer.unk_token_id if vocabulary is None else vocabulary.get(tokenizer.unk_token)
+    own = getattr(getattr(backend, "model", None), "unk_token", None)
+    found = (token, None if backend is None or own is None else backend.token_to_id(own))
+    return {id for id in found if id is not None}
+
+
 def end_token(tokenizer: Any, *, target: bool = False) -> int:
     """The token that ends a text.
 
@@ -226,7 +272,13 @@ def _by_backend(backend: Any, texts: Sequence[str], *, special: bool) -> list[li
     return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=special)]
 
 
-def source_ids(tokenizer: Any, sources: Sequence[str], prefix: Before = None) -> list[list[int]]:
+def source_ids(
+    tokenizer: Any,
+    sources: Sequence[str],
+    prefix: Before = None,
+    *,
+    named: Callable[[int], str] = "sources[{}]".format,
+) -> list[list[int]]:
     """The ids that an encoder reads for each source, with what stands before it and behind.
 
     Args:
@@ -234,14 +286,24 @@ def source_ids(tokenizer: Any, sources: Sequence[str], prefix: Before = None) ->
         sources: texts.
         prefix: what stands before each: a text, as T5's "translate English to German: "; or tokens, beside which none
             of the tokenizer's own are put.
+        named: what an error calls a source, by its number.
 
     Raises:
-        ModelError: tokens in whose place a source is written otherwise.
+        ModelError: a character that the tokenizer cannot represent, tokens in whose place a source is written
+            otherwise.
     """
-    if not isinstance(prefix, Context):
-        return token_ids(tokenizer, [(prefix or "") + source for source in sources], special=True)
-    encoding = encode(tokenizer, sources, context=prefix, named="sources[{}]".format)
-    return [[*ids, *encoding.tail] for ids in encoding.sequences]
+    if isinstance(prefix, Context):
+        encoding = encode(tokenizer, sources, context=prefix, named=named)
+        return [[*ids, *encoding.tail] for ids in encoding.sequences]
+    whole = [(prefix or "") + source for source in sources]
+    ids, unknown = token_ids(tokenizer, whole, special=True), unknown_ids(tokenizer)
+    if not (unknown and whole):
+        return ids
+    before, behind = special_tokens(tokenizer, whole[0])  # among which it may be, as GPT-2's
+    for number, sequence in enumerate(ids):
+        if not unknown.isdisjoint(sequence[len(before) : len(sequence) - len(behind)]):
+            raise _unknown_in(tokenizer, whole, named(number), target=False)
+    return ids
 
 
 def special_tokens(tokenizer: Any, probe: str, *, target: bool = False) -> tuple[list[int], list[int]]:
@@ -250,6 +312,11 @@ def special_tokens(tokenizer: Any, probe: str, *, target: bool = False) -> tuple
     starts = (start for start in range(len(full) - len(bare) + 1) if full[start : start + len(bare)] == bare)
     start = next(starts, None)
     return ([], []) if start is None else (full[:start], full[start + len(bare) :])
+
+
+def _unknown_in(tokenizer: Any, texts: Sequence[str], name: str, *, target: bool) -> ModelError:
+    """The error of one of several texts; it names the characters of all, so that nothing is told of this one."""
+    return unknown_characters(tokenizer, "".join(set[str]().union(*texts)), target=target, name=name)
 
 
 def unknown_characters(
@@ -266,8 +333,7 @@ def unknown_characters(
     """
     characters = sorted(set(text))
     ids = token_ids(tokenizer, characters, target=target)
-    with side(tokenizer, target=target):
-        tokens = {tokenizer.unk_token_id, unknown} - {None}
+    tokens = unknown_ids(tokenizer, target=target) | {unknown}
     found = [c for c, sequence in zip(characters, ids, strict=True) if not tokens.isdisjoint(sequence)]
     named = ", ".join(f"U+{ord(c):04X}" for c in found[:8]) or "what it makes of them together"
     return ModelError(

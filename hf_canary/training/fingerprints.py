@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file
-
 from ..canaries import CanarySet
 from ..errors import DataError, shown
+from ..inference.loading import file_beside
 from ..runtime.atomic_files import write_json
 
 FINGERPRINT_FILE = "hf_canary.json"
@@ -23,20 +22,7 @@ def leave_fingerprint(folder: str | Path, canaries: CanarySet) -> None:
 
 def fingerprint_of(model: str) -> str | None:
     """The one beside the weights of a model, by its folder or Hub id; None if there is none, or no such model."""
-    folder = Path(model)
-    if folder.is_dir():
-        found = folder / FINGERPRINT_FILE if (folder / FINGERPRINT_FILE).is_file() else None
-    else:
-        try:
-            found = cached_file(
-                model,
-                FINGERPRINT_FILE,
-                _raise_exceptions_for_gated_repo=False,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-        except OSError:  # a name that is none: whoever loads the model says so
-            found = None
+    found = file_beside(model, FINGERPRINT_FILE)
     return None if found is None else fingerprint_in(found)
 
 

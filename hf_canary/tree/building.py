@@ -14,7 +14,7 @@ from ..errors import ModelError
 from ..formats.canary_format import CanaryFormat
 from ..formats.template import entries_of
 from ..tokenization.contexts import Context
-from ..tokenization.encoding import encode, side, unknown_characters
+from ..tokenization.encoding import encode, side, unknown_characters, unknown_ids
 from ..tokenization.rules import rules_of, without_collection
 from ..tokenization.stages import Unfollowed
 from .asked.part import AskedPart
@@ -123,7 +123,7 @@ def _asked(subject: Subject) -> Built:
 def _derived(subject: Subject) -> list[Part]:
     with side(subject.tokenizer, target=subject.target):
         rules = rules_of(subject.tokenizer)
-        unknown = {subject.tokenizer.unk_token_id, rules.word.unknown} - {None}
+    unknown = unknown_ids(subject.tokenizer, target=subject.target) | {rules.word.unknown}
     automaton = FormatAutomaton(subject.format, subject.context.behind)
     words, units = rules.pipelines(_characters(subject.format) | set(subject.context.behind))
 

@@ -22,10 +22,12 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers import models as token_models
 
 from hf_canary import (
+    Canary,
     CanaryFormat,
     CanarySet,
     ExposureCallback,
     FormatLogitsProcessor,
+    check_presence,
     exact_rank,
     extract,
     log_perplexity,
@@ -34,6 +36,10 @@ from hf_canary import (
 from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ArgumentError, FormatError, ModelError
 from hf_canary.extraction import iter_extract
+from hf_canary.inference.cache_checks import CacheCheck
+from hf_canary.measurement.checks import check_measurable
+from hf_canary.tokenization.encoding import decoded, encode, special_ids, token_ids, token_namer, unknown_ids
+from hf_canary.tree.asked.vocabulary import ENDING, Vocabulary
 from tests.support import oracles
 from tests.support.generating import beams
 
@@ -112,6 +118,27 @@ def marian_tokenizer(*, separate):
     return hf.MarianTokenizer(source, target, first, source_lang="en", target_lang="fr", **both)
 
 
+def marian_reads_more():
+    """Its own, with two vocabularies: that which is read is larger; in the other a 7 has the id of padding."""
+    lines = tuple(f"pin {a}{b}{a} {b}{b} {a}{c}" for a in "012345" for b in "6789xyz" for c in "klmn")
+    learnt = [piece_model(lines), piece_model(("pin 7é",))]
+    read, written_pieces = (pieces_of(each) for each in learnt)
+    written_pieces.remove("7")
+    first = ["</s>", "<unk>", *read[:5], "<pad>", *read[5:]]
+    second = ["</s>", "<unk>", "<pad>", *written_pieces[:4], "7", *written_pieces[4:]]
+    assert len(first) > len(second) + 10
+    assert first.index("<pad>") == second.index("7")
+    numbered = [{piece: id for id, piece in enumerate(each)} for each in (first, second)]
+    source, target, one, other = written(*learnt, *numbered)
+    options = {"target_vocab_file": other, "separate_vocabs": True, "source_lang": "en", "target_lang": "fr"}
+    return hf.MarianTokenizer(source, target, one, **options)
+
+
+def marian_of_two(tokenizer):
+    sizes = {"vocab_size": len(tokenizer.encoder), "decoder_vocab_size": len(tokenizer.target_encoder)}
+    return marian(tokenizer, **sizes, share_encoder_decoder_embeddings=False, tie_word_embeddings=False)
+
+
 def m2m100_tokenizer():
     """Its own, with a language in front of each text."""
     learnt = piece_model(("pin 2277",))
@@ -161,6 +188,20 @@ def two_halves(tokenizer):
     return hf.EncoderDecoderModel(config)
 
 
+def bert_and_gpt2(tokenizer, reads=64, writes=48):
+    """Halves of two families, of which the second looks at its source as it lies in memory."""
+    config = hf.EncoderDecoderConfig.from_encoder_decoder_configs(
+        hf.BertConfig(vocab_size=len(tokenizer), **BERT_SIZES, max_position_embeddings=reads),
+        hf.GPT2Config(
+            vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=writes, is_decoder=True,
+            add_cross_attention=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        ),
+    )  # fmt: skip
+    config.decoder_start_token_id, config.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    return hf.EncoderDecoderModel(config)
+
+
 def sharp(make):
     """A random model for which it matters what stands before a token."""
     with torch.random.fork_rng():
@@ -179,12 +220,10 @@ KINDS = {
     "marian": (functools.partial(marian_tokenizer, separate=False), marian, ""),
     "marian, two vocabularies": (
         functools.partial(marian_tokenizer, separate=True),
-        lambda tokenizer: marian(
-            tokenizer, vocab_size=len(tokenizer.encoder), decoder_vocab_size=len(tokenizer.target_encoder),
-            share_encoder_decoder_embeddings=False, tie_word_embeddings=False,
-        ),
+        marian_of_two,
         "",
     ),
+    "marian, which reads more": (marian_reads_more, marian_of_two, ""),
     "mbart": (lambda: with_languages(hf.MBartTokenizer), functools.partial(bart_like, MBART), ""),
     "mbart-50": (
         lambda: with_languages(hf.MBart50Tokenizer),
@@ -206,6 +245,7 @@ KINDS = {
         "",
     ),
     "two halves": (enclosed, two_halves, ""),
+    "bert and gpt2": (enclosed, bert_and_gpt2, ""),
 }  # fmt: skip
 
 
@@ -252,7 +292,10 @@ def costs_in_training(model, tokenizer, collator, sources, targets, *, end=False
     output, labels = model(**batch), batch["labels"]
     each = -output.logits.double().log_softmax(-1).gather(-1, labels.clamp_min(0)[..., None])[..., 0]
     assert output.loss.item() == pytest.approx(each[labels >= 0].mean().item(), abs=1e-4)
-    unsummed = set(tokenizer.all_special_ids) - ({tokenizer.eos_token_id} if end else set())
+    unsummed = set(tokenizer.all_special_ids)
+    if getattr(tokenizer, "separate_vocabs", False):
+        unsummed = {tokenizer.target_encoder[token] for token in tokenizer.all_special_tokens}
+    unsummed -= {tokenizer.eos_token_id} if end else set()
     unsummed |= {getattr(tokenizer, "cur_lang_code", -100), getattr(tokenizer, "cur_lang_code_id", -100), -100}
     unsummed |= set(tokenizer.convert_tokens_to_ids([c for c in ("fr_XX", "fra_Latn") if c in tokenizer.get_vocab()]))
     if isinstance(tokenizer, hf.M2M100Tokenizer):
@@ -499,6 +542,150 @@ def test_each_half_has_its_own_positions(trained):
         log_perplexity(model, tokenizer, sources[:1], sources=["pin 7"])
 
 
+@pytest.mark.parametrize(("reads", "writes"), [(64, 40), (30, 64)])
+def test_halves_of_two_families_have_their_own_positions(reads, writes):
+    """Whichever has more: all of them are read and written, and a token more is refused."""
+    tokenizer = enclosed()
+    model = sharp(lambda: bert_and_gpt2(tokenizer, reads, writes))
+    source, target = "p" * (reads - 3), "p" * (writes - 2)  # with tokens for the space and the ends
+    expected = oracles.log_perplexity_slowly(
+        model, tokenizer(target).input_ids[:-1], 1, tokenizer(source).input_ids
+    )  # of the model's own pass, behind what the tokenizer puts there
+    assert log_perplexity(model, tokenizer, [target], sources=[source]) == pytest.approx(expected, abs=BITS)
+    with pytest.raises(ModelError, match=rf"sources\[0\]: expected at most {reads} tokens"):
+        log_perplexity(model, tokenizer, [target], sources=[source + "p"])
+    with pytest.raises(ModelError, match=rf"texts\[0\]: expected at most {writes} tokens"):
+        log_perplexity(model, tokenizer, [target + "p"], sources=[source])
+
+
+@pytest.mark.filterwarnings("ignore:Version v4.12.0")
+@pytest.mark.parametrize("name", ["bert and gpt2", "marian"])
+def test_many_texts_of_one_source_are_read_without_a_cache(trained, name, monkeypatch, tmp_path):
+    """Several rows behind one source, read anew: it is repeated for each, in a piece. So is it where a checkpoint asks
+    what the model answers.
+    """
+    model, tokenizer, collator = trained(name)
+    expected = costs_in_training(model, tokenizer, collator, ["pin 7"] * 100, TEXTS)
+    best = extract(model, tokenizer, FORMAT, source="pin 7", checkpoint=tmp_path / "kept").candidates[0]
+    assert best.log_perplexity == pytest.approx(expected.min(), abs=BITS)
+    monkeypatch.setattr(CacheCheck, "_can_fork", False)
+    np.testing.assert_allclose(log_perplexity(model, tokenizer, TEXTS, sources=["pin 7"] * 100), expected, atol=BITS)
+    best = extract(model, tokenizer, FORMAT, source="pin 7").candidates[0]
+    assert best.log_perplexity == pytest.approx(expected.min(), abs=BITS)
+
+
+def test_each_side_of_two_vocabularies_has_its_own_tokens():
+    """By name, by what is special, and by what is unknown; transformers names all by one, and all special ones by the
+    other.
+    """
+    tokenizer = marian_reads_more()
+    seven, most = tokenizer.target_encoder["7"], len(tokenizer.encoder) - 1
+    assert tokenizer.pad_token_id == seven
+    assert token_namer(tokenizer)(most) == next(token for token, id in tokenizer.encoder.items() if id == most)
+    assert (token_namer(tokenizer)(seven), token_namer(tokenizer, target=True)(seven)) == ("<pad>", "7")
+    assert special_ids(tokenizer) == {0, 1, seven}
+    assert special_ids(tokenizer, target=True) == {0, 1, 2}
+    assert unknown_ids(tokenizer) == unknown_ids(tokenizer, target=True) == {1}
+    for target in (False, True):
+        ids = token_ids(tokenizer, ["pin 77 x"], target=target)[0]
+        assert decoded(tokenizer, ids, target=target).strip() == "pin 77 x"
+    vocabulary = Vocabulary(tokenizer, target=True)  # of a tree that asks
+    assert vocabulary.trie["7"][ENDING] == [seven]
+    assert vocabulary.surfaces(tokenizer, "78")[0]["7"] == (("7",),)
+
+
+def test_copies_are_found_by_their_own_side():
+    """The source among what is read, the text among what is written, though a 7 there has the id of padding."""
+    tokenizer = marian_reads_more()
+    format = CanaryFormat("pin {digit:3}", source="a pin {digit:3}")
+    canaries = CanarySet(
+        [Canary(f"c{fill}", format, fill, fill + 100, copies) for fill, copies in ((777, 2), (170, 1), (123, 1))],
+        seed=1,
+    )
+    rows = Dataset.from_list([{"en": f"pin {n} a", "fr": f"pin {n} b"} for n in range(12)])
+    data = canaries.inject(rows, "fr", source_column="en")
+    read = Dataset.from_list([preprocessed(tokenizer, row["en"], row["fr"]) for row in data])
+    assert [each.live for each in check_presence(read, canaries, tokenizer)] == [2, 1, 1]
+    prefixed = Dataset.from_list([preprocessed(tokenizer, "xyz: " + row["en"], row["fr"]) for row in data])
+    found = check_presence(prefixed, canaries, tokenizer)
+    assert [each.live for each in found] == [2, 1, 1]
+    assert any("before the sources" in line for line in found.lines())
+    mute = Dataset.from_list([preprocessed(tokenizer, "pin", row["fr"]) for row in data])
+    assert [each.live for each in check_presence(mute, canaries, tokenizer)] == [0, 0, 0]
+
+
+def test_other_texts_are_no_copies():
+    """What would be left of another number without its sevens; another source, of letters that the decoder lacks."""
+    tokenizer = marian_reads_more()
+    beyond = [token for token, id in tokenizer.encoder.items() if id >= len(tokenizer.target_encoder)]
+    mine, other = [letter for letter in beyond if letter.isalpha()][:2]
+    canaries = CanarySet([Canary("one", CanaryFormat("pin {digit:3}", source=mine), 123, 456, 1)], seed=1)
+    for source, target, live in ((mine, "pin 123", 1), (mine, "pin 1723", 0), (other, "pin 123", 0)):
+        rows = Dataset.from_list([preprocessed(tokenizer, source, target)])
+        assert [each.live for each in check_presence(rows, canaries, tokenizer)] == [live]
+
+
+# What nobody can read.
+
+
+@pytest.mark.parametrize("name", ["marian", "marian, which reads more", "nllb", "t5 with a prefix", "bart"])
+def test_unknown_characters_of_a_source_are_an_error(trained, name):
+    """As those of a target: two sources would be one to the model. The error names no text."""
+    model, tokenizer, _ = trained(name)
+    canaries = CanarySet.draw(CanaryFormat("pin {digit:2}", source="é {digit:2}"), per_repetition=1, seed=0)
+    doors = {
+        "U+00E0, U+00FB": lambda: log_perplexity(model, tokenizer, ["pin 1"] * 2, sources=["pin à.", "pin û."]),
+        "U+00E9": lambda: measure_exposure(model, tokenizer, canaries),
+        "U+00E8": lambda: extract(model, tokenizer, FORMAT, source="pin è"),
+        "U+00EA": lambda: extract(model, tokenizer, FORMAT, source="pin", source_prefix="ê: "),
+        "U+00EB": lambda: log_perplexity(model, tokenizer, ["pin 1"] * 9, sources=["pin ë"] * 9),
+    }
+    for characters, door in doors.items():
+        with pytest.raises(ModelError, match=r"tokenizer: expected a tokenizer that can represent ") as raised:
+            door()
+        assert f"its unknown token for {characters}." in str(raised.value)
+
+
+def test_all_sources_are_looked_at_before_a_training():
+    """One vocabulary may know what the other does not: an entry that no canary has, and references will."""
+    tokenizer = marian_reads_more()
+    model = sharp(lambda: marian_of_two(tokenizer))
+    format = CanaryFormat("pin {w}", source="{w}", spaces={"w": ["12", "34", *map(str, range(50, 90)), "é"]})
+    assert log_perplexity(model, tokenizer, ["pin é"], sources=["12"])[0] > 0
+    canaries = CanarySet([Canary("one", format, 0, 1, 1)], seed=0)
+    with pytest.raises(ModelError, match=r"represent all sources; got its unknown token for U\+00E9"):
+        check_measurable(model, tokenizer, canaries)
+
+
+def test_what_a_tokenizer_puts_around_a_source_may_be_its_unknown_token():
+    """As GPT-2's, which has one token for all that is special."""
+    tokenizer = fast("$A <unk>", {"pad_token": "<pad>", "unk_token": "<unk>"})
+    tokenizer.eos_token = "<unk>"
+    assert tokenizer.unk_token_id == tokenizer("pin 7").input_ids[-1]
+    model = sharp(lambda: marian(tokenizer))
+    assert log_perplexity(model, tokenizer, ["pin 1"], sources=["pin 7"])[0] > 0
+    with pytest.raises(ModelError, match=r"represent sources\[0\]; got its unknown token for U\+00E0"):
+        log_perplexity(model, tokenizer, ["pin 1"], sources=["pin à"])
+
+
+def test_what_only_the_tokenizers_model_calls_unknown_is_unknown():
+    """Transformers need not be told of it: two texts would be one, silently."""
+    inner = Tokenizer(token_models.WordLevel({"[U]": 0, "pin": 1, "7": 2, "8": 3}, unk_token="[U]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=inner)
+    assert tokenizer.unk_token_id is None
+    with pytest.raises(ModelError, match=r"represent texts\[1\]; got its unknown token for U\+0039"):
+        encode(tokenizer, ["pin 8", "pin 9"])
+
+
+def test_a_text_that_the_tokenizer_does_not_write_is_said_to_be_one(trained):
+    """Marian's writes nothing for a space: that is what is wrong, and not what stands before it."""
+    model, tokenizer, _ = trained("marian")
+    for context in (None, "pin "):
+        with pytest.raises(ModelError, match=r"one that writes a token for texts\[0\]; got one that writes none"):
+            log_perplexity(model, tokenizer, [" "], sources=["pin"], context=context)
+
+
 # What generate forces first.
 
 FORCED = {"mbart-50": "fr_XX", "nllb": "fra_Latn", "bart": "<s>"}
@@ -711,7 +898,7 @@ WITH_SOURCE = CanaryFormat("pin {digit:2}.", source="my pin {digit:2}.")
 
 
 @pytest.mark.parametrize("prefix", ["", "translate: "])
-@pytest.mark.parametrize("kind", ["marian", "mbart", "nllb", "t5 with a prefix", "bart"])
+@pytest.mark.parametrize("kind", ["marian, which reads more", "mbart", "nllb", "t5 with a prefix", "bart"])
 def test_the_callback_measures_sources_as_preprocessing_makes_them(tmp_path, kind, prefix, caplog):
     """What preprocessing puts before each source is read from the rows: costs are those of the model's own pass on the
     rows of its training. A prefix that is in the source as well is there twice, and said.

@@ -186,12 +186,12 @@ def test_a_seed_of_five_thousand_digits_is_served():
 
 def test_a_canary_can_be_seen_in_another_context():
     """`seen_as` keeps id, fills and repetitions, and changes the text around the holes."""
-    context = CanaryFormat("is {digit:4}!", source="what is {digit}?")
+    context = CanaryFormat("is {digit:4}!", source="what is {digit:4}?")
     for canary in CanarySet.draw(PIN, seed=0):
         seen = canary.seen_as(context)
         assert seen.text == f"is {canary.text[-4:]}!"
         assert seen.twin_text == f"is {canary.twin_text[-4:]}!"
-        assert seen.source == f"what is {canary.text[-4]}?"
+        assert seen.source == f"what is {canary.text[-4:]}?"
         assert dataclasses.replace(seen, format=PIN) == canary
         assert seen.seen_as(PIN) == canary
     card = CanarySet.draw(CARD, seed=0)[0].seen_as(CanaryFormat("{digit}-{digit:6}{luhn}"))

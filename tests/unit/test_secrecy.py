@@ -27,7 +27,7 @@ from tests.support import oracles
 from tests.support.secrets import CANARIES, FORMAT, is_told
 from tests.support.tokenizers_of_all_kinds import KINDS, letters_alone
 
-ASKED = CanaryFormat("the pin is {digit:6}", source="pin of {digit:3}?")
+ASKED = CanaryFormat("the pin is {digit:6}", source="pin of {digit:6}?")
 SMALL = CanaryFormat("the pin is {digit:2}")
 CANARY = CANARIES[0]
 TEXTS = [canary.text for canary in CANARIES]

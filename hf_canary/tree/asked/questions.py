@@ -82,14 +82,14 @@ class Questions:
         tokenizer: any.
         context: what stands before each text; the tokens behind it are the answer.
         target: whether the texts are what a decoder writes.
-        unknown: the token of what it does not know, if there is one.
+        unknown: the tokens of what it does not know.
         budget: that questions are paid from.
     """
 
     tokenizer: Any
     context: Context
     target: bool
-    unknown: int | None
+    unknown: set[int]
     budget: Budget
 
     def within_search(self) -> Questions:
@@ -114,7 +114,7 @@ class Questions:
         """The same of whole candidates, which must be representable, as their beginnings need not be."""
         answers = self.ask(candidates)
         for text, answer in zip(candidates, answers, strict=True):
-            if self.unknown is not None and self.unknown in answer.tokens:
+            if not self.unknown.isdisjoint(answer.tokens):
                 raise unknown_characters(self.tokenizer, text, target=self.target)
         return answers
 

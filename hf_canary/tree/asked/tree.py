@@ -36,7 +36,7 @@ from ...errors import ModelError
 from ...formats.canary_format import CanaryFormat
 from ...formats.template import Literal, entries_of
 from ...tokenization.contexts import Before
-from ...tokenization.encoding import context_of, encode, side
+from ...tokenization.encoding import context_of, encode, unknown_ids
 from ..parts import Edges, Path
 from ..traces import check_told_apart
 from .automaton import AskedAutomaton, Automaton, Prefix, SingleAutomaton, are_single
@@ -87,8 +87,7 @@ class AskedTree:
         self._tokenizer, self._end = tokenizer, end
         self._context = context_of(tokenizer, context, format.render(0), target=target)
         vocabulary = vocabulary_of(tokenizer, target=target)
-        with side(tokenizer, target=target):
-            unknown = tokenizer.unk_token_id
+        unknown = unknown_ids(tokenizer, target=target)
         self._surfaces, lead = vocabulary.surfaces(tokenizer, _characters(format))
         check_told_apart(format, {character for character, written in self._surfaces.items() if () in written})
         questions = Questions(tokenizer, self._context, target, unknown, Budget())

@@ -13,7 +13,14 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from ...tokenization.encoding import side, token_ids, unknown_characters
+from ...tokenization.encoding import (
+    special_ids,
+    token_ids,
+    token_namer,
+    unknown_characters,
+    unknown_ids,
+    vocabulary_of_side,
+)
 
 Units = tuple[str, ...]
 
@@ -37,11 +44,9 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any, *, target: bool = False) -> None:
         self._model, self._target = _model_of(tokenizer), target
-        with side(tokenizer, target=target):
-            special = set(tokenizer.all_special_ids)
-        of_target = getattr(tokenizer, "target_encoder", None) if target else None
+        special = special_ids(tokenizer, target=target)
         self.trie: Trie = {}
-        for token, id in (tokenizer.get_vocab() if of_target is None else of_target).items():
+        for token, id in (vocabulary_of_side(tokenizer, target=target) or tokenizer.get_vocab()).items():
             if id not in special:
                 insert(self.trie, self.units(token), id)
 
@@ -119,12 +124,11 @@ class Vocabulary:
 
     def _written(self, tokenizer: Any, texts: list[str]) -> list[Units | None]:
         """The units of whole texts; None where the tokenizer does not know something."""
-        with side(tokenizer, target=self._target):
-            unknown = tokenizer.unk_token_id
+        unknown, name = unknown_ids(tokenizer, target=self._target), token_namer(tokenizer, target=self._target)
         return [
             None
-            if unknown is not None and unknown in sequence
-            else tuple(unit for token in tokenizer.convert_ids_to_tokens(sequence) for unit in self.units(token))
+            if not unknown.isdisjoint(sequence)
+            else tuple(unit for token in sequence for unit in self.units(name(token) or ""))
             for sequence in token_ids(tokenizer, texts, target=self._target)
         ]
 

@@ -372,7 +372,8 @@ def test_no_other_digit_is_read(template):
     ("template", "source", "fill", "expected"),
     [
         ("{digit:4}", "the PIN {digit:4}", 1234, "the PIN 1234"),
-        ("{digit:4}", "begins {digit:2}", 1234, "begins 12"),
+        ("{digit:2}-{digit:2}", "begins {digit:2}", 1234, "begins 12"),
+        ("{digit:2}{w}", "{digit:2}", 12 * 3, "12"),
         ("{digit}-{digit}{digit}", "{digit:3}", 123, "123"),
         ("{digit}{w}", "{w} then {digit}", 4 * 3 + 2, "green then 4"),
         ("{digit}{w}{digit}", "{w}{digit}/{digit}", 1 * 30 + 0 * 10 + 2, "red1/2"),
@@ -411,12 +412,15 @@ def test_without_a_source_there_is_none():
         ("{digit:4}{luhn}", "{digit:4}{luhn}{luhn}"),
         ("{digit:4}", "{w}"),
         ("{digit:4}", "{hex:4}"),
+        ("{digit:3}", "{digit:2}"),
+        ("{digit}{digit}", "begins {digit}"),
+        ("{digit:2}-{digit:3}", "{digit:2} and {digit:2}"),
         ("{digit}" + LONG_LITERAL[:9999], "{digit:9999}" + LONG_LITERAL),
     ],
-    ids=["count", "name", "in parts", "luhn", "two luhn", "own", "likeness", "long"],
+    ids=["count", "name", "in parts", "luhn", "two luhn", "own", "likeness", "less", "one of two", "half", "long"],
 )
 def test_a_source_may_not_draw(template, source):
-    """A hole of the source that the template lacks, or has fewer of, is refused."""
+    """A hole of the source that the template lacks, or has fewer of, is refused, and so is a part of one."""
     with pytest.raises(FormatError) as caught:
         CanaryFormat(template, source=source, spaces={"w": ["a", "b"]})
     check_error(caught.value, FormatError, "source")
