@@ -2,6 +2,7 @@
 says of which training, trial, step and canary it is.
 """
 
+import copy
 import errno
 import json
 import shutil
@@ -175,10 +176,22 @@ def test_trials_that_end_early_and_searches_one_after_the_other(tmp_path):
 # -------------------------------------------------------------------------------------------------------------- folds
 
 
+class Reports(TrainerCallback):
+    """Sees what is logged, as reporters do."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        self.seen += [logs["eval_exposure_mean"]] if "eval_exposure_mean" in logs else []
+
+
 @pytest.mark.parametrize("folder", ["each its own", "one"])
 @pytest.mark.parametrize("way", ["unbound for all", "bound for all", "bound for each"])
 def test_folds(tmp_path, folds_alone, way, folder):
-    """The trainer that trains is measured, whichever the callback was given: its log, its record, its numbers."""
+    """The trainer that trains is measured, whichever the callback was given: its log, its record, its numbers, and its
+    reporters, if the callback was given any trainer.
+    """
     places = [tmp_path / (str(fold) if folder == "each its own" else "all") for fold in range(FOLDS)]
     trainers = [make_trainer(place, num_train_epochs=1, seed=fold) for fold, place in enumerate(places)]
     callback = None
@@ -186,8 +199,9 @@ def test_folds(tmp_path, folds_alone, way, folder):
         if callback is None or way == "bound for each":
             callback = exposure_callback(trainer=None if way == "unbound for all" else trainer)
         trainer.add_callback(callback)
-    found = []
+    found, reported = [], []
     for trainer, place in zip(trainers, places, strict=True):
+        trainer.add_callback(Reports(reported))
         set_seed(0)
         trainer.train()
         assert is_whole(place, [STEPS])
@@ -197,6 +211,7 @@ def test_folds(tmp_path, folds_alone, way, folder):
         assert entry["eval_exposure_mean"] == pytest.approx(best_of(place / RECORD_FILE), abs=0.051)
     assert [len(entries(trainer)) for trainer in trainers] == [1] * FOLDS
     assert found == folds_alone
+    assert len(reported) == (0 if way == "unbound for all" else FOLDS)
     if folder == "one":
         files = [*asides(places[0]), places[0] / RECORD_FILE]
         assert [values(file) for file in files] == found
@@ -375,6 +390,22 @@ def test_an_evaluation_after_the_training_is_told_from_one_in_it(tmp_path):
     assert is_whole(tmp_path / RECORD_FILE, [8, 16])
 
 
+class Controls(TrainerCallback):
+    """Gives the trainer a control of its own, as a callback may."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        return copy.copy(control)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_trainer_is_known_by_more_than_its_control(tmp_path, bound):
+    """A control that another callback has made anew does not make another trainer."""
+    trainer, callback = watched(tmp_path, bound=bound, callbacks=[Controls()], options={"measure_at": 4})
+    trainer.train()
+    assert is_whole(tmp_path / RECORD_FILE, [4, 8, 12, 16])
+    assert callback.report.copies[CANARIES[0].id]["copies_trained"] == 2 * CANARIES[0].repetitions
+
+
 # ----------------------------------------------------------------------------------------------------------- one folder
 
 
@@ -466,6 +497,22 @@ def test_contexts_that_cannot_be_read_are_not_known(tmp_path, caplog):
     watched(tmp_path, data=stream(), max_steps=12, **options)[0].train(resume_from_checkpoint=True)
     assert "What stood before the canaries so far is not known" in caplog.text
     assert is_whole(tmp_path / RECORD_FILE, [4, 8, 12])
+
+
+def test_what_a_stream_has_told_outlives_a_measurement_that_is_taken_anew(tmp_path):
+    """The measurement at the step that a training goes on from, taken again: behind the same, with the same numbers."""
+    options = {"eval_strategy": "steps", "eval_steps": 8, "eval_on_start": True, "save_strategy": "steps"}
+    stream = behind("row -> ").to_iterable_dataset
+    watched(tmp_path, data=stream(), max_steps=8, save_steps=8, **options)[0].train()
+    watched(tmp_path, data=stream(), max_steps=9, save_steps=8, **options)[0].train(resume_from_checkpoint=True)
+    (aside,) = asides(tmp_path)
+    assert is_whole(aside, [0, 8])
+    assert is_whole(tmp_path / RECORD_FILE, [0, 8, 9])
+    first, again = (
+        {(line["canary_id"], line["role"]): line["log_perplexity"] for line in records(file) if line["step"] == 8}
+        for file in (aside, tmp_path / RECORD_FILE)
+    )
+    assert again == first
 
 
 @pytest.mark.parametrize("strict", [False, True])

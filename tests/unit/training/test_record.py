@@ -52,6 +52,7 @@ def test_what_is_of_another_training_is_set_aside_whole(tmp_path):
         others = [line("other", step, number=number) for step in (0, 5)]
         written(record, *others)
         record.picture.write_text(f"picture {number}")
+        record.file.chmod(0o644)
         aside = record.set_aside(of("own"))
         assert aside.name == f"_exposure.{number}.jsonl"
         assert lines_in(aside) == others
@@ -65,6 +66,23 @@ def test_what_is_of_another_training_is_set_aside_whole(tmp_path):
     assert record.lines() == [lines[1]]
     assert lines_in(aside) == [lines[0], lines[2], lines[4]]
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_full_disk_has_room_for_another_name(tmp_path, monkeypatch):
+    """The record of an earlier training is set aside all the same; where one goes on, it is left as it was."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left")
+
+    record = Record(tmp_path)
+    lines = [line("other", 5), line("other", 6)]
+    written(record, *lines)
+    monkeypatch.setattr(room, "_write_whole", full)
+    with pytest.raises(OSError, match="No space"):
+        record.set_aside(lambda each: each["step"] == 5)
+    assert record.lines() == lines
+    assert lines_in(record.set_aside(of("own"))) == lines
+    assert record.lines() == []
 
 
 def test_what_has_measured_nothing_is_let_go(tmp_path):
