@@ -7,13 +7,15 @@ Each line says of which training it is. Knows no trainer, and nothing of what a 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import re
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,17 +117,21 @@ class Record:
             if not content or not (content["role"] in NOTES or is_kept(content))
         }
         apart = [line for line, content in pairs if content.get("training") in lost]
-        aside = self._free_name() if apart else None
-        if aside is not None and len(apart) == len(pairs) and not stay:
-            self.file.replace(aside)  # for which there is room on a full disk
-            aside.chmod(0o600)
-        elif len(stay) < len(pairs):
-            for file, lines in ((aside, apart), (self.file, stay)):
-                if file is not None:
-                    _write_whole(file, lines)
-        if aside is not None and self.picture.exists():
-            self.picture.replace(aside.with_suffix(self.picture.suffix))
-        return aside
+        if not apart:
+            if len(stay) < len(pairs):
+                _write_whole(self.file, stay)
+            return None
+        with _free_name(self.file) as aside:
+            if len(apart) == len(pairs) and not stay:
+                with suppress(FileNotFoundError):  # which whoever begins at the same time has set aside
+                    self.file.replace(aside)  # for which there is room on a full disk
+                aside.chmod(0o600)
+            else:
+                _write_whole(aside, apart)
+                _write_whole(self.file, stay)
+            if self.picture.exists():
+                self.picture.replace(aside.with_suffix(self.picture.suffix))
+        return aside if aside.exists() else None
 
     def lines(self) -> list[dict[str, Any]]:
         """All that is in it; a warning says if there is what cannot be read."""
@@ -139,15 +145,24 @@ class Record:
         """Those of one training that say all that a line must say."""
         return [line for line in self.lines() if _checked(line) and line["training"] == training]
 
-    def _free_name(self) -> Path:
-        number = 1
-        while (aside := self.file.with_name(f"{self.file.stem}.{number}{self.file.suffix}")).exists():
-            number += 1
-        return aside
-
     def _lines(self) -> list[bytes]:
         """Of bytes: what stands there need not be text."""
         return [line for line in self.file.read_bytes().split(b"\n") if line] if self.file.exists() else []
+
+
+@contextmanager
+def _free_name(file: Path) -> Iterator[Path]:
+    """A numbered name that nobody has and nobody else is given; free again if nothing came there."""
+    for number in itertools.count(1):
+        name = file.with_name(f"{file.stem}.{number}{file.suffix}")
+        with suppress(FileExistsError):
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            break
+    try:
+        yield name
+    finally:
+        if not name.stat().st_size:
+            name.unlink()
 
 
 def _write_whole(file: Path, lines: Iterable[bytes]) -> None:

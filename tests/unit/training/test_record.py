@@ -3,6 +3,7 @@
 import errno
 import json
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -81,8 +82,30 @@ def test_a_full_disk_has_room_for_another_name(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         record.set_aside(lambda each: each["step"] == 5)
     assert record.lines() == lines
+    assert [path.name for path in tmp_path.iterdir()] == ["_exposure.jsonl"]
     assert lines_in(record.set_aside(of("own"))) == lines
     assert record.lines() == []
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_of_two_that_begin_at_once_neither_loses_a_line(tmp_path, monkeypatch, writes):
+    """The second sets the record aside, and may have begun its own, after the first has chosen a name for it."""
+    first, second = Record(tmp_path), Record(tmp_path)
+    written(first, line("other", 5))
+    replace = Path.replace
+
+    def meanwhile(path, target):
+        monkeypatch.setattr(Path, "replace", replace)
+        second.set_aside(of("own"))
+        if writes:
+            written(second, line("third", 6))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    aside = first.set_aside(of("own"))
+    assert (aside is not None) == writes
+    files = sorted(tmp_path.glob("_exposure.*.jsonl"))
+    assert [lines_in(file) for file in files] == [[line("third", 6)]] * writes + [[line("other", 5)]]
 
 
 def test_what_has_measured_nothing_is_let_go(tmp_path):
