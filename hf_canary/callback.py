@@ -15,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .arguments import check_batch_size, check_flag, check_tokenizer, has
 from .canaries import CanarySet
-from .errors import ArgumentTypeError, kind, printable
+from .errors import ArgumentError, ArgumentTypeError, kind, printable
 from .measurement.checks import check_request
 from .presence.report import Presence
 from .reporting.exposure_report import ExposureReport
@@ -26,8 +26,7 @@ from .training.contexts import Contexts
 from .training.copies import Copies
 from .training.fingerprints import leave_fingerprint
 from .training.line import one_line
-from .training.moment import Moment
-from .training.record import PICTURE_FILE, Record
+from .training.moment import Moment, trainer_of
 from .training.record import RECORD_FILE as RECORD_FILE
 from .training.run import Plan, TrainingRun
 from .training.schedule import Schedule, When
@@ -65,9 +64,13 @@ class ExposureCallback(TrainerCallback):
     first step. All are rounded to a tenth of a bit, the ends outwards: they go wherever the model goes.
 
     What concerns one canary names it to whoever has the model. It is in the private record `_exposure.jsonl` in
-    `output_dir` alone, mode 600 and not uploaded: one line for each measurement, canary or twin, and estimator, never
-    with a text. A training that goes on from some step drops the lines of later steps, which it will write anew; the
-    record of another training is set aside. Beside the weights stands `hf_canary.json`, a salted digest of the set.
+    `output_dir` alone (of a trial in a search of hyperparameters, `_exposure.run-0.jsonl`), mode 600 and not uploaded:
+    one line for each measurement, canary or twin, and estimator, never with a text, which says of which training it is.
+    The record of another training is set aside, and so are lines beyond the step that a training goes on from. Beside
+    the weights stands `hf_canary.json`, a salted digest of the set.
+
+    A trainer has one such callback. One that is given to several, as in a loop over folds, measures for the one that is
+    at work.
 
     Canaries are measured behind what stands before them in the training data, as the tokenised rows have it: a canary
     in the assistant's turn of a chat behind that chat. Where they stand behind different texts, as packed or spliced
@@ -85,7 +88,8 @@ class ExposureCallback(TrainerCallback):
 
     Args:
         canaries: the set that was injected into the training data.
-        trainer: the trainer to bind to, if its reporters are to see the numbers.
+        trainer: the trainer to bind to, if its reporters are to see the numbers; another one that trains with this
+            callback is bound to then.
         tokenizer: None takes the trainer's `processing_class`.
         measure_at: when: `"evaluation"`, `"epoch"`, n for every n steps (1: after every step, as in Figure 8 of the
             paper), or a list of steps, 0 for before the first. None: at each evaluation, and each epoch if there are
@@ -117,7 +121,8 @@ class ExposureCallback(TrainerCallback):
         plot: whether to draw the measurements into `_exposure.png` in `output_dir` at the end; needs matplotlib.
 
     Raises:
-        ArgumentError: arguments that cannot be measured or done on any model.
+        ArgumentError: arguments that cannot be measured or done on any model; at the start of training, a trainer that
+            has another ExposureCallback.
         DataError: at the start of training, other arguments in another process; with `strict`, a run that is INVALID.
         ModelError: at the start of training: no tokenizer, a character that it cannot represent, a canary longer
             than the model's positions, logits that are no numbers.
@@ -168,7 +173,6 @@ class ExposureCallback(TrainerCallback):
             budget=OverheadBudget(max_seconds, max_overhead),
             reads_data=presence,
             strict=strict,
-            trainer=trainer,
             show=self.show,
             watch=self.watch,
             say=tqdm.write,
@@ -181,6 +185,9 @@ class ExposureCallback(TrainerCallback):
         self._plot, self._tokenizer = plot, tokenizer
         self._run = TrainingRun(self._plan, tokenizer)  # which no training has begun
         self._latest = _Latest()
+        self._trainer: Any = None  # bound to; the one that trains, of several
+        self._of: tuple[TrainerState, TrainerControl] | None = None  # the trainer whose run it is
+        self._is_missed = False  # by a trainer that was given and has not got it
         if trainer is not None:
             self._bind(trainer)
 
@@ -218,12 +225,15 @@ class ExposureCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        at, plan, before = Moment.of_event(args, state, control, kwargs), self._plan, self._run
+        if self._run.is_at(state):  # among the trainer's callbacks twice
+            return
+        at = self._moment(args, state, control, kwargs)
+        plan, before = self._plan, self._run
+        self._check_alone(at)
         self._schedule.begin(has_evaluations=args.eval_strategy != "no")
-        check_agreement(self._asked())
+        check_agreement(self._asked(at))
         check_what_chooses(at, plan.keys(at.model))
-        self._run = run = TrainingRun(plan, self._tokenizer)
-        run.has_read, run.report, run.has_measured = before.has_read, before.report, before.has_measured
+        self._run = run = before.next(at)
         run_on_all(lambda: run.check_tokenizer(at))
         if plan.reads_data:
             run.read_data(at, kwargs.get("train_dataloader"))
@@ -233,21 +243,21 @@ class ExposureCallback(TrainerCallback):
                 "nothing: a leak may look safe. Give context= (and source_prefix=), or leave presence= out."
             )
         run_on_all(lambda: run.check(at))
-        warn_of_what_is_not_reached(at, self._schedule, is_bound=plan.trainer is not None)
+        warn_of_what_is_not_reached(at, self._schedule, is_bound=at.trainer is not None)
         measurements = num_measurements(at, self._schedule)
         warn_of_chance(at, self.canaries, plan.threshold, measurements)
         is_due = self._schedule.is_due(at.step, ends_epoch=at.ends_epoch)
-        # A measurement at the step that it starts from stays, unless another training's, or one that is taken anew.
+        # A measurement at the step that it starts from stays, unless it is taken anew.
         is_anew = args.eval_on_start and (is_due or self._schedule.at_evaluations or at.is_chosen_by_exposure())
-        stays = not is_anew and (at.step > 0 or (before.has_measured and not is_due))
+        stays = not is_anew and (at.step > 0 or not is_due)
         self._latest, loader = _Latest(), kwargs.get("train_dataloader")
-        run.begin(at, loader, num_measurements=measurements, stays=stays, is_own=before.has_measured)
+        run.begin(at, loader, num_measurements=measurements, stays=stays)
         if is_due and run.resumed_at is None and not is_anew:
             self._measure_by_itself(at)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        at = Moment.of_event(args, state, control, kwargs)
-        if not self._schedule.is_due(at.step, ends_epoch=at.ends_epoch):
+        at = self._moment(args, state, control, kwargs)
+        if self._latest.step == at.step or not self._schedule.is_due(at.step, ends_epoch=at.ends_epoch):
             return
         # An evaluation of this very step is to hold the numbers, if there will be one.
         if control.should_evaluate or (args.eval_strategy == "epoch" and (at.ends_epoch or at.ends)):
@@ -257,7 +267,7 @@ class ExposureCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        at = Moment.of_event(args, state, control, kwargs)
+        at = self._moment(args, state, control, kwargs)
         latest = self._run.resumed_at if self._latest.step is None else self._latest.step
         # The dataset of this training may not be known to have ended an epoch at its last step.
         is_due = self._schedule.is_due(at.step, ends_epoch=True)
@@ -266,27 +276,35 @@ class ExposureCallback(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metrics = kwargs.get("metrics")
-        if self._plan.trainer is not None or metrics is None:
+        if metrics is None:
             return
+        at = self._moment(args, state, control, kwargs)
         prefixes = (name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime"))
         prefix = next((each for each in prefixes if f"{each}_samples_per_second" in metrics), "eval")
-        found = self._at_evaluation(Moment.of_event(args, state, control, kwargs), prefix, metrics)
+        if _holds(metrics, prefix):  # the evaluation loop's, or this callback is there twice
+            return
+        found = self._at_evaluation(at, prefix, metrics)
         metrics.update(found)
-        # The trainer has logged a copy of the metrics already: what we add belongs into the same entry.
-        if state.log_history and f"{prefix}_runtime" in state.log_history[-1]:
-            state.log_history[-1].update(found)
+        # The trainer has logged a copy of the metrics already: what we add belongs into the same entry. Others may have
+        # logged since.
+        for entry in state.log_history:
+            if entry.get("step") == at.step and _is_of(entry, metrics, prefix) and not _holds(entry, prefix):
+                entry.update(found)
+                break
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._leave_fingerprint(args, Path(args.output_dir or ".") / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        folder = self._run.folder(args.output_dir)
+        self._leave_fingerprint(args, folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._latest = _Latest()  # load_best_model_at_end may have changed the weights without a step
-        self._run.end(Moment.of_event(args, state, control, kwargs))
-        self._leave_fingerprint(args, Path(args.output_dir or "."))
+        self._run.end(self._moment(args, state, control, kwargs))
+        for folder in (Path(args.output_dir or "."), self._run.folder(args.output_dir)):
+            self._leave_fingerprint(args, folder)
         if self._plot and is_main_process():
-            self._draw(Moment.of_event(args, state, control, kwargs).record)
+            self._draw()
 
     def show(self, report: ExposureReport, state: TrainerState, metrics: dict[str, float], prefix: str) -> None:
         """Print one measurement in one line; override it to show them elsewhere."""
@@ -304,19 +322,27 @@ class ExposureCallback(TrainerCallback):
 
     def _bind(self, trainer: Any) -> None:
         """Add our numbers to the metrics that the trainer's own evaluation loop returns, before anyone reads them; and
-        see the batches of its steps.
+        see the batches of its steps. Of several trainers it is that one which trains.
         """
+        self._trainer = trainer
+        bound = vars(trainer).setdefault("_exposure_callbacks", [])  # which its methods know already
+        if any(each is self for each in bound):
+            return
+        bound.append(self)
         inner, step, save = trainer.evaluation_loop, trainer.training_step, trainer.save_model
 
         def evaluation_loop(*args: Any, **kwargs: Any) -> Any:
             output = inner(*args, **kwargs)
-            if kwargs.get("description") == "Evaluation":
-                prefix = kwargs.get("metric_key_prefix", "eval")
+            prefix = kwargs.get("metric_key_prefix", "eval")
+            if kwargs.get("description") == "Evaluation" and self._is_among(trainer):
+                self._trainer = trainer
+                self._belong_to(trainer.state, trainer.control)
                 output.metrics.update(self._at_evaluation(Moment.of_trainer(trainer), prefix, output.metrics))
             return output
 
         def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            self._plan.copies.see(inputs)
+            if trainer is self._trainer:
+                self._plan.copies.see(inputs)
             return step(model, inputs, *args, **kwargs)
 
         def save_model(output_dir: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -327,18 +353,62 @@ class ExposureCallback(TrainerCallback):
         trainer.evaluation_loop, trainer.training_step = evaluation_loop, training_step
         trainer.save_model = save_model
 
-    def _asked(self) -> tuple[object, ...]:
+    def _is_among(self, trainer: Any) -> bool:
+        """Whether the trainer has this callback; it may never have got it, or it was taken away."""
+        is_there = any(each is self for each in trainer.callback_handler.callbacks)
+        if not is_there and self._of is None and not self._is_missed:
+            self._is_missed = True
+            logger.warning("ExposureCallback was given a trainer and not added to it: it measures nothing. Add it.")
+        return is_there
+
+    def _moment(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, rest: dict[str, Any]
+    ) -> Moment:
+        """An event, of whichever trainer: a callback that was bound to another one follows."""
+        if self._trainer is not None and self._trainer.state is not state:
+            trainer = trainer_of(state)
+            if trainer is not None:
+                self._bind(trainer)
+        self._belong_to(state, control)
+        is_bound = self._trainer is not None and self._trainer.state is state
+        return Moment.of_event(args, state, control, rest, self._trainer if is_bound else None)
+
+    def _belong_to(self, state: TrainerState, control: TrainerControl) -> None:
+        """To the trainer who has these. Each training has a state of its own, and other callbacks may give a control of
+        their own; one of both stays. What was known of another trainer's model and data is let go.
+        """
+        if self._of is not None and self._of[0] is not state and self._of[1] is not control:
+            self._plan = self._plan.for_another_trainer()
+            self._run, self._latest = TrainingRun(self._plan, self._tokenizer), _Latest()
+        self._of = state, control
+
+    def _check_alone(self, at: Moment) -> None:
+        """Two would write the same record, and the same keys.
+
+        Raises:
+            ArgumentError: the trainer has another one.
+        """
+        trainer = at.trainer or trainer_of(at.state)
+        callbacks = [] if trainer is None else trainer.callback_handler.callbacks
+        if any(isinstance(each, ExposureCallback) and each is not self for each in callbacks):
+            raise ArgumentError(
+                "callbacks",
+                "one ExposureCallback to a trainer",
+                "several, which would write the same record and the same keys of the log",
+                "trainer.remove_callback(ExposureCallback) takes the first away. A set may have several formats.",
+            )
+
+    def _asked(self, at: Moment) -> tuple[object, ...]:
         """What all processes must have been asked alike."""
         plan = self._plan
         return (
             self.canaries.digest, plan.num_references, plan.seed, plan.contexts, self._schedule, plan.threshold.bits,
-            plan.strict, plan.reads_data, plan.trainer is None, plan.budget,
+            plan.strict, plan.reads_data, at.trainer is None, plan.budget,
         )  # fmt: skip
 
     def _at_evaluation(self, at: Moment, prefix: str, metrics: dict[str, float]) -> dict[str, float]:
         """What belongs into the metrics of an evaluation; nothing for a further evaluation set of a step."""
-        trainer = self._plan.trainer
-        is_training = self._run.is_training if trainer is None else bool(trainer.is_in_train)
+        is_training = self._run.is_training
         if is_training and self._latest.step == at.step and self._latest.prefix != prefix:
             if self._latest.prefix is not None:  # of another evaluation set
                 return self._latest.metrics(prefix) if at.is_chosen_by_exposure(prefix) else {}
@@ -358,7 +428,7 @@ class ExposureCallback(TrainerCallback):
     def _measure_by_itself(self, at: Moment) -> None:
         """A measurement that is no evaluation's, with a log entry of its own."""
         self._measure(at, None, {})
-        found, trainer = self._latest.metrics("eval"), self._plan.trainer
+        found, trainer = self._latest.metrics("eval"), at.trainer
         if trainer is None:
             epoch = {} if at.state.epoch is None else {"epoch": at.state.epoch}
             at.state.log_history.append({**found, **epoch, "step": at.step})
@@ -385,14 +455,27 @@ class ExposureCallback(TrainerCallback):
         except OSError as error:
             logger.error("%s has no fingerprint of the canaries: %s", folder, error)
 
-    def _draw(self, record: Record) -> None:
+    def _draw(self) -> None:
         from .reporting.plots import exposure_over_training
 
+        record, training = self._run.record, self._run.training
+        if record is None:
+            return
         try:
             largest = max(format.space_size for format in self.canaries.formats)
-            exposure_over_training(record.lines(), largest, record.file.with_name(PICTURE_FILE))
+            exposure_over_training(record.lines_of(training), largest, record.picture)
         except Exception as error:  # the training is over, and its numbers are written
             logger.error("The picture could not be drawn: %s", error)
+
+
+def _holds(metrics: dict[str, float], prefix: str) -> bool:
+    """Whether an evaluation has our numbers."""
+    return f"{prefix}_exposure_seconds" in metrics
+
+
+def _is_of(entry: dict[str, float], metrics: dict[str, float], prefix: str) -> bool:
+    """Whether a log entry is that of an evaluation."""
+    return f"{prefix}_runtime" in entry and entry[f"{prefix}_runtime"] == metrics.get(f"{prefix}_runtime")
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Contexts:
         self, canaries: CanarySet, given: Before | Sequence[Before], given_prefix: Before | Sequence[Before]
     ) -> None:
         self._canaries = canaries
-        self.given = given
+        self.given, self._given_prefix = given, given_prefix
         self._is_given = given is not None, given_prefix is not None
         self.context = one_for_each(given, len(canaries), "canaries")
         self.source_prefix = one_for_each(given_prefix, len(canaries), "canaries", argument="source_prefix")
@@ -50,6 +50,10 @@ class Contexts:
     def __repr__(self) -> str:
         """What was given; the same in every process."""
         return f"{self._is_given} {self.context} {self.source_prefix}"
+
+    def as_given(self) -> Contexts:
+        """The same, with nothing that was read from rows."""
+        return Contexts(self._canaries, self.given, self._given_prefix)
 
     @property
     def are_known(self) -> bool:
@@ -151,7 +155,9 @@ class Recorded:
         self.file: Path | None = None
         self.line: dict[str, Any] = {}
         folders = [own, own.parent] if own.is_dir() else []
-        for record in [Record.at(own)] if own.is_file() else map(Record, folders):
+        # A trial's record stands beside its folder, not in it.
+        records = [record for folder in folders for record in (Record(folder), Record(folder.parent, folder.name))]
+        for record in [Record.at(own)] if own.is_file() else records:
             lines = [line for line in record.lines() if line.get("role") == CONTEXTS]
             if lines:
                 self.file, self.line = record.file, lines[-1]
@@ -165,8 +171,9 @@ class Recorded:
     def _check(self) -> None:
         try:
             for entry in self.line["of"]:
-                _ = entry["canary_id"], entry["format"], entry["context"] is None or self._pair(entry["context"])
-        except (CanaryError, KeyError, IndexError, TypeError) as error:
+                _ = {entry["canary_id"]}, entry["format"], entry["context"] is None or self._pair(entry["context"])
+            _ = [each.items() for each in self.line.get("formats", [])]
+        except (CanaryError, AttributeError, KeyError, IndexError, TypeError) as error:
             raise DataError(
                 "record",
                 "a record as ExposureCallback writes it",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..presence.report import Presence
 from ..reporting.exposure import Exposure
 from ..reporting.exposure_report import ExposureReport
 from ..runtime.json_text import plain
-from ..runtime.processes import all_reduce_sum, from_main, run_on_all
+from ..runtime.processes import all_reduce_sum, from_main, is_main_process, run_on_all
 from ..tree.traces import check_written
 from .budget import OverheadBudget
 from .contexts import Contexts, Recorded
@@ -33,6 +34,7 @@ from .foresight import foreseen
 from .moment import Moment
 from .preserve import has_adapter, preserve_training_state, without_adapter
 from .public import SECONDS, base_mean, public_keys, public_summary
+from .record import TRIAL, Record, new_name
 from .size import COUNTING, FULL, SIZES, Size, chosen, num_draws, percent
 from .start import begin_record
 from .threshold import Threshold
@@ -44,7 +46,8 @@ _WORTH_SAYING = 1.0  # seconds
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs of a callback are asked for, and what they have in common: contexts, copies and budget go on.
+    """What all runs of a callback are asked for, and what they have in common: contexts, copies and budget go on, as
+    long as they are of one trainer.
 
     Args:
         canaries: the set that was injected.
@@ -57,7 +60,6 @@ class Plan:
         budget: of time; its share is what sizes are chosen for.
         reads_data: whether the rows are read for canaries, and for what stands before them.
         strict: whether what fails ends the training.
-        trainer: the one that the callback is bound to, or None.
         show: prints a report; called with the training's state, the metrics beside it and their prefix.
         watch: a context manager; what it gives is called with the number of texts scored since the last call.
         say: prints one line.
@@ -73,10 +75,14 @@ class Plan:
     budget: OverheadBudget
     reads_data: bool
     strict: bool
-    trainer: Any
     show: Callable[[ExposureReport, Any, dict[str, float], str], None]
     watch: Callable[..., AbstractContextManager[Callable[[int], object]]]
     say: Callable[[str], object]
+
+    def for_another_trainer(self) -> Plan:
+        """The same, with nothing that was read from the data."""
+        self.copies.end()
+        return replace(self, contexts=self.contexts.as_given(), copies=Copies(self.canaries))
 
     @property
     def name(self) -> str:
@@ -99,7 +105,9 @@ class TrainingRun:
         report: of the last measurement; None if it failed, or there was none.
         base_report: of the model without its adapters, or None.
         size: of all measurements.
-        has_measured: whether the record has measurements of this run, or of what was evaluated before its training.
+        training: its name in the record.
+        trial: of a search of hyperparameters, by its folder in `output_dir`; else None.
+        record: where it is written; None as long as nothing was.
         has_read: whether the data were read for canaries.
         is_training: whether the training has begun, and not ended.
         resumed_at: the step that the training went on from, if there is a measurement at it; else None.
@@ -110,13 +118,31 @@ class TrainingRun:
         self.report: ExposureReport | None = None
         self.base_report: ExposureReport | None = None
         self.size = Size(plan.num_references or FULL, is_given=plan.num_references is not None)
-        self.has_measured = self.has_read = False
+        self.training = new_name()
+        self.trial: str | None = None
+        self.record: Record | None = None
+        self.has_read = False
         self.resumed_at: int | None = None
         self._given_tokenizer = tokenizer
         self.is_training = False
+        self._state: Any = None  # the trainer's, of the training
+        self._is_used = False  # by a training that went beyond its start
         self._number = 0  # of measurements so far, for the threshold
         self._measurement: tuple[Any, Measurement] | None = None  # by what it was made for
         self._base_seconds = 0.0  # that no measurement has said yet
+
+    def next(self, at: Moment) -> TrainingRun:
+        """The run of a training that begins: what was measured before its first step is of it, too."""
+        self._write_rest()
+        run = TrainingRun(self.plan, self._given_tokenizer)
+        run.has_read, run.report = self.has_read, self.report
+        if not self._is_used and at.trial is None:
+            run.training = self.training
+        return run
+
+    def is_at(self, state: Any) -> bool:
+        """Whether it is the run of the very training that has this state."""
+        return self.is_training and self._state is state
 
     @property
     def presence(self) -> Presence | None:
@@ -134,10 +160,10 @@ class TrainingRun:
             DataError: the run is INVALID, and `strict`.
         """
         plan = self.plan
-        evaluation = None if plan.trainer is None else plan.trainer.eval_dataset
+        evaluation = None if at.trainer is None else at.trainer.eval_dataset
         plan.copies.begin(at.model, loader, self._tokenizer(at), evaluation=evaluation, context=plan.contexts.given)
         # A compiled model's hooks are compiled with it.
-        if plan.trainer is None and not at.args.torch_compile:
+        if at.trainer is None and not at.args.torch_compile:
             plan.copies.hook(at.model)
         if self.presence is None:
             return
@@ -186,7 +212,7 @@ class TrainingRun:
                     error,
                 )
 
-    def begin(self, at: Moment, loader: Any, *, num_measurements: int, stays: bool, is_own: bool) -> None:
+    def begin(self, at: Moment, loader: Any, *, num_measurements: int, stays: bool) -> None:
         """The training starts: what an earlier part of it has left is taken up, and what is no part of it set aside; it
         is chosen how large its measurements are.
 
@@ -195,15 +221,19 @@ class TrainingRun:
             loader: of its data.
             num_measurements: that it has, at most.
             stays: whether a measurement at this very step stays.
-            is_own: whether measurements before the first step are this training's.
         """
-        plan = self.plan
-        begun = from_main(lambda: begin_record(at.record, at.step, plan.name, stays=stays, is_own=is_own))
+        plan, record, name = self.plan, at.record, at.begun_as or self.training
+        self.trial, self.record = at.trial, record
+        self.training = from_main(lambda: name)
+        begun = from_main(lambda: begin_record(record, name, at.step, plan.name, stays=stays))
+        at.keep_name(self.training)
         self._number, self.resumed_at = begun.num_measured, at.step if begun.stays else None
-        self.is_training = True
+        self.is_training, self._state = True, at.state
         plan.copies.go_on(begun.copies if at.step else {})
         if at.step and self.presence is None:
-            plan.contexts.take_recorded(from_main(lambda: Recorded(at.record.file.parent).of_canaries(plan.canaries)))
+            self._take_recorded_contexts(record)
+        if self.trial is not None:
+            self._write(at, [{"role": TRIAL, "hyperparameters": at.hyperparameters}])
         if plan.contexts.has_any:
             self._write(at, [plan.contexts.record()])
         plan.budget.begin()
@@ -214,12 +244,17 @@ class TrainingRun:
 
     def end(self, at: Moment) -> None:
         """The training is over; what is evaluated from now on is measured as in it."""
-        self.is_training = self.has_measured = False
+        self.is_training, self._is_used = False, True
         self.plan.copies.end()
+        self._write_rest()
         seconds, share = self.plan.budget.taken()
         foreseen = max(self.size.share, self.plan.budget.share or 0.0)
         if seconds > _WORTH_SAYING and share > 2 * foreseen:
             self._say(at, f"exposure: its measurements took {percent(share)} of the training")
+
+    def folder(self, output_dir: str | None) -> Path:
+        """Where checkpoints are: in `output_dir`, or in the trial's folder there."""
+        return Path(output_dir or ".") / (self.trial or "")
 
     def measure(self, at: Moment, prefix: str, metrics: dict[str, float]) -> dict[str, float]:
         """Measure, record, show, and decide whether the training stops.
@@ -248,7 +283,6 @@ class TrainingRun:
                 if self.base_report is not None:
                     found["exposure_base_mean"] = self._base_mean(report, self.base_report)
                     records = _beside_base(records, self.base_report)
-                self.has_measured = True
                 self._write(at, [_measurement(report), *records])
                 stops = run_on_all(lambda: self._decide(at, report, metrics, prefix))
                 if all_reduce_sum(float(stops)):
@@ -267,7 +301,6 @@ class TrainingRun:
             what = "The measurement" if self.report is None else "What was to be done about the measurement"
             logger.error("%s at step %d failed: %s", what, at.step, error, exc_info=unexpected)
             if self.report is None:
-                self.has_measured = True
                 self._write(at, [{"role": "failure", "error": without_data(error), "valid": False}])
         finally:
             self.plan.budget.charge(time.monotonic() - began)
@@ -306,17 +339,26 @@ class TrainingRun:
         if self.is_training or self.has_read or not plan.reads_data or plan.contexts.are_known:
             return
         self.has_read = True
-        if plan.trainer is None:
+        if at.trainer is None:
             logger.warning(
                 "A measurement before the training: what will stand before the canaries is not known yet; they are "
                 "measured behind nothing. Give the callback the trainer, trainer=trainer, or context=."
             )
             return
-        collator = plan.trainer._get_collator_with_removed_columns(plan.trainer.data_collator)
-        data = SimpleNamespace(dataset=plan.trainer.train_dataset, collate_fn=collator)
+        collator = at.trainer._get_collator_with_removed_columns(at.trainer.data_collator)
+        data = SimpleNamespace(dataset=at.trainer.train_dataset, collate_fn=collator)
         plan.copies.begin(at.model, data, self._tokenizer(at), evaluation=None, context=plan.contexts.given)
         if self.presence is not None:
             plan.contexts.take(self.presence)
+
+    def _take_recorded_contexts(self, record: Record) -> None:
+        """Of a stream, what the batches of an earlier part of the training have said."""
+        try:
+            found = from_main(lambda: Recorded(record.file).of_canaries(self.plan.canaries))
+        except DataError as error:
+            logger.warning("What stood before the canaries so far is not known: %s", error)
+        else:
+            self.plan.contexts.take_recorded(found)
 
     def _take_what_batches_say(self, at: Moment) -> None:
         """Of a stream, what stands before canaries is seen in its batches alone."""
@@ -416,13 +458,30 @@ class TrainingRun:
 
     def _write(self, at: Moment, records: list[dict[str, Any]]) -> None:
         """Into the record; what cannot be written is logged, and an error only if `strict`."""
-        when = {"step": at.step, "epoch": at.state.epoch, "canaries": self.plan.name}
+        if self.record is None:
+            self.trial, self.record = at.trial, at.record
+        record = self.record
+        self._is_used = self._is_used or at.step > 0
+        when = {"training": self.training, "step": at.step, "epoch": at.state.epoch, "canaries": self.plan.name}
+        if self.trial is not None:
+            when["trial"] = self.trial
+        if self._state is not None and not self.is_training:
+            when["after_training"] = True  # when the weights may be those of an earlier step
         try:
-            from_main(lambda: at.record.append(when, records))
+            from_main(lambda: record.append(when, records))
         except Exception as error:
             if self.plan.strict:
                 raise
             logger.error("The record of step %d could not be written: %s", at.step, error)
+
+    def _write_rest(self) -> None:
+        """What found no room before; a last time."""
+        if self.record is None or not is_main_process():
+            return
+        try:
+            self.record.write_rest()
+        except OSError as error:
+            logger.error("Measurements that could not be written before are in no record: %s", error)
 
     def _base_mean(self, report: ExposureReport, base: ExposureReport) -> float:
         """Of the canaries that count, the mean exposure without adapters; rounded, for everybody."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..canaries import CanarySet
-from ..errors import DataError, shown
+from ..errors import DataError, is_int, shown
 from ..runtime.processes import all_gather
 from .moment import Moment
-from .record import BESIDE, RECORD_FILE, SIZE, Record
+from .record import NOTES, RECORD_FILE, SIZE, Record
 from .schedule import Schedule
 from .threshold import Threshold, bits_against_chance
 
@@ -121,38 +122,44 @@ class Begun:
     num_references: int | None
 
 
-def begin_record(record: Record, step: int, canaries: str, *, stays: bool, is_own: bool) -> Begun:
-    """Make the record ready for a training that starts at a step: what it will measure anew is dropped, and what is of
-    an earlier training is set aside.
+def begin_record(record: Record, training: str, step: int, canaries: str, *, stays: bool) -> Begun:
+    """Make the record ready for a training that starts at a step. What is of another training, or of this one and will
+    be measured anew, is set aside.
 
     Args:
         record: the file.
-        step: from which the training goes on; 0 for a new one.
+        training: its name.
+        step: from which it goes on; 0 for a new one.
         canaries: the name of the set.
         stays: whether a measurement at that very step stays.
-        is_own: whether measurements before the first step are this training's, and not an earlier one's.
 
     Raises:
         DataError: a training that goes on had measured other canaries.
     """
-    if any(
-        line.get("canaries", canaries) != canaries and line.get("step") in range(1, step + 1) for line in record.lines()
-    ):
+    own = [line for line in record.lines_of(training) if line["step"] <= step]
+    if any(line["canaries"] != canaries and line["step"] > 0 for line in own):
         raise DataError(
             "canaries",
             f"the set that the training was begun with, since it goes on from step {step}",
             f"another: that of {record.file} is not {canaries}",
             "Load the one that was saved then, CanarySet.load(...), or begin anew in another output_dir.",
         )
-    aside = record.set_aside(with_last=not is_own) if step == 0 else None
+
+    def is_kept(line: Mapping[str, Any]) -> bool:
+        is_here = line["step"] == step and (stays or line["role"] in NOTES)
+        return line["training"] == training and (line["step"] < step or is_here)
+
+    aside = record.set_aside(is_kept)
     if aside is not None:
-        logger.warning("%s was that of an earlier training: its measurements are in %s now.", record.file, aside.name)
-    record.forget_after(step)
-    here = [line for line in record.lines() if line.get("step") == step]
-    copies = {line["canary_id"]: line["copies_trained"] for line in here if "copies_trained" in line}
-    if not stays:
-        record.forget_after(step - 1)
-    measured = {line.get("step") for line in record.lines() if line.get("role") == "canary"}
-    sizes = [line.get("num_references") for line in record.lines() if line.get("role") == SIZE] if step else []
-    here = [line for line in here if line.get("role") not in BESIDE]
-    return Begun(len(measured), stays and bool(here), copies or None, sizes[-1] if sizes else None)
+        words = "%s: what is of an earlier training, of steps that will be measured anew, or unreadable is in %s now."
+        logger.warning(words, record.file, aside.name)
+    measured = {line["step"] for line in own if line["role"] == "canary" and is_kept(line)}
+    here = [line for line in own if line["step"] == step and line["role"] not in NOTES]
+    copies = {
+        line["canary_id"]: line["copies_trained"]
+        for line in here
+        if line["role"] == "canary" and is_int(line.get("copies_trained"))
+    }
+    sizes = [line.get("num_references") for line in own if line["role"] == SIZE and step]
+    size = next((size for size in reversed(sizes) if is_int(size)), None)
+    return Begun(len(measured), stays and bool(here), copies or None, size)

@@ -22,7 +22,7 @@ import hf_canary.models as models
 from hf_canary import CanarySet, log_perplexity
 from hf_canary.demo import TEMPLATE, Settings, run, windows
 from hf_canary.errors import DataError
-from hf_canary.training.record import BESIDE
+from hf_canary.training.record import NOTES
 from tests.support.fresh import COMMAND, run_command, run_python
 
 
@@ -60,7 +60,7 @@ def test_it_leaves_what_it_promises(demo):
         height, width, _ = matplotlib.image.imread(picture).shape
         assert min(height, width) > 400
     lines = map(json.loads, (folder / "_exposure.jsonl").read_text().splitlines())
-    records = [line for line in lines if line["role"] not in (*BESIDE, "measurement")]
+    records = [line for line in lines if line["role"] not in (*NOTES, "measurement")]
     assert len({record["step"] for record in records}) == 12
     AutoTokenizer.from_pretrained(folder / "checkpoint")
     assert 550_000 < AutoModelForCausalLM.from_pretrained(folder / "checkpoint").num_parameters() < 700_000

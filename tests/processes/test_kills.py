@@ -24,7 +24,7 @@ KILLS = times(3)  # of a search, and as many of a count
 
 
 def test_the_record_of_a_writer_that_is_killed(tmp_path):
-    """Whatever the moment: all whole lines are there, in order, and only the last may be torn; going on drops it."""
+    """Whatever the moment: all whole lines are there, in order, and only the last may be torn; it is set aside."""
     generator = random.Random(0)
     for _ in range(times(12)):
         record = Record(tmp_path)
@@ -32,7 +32,8 @@ def test_the_record_of_a_writer_that_is_killed(tmp_path):
         child = os.fork()
         if not child:
             for step in itertools.count(1):
-                record.append({"step": step}, [{"canary": number, "pad": "x" * 5_000} for number in range(30)])
+                when = {"training": "one", "step": step, "canaries": "few"}
+                record.append(when, [{"role": "left out", "canary": n, "pad": "x" * 5_000} for n in range(30)])
         while not record.file.exists():
             time.sleep(0.001)
         time.sleep(generator.uniform(0.0, 0.05))
@@ -44,8 +45,10 @@ def test_the_record_of_a_writer_that_is_killed(tmp_path):
         assert found
         assert len(record.lines()) in (len(found), len(found) + (last != ""))
         step = found[-1][0] - 1
-        record.forget_after(step)
+        as_it_was = record.file.read_text().rstrip("\n").split("\n")
+        aside = record.set_aside(lambda line, last=step: line["step"] <= last)
         assert [line["step"] for line in record.lines()] == [n for n in range(1, step + 1) for _ in range(30)]
+        assert aside.read_text().rstrip("\n").split("\n") == as_it_was
 
 
 def test_what_a_writer_leaves_that_is_killed_goes_with_the_next_write(tmp_path):

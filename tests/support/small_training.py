@@ -12,7 +12,7 @@ from hf_canary import CanaryFormat, CanarySet, ExposureCallback
 from hf_canary.callback import RECORD_FILE
 from hf_canary.measure import Measurement
 from hf_canary.training import size
-from hf_canary.training.record import BESIDE
+from hf_canary.training.record import NOTES
 
 size.DRAWS = 300 * size.FULL // 60  # 300 beside 60 references; how well draws estimate is tested where they are made
 
@@ -94,13 +94,20 @@ def entries(trainer, key="eval_exposure_mean"):
     return [entry for entry in trainer.state.log_history if key in entry]
 
 
-def steps(folder):
+def steps(place):
     """The steps of the record's measurements, in order."""
-    found = [line["step"] for line in records(folder)]
+    found = [line["step"] for line in records(place)]
     return [step for number, step in enumerate(found) if number == 0 or found[number - 1] != step]
 
 
-def records(folder):
-    """The lines of what was measured, or was not."""
-    lines = map(json.loads, (Path(folder) / RECORD_FILE).read_text().splitlines())
-    return [line for line in lines if line.get("role") not in (*BESIDE, "measurement")]
+def records(place):
+    """The measurements of a record, by its folder or itself."""
+    file = Path(place) / RECORD_FILE if Path(place).is_dir() else Path(place)
+    lines = map(json.loads, file.read_text().splitlines())
+    return [line for line in lines if line.get("role") not in (*NOTES, "measurement")]
+
+
+def values(place):
+    """What a record says, without how long it took, and of which training it is."""
+    gone = {"token_rows", "training", "trial"}
+    return [{name: value for name, value in line.items() if name not in gone} for line in records(place)]

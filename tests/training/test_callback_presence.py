@@ -23,7 +23,7 @@ from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
 from hf_canary.presence import Presence
 from hf_canary.presence.report import CanaryPresence
 from hf_canary.training.public import public_keys
-from hf_canary.training.record import BESIDE
+from hf_canary.training.record import NOTES
 from tests.support import oracles
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
@@ -89,7 +89,7 @@ def watching(trainer, **options):
 
 def records(folder) -> list[dict]:
     lines = map(json.loads, (folder / RECORD_FILE).read_text().splitlines())
-    return [line for line in lines if line["role"] not in (*BESIDE, "measurement")]
+    return [line for line in lines if line["role"] not in (*NOTES, "measurement")]
 
 
 def last_entry(trainer) -> dict:

@@ -1,6 +1,5 @@
 """What is public of a training and what is not: rounded sums, a fingerprint, and a private record."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from hf_canary.reporting.exposure_report import ExposureReport
 from hf_canary.training.fingerprints import FINGERPRINT_FILE, fingerprint_in, fingerprint_of, leave_fingerprint
 from hf_canary.training.line import one_line
 from hf_canary.training.public import base_mean, public_keys, public_levels, public_summary
-from hf_canary.training.record import Record
 from tests.support.small_training import CANARIES, FORMAT
 
 
@@ -127,27 +125,6 @@ def test_natural_secrets_that_were_not_trained_on_do_not_count():
     assert base_mean(3.04, CANARIES, live=1) == 3.0
     with pytest.raises(ArgumentError, match="seed"):
         CanarySet(report.canaries.canaries, 7, "natural")
-
-
-def test_the_record_of_an_earlier_training_is_kept(tmp_path):
-    """Under another name each time, for the owner alone; what was measured before the first step stays."""
-    record = Record(tmp_path)
-    for number in (1, 2):
-        record.append({"step": 0}, [{"n": number}])
-        record.append({"step": 5}, [{"n": number}])
-        assert record.set_aside(with_last=True).name == f"_exposure.{number}.jsonl"
-        assert record.lines() == []
-    record.append({"step": 0}, [{"n": 0}])  # a training that looked before its first step alone
-    assert record.set_aside(with_last=True).name == "_exposure.3.jsonl"
-    record.append({"step": 5}, [{"n": 3}])
-    record.append({"step": 0}, [{"n": 4}])
-    aside = record.set_aside(with_last=False)
-    assert [line["n"] for line in record.lines()] == [4]
-    assert [json.loads(line)["n"] for line in aside.read_text().splitlines()] == [3]
-    record.forget_after(-2)
-    record.append({"step": 0}, [{"role": "contexts"}])
-    assert record.set_aside(with_last=True) is None  # there was no measurement
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_fingerprints_that_are_none(tmp_path):

@@ -17,7 +17,6 @@ from hf_canary import CanaryFormat, CanarySet, measure_exposure
 from hf_canary.errors import ArgumentError
 from hf_canary.training.budget import OverheadBudget
 from hf_canary.training.preserve import preserve_training_state
-from hf_canary.training.record import Record
 from hf_canary.training.schedule import Schedule
 from hf_canary.training.threshold import Threshold, bits_against_chance
 from tests.support import oracles
@@ -85,15 +84,6 @@ def test_no_other_limits(wrong):
     """A typed error that names the argument."""
     with pytest.raises(ArgumentError, match="max_"):
         OverheadBudget(*wrong)
-
-
-def test_lines_that_are_not_ours_stay(tmp_path):
-    """A line that says no step is for somebody else to drop."""
-    record = Record(tmp_path)
-    record.file.write_text('{"note": 1}\nno JSON\n{"step": 3}\n{"step": 9}\n')
-    record.forget_after(5)
-    assert record.file.read_text() == '{"note": 1}\nno JSON\n{"step": 3}\n'
-    assert Record(tmp_path / "none").lines() == []
 
 
 class Everything(nn.Module):
