@@ -23,6 +23,7 @@ from .formats.canary_format import CanaryFormat, check_format
 from .inference.cache_adapters import Encoded
 from .inference.evaluation import evaluating
 from .inference.language_model import MEMORY, LanguageModel
+from .inference.wrappers import generating
 from .runtime.deadline import Deadline
 from .tokenization.contexts import Before, check_context
 from .tokenization.encoding import end_token
@@ -445,6 +446,7 @@ class CheapestFills:
         **model_kwargs: Any,
     ) -> Any:
         """What `generate` calls; returns (n_prompts · top_k, n_tokens) ids, or an output with scores beside them."""
+        model = generating(model)
         repeated = max(generation_config.num_beams, generation_config.num_return_sequences)
         if model.config.is_encoder_decoder and model.training:
             raise ModelError(

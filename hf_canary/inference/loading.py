@@ -159,4 +159,5 @@ def _with_adapter(model: Any, adapter: Adapter) -> Any:
             model.resize_token_embeddings(size, mean_resizing=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of what peft asks transformers
+        warnings.filterwarnings("error", "Found missing adapter keys")  # the base would be measured, which looks safe
         return PeftModel.from_pretrained(model, adapter.name)

@@ -116,6 +116,13 @@ def num_virtual_tokens(model: Any) -> int:
     return int(config.num_virtual_tokens)
 
 
+def generating(model: Any) -> Any:
+    """The model that `generate` was called on, where peft has its base generate behind its own tokens."""
+    prepare = getattr(model, "prepare_inputs_for_generation", None)
+    owner = getattr(prepare, "__self__", model)
+    return owner if num_virtual_tokens(owner) else model
+
+
 def is_quantized(model: Any) -> bool:
     """Whether its weights are stored in a few bits, as transformers loads them; LLM.int8 rounds what it reads, too."""
     flags = ("is_quantized", "is_loaded_in_8bit", "is_loaded_in_4bit")

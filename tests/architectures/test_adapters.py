@@ -3,6 +3,7 @@
 The oracle is the loss that peft computes of one text at a time.
 """
 
+import contextlib
 import copy
 import math
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from hf_canary import CanaryFormat, CanarySet, exact_rank, extract, log_perplexity, measure_exposure
+from hf_canary.decoding import CheapestFills
 from hf_canary.errors import ModelError
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
@@ -111,6 +113,23 @@ def test_tokens_of_an_adapters_own(name, family, tokenizer):
     assert surely <= rank.rank <= perhaps
     with model.disable_adapter():
         np.testing.assert_allclose(log_perplexity(model, tokenizer, TEXTS, context=SHORT), plain, atol=BITS)
+
+
+@pytest.mark.parametrize("name", ["prompt", "prefix", "embeddings"])
+def test_the_search_in_place_of_generate_is_behind_them(name, tokenizer):
+    """Peft has its base generate, which knows nothing of them: it must not be the base that is searched."""
+    model = adapted(CAUSAL["llama"](len(tokenizer)), (AHEAD | ON_EMBEDDINGS)[name]())
+    search = CheapestFills(PIN, tokenizer)
+    options = {"custom_generate": search, "max_new_tokens": 20, "return_dict_in_generate": True}
+    for on in (model.disable_adapter(), contextlib.nullcontext()):
+        with on:
+            best = extract(model, tokenizer, PIN).candidates[0]
+            found = model.generate(input_ids=torch.tensor([search.prompt_ids]), **options)
+            (cost,) = log_perplexity(model, tokenizer, [PIN.template[:11]], context=None)
+        text = tokenizer.decode(found.sequences[0], skip_special_tokens=True)
+        assert text == best.text
+        bits = -found.sequences_scores.item() / math.log(2.0)
+        assert bits + cost == pytest.approx(best.log_perplexity, abs=BITS)
 
 
 @pytest.mark.parametrize("name", AHEAD)

@@ -205,6 +205,12 @@ def test_a_base_that_is_not_named(folder):
     assert "an adapter as peft saves it" in refused(folder)
 
 
+def test_weights_that_are_not_those_of_the_config(folder):
+    """Peft warns of them, and puts on what is there: the base alone would look safe."""
+    named(folder, target_modules=["k_proj"])
+    assert "Found missing adapter keys" in refused(folder)
+
+
 def test_an_adapter_on_an_adapter(folder, tmp_path):
     """It would be put on without the one below, or twice."""
     shutil.copytree(folder, tmp_path / "upper")
