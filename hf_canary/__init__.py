@@ -4,11 +4,14 @@ The public list. Each name is loaded from its room when it is first used, so tha
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as in typing, which takes longer to import than this, and which a Ctrl-C would interrupt
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from .callback import ExposureCallback as ExposureCallback
     from .canaries import Canary as Canary
     from .canaries import CanarySet as CanarySet
@@ -46,7 +49,7 @@ _ROOM_OF = {
 __all__ = sorted(_ROOM_OF)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name in _ROOM_OF:
         return getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
