@@ -61,9 +61,9 @@ class ExposureCallback(TrainerCallback):
     record of another training is set aside. Beside the weights stands `hf_canary.json`, a salted digest of the set.
 
     Canaries are measured behind what stands before them in the training data, as the tokenised rows have it: a canary
-    in the assistant's turn of a chat behind that chat. Where they stand behind different texts, as packed or spliced
-    ones do, each is measured behind its own, with references of its own, which takes longer and is said. A stream
-    cannot be read ahead; there the batches tell.
+    in the assistant's turn of a chat behind that chat; each behind its own source, where these differ. Where they stand
+    behind different texts, as packed or spliced ones do, each is measured behind its own, with references of its own,
+    which takes longer and is said. A stream cannot be read ahead; there the batches tell.
 
     Before the first step it reads the trainer's dataset and says which canaries are not in it, and why (`presence`); as
     training goes on it counts the copies in the batches. A canary that is not trained on is dead: named in the log and
@@ -85,7 +85,7 @@ class ExposureCallback(TrainerCallback):
         seed: draws the references, the same at each measurement.
         context: what stands before the canaries, if it is not to be read from the rows: a text or a `Context` of tokens
             for all, or a list with one for each; "" for nothing. It is conditioned on, not summed. One that never
-            stands there is warned of.
+            stands there is warned of. Where sources have holes, a text has the source in it, holes and all.
         source_prefix: what stands before the source of an encoder-decoder, if it is not to be read from the rows; one
             for all, or a list.
         batch_size: rows of one forward pass of a measurement; None chooses.
@@ -214,7 +214,8 @@ class ExposureCallback(TrainerCallback):
         elif not plan.contexts.are_known and state.is_world_process_zero:
             logger.warning(
                 "presence=False: what stands before the canaries is not read from the data; they are measured behind "
-                "nothing: a leak may look safe. Give context= (and source_prefix=), or leave presence= out."
+                "nothing, or their sources alone: a leak may look safe. Give context= (and source_prefix=), or leave "
+                "presence= out."
             )
         least = run_on_all(lambda: run.check(at))
         warn_of_what_is_not_reached(at, self._schedule, is_bound=plan.trainer is not None)

@@ -20,7 +20,7 @@ def evaluating(model: Any) -> Iterator[Any]:
     such as positions of an image, is taken away. Every submodule's mode, what its modules held, and what accelerate put
     in place of `forward`, come back afterwards, also after an error.
     """
-    bare = _bare(model)
+    bare = bare_model(model)
     with alone(bare), as_a_new_one(bare), as_torch_is_by_itself(bare):
         modes = [(module, module.training) for module in bare.modules()]
         patched = vars(bare).get("forward")
@@ -37,7 +37,7 @@ def evaluating(model: Any) -> Iterator[Any]:
                 module.training = mode
 
 
-def _bare(model: Any) -> Any:
+def bare_model(model: Any) -> Any:
     """The model itself: not as `torch.compile` or `DistributedDataParallel` wrap it."""
     while True:
         if isinstance(model, (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)):
@@ -46,3 +46,8 @@ def _bare(model: Any) -> Any:
             model = model._orig_mod
         else:
             return model
+
+
+def reads_sources(model: Any) -> bool:
+    """Whether it is an encoder-decoder, which reads a source before it writes, under whichever wrapper."""
+    return bool(getattr(getattr(bare_model(model), "config", None), "is_encoder_decoder", False))

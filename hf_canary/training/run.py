@@ -18,6 +18,7 @@ from typing import Any
 
 from ..canaries import CanarySet
 from ..errors import CanaryError, DataError, ModelError, without_data
+from ..inference.evaluation import reads_sources
 from ..measure import Measurement
 from ..measurement.checks import check_measurable
 from ..presence.report import Presence
@@ -157,7 +158,7 @@ class TrainingRun:
             ModelError: it does not, or there is none.
         """
         for format in self.plan.canaries.formats:  # reads the vocabulary, which is done once
-            check_written(format, self._tokenizer(at), target=format.source is not None)
+            check_written(format, self._tokenizer(at), target=reads_sources(at.model))
 
     def check(self, at: Moment) -> float:
         """Refuse what cannot be measured; the seconds that scoring a few candidates takes.
@@ -167,7 +168,7 @@ class TrainingRun:
         """
         began = time.monotonic()
         contexts = self.plan.contexts
-        contexts.fit(at.model)
+        contexts.fit(at.model, self._tokenizer(at))
         with preserve_training_state(at.model):
             try:
                 self._check_measurable(at)
@@ -304,7 +305,8 @@ class TrainingRun:
         if plan.trainer is None:
             logger.warning(
                 "A measurement before the training: what will stand before the canaries is not known yet; they are "
-                "measured behind nothing. Give the callback the trainer, trainer=trainer, or context=."
+                "measured behind nothing, or their sources alone. Give the callback the trainer, trainer=trainer, or "
+                "context=."
             )
             return
         collator = plan.trainer._get_collator_with_removed_columns(plan.trainer.data_collator)
@@ -322,7 +324,7 @@ class TrainingRun:
         if seen is None:
             return
         lines_before = contexts.lines
-        if contexts.take_seen(seen, at.model):
+        if contexts.take_seen(seen, at.model, self._tokenizer(at)):
             self.base_report = None  # which stood behind something else
             self._write(at, [contexts.record()])
         if contexts.lines not in ([], lines_before) and at.state.is_world_process_zero:
@@ -353,6 +355,7 @@ class TrainingRun:
                 context=contexts.context,
                 source_prefix=contexts.source_prefix,
                 batch_size=plan.batch_size,
+                target=reads_sources(at.model),
             )
             self._measurement = (tokenizer, repr(contexts), measurement)
         with plan.watch(quiet=at.quiet) as progress:
