@@ -546,9 +546,14 @@ def rank_of(costs, fill):
 
 
 @pytest.mark.parametrize("before", ["", "q: "])
-def test_each_fill_stands_behind_its_own_source(model, tokenizer, before):
-    """Of a causal model, as of an encoder-decoder: the rank among all fills, each behind its own prompt."""
-    format = CanaryFormat("the pin is {digit:2}.", source="{digit} or what?")
+@pytest.mark.parametrize("begins", [True, False])
+def test_each_fill_stands_behind_its_own_source(model, tokenizer, before, begins):
+    """Of a causal model, as of an encoder-decoder: the rank among all fills, each behind its own prompt, whatever
+    the prompts share; nothing, where the tokenizer begins no text by itself.
+    """
+    tokenizer = tokenizer if begins else without_bos(tokenizer)
+    words = ["a", "be", "the", "pin", "cats", "dog", "is", "what", "not", "o"]
+    format = CanaryFormat("the pin is {w}{digit}.", source="{w} or what?", spaces={"w": words})
     canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=1)
     texts = [f"{before}{format.render_source(fill)} - " for fill in range(100)]
     costs = np.array([log_perplexity(model, tokenizer, [format.render(n)], context=texts[n])[0] for n in range(100)])
