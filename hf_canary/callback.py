@@ -154,6 +154,7 @@ class ExposureCallback(TrainerCallback):
             strict=strict,
             trainer=trainer,
             show=self.show,
+            confirm=self.confirm,
             watch=self.watch,
         )
         self._plan.threshold.check(canaries)
@@ -280,6 +281,11 @@ class ExposureCallback(TrainerCallback):
         loss = metrics.get(f"{prefix}_loss")
         beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
         tqdm.write(f"step {state.global_step}{beside} · {one_line(report, self.num_references)}")
+
+    def confirm(self, presence: Presence) -> None:
+        """Print before the first step that all copies are there, where all is well; override it to say so elsewhere."""
+        copies = sum(each.live for each in presence)
+        tqdm.write(f"all {copies:,} copies of {len(presence):,} canaries found in the training data")
 
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:

@@ -59,6 +59,7 @@ class Plan:
         strict: whether what fails ends the training.
         trainer: the one that the callback is bound to, or None.
         show: prints a report; called with the training's state, the metrics beside it and their prefix.
+        confirm: prints that all copies were found.
         watch: a context manager; what it gives is called with the number of texts scored since the last call.
     """
 
@@ -74,6 +75,7 @@ class Plan:
     strict: bool
     trainer: Any
     show: Callable[[ExposureReport, Any, dict[str, float], str], None]
+    confirm: Callable[[Presence], None]
     watch: Callable[..., AbstractContextManager[Callable[[int], object]]]
 
     @property
@@ -140,6 +142,8 @@ class TrainingRun:
         self.has_read = True
         if at.state.is_world_process_zero:
             logger.log(logging.INFO if plan.copies.is_fine else logging.WARNING, "%s", self.presence)
+            if plan.copies.is_fine:
+                plan.confirm(self.presence)
         live = {each.repetitions for each in self.presence if not each.is_dead}
         levels = set(plan.canaries.repetitions)
         if plan.strict and live != levels:
