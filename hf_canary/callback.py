@@ -73,9 +73,9 @@ class ExposureCallback(TrainerCallback):
     at work.
 
     Canaries are measured behind what stands before them in the training data, as the tokenised rows have it: a canary
-    in the assistant's turn of a chat behind that chat. Where they stand behind different texts, as packed or spliced
-    ones do, each is measured behind its own, with references of its own, which takes longer and is said. A stream
-    cannot be read ahead; there the batches tell.
+    in the assistant's turn of a chat behind that chat; each behind its own source, where these differ. Where they stand
+    behind different texts, as packed or spliced ones do, each is measured behind its own, with references of its own,
+    which takes longer and is said. A stream cannot be read ahead; there the batches tell.
 
     Before the first step it reads the trainer's dataset and says which canaries are not in it, and why (`presence`); as
     training goes on it counts the copies in the batches. A canary that is not trained on is dead: named in the log and
@@ -99,7 +99,7 @@ class ExposureCallback(TrainerCallback):
         seed: draws the references, the same at each measurement.
         context: what stands before the canaries, if it is not to be read from the rows: a text or a `Context` of tokens
             for all, or a list with one for each; "" for nothing. It is conditioned on, not summed. One that never
-            stands there is warned of.
+            stands there is warned of. Where sources have holes, a text has the source in it, holes and all.
         source_prefix: what stands before the source of an encoder-decoder, if it is not to be read from the rows; one
             for all, or a list.
         batch_size: rows of one forward pass of a measurement; None chooses.
@@ -174,6 +174,7 @@ class ExposureCallback(TrainerCallback):
             reads_data=presence,
             strict=strict,
             show=self.show,
+            confirm=self.confirm,
             watch=self.watch,
             say=tqdm.write,
         )
@@ -240,7 +241,8 @@ class ExposureCallback(TrainerCallback):
         elif not plan.contexts.are_known and state.is_world_process_zero:
             logger.warning(
                 "presence=False: what stands before the canaries is not read from the data; they are measured behind "
-                "nothing: a leak may look safe. Give context= (and source_prefix=), or leave presence= out."
+                "nothing, or their sources alone: a leak may look safe. Give context= (and source_prefix=), or leave "
+                "presence= out."
             )
         run_on_all(lambda: run.check(at))
         warn_of_what_is_not_reached(at, self._schedule, is_bound=at.trainer is not None)
@@ -311,6 +313,11 @@ class ExposureCallback(TrainerCallback):
         loss = metrics.get(f"{prefix}_loss")
         beside = "" if loss is None else f" · {prefix} loss {loss:.3f}"
         tqdm.write(printable(f"step {state.global_step}{beside} · {one_line(report, self.num_references)}"))
+
+    def confirm(self, presence: Presence) -> None:
+        """Print before the first step that all copies are there, where all is well; override it to say so elsewhere."""
+        copies = sum(each.live for each in presence)
+        tqdm.write(f"all {copies:,} copies of {len(presence):,} canaries found in the training data")
 
     @contextmanager
     def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:

@@ -168,7 +168,13 @@ CanaryOption = Annotated[
     str | None,
     typer.Option(help="The id of a canary of --canaries: behind what stood before this one.", show_default=False),
 ]
-SourceOption = Annotated[str | None, typer.Option(help="What an encoder-decoder reads, the same for every fill.")]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What an encoder-decoder reads, the same for every fill; before a causal model it is the context.",
+        show_default=False,
+    ),
+]
 EndOption = Annotated[bool, typer.Option("--end", help="Sum the end token behind each candidate, too.")]
 MostOption = Annotated[int, typer.Option(min=1, help="Stop after so many prefixes.")]
 SecondsOption = Annotated[float | None, typer.Option(min=0.0, help="Stop after so long.")]
@@ -257,16 +263,17 @@ def extract(
         given = _given_context(context, context_file)
         known = None if canaries is None else CanarySet.load(canaries)
         one = _canary_of(known, canary)
-        wanted, source = _format(format, spaces, source, given, one)
+        wanted, own_source = _format(format, spaces, source, given, one)
         wanted.check_top_k(top_k)
         memory = _bytes(max_memory)
         check_writable(checkpoint)
         place = _place_of(model)
         if known is not None:
             _tell_trained_with(place, known)
-        before, prefix, tell, here = _before_format(place, record, wanted, given, known, one)
+        before, prefix, tell, here = _before_format(place, record, wanted, given, known, one, own_source)
         loaded, tokenizer = _load(place, dtype, trust_remote_code)
         tell(tokenizer)
+        source = _source_beside(before, source, own_source, loaded, is_recorded=given is None)
         with _searching() as show:
             found = extract_candidates(
                 loaded,
@@ -385,7 +392,7 @@ def rank(
         given = _given_context(context, context_file)
         known = None if canaries is None else CanarySet.load(canaries)
         one = _canary_of(known, canary)
-        wanted, source = _format(format, spaces, source, given, one)
+        wanted, own_source = _format(format, spaces, source, given, one)
         fills = [*(fill or []), *_parsed(wanted, text or [])]
         if not fills and one is not None:
             fills = [one.fill]
@@ -397,9 +404,10 @@ def rank(
         place = _place_of(model)
         if known is not None:
             _tell_trained_with(place, known)
-        before, prefix, tell, _ = _before_format(place, record, wanted, given, known, one)
+        before, prefix, tell, _ = _before_format(place, record, wanted, given, known, one, own_source)
         loaded, tokenizer = _load(place, dtype, trust_remote_code)
         tell(tokenizer)
+        source = _source_beside(before, source, own_source, loaded, is_recorded=given is None)
         with _searching(counts=True) as show:
             ranks = exact_rank(
                 loaded,
@@ -499,6 +507,35 @@ def _format(
     for argument, text in (("source", source), ("context", context)):
         format.check_fixed(argument, text)
     return format, source
+
+
+def _source_beside(before: Any, given: str | None, own: str | None, model: Any, *, is_recorded: bool) -> str | None:
+    """The source to search with. What stands before canaries of a causal model holds it, if it is known.
+
+    Args:
+        before: what stands before the canaries.
+        given: what was given for a source.
+        own: that, or the source of the canary.
+        model: any.
+        is_recorded: whether what stands before them is from the record.
+
+    Raises:
+        ArgumentError: a source beside what holds it.
+    """
+    from .errors import ArgumentError
+    from .inference.evaluation import reads_sources
+    from .tokenization.contexts import SourceContext
+
+    if reads_sources(model) or before is None or isinstance(before, SourceContext):
+        return own
+    if given is not None and is_recorded:
+        raise ArgumentError(
+            "--source",
+            "none: the record has all that stood before the canaries",
+            "one",
+            "Leave it out, or give --context for what is to stand there.",
+        )
+    return given
 
 
 def _check_format_of(canary: Canary, template: str | None, spaces: Path | None) -> None:
@@ -723,14 +760,19 @@ def _before_canaries(
     if known is None:
         _check_record(record, "of these canaries")
         if given is None:
-            _note("What stood before the canaries in training is unknown; they are measured behind nothing. " + _GIVE)
+            nothing = _nothing_but(any(canary.source for canary in canaries), "their sources")
+            _note(f"What stood before the canaries in training is unknown; they are measured behind {nothing}. {_GIVE}")
         return given, None, _no_notice
     contexts, prefixes, unknown = known
     if given is not None:
         theirs = {context for context, canary in zip(contexts, canaries, strict=True) if canary.id not in unknown}
-        return given, prefixes, _context_notice(recorded.file, given, theirs, canaries[0].format, to_all=True)
+        one = canaries[0]
+        return given, prefixes, _context_notice(recorded.file, given, theirs, one.format, one.source, to_all=True)
     if unknown:
-        _note(f"What stood before {listed(unknown)} in training is unknown; they are measured behind nothing. {_GIVE}")
+        nothing = _nothing_but(any(canary.source for canary in canaries), "their sources")
+        _note(
+            f"What stood before {listed(unknown)} in training is unknown; they are measured behind {nothing}. {_GIVE}"
+        )
     _note(f"Measured behind {_what_is_recorded(recorded)}.")
     several = len(set(zip(contexts, (canary.format for canary in canaries), strict=True)))
     if several > len(canaries.formats):
@@ -754,12 +796,18 @@ def _before_format(
     given: str | None,
     canaries: CanarySet | None,
     canary: Canary | None,
+    source: str | None,
 ) -> tuple[Any, Any, _Notice, list[Canary] | None]:
     """The same for the candidates of a format: behind what most of its canaries stood, or this one; and which canaries
     of a set stood there, as far as the record says.
     """
     from .training.contexts import Recorded
 
+    if canary is not None and canary.format.source_varies:
+        _note(
+            f"In training each fill has a source of its own; here all stand behind that of {canary.id}, and what it "
+            "tells of the fill is no memory. hf-canary measure puts each behind its own."
+        )
     recorded = Recorded(name if record is None else record)
     known = recorded.of_format(format)
     everyone = None if canaries is None else list(canaries)
@@ -767,10 +815,11 @@ def _before_format(
     if not known:
         _check_record(record, "with canaries of this format")
         if given is None:
-            _note(f"What stood before such texts in training is unknown; it is searched behind nothing. {_GIVE}")
+            nothing = _nothing_but(source is not None, "the source")
+            _note(f"What stood before such texts in training is unknown; it is searched behind {nothing}. {_GIVE}")
         return given, None, _no_notice, everyone
     if given is not None:
-        tell = _context_notice(recorded.file, given, {context for context, _ in known}, format)
+        tell = _context_notice(recorded.file, given, {context for context, _ in known}, format, source)
         own = known[0] if canary is None else each.get(canary.id, known[0])
         return given, own[1], tell, everyone
     before = known[0]
@@ -821,18 +870,36 @@ def _no_notice(tokenizer: Any) -> None:
     """Nothing is to be said once there is a tokenizer."""
 
 
+def _nothing_but(has_source: bool, source: str) -> str:
+    return f"nothing but {source}" if has_source else "nothing"
+
+
 def _context_notice(
-    file: Path | None, given: str, theirs: set[Any], format: CanaryFormat, *, to_all: bool = False
+    file: Path | None,
+    given: str,
+    theirs: set[Any],
+    format: CanaryFormat,
+    source: str | None,
+    *,
+    to_all: bool = False,
 ) -> _Notice:
     """Says, once there is a tokenizer, that a context by hand is not what stood before the canaries, if it is not."""
 
     def notice(tokenizer: Any) -> None:
-        from .tokenization.encoding import context_of
+        from .tokenization.contexts import SourceContext, as_prompt
+        from .tokenization.encoding import context_behind, context_of
 
         text, target = format.render(0), format.source is not None
-        mine = context_of(tokenizer, given, text, target=target).ids
-        same = [context_of(tokenizer, each, text, target=target).ids == mine for each in theirs]
-        if same and not (all(same) if to_all else any(same)):
+
+        def ids(context: Any) -> tuple[int, ...]:
+            if isinstance(context, SourceContext) and source is not None:
+                return context_behind(tokenizer, context, source, text).ids
+            return context_of(tokenizer, context, text, target=target).ids
+
+        mine = ids(as_prompt(given, format.source, fixed=None) if format.source_varies else given)
+        comparable = [each for each in theirs if source is not None or not isinstance(each, SourceContext)]
+        same = [ids(each) == mine for each in comparable]
+        if theirs and not (all(same) if to_all else any(same)):
             _note(f"--context is not what stood before the canaries in training ({file}): a leak may look safe.")
 
     return notice

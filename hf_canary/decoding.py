@@ -25,7 +25,7 @@ from .inference.evaluation import evaluating
 from .inference.language_model import MEMORY, LanguageModel
 from .inference.wrappers import generating
 from .runtime.deadline import Deadline
-from .tokenization.contexts import Before, check_context
+from .tokenization.contexts import Before, one_for_all
 from .tokenization.encoding import end_token
 from .tree.token_tree import TokenTree
 from .walks.search.goals import Cheapest
@@ -54,7 +54,7 @@ class _Guide:
     def __init__(
         self, format: CanaryFormat, tokenizer: Any, context: Before, end: bool, target: bool, lengths: Any
     ) -> None:
-        check_context("context", context)
+        one_for_all("context", context)
         format.check_fixed("context", context)
         behind = end_token(tokenizer, target=target) if end else None
         self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=target)

@@ -39,6 +39,7 @@ from .extraction.likeliest import extract
 from .extraction.result import Extraction
 from .formats.canary_format import CanaryFormat
 from .models import character_tokenizer, config_file
+from .presence.report import Presence
 from .reporting import plots as pictures
 from .reporting.exposure_report import ExposureReport
 from .reporting.terminal import say, visible
@@ -190,6 +191,9 @@ class _TableCallback(ExposureCallback):
             yield lambda count: self._progress.advance(task, count)
         finally:
             self._progress.remove_task(task)
+
+    def confirm(self, presence: Presence) -> None:
+        """The demonstration has said how many there are."""
 
     def show(self, report: ExposureReport, state: Any, metrics: dict[str, float], prefix: str) -> None:
         levels = report.levels

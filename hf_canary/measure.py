@@ -21,8 +21,8 @@ from .arguments import (
     check_tokenizer,
 )
 from .canaries import CanarySet
-from .errors import shown
-from .inference.evaluation import evaluating
+from .errors import ArgumentError, shown
+from .inference.evaluation import evaluating, reads_sources
 from .inference.language_model import LanguageModel
 from .measurement.checks import check_request, check_sources, naming_format
 from .measurement.encoded_format import EncodedFormat, MeasurementConfig
@@ -65,7 +65,8 @@ def measure_exposure(
     they were. Under `accelerate launch` all processes must call this together; each does a share.
 
     Args:
-        model: a causal language model, or an encoder-decoder; for the latter the formats have a `source`.
+        model: a causal language model, or an encoder-decoder; for the latter the formats have a `source`. For a causal
+            one a source is the prompt: what stands before the canary if there is no `context`.
         tokenizer: its tokenizer.
         canaries: the set that was injected.
         estimators: `auto`: the one to rely on for each canary, and the reason; `exact`: Definition 4, where all of R
@@ -78,8 +79,10 @@ def measure_exposure(
         seed: draws the references and the fills; the same seed gives the same ones.
         context: what stands before the canaries where they are trained on: a text, a `Context` of tokens, or a list
             with one for each canary, as `check_presence` finds it; conditioned on, not summed. Without it a leak may
-            look safe. Canaries of one context share their references; each context more costs as much again.
-        source_prefix: what stands before the source of an encoder-decoder; one for all, or a list.
+            look safe. Canaries of one context share their references; each context more costs as much again. Where
+            sources have holes, a text has the source in it, holes and all: each fill is scored behind its own.
+        source_prefix: what stands before the source; one for all, or a list. Of a causal model a text, where there is
+            no `context`.
         end: whether the end token follows each candidate and is summed; then candidates may be prefixes of others.
         batch_size: rows of one forward pass; None lets the memory decide.
         max_memory: bytes that logits and states may take, as in `log_perplexity`.
@@ -98,7 +101,7 @@ def measure_exposure(
     Raises:
         ArgumentError: what is no model, no tokenizer or no set; an unknown estimator, a number that is out of range.
         FormatError: a format some candidates of which are prefixes of others; one without a source for an
-            encoder-decoder.
+            encoder-decoder; a hole in `context` that is none of the source's.
         ModelError: what `log_perplexity` raises.
 
     Example:
@@ -111,6 +114,7 @@ def measure_exposure(
         >>> [exposure.canary_id for exposure in report]
         ['f0-x1-0', 'f0-x4-0', 'f0-x16-0']
     """
+    check_model(model)
     measurement = Measurement(
         canaries,
         tokenizer,
@@ -124,6 +128,7 @@ def measure_exposure(
         end=end,
         batch_size=batch_size,
         max_memory=max_memory,
+        target=reads_sources(model),
     )
     return measurement.measure(model, max_seconds=max_seconds, error=error, progress=progress)
 
@@ -135,6 +140,7 @@ class Measurement:
         canaries: as of `measure_exposure`, which all arguments are.
         tokenizer: that is not changed meanwhile.
         counting: how much work `auto` may put into counted ranks, as a part of what it may otherwise.
+        target: whether the models are encoder-decoders; None: where the formats have sources.
 
     Attributes:
         encoded_formats: for each format behind each of its contexts.
@@ -171,6 +177,7 @@ class Measurement:
         batch_size: int | None = None,
         max_memory: int | None = None,
         counting: float = 1.0,
+        target: bool | None = None,
     ) -> None:
         check_request(
             canaries, num_references, estimators, num_draws=num_draws, bootstrap=bootstrap, seed=seed, end=end
@@ -180,14 +187,12 @@ class Measurement:
         self._batch_size, self._max_memory = check_batch_size(batch_size), check_memory(max_memory)
         self._canaries, self._estimators = canaries, estimators
         self._bootstrap, self._seed, self._counting = int(bootstrap), seed, counting
+        self._target = any(format.source is not None for format in canaries.formats) if target is None else target
         for format in canaries.formats:
-            check_written(format, tokenizer, target=format.source is not None)
-        config = MeasurementConfig(num_references, num_draws, seed, end)
+            check_written(format, tokenizer, target=self._target)
+        config = MeasurementConfig(num_references, num_draws, seed, end, target=self._target)
         self._config = config
-        self._groups = grouped(canaries, context, source_prefix)
-        for group in self._groups:
-            group.format.check_fixed("context", group.context)
-            group.format.check_fixed("source_prefix", group.source_prefix)
+        self._groups = grouped(canaries, context, source_prefix, target=self._target)
         self.encoded_formats = [
             EncodedFormat(
                 tokenizer,
@@ -207,7 +212,7 @@ class Measurement:
             format = encoded_format.format
             if "exact" in self._estimators and format.space_size <= num_references + len(encoded_format.canary_fills):
                 return
-            if format.source_varies or not encoded_format.why_no_tree:
+            if encoded_format.has_own_sources or not encoded_format.why_no_tree:
                 return
         for encoded_format in self.encoded_formats:
             with naming_format(encoded_format.format):
@@ -241,6 +246,13 @@ class Measurement:
         with evaluating(model) as bare:
             language_model = LanguageModel(bare, batch_size=self._batch_size, max_memory=self._max_memory)
             check_sources(language_model, self._canaries)
+            if language_model.is_encoder_decoder != self._target:
+                raise ArgumentError(
+                    "target",
+                    f"{language_model.is_encoder_decoder}, as the model is",
+                    f"{self._target}",
+                    "Give Measurement(..., target=...).",
+                )
             for number, (group, encoded_format) in enumerate(zip(self._groups, self.encoded_formats, strict=True)):
                 share = deadline.part(1.0 / (len(self._groups) - number))
                 observations = Observations(language_model, encoded_format, share, progress)

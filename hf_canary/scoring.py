@@ -22,7 +22,7 @@ from .inference.language_model import GIVE_CONTEXT, LanguageModel
 from .runtime.processes import num_processes
 from .tokenization.contexts import Before, one_for_each
 from .tokenization.encoding import Encoding, encode, source_ids
-from .walks.pairs import score_pairs
+from .walks.pairs import score_pairs, score_rows
 from .walks.score import score
 
 # From so many texts of one source on, a walk over their tree costs less than a full pass for each.
@@ -131,9 +131,13 @@ def score_encoded(
     progress: Callable[[int], object] | None = None,
     named: Callable[[int], str] = "texts[{}]".format,
 ) -> Floats:
-    """The same of texts that are encoded already, with the ids of their sources; one text at least. `named` is how an
-    error calls each.
+    """The same of texts that are encoded already, with the ids of their sources; one text at least. `unsummed` first
+    tokens are left out of the sums, behind its own source where each text has one. `named` is how an error calls each.
     """
+    if encoding.starts:
+        _check_longest(language_model, encoding.sequences, "texts")
+        starts = [start + unsummed for start in encoding.starts]
+        return _RowJob(language_model, texts, encoding.sequences, [None] * len(texts), 0, named, starts).run(progress)
     conditioned = language_model.first_summed(encoding.conditioned, _shared_firsts(encoding.sequences))
     _check_lengths(language_model, encoding.sequences, conditioned)
     read: list[Source | None] = [None] * len(texts)
@@ -244,3 +248,17 @@ class _Job:
             costs[indices] = score(start, sequences, self.conditioned, progress=progress)
         costs[alone] = score_pairs(self.language_model, pairs, self.conditioned, progress=progress)
         return costs
+
+
+@dataclass(frozen=True)
+class _RowJob(_Job):
+    """The same of texts behind sources of their own, in one row with them; `starts` are how many tokens stand before
+    each.
+    """
+
+    starts: Sequence[int]
+
+    def _costs(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:
+        rows = [self.sequences[number] for number in numbers]
+        starts = [self.starts[number] for number in numbers]
+        return score_rows(self.language_model, rows, starts, progress=progress) if rows else np.empty(0)

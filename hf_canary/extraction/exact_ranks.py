@@ -53,8 +53,9 @@ def exact_rank(
         tokenizer: its tokenizer, of any kind.
         format: candidates must not be prefixes of one another, unless `end` tells them apart.
         fills: whose ranks are asked for; ints of [0, |R|).
-        source: what an encoder-decoder reads; the format's own, if that is fixed text.
-        source_prefix: what stands before it: a text or a `Context` of tokens.
+        source: what an encoder-decoder reads; the format's own, if that is fixed text. Of a causal model it is the
+            context, where no `context` is given.
+        source_prefix: what stands before it: a text or a `Context` of tokens; of a causal model a text.
         context: what stands before the canary where it is trained on: a text, or a `Context` of tokens; conditioned on,
             not summed.
         end: whether the end token follows each candidate and is summed.

@@ -76,8 +76,9 @@ def extract(
         model: a causal language model, or an encoder-decoder.
         tokenizer: its tokenizer, of any kind.
         format: candidates must not be prefixes of one another, unless `end` tells them apart.
-        source: what an encoder-decoder reads; the format's own, if that is fixed text.
-        source_prefix: what stands before it: a text or a `Context` of tokens.
+        source: what an encoder-decoder reads; the format's own, if that is fixed text. Of a causal model it is the
+            context, where no `context` is given.
+        source_prefix: what stands before it: a text or a `Context` of tokens; of a causal model a text.
         context: what stands before the canary where it is trained on: a text, or a `Context` of tokens; conditioned on,
             not summed.
         end: whether the end token follows each candidate and is summed.
@@ -230,8 +231,9 @@ def iter_extract(
         model: a causal language model, or an encoder-decoder.
         tokenizer: its tokenizer, of any kind.
         format: candidates must not be prefixes of one another, unless `end` tells them apart.
-        source: what an encoder-decoder reads; the format's own, if that is fixed text.
-        source_prefix: what stands before it: a text or a `Context` of tokens.
+        source: what an encoder-decoder reads; the format's own, if that is fixed text. Of a causal model it is the
+            context, where no `context` is given.
+        source_prefix: what stands before it: a text or a `Context` of tokens; of a causal model a text.
         context: what stands before the canary where it is trained on: a text, or a `Context` of tokens; conditioned on,
             not summed.
         end: whether the end token follows each candidate and is summed.

@@ -20,7 +20,7 @@ from ..arguments import (
 )
 from ..arrays import Floats
 from ..canaries import Canary
-from ..errors import FormatError, shown
+from ..errors import ArgumentError, FormatError, shown
 from ..estimators.exposures import MOST_APART, exposure_of_rank
 from ..estimators.worth import ranks_of_listed, samples_for
 from ..formats.canary_format import CanaryFormat, check_format
@@ -29,8 +29,8 @@ from ..inference.evaluation import evaluating
 from ..inference.language_model import MEMORY, LanguageModel, Session
 from ..runtime.deadline import Deadline, agreed
 from ..scoring import score_encoded
-from ..tokenization.contexts import Before, check_context
-from ..tokenization.encoding import Encoding, end_token, source_ids
+from ..tokenization.contexts import Before, SourceContext, as_prompt, check_context, one_for_all
+from ..tokenization.encoding import Encoding, context_behind, end_token, source_ids
 from ..tree.token_tree import TokenTree, unlike
 from ..walks.search.checkpoint import (
     Answers,
@@ -83,7 +83,7 @@ def check_given(model: Any, tokenizer: Any, format: Any, context: Any, source_pr
     check_tokenizer(tokenizer)
     check_format(format)
     check_context("context", context)
-    check_context("source_prefix", source_prefix)
+    one_for_all("source_prefix", source_prefix)
     check_flag("end", end)
 
 
@@ -112,16 +112,18 @@ class SearchSetup:
         for argument, text in (("source", source), ("context", context)):
             format.check_fixed(argument, text)
         self._model, self._tokenizer, self._format = model, tokenizer, format
-        self._context, self._end, self._batch_size = context, end, batch_size
+        self._end, self._batch_size = end, batch_size
         self._source_prefix = source_prefix
         self.max_memory = check_memory(max_memory) or MEMORY
         self.prefix_bits = 0.0
         with evaluating(model) as bare:
             view = LanguageModel(bare)
-            self._source_text = self._fixed_source(source)
+            is_target = view.is_encoder_decoder
+            self._context = context if is_target else self._prompt(source, source_prefix, context)
+            self._source_text = self._fixed_source(source) if is_target else None
             view.check_source(self._source_text is not None)
-            behind = end_token(tokenizer, target=view.is_encoder_decoder) if end else None
-            self.tree = TokenTree(format, tokenizer, context=context, end=behind, target=view.is_encoder_decoder)
+            behind = end_token(tokenizer, target=is_target) if end else None
+            self.tree = TokenTree(format, tokenizer, context=self._context, end=behind, target=is_target)
             # Beforehand, so that what is wrong is said before any work.
             self._first = view.first_summed(self.tree.conditioned, len(self.tree.prompt))
             view.check_length(len(self.tree.prompt) + self.tree.depth)
@@ -259,14 +261,35 @@ class SearchSetup:
         view.check_length(len(ids), "source", of_source=True)
         return Source(tuple(ids), view.start(ids, self.tree.first, self.tree.tail))
 
+    def _prompt(self, source: str | None, prefix: Before, context: Before) -> Before:
+        """What a causal model reads before all candidates: the source, if no more is known."""
+        if isinstance(context, SourceContext):
+            text = self._fixed_source(source)
+            if text is None:
+                raise ArgumentError(
+                    "source", "the source that stands in the context", "none", "Give source=, or another context=."
+                )
+            return context_behind(self._tokenizer, context, text, self._format.render(0))
+        if context is not None and source is not None:
+            raise ArgumentError(
+                "source",
+                "none beside what stands before the candidates of a causal model, and holds it",
+                "a source and a context",
+                "Put the source into context=.",
+            )
+        if context is not None or (source is None and self._format.source is None):
+            return context
+        text = self._fixed_source(source)
+        return as_prompt(None, text, fixed=text, prefix=prefix)
+
     def _fixed_source(self, source: str | None) -> str | None:
         if source is not None or self._format.source is None:
             return source
         if self._format.source_varies:
             raise FormatError(
                 "format",
-                "one source for every fill, since the tree is that of what a decoder writes after it",
+                "one source for every fill, since the tree is that of what is written after it",
                 f"the source {shown(self._format.source)}, which differs between fills",
-                "Give source=, one text; for pairs, measure_exposure scores each fill with its own source.",
+                "Give source=, one text; measure_exposure scores each fill with its own source.",
             )
         return self._format.render_source(0)

@@ -48,8 +48,9 @@ class CanaryFormat:
 
     Args:
         template: the text with holes.
-        source: for encoder-decoder models, a second template whose holes repeat those of `template`
-            (matched by name, equal names by order), some of them or all, but each of them whole; or a fixed text.
+        source: what is read before the canary is written, by an encoder or, of a causal model, as the prompt: a second
+            template whose holes repeat those of `template` (matched by name, equal names by order), some of them or
+            all, but each of them whole; or a fixed text.
         spaces: own alphabets, name to a list of distinct non-empty strings; they may not redefine a built-in.
 
     Raises:
@@ -125,7 +126,17 @@ class CanaryFormat:
             >>> CanaryFormat("pin {digit:4}").most_bytes
             8
         """
-        return sum(max(len(entry.encode()) for entry in entries_of(piece)) for piece in self.pieces)
+        return _most_bytes(self.pieces)
+
+    @property
+    def most_source_bytes(self) -> int:
+        """The same of the sources; 0 without one.
+
+        Example:
+            >>> CanaryFormat("pin {digit:4}", source="whose is {digit}?").most_source_bytes
+            11
+        """
+        return _most_bytes(self.source_pieces)
 
     @cached_property
     def space_size(self) -> int:
@@ -367,6 +378,10 @@ class CanaryFormat:
             rest, choice = divmod(rest, radix)
             choices.append(choice)
         return tuple(reversed(choices))
+
+
+def _most_bytes(pieces: Iterable[Piece]) -> int:
+    return sum(max(len(entry.encode()) for entry in entries_of(piece)) for piece in pieces)
 
 
 def _sample_indices(n: int, size: int, seed: int | str) -> Iterator[int]:

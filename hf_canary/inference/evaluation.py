@@ -37,3 +37,8 @@ def evaluating(model: Any) -> Iterator[Any]:
                 bare.forward = patched
             for module, mode in modes:
                 module.training = mode
+
+
+def reads_sources(model: Any) -> bool:
+    """Whether it is an encoder-decoder, which reads a source before it writes, under whichever wrapper."""
+    return bool(getattr(getattr(unwrapped(model), "config", None), "is_encoder_decoder", False))

@@ -199,6 +199,22 @@ class LanguageModel:
         bits = bits_of_tokens(logits, target_ids.cpu().numpy()[..., None], wanted)[..., 0]
         return np.where(wanted, bits, 0.0)
 
+    def bits_of_rows(self, rows: Sequence[Sequence[int]]) -> Floats:
+        """The bits of each row's tokens after its first one, by one full pass of a causal model.
+
+        Args:
+            rows: (n_rows) ids, none empty, as long as its positions at most.
+
+        Returns:
+            (n_rows, longest) bits; 0 for a first token, and behind the end of a shorter row.
+        """
+        ids, lengths = self.padded(rows, "texts")
+        logits, _ = Reader(self.model, None, before=self._lockstep.step)(ids[:, :-1], use_cache=False)
+        self.token_rows += sum(map(len, rows))
+        wanted = np.arange(1, ids.shape[1]) < lengths.cpu().numpy()[:, None]
+        bits = bits_of_tokens(logits, ids[:, 1:].cpu().numpy()[..., None], wanted)[..., 0]
+        return np.pad(np.where(wanted, bits, 0.0), ((0, 0), (1, 0)))
+
     def answers(self) -> Floats:
         """(n,) bits of a few fixed tokens, by full passes: what tells this model from another, whatever changed it."""
         length = min(_ASKED, self._positions(of_source=False) or _ASKED)

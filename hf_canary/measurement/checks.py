@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ..arguments import check_bootstrap, check_count, check_flag, check_instance, check_seed
@@ -14,7 +15,7 @@ from ..inference.evaluation import evaluating
 from ..inference.language_model import LanguageModel
 from ..scoring import score_encoded
 from ..tokenization.contexts import Before
-from ..tokenization.encoding import encode, source_ids
+from .encoded_format import encoded_fills
 from .estimator_choice import ESTIMATORS
 from .groups import Alike, grouped
 
@@ -79,24 +80,18 @@ def check_measurable(
     with evaluating(model) as bare:
         language_model = LanguageModel(bare)
         check_sources(language_model, canaries)
-        for group in grouped(canaries, context, source_prefix):
+        for group in grouped(canaries, context, source_prefix, target=language_model.is_encoder_decoder):
             with naming_format(group.format):
                 _check_group(language_model, tokenizer, canaries, group)
 
 
 def _check_group(language_model: LanguageModel, tokenizer: Any, canaries: CanarySet, group: Alike) -> None:
-    format, is_target = group.format, group.format.source is not None
-    encode(tokenizer, format.covering_candidates(), context=group.context, target=is_target)
+    format, is_target = group.format, language_model.is_encoder_decoder
+    look = partial(encoded_fills, tokenizer, format, context=group.context, prefix=group.source_prefix)
+    look(format.covering_fills(), target=is_target)
     fills = [fill for canary in canaries if canary.id in group.ids for fill in (canary.fill, canary.twin)]
     fills += format.sample(min(16, format.space_size), "check")
-    texts = [format.render(fill) for fill in fills]
-    encoding = encode(tokenizer, texts, context=group.context, target=is_target)
-    sources = [format.render_source(fill) or "" for fill in fills]
-    read = source_ids(tokenizer, sources, group.source_prefix) if is_target else None
-    if format.source_varies:
-        covering = [format.render_source(fill) or "" for fill in format.covering_fills()]
-        source_ids(tokenizer, covering, group.source_prefix, named=lambda _: "all sources")
-    score_encoded(language_model, texts, encoding, read)
+    score_encoded(language_model, *look(fills, target=is_target))
 
 
 @contextmanager
@@ -110,20 +105,16 @@ def naming_format(format: CanaryFormat) -> Iterator[None]:
 
 
 def check_sources(language_model: LanguageModel, canaries: CanarySet) -> None:
-    """Refuse formats with a source for a causal model, and without one for an encoder-decoder.
+    """Refuse formats without a source for an encoder-decoder. Of a causal model a source is a part of the context.
 
     Raises:
         FormatError: there is one.
     """
     for format in canaries.formats:
-        if language_model.is_encoder_decoder != (format.source is not None):
+        if language_model.is_encoder_decoder and format.source is None:
             raise FormatError(
                 "canaries",
-                "formats with a source: the model is an encoder-decoder"
-                if language_model.is_encoder_decoder
-                else "formats without a source: the model is causal and reads none",
-                f"{shown(format.template)} {'with' if format.source is not None else 'without'} one",
-                'Say what is translated: CanaryFormat("... {digit:4}", source="... {digit:4}").'
-                if language_model.is_encoder_decoder
-                else "Leave the source out; text before the canary goes into context=.",
+                "formats with a source: the model is an encoder-decoder",
+                f"{shown(format.template)} without one",
+                'Say what is translated: CanaryFormat("... {digit:4}", source="... {digit:4}").',
             )

@@ -71,8 +71,8 @@ def rows_of_measurement(encoded_format: EncodedFormat, num_references: int, num_
     _, encoding, sources = encoded_format.encoded(slice(0, _LOOKED_AT))
     count = min(num_references, encoded_format.format.space_size - canaries) + canaries
     if encoded_format.format.source_varies:  # read one by one
-        lengths = [len(both) for pair in zip(encoding.sequences, sources or (), strict=True) for both in pair]
-        return count * sum(lengths) / len(encoding.sequences)
+        tokens = sum(map(len, encoding.sequences)) + sum(map(len, sources or ()))
+        return count * tokens / len(encoding.sequences)
     if num_references + canaries >= encoded_format.format.space_size:  # nothing is left to draw or count
         return expected_token_rows(encoding.sequences, count)
     drawn = expected_token_rows(encoding.sequences, num_draws)

@@ -13,9 +13,12 @@ from ..arrays import Floats
 from ..canaries import Canary
 from ..errors import ModelError
 from ..formats.canary_format import CanaryFormat
-from ..tokenization.contexts import Before
-from ..tokenization.encoding import Encoding, encode, end_token, source_ids
+from ..tokenization.contexts import Before, SourceContext
+from ..tokenization.encoding import Encoding, encode, encode_behind_sources, end_token, source_ids
 from ..tree.token_tree import TokenTree, Unlike
+
+# Texts, their tokens, and those of their sources, if an encoder reads these.
+Encoded = tuple[list[str], Encoding, list[list[int]] | None]
 
 # What all candidates share shows in so many that hold every entry; where there are more entries, it is no less.
 _TO_COMPARE = 256
@@ -31,7 +34,8 @@ class MeasurementConfig:
         seed: of both.
         end: whether the end token is summed.
         context: what stands before each candidate.
-        source_prefix: what stands before each source.
+        source_prefix: what stands before each source that an encoder reads.
+        target: whether a decoder writes the candidates, after their sources.
     """
 
     num_references: int
@@ -40,6 +44,7 @@ class MeasurementConfig:
     end: bool
     context: Before = None
     source_prefix: Before = None
+    target: bool = False
 
 
 class EncodedFormat:
@@ -74,10 +79,11 @@ class EncodedFormat:
         self.canary_fills = [canary.fill for canary in canaries] + [canary.twin for canary in canaries]
         self.names = [canary.id for canary in canaries] + [f"the twin of {canary.id}" for canary in canaries]
         self._tokenizer = tokenizer
-        self._target = self.format.source is not None
+        self._target = config.target
         self._texts: list[str] = []
         self._sequences: list[list[int]] = []
         self._sources: list[list[int]] = []
+        self._starts: list[int] = []
         self._like = Encoding([], 0)
         self.made_tree: TokenTree | None = None
         self._why_no_tree = ""
@@ -91,11 +97,11 @@ class EncodedFormat:
         drawn = self.format.sample(count, name, exclude=self.canary_fills)
         return self.canary_fills + drawn
 
-    def encoded(self, block: slice) -> tuple[list[str], Encoding, list[list[int]] | None]:
+    def encoded(self, block: slice) -> Encoded:
         """Texts of a block of the fills, what the tokenizer makes of them, and of their sources, if they have any."""
         self._encode(block.stop)
-        sources = self._sources[block] if self._target else None
-        return self._texts[block], replace(self._like, sequences=self._sequences[block]), sources
+        sources, starts = self._sources[block] if self._target else None, tuple(self._starts[block])
+        return self._texts[block], replace(self._like, sequences=self._sequences[block], starts=starts), sources
 
     def name(self, number: int) -> str:
         """What to call a fill in an error."""
@@ -106,38 +112,46 @@ class EncodedFormat:
         fills = self.fills[start:stop]
         if not fills:
             return
-        texts = [self.format.render(fill) for fill in fills]
-        encoding = self._encoded(texts, lambda number: self.name(start + number))
-        if self._target:
-            sources = [self.format.render_source(fill) or "" for fill in fills]
-            self._sources += source_ids(
-                self._tokenizer,
-                sources,
-                self.config.source_prefix,
-                named=lambda number: f"the source of {self.name(start + number)}",
-            )
+        texts, encoding, sources = self._encoded(fills, lambda number: self.name(start + number))
         self._texts += texts
         self._sequences += encoding.sequences
+        self._starts += encoding.starts
+        self._sources += sources or []
         self._like = replace(encoding, sequences=[])
 
-    def _encoded(self, texts: list[str], named: Callable[[int], str]) -> Encoding:
+    def _encoded(self, fills: Sequence[int], named: Callable[[int], str]) -> Encoded:
         config = self.config
-        return encode(self._tokenizer, texts, context=config.context, target=self._target, end=config.end, named=named)
+        return encoded_fills(
+            self._tokenizer,
+            self.format,
+            fills,
+            context=config.context,
+            prefix=config.source_prefix,
+            target=self._target,
+            end=config.end,
+            named=named,
+        )
 
     @cached_property
     def num_common(self) -> int:
-        """How many first tokens all candidates share, the last one's aside."""
-        known = [self.format.render(fill) for fill in self.canary_fills]
-        covering = [self.format.render(fill) for fill in self.format.covering_fills(_TO_COMPARE)]
+        """How many first tokens all candidates share, the last one's aside; behind their sources, if each has its
+        own.
+        """
+        covering = self.format.covering_fills(_TO_COMPARE)
         names = ["a candidate"] * len(covering) + self.names
-        encoding = self._encoded(covering + known, names.__getitem__)
+        _, encoding, _ = self._encoded(covering + self.canary_fills, names.__getitem__)
         # Where all is shared, the last token must still be read from something.
-        return min(encoding.num_common, min(map(len, encoding.sequences)) - 1)
+        return min(encoding.num_common, min(map(len, encoding.summed or encoding.sequences)) - 1)
+
+    @property
+    def has_own_sources(self) -> bool:
+        """Whether each fill has a source of its own, and is scored after that (§6.4)."""
+        return (self._target and self.format.source_varies) or isinstance(self.config.context, SourceContext)
 
     @property
     def why_no_tree(self) -> str:
         """Why the fills cannot be walked as one tree; empty where they can, as far as is known."""
-        if self.format.source_varies:
+        if self.has_own_sources:
             return "each fill has its own source"
         if not self._why_no_tree:
             try:
@@ -191,6 +205,34 @@ class EncodedFormat:
             return None
         source = self.format.render_source(self.canary_fills[0]) or ""
         return source_ids(self._tokenizer, [source], self.config.source_prefix)[0]
+
+
+def encoded_fills(
+    tokenizer: Any,
+    format: CanaryFormat,
+    fills: Sequence[int],
+    *,
+    context: Before,
+    prefix: Before = None,
+    target: bool,
+    end: bool = False,
+    named: Callable[[int], str] = "a candidate".format,
+) -> Encoded:
+    """The candidates of fills, what the tokenizer makes of them behind a context, and of what an encoder reads before
+    each; None for a causal model.
+
+    Raises:
+        ModelError: as `encode`.
+    """
+    texts = [format.render(fill) for fill in fills]
+    sources = [format.render_source(fill) or "" for fill in fills]
+    if isinstance(context, SourceContext) and not target:
+        return texts, encode_behind_sources(tokenizer, texts, sources, context, end=end, named=named), None
+    encoding = encode(tokenizer, texts, context=context, target=target, end=end, named=named)
+    if not target:
+        return texts, encoding, None
+    of_sources = lambda number: f"the source of {named(number)}"  # noqa: E731
+    return texts, encoding, source_ids(tokenizer, sources, prefix, named=of_sources)
 
 
 def possible_references(asked: int, format: CanaryFormat, known: int) -> int:

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Ints
-from ..canaries import CanarySet
+from ..canaries import Canary, CanarySet
 from ..errors import ModelError, listed
 from ..formats.canary_format import CanaryFormat
-from ..tokenization.contexts import Before, Context, one_for_each
-from ..tokenization.encoding import context_of, decoded, special_ids, token_ids
+from ..tokenization.contexts import Before, Context, SourceContext, as_prompt, one_for_each
+from ..tokenization.encoding import context_behind, context_of, decoded, special_ids, token_ids
+from .sources import around_sources, contexts_of, fitting_rows
 from .token_search import Hit, Occurrences, quietly
 
 Path = tuple[int, ...]
@@ -114,17 +115,42 @@ class Surroundings:
         lost: list[str] = []
         for format in self._canaries.formats:
             with quietly():
-                of_format, lost_here = self._contexts_of(format, self._before[0])
-                if lost_here or not all(map(_is_alone, of_format.values())):
-                    others, lost_too = self._contexts_of(format, self._before[1])
-                    # Some tokenizers put a space before every text, which is the text's own then.
-                    is_own = len(lost_too) <= len(lost_here) and all(map(_is_alone, others.values()))
-                    if is_own or len(lost_too) < len(lost_here):
-                        of_format, lost_here = others, lost_too
+                of_format, lost_here = self._behind_sources(format) or self._behind_the_same(format)
             for number, context in of_format.items():
                 found[number] = context
             lost += [self._canaries[number].id for number in lost_here]
         return found, lost
+
+    def _behind_the_same(self, format: CanaryFormat) -> tuple[dict[int, Before], list[int]]:
+        """The contexts of the canaries of a format, by number, where no source in them tells canaries apart."""
+        found, lost = self._contexts_of(format, self._before[0])
+        if lost or not all(map(_is_alone, found.values())):
+            others, lost_too = self._contexts_of(format, self._before[1])
+            # Some tokenizers put a space before every text, which is the text's own then.
+            is_own = len(lost_too) <= len(lost) and all(map(_is_alone, others.values()))
+            if is_own or len(lost_too) < len(lost):
+                found, lost = others, lost_too
+        if format.source is None or self._occurrences.target:
+            return found, lost
+        # Nothing is taken for the source, where nothing is known.
+        return {number: "" if each is None and number not in lost else each for number, each in found.items()}, lost
+
+    def _behind_sources(self, format: CanaryFormat) -> tuple[dict[int, Before], list[int]] | None:
+        """The same where each canary has a source of its own before it; None where it has not."""
+        if self._occurrences.target or not format.source_varies:
+            return None
+        numbers = [number for number, canary in enumerate(self._canaries) if canary.format == format]
+        seen = _most_written(self._before[0], numbers)
+        if not any(self._has_source(number, *copies) for number, copies in seen.items()):
+            return None
+        rows = {number: (*self._real(paths), *written) for number, (written, paths) in seen.items()}
+        return around_sources(self._tokenizer, self._canaries, rows, numbers)
+
+    def _has_source(self, number: int, written: Path, paths: Sequence[Path]) -> bool:
+        """Whether the source of a canary stands before its copies, be it joined with them."""
+        canary, path = self._canaries[number], self._real(paths)
+        is_read = self._occurrences.reads(path, canary.source or "")
+        return is_read or next(contexts_of(self._tokenizer, canary, (*path, *written)), None) is not None
 
     def findings(self, given: Before | Sequence[Before] = None) -> Findings:
         """What stands before each canary and its source; and where a measurement behind that, or behind what was given
@@ -141,12 +167,24 @@ class Surroundings:
             names = listed(list(dict.fromkeys([*lost, *lost_too])))
             doubts.append(
                 f"no context could be made out for {names}: their copies have nothing in common in front of them, or "
-                "the tokenizer writes them otherwise there. They are measured as if they stood alone, which may make a "
-                "leak look safe. Give context= by hand."
+                "the tokenizer writes them otherwise there. They are measured as if they stood alone, or behind their "
+                "sources alone, which may make a leak look safe. Give context= by hand."
+            )
+        without = self._without_source()
+        if without:
+            doubts.append(
+                f"the source of {listed(without)} does not stand before it in the rows, where it was cut off, changed "
+                "by a template, or never put: what stands there is what is measured behind."
             )
         seen = {self._canaries[number].format for number, _ in self._before[0]}
         unknown = [canary.id for canary in self._canaries if canary.format not in seen or canary.id in lost]
         return Findings(tuple(context), tuple(source_prefix), tuple(descriptions), tuple(unknown), tuple(doubts))
+
+    def _without_source(self) -> list[str]:
+        """The ids of canaries that a causal model is to answer a source with, which it was not shown."""
+        asked = [] if self._occurrences.target else [n for n, canary in enumerate(self._canaries) if canary.source]
+        seen = _most_written(self._before[0], asked)
+        return [self._canaries[number].id for number, copies in seen.items() if not self._has_source(number, *copies)]
 
     def _described(self, what: str, befores: Sequence[Before], is_taken: bool) -> list[str]:
         """What stands before canaries, or their sources, in words, where it is anything; and what it costs to measure
@@ -172,24 +210,45 @@ class Surroundings:
 
     def _share_behind(self, format: CanaryFormat, context: Before) -> str:
         """In how many copies, of those that were kept, a context is all that stands before the canary, in words."""
-        ids = context.ids if isinstance(context, Context) else ()
         numbers = [number for number, canary in enumerate(self._canaries) if canary.format == format]
         copies = [path for number in numbers for path in self._before_copies(number)]
-        count = copies.count(ids)
+        if isinstance(context, SourceContext):
+            count = sum(self._copies_amid(context, number) for number in numbers)
+        else:
+            count = copies.count(context.ids if isinstance(context, Context) else ())
         return ", in all copies" if count == len(copies) else f", in {count} of {len(copies)} copies"
+
+    def _copies_amid(self, context: SourceContext, number: int) -> int:
+        """How many copies of a canary stand behind its source, with what a context has around it."""
+        return sum(
+            paths.count(path)
+            for (of, written), paths in self._before[0].items()
+            for path in set(paths)
+            if of == number
+            and fitting_rows(self._tokenizer, self._canaries, context, {number: (*path, *written)}) == [number]
+        )
+
+    def _asked(self, canary: Canary, given: Before) -> tuple[Before, Context]:
+        """What was given by hand, and what that is before one canary."""
+        is_target, format = self._occurrences.target, canary.format
+        if not is_target:
+            given = as_prompt(given, format.source, fixed=None if format.source_varies else canary.source)
+        if isinstance(given, SourceContext):
+            return given, context_behind(self._tokenizer, given, canary.source or "", canary.text)
+        asked = context_of(self._tokenizer, given, canary.text, target=is_target)
+        return asked, asked
 
     def _strange(self, given: Before | Sequence[Before], context: Sequence[Before]) -> list[str]:
         """Where contexts that were given by hand are not what stands before the canaries."""
         other: dict[tuple[str, str], list[str]] = {}
         by_hand = one_for_each(given, len(self._canaries), "canaries")
         for number, (canary, mine, theirs) in enumerate(zip(self._canaries, by_hand, context, strict=True)):
-            asked, alone = (
-                context_of(self._tokenizer, each, canary.text, target=self._occurrences.target) for each in (mine, None)
-            )
-            is_without = asked.ids == alone.ids and theirs is not None
+            before, asked = self._asked(canary, mine)
+            alone = context_of(self._tokenizer, None, canary.text, target=self._occurrences.target)
+            is_without = asked.ids == alone.ids and bool(theirs)
             if is_without or not self._is_all_before(number, asked, theirs):
                 target = self._occurrences.target
-                shape = "nothing" if is_without else in_words(asked, self._tokenizer, target=target)
+                shape = "nothing" if is_without else in_words(before, self._tokenizer, target=target)
                 is_end = not is_without and self.stands(number, asked)
                 whole = in_words(theirs, self._tokenizer, target=target)
                 other.setdefault((shape, f"{whole}, of which that is the end" if is_end else whole), []).append(
@@ -367,6 +426,9 @@ def in_words(context: Before, tokenizer: Any, *, target: bool = False) -> str:
     """The shape of a context, of either side; its text may be somebody's, so it is not said."""
     if not context:
         return "nothing"
+    if isinstance(context, SourceContext):
+        around = token_ids(tokenizer, [context.around("")])[0]
+        return f"each one's own source, amid {len(context.ids or ()) + len(around)} tokens"
     if isinstance(context, str):
         try:
             context = context_of(tokenizer, context, "a", target=target)

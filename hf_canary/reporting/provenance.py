@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..canaries import CanarySet
 from ..measurement.groups import Alike
-from ..tokenization.contexts import Before, Context
+from ..tokenization.contexts import Before, Context, SourceContext
 
 _DIGITS = 16
 
@@ -59,7 +59,7 @@ def of_contexts(canaries: CanarySet, groups: Sequence[Alike]) -> list[dict[str, 
 
 def written_out(context: Before) -> Any:
     """A context as JSON takes it, in full: for results that hold texts in any case."""
-    return context.as_json() if isinstance(context, Context) else context
+    return context.as_json() if isinstance(context, (Context, SourceContext)) else context
 
 
 def _model_in_words(model: Any) -> dict[str, Any]:
@@ -76,6 +76,9 @@ def _digested(canaries: CanarySet, context: Before) -> dict[str, Any] | None:
     """How long a context is, and a digest by which those of one set can be compared, and nothing be tried by others."""
     if not context:
         return None
-    size = {"tokens": len(context.ids)} if isinstance(context, Context) else {"characters": len(context)}
+    if isinstance(context, Context):
+        size = {"tokens": len(context.ids)}
+    else:
+        size = {"characters": len(context.around("") if isinstance(context, SourceContext) else context)}
     content = json.dumps([f"{canaries.seed:x}", written_out(context)])
     return size | {"digest": hashlib.sha256(f"hf_canary context {content}".encode()).hexdigest()[:_DIGITS]}

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..errors import counted
 from ..estimators.exposures import BEYOND_SPACE, CENSORED, EXACT, IMPOSSIBLE, POOR_FIT
+from ..tokenization.contexts import SourceContext
 from .terminal import visible
 
 # What the table of two estimators takes, and one estimator more.
@@ -139,6 +140,8 @@ def _behind(report: Any) -> str:
         return "Measured behind nothing but what the tokenizer puts there."
     if isinstance(context, str):
         return f"Measured behind a text of {len(context)} character{'s' * (len(context) != 1)}."
+    if isinstance(context, SourceContext):
+        return "Each fill measured behind a source of its own."
     return f"Measured behind {len(context.ids)} token{'s' * (len(context.ids) != 1)}."
 
 

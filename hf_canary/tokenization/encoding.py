@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
-from .contexts import Before, Context
+from .contexts import Before, Context, SourceContext, one_for_all
 
 # Of so many texts a fast tokenizer's backend must have the ids that transformers has; then it is asked for the others.
 _PROBED = 16
@@ -27,13 +27,15 @@ class Encoding:
     """Token ids of texts; the first `conditioned` ones, which all share, stand before the text and are not summed.
 
     Where `ended`, the last token of each is the end token. In a row of training the tokenizer puts `tail` behind each
-    text, an end token too.
+    text, an end token too. Where each stands behind a source of its own, `starts` has how many first tokens stand
+    before it, of each; they share none of necessity.
     """
 
     sequences: list[list[int]]
     conditioned: int
     tail: tuple[int, ...] = ()
     ended: bool = False
+    starts: tuple[int, ...] = ()
 
     @property
     def first(self) -> list[int]:
@@ -42,10 +44,14 @@ class Encoding:
 
     @property
     def num_common(self) -> int:
-        """How many first tokens all sequences have in common."""
-        first, last = min(self.sequences), max(self.sequences)
-        pairs = zip(first, last, strict=False)
-        return next((index for index, (one, other) in enumerate(pairs) if one != other), len(first))
+        """How many first tokens all sequences have in common; behind their sources, if each has its own."""
+        sequences = self.summed or self.sequences
+        return _num_common(min(sequences), max(sequences))
+
+    @property
+    def summed(self) -> list[list[int]]:
+        """What stands behind the source of each, if each has its own."""
+        return [ids[start:] for start, ids in zip(self.starts, self.sequences, strict=False)]
 
 
 def encode(
@@ -97,17 +103,73 @@ def encode(
                 "Put characters into the format that the tokenizer writes.",
             )
         if sequence[:ahead] != replaced:
-            raise ModelError(
-                "context",
-                "a context whose tokens stay the same when a canary follows",
-                f"one of {len(before.behind)} characters, which merges with {named(number)}",
-                "End the context where a token ends: move its last space or word into the format's fixed text.",
-            )
+            raise _merges(named(number), len(before.behind))
+        if len(sequence) == ahead:
+            raise _unwritten(named(number))
     behind = [end_token(tokenizer, target=target)] if end else []
     for sequence in ids:  # in place, since there may be many
         sequence[:ahead] = before.ids
         sequence += behind
     return Encoding(ids, len(before.ids), tuple(tail), end)
+
+
+def encode_behind_sources(
+    tokenizer: Any,
+    texts: Sequence[str],
+    sources: Sequence[str],
+    context: SourceContext,
+    *,
+    end: bool = False,
+    named: Callable[[int], str] = "texts[{}]".format,
+) -> Encoding:
+    """The canonical encoding of each text behind a source of its own, for a causal model.
+
+    Args:
+        tokenizer: any.
+        texts: none empty.
+        sources: one for each.
+        context: what stands around the source.
+        end: whether the end token follows each text and is summed.
+        named: what an error calls a text, by its number.
+
+    Raises:
+        ModelError: as `encode`.
+    """
+    check_repeats(tokenizer)
+    if not texts:
+        return Encoding([], 0)
+    before = [context.around(source) for source in sources]
+    ahead = token_ids(tokenizer, before)
+    ids = token_ids(tokenizer, [one + text for one, text in zip(before, texts, strict=True)])
+    first, tail = special_tokens(tokenizer, before[0] + texts[0])
+    first = _without_repeats(first, ahead[0]) if context.ids is None else list(context.ids)
+    behind, starts = [end_token(tokenizer)] if end else [], []
+    unknown = tokenizer.unk_token_id
+    for number, (sequence, alone) in enumerate(zip(ids, ahead, strict=True)):
+        shared = _num_common(alone, sequence)
+        if unknown is not None and unknown in sequence[shared:]:
+            raise unknown_characters(tokenizer, "".join(set[str]().union(*texts)), name=named(number))
+        if not shared and not first:
+            raise _merges(named(number), len(before[number]))
+        if len(sequence) == shared:
+            raise _unwritten(named(number))
+        sequence[:0] = first
+        sequence += behind
+        starts.append(len(first) + shared)
+    return Encoding(ids, min(starts), tuple(tail), end, tuple(starts))
+
+
+def context_behind(tokenizer: Any, context: SourceContext, source: str, text: str) -> Context:
+    """What stands before a text whose source is known, as tokens.
+
+    Raises:
+        ModelError: as `encode`.
+    """
+    encoding = encode_behind_sources(tokenizer, [text], [source], context)
+    (ids,), (start,) = encoding.sequences, encoding.starts
+    written = len(ids) - start
+    replaced = token_ids(tokenizer, [context.around(source) + text])[0][:-written]
+    return Context(tuple(ids[:start]), context.around(source), tuple(replaced))
 
 
 def context_of(tokenizer: Any, context: Before, text: str, *, target: bool = False) -> Context:
@@ -119,13 +181,41 @@ def context_of(tokenizer: Any, context: Before, text: str, *, target: bool = Fal
         text: that follows.
         target: whether it is what a decoder writes.
     """
+    context = one_for_all("context", context)
     if isinstance(context, Context):
         return context
     ahead = token_ids(tokenizer, [context], target=target)[0] if context else []
     before, _ = special_tokens(tokenizer, (context or "") + text, target=target)
-    if ahead[: len(before)] == before:
-        before = []
+    before = _without_repeats(before, ahead)
     return Context((*before, *ahead), context or "", tuple(ahead))
+
+
+def _without_repeats(before: list[int], ahead: Sequence[int]) -> list[int]:
+    """What the tokenizer puts before a text, if the text does not begin so by itself, as rendered templates do."""
+    return [] if list(ahead[: len(before)]) == before else before
+
+
+def _num_common(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _unwritten(name: str) -> ModelError:
+    return ModelError(
+        "tokenizer",
+        f"one that writes a token for {name}",
+        "one that writes none",
+        "Put characters into the format that the tokenizer writes.",
+    )
+
+
+def _merges(name: str, characters: int) -> ModelError:
+    return ModelError(
+        "context",
+        "a context whose tokens stay the same when a canary follows",
+        f"one of {characters} characters, which merges with {name}",
+        "End the context where a token ends: move its last space or word into the format's fixed text.",
+    )
 
 
 def check_repeats(tokenizer: Any) -> None:
@@ -292,6 +382,7 @@ def source_ids(
         ModelError: a character that the tokenizer cannot represent, tokens in whose place a source is written
             otherwise.
     """
+    prefix = one_for_all("source_prefix", prefix)
     if isinstance(prefix, Context):
         encoding = encode(tokenizer, sources, context=prefix, named=named)
         return [[*ids, *encoding.tail] for ids in encoding.sequences]

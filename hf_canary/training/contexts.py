@@ -12,7 +12,8 @@ from ..formats.canary_format import CanaryFormat
 from ..inference.language_model import positions_of
 from ..presence.report import Presence
 from ..presence.surroundings import Surroundings
-from ..tokenization.contexts import Before, Context, one_for_each, shortened
+from ..tokenization.contexts import Before, Context, SourceContext, one_for_each, shortened
+from ..tokenization.encoding import token_ids
 from .record import CONTEXTS, Record
 
 _SPARE = 4  # tokens that stand for no byte, such as a space that a tokenizer puts first
@@ -70,7 +71,7 @@ class Contexts:
         """What the data say, where nothing was given."""
         self._take(presence.context, presence.source_prefix, presence.unknown)
 
-    def take_seen(self, surroundings: Surroundings, model: Any) -> bool:
+    def take_seen(self, surroundings: Surroundings, model: Any, tokenizer: Any) -> bool:
         """What batches say so far, where nothing was given, as it fits a model; whether that is something new."""
         before = (self.context, self.source_prefix)
         found = surroundings.findings(self.given)
@@ -84,7 +85,7 @@ class Contexts:
         unknown = set(found.unknown) - was_known
         self._take(latest(found.context, self.context), latest(found.source_prefix, self.source_prefix), unknown)
         self.lines = list(found.doubts) if self._is_given[0] else [*found.descriptions, *found.doubts]
-        self.fit(model)
+        self.fit(model, tokenizer)
         return (self.context, self.source_prefix) != before
 
     def take_recorded(self, found: tuple[list[Before], list[Before], list[str]] | None) -> None:
@@ -98,14 +99,19 @@ class Contexts:
         self._take((), (), [canary.id for canary in self._canaries])
         return (self.context, self.source_prefix) != before
 
-    def fit(self, model: Any) -> None:
+    def fit(self, model: Any, tokenizer: Any) -> None:
         """Without the first tokens of contexts that were read and leave other fills no room in a model's positions."""
         most = positions_of(model)
-        if most is not None and not self._is_given[0]:
-            self.context = [
-                shortened(context, most - canary.format.most_bytes - _SPARE)
-                for context, canary in zip(self.context, self._canaries, strict=True)
-            ]
+        if most is None or self._is_given[0]:
+            return
+        around: dict[Before, int] = {
+            each: len(token_ids(tokenizer, [each.around("")])[0]) if isinstance(each, SourceContext) else 0
+            for each in set(self.context)
+        }
+        self.context = [
+            shortened(context, most - _most_tokens(canary.format, context) - around[context] - _SPARE)
+            for context, canary in zip(self.context, self._canaries, strict=True)
+        ]
 
     def _take(self, context: Sequence[Before], source_prefix: Sequence[Before], unknown: Collection[str]) -> None:
         nothing: list[Before] = [None] * len(self._canaries)
@@ -214,14 +220,21 @@ class Recorded:
         return _read(entry["context"]), _read(entry["source_prefix"])
 
 
+def _most_tokens(format: CanaryFormat, context: Before) -> int:
+    """Of a fill, and of its source where it has one of its own before it."""
+    return format.most_bytes + (format.most_source_bytes if isinstance(context, SourceContext) else 0)
+
+
 def _named(format: CanaryFormat) -> dict[str, Any]:
     spaces = {name: list(entries) for name, entries in (format.spaces or {}).items()}
     return {"template": format.template, "source": format.source, "spaces": spaces}
 
 
 def _plain(context: Before) -> Any:
-    return context.as_json() if isinstance(context, Context) else context
+    return context.as_json() if isinstance(context, (Context, SourceContext)) else context
 
 
 def _read(entry: Any) -> Before:
-    return Context(**entry) if isinstance(entry, Mapping) else entry
+    if not isinstance(entry, Mapping):
+        return entry  # type: ignore[no-any-return]
+    return SourceContext(**entry) if "before" in entry else Context(**entry)

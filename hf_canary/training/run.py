@@ -19,6 +19,7 @@ from typing import Any
 
 from ..canaries import CanarySet
 from ..errors import CanaryError, DataError, ModelError, without_data
+from ..inference.evaluation import reads_sources
 from ..measure import Measurement
 from ..measurement.checks import check_measurable
 from ..presence.report import Presence
@@ -61,6 +62,7 @@ class Plan:
         reads_data: whether the rows are read for canaries, and for what stands before them.
         strict: whether what fails ends the training.
         show: prints a report; called with the training's state, the metrics beside it and their prefix.
+        confirm: prints that all copies were found.
         watch: a context manager; what it gives is called with the number of texts scored since the last call.
         say: prints one line.
     """
@@ -76,6 +78,7 @@ class Plan:
     reads_data: bool
     strict: bool
     show: Callable[[ExposureReport, Any, dict[str, float], str], None]
+    confirm: Callable[[Presence], None]
     watch: Callable[..., AbstractContextManager[Callable[[int], object]]]
     say: Callable[[str], object]
 
@@ -171,6 +174,8 @@ class TrainingRun:
         self.has_read = True
         if at.state.is_world_process_zero:
             logger.log(logging.INFO if plan.copies.is_fine else logging.WARNING, "%s", self.presence)
+            if plan.copies.is_fine:
+                plan.confirm(self.presence)
         live = {each.repetitions for each in self.presence if not each.is_dead}
         levels = set(plan.canaries.repetitions)
         if plan.strict and live != levels:
@@ -189,7 +194,7 @@ class TrainingRun:
             ModelError: it does not, or there is none.
         """
         for format in self.plan.canaries.formats:  # reads the vocabulary, which is done once
-            check_written(format, self._tokenizer(at), target=format.source is not None)
+            check_written(format, self._tokenizer(at), target=reads_sources(at.model))
 
     def check(self, at: Moment) -> None:
         """Refuse what cannot be measured.
@@ -198,7 +203,7 @@ class TrainingRun:
             ModelError: it cannot be measured.
         """
         contexts = self.plan.contexts
-        contexts.fit(at.model)
+        contexts.fit(at.model, self._tokenizer(at))
         with preserve_training_state(at.model):
             try:
                 self._check_measurable(at)
@@ -342,7 +347,8 @@ class TrainingRun:
         if at.trainer is None:
             logger.warning(
                 "A measurement before the training: what will stand before the canaries is not known yet; they are "
-                "measured behind nothing. Give the callback the trainer, trainer=trainer, or context=."
+                "measured behind nothing, or their sources alone. Give the callback the trainer, trainer=trainer, or "
+                "context=."
             )
             return
         collator = at.trainer._get_collator_with_removed_columns(at.trainer.data_collator)
@@ -369,7 +375,7 @@ class TrainingRun:
         if seen is None:
             return
         lines_before = contexts.lines
-        if contexts.take_seen(seen, at.model):
+        if contexts.take_seen(seen, at.model, self._tokenizer(at)):
             self.base_report = None  # which stood behind something else
             self._write(at, [contexts.record()])
         if contexts.lines not in ([], lines_before) and at.state.is_world_process_zero:
@@ -411,6 +417,7 @@ class TrainingRun:
             context=contexts.context,
             source_prefix=contexts.source_prefix,
             batch_size=plan.batch_size,
+            target=reads_sources(at.model),
         )
 
     def _choose_size(self, at: Moment, loader: Any, recorded: int | None, num_measurements: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,8 +23,10 @@ from hf_canary.callback import RECORD_FILE
 from hf_canary.models import LSTMConfig, LSTMForCausalLM, character_tokenizer
 from hf_canary.presence import Presence
 from hf_canary.presence.report import CanaryPresence
+from hf_canary.training.moment import Moment
 from hf_canary.training.public import public_keys
 from hf_canary.training.record import NOTES
+from hf_canary.training.run import TrainingRun
 from tests.support import oracles
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
@@ -121,9 +124,32 @@ def test_copies_are_counted_as_they_are_trained_on(tmp_path, bound, accumulation
     assert not trainer.model._forward_pre_hooks
 
 
+FINE = "all 8 copies of 4 canaries found in the training data"
+
+
 @pytest.mark.parametrize("bound", [False, True])
-def test_one_dead_canary_is_named_and_left_out(tmp_path, bound, caplog):
-    """Its level lives on the other; the mean and the median are of those that live."""
+def test_all_is_well_is_said_once(tmp_path, bound, caplog, capsys):
+    """Before the first step, at the log level of everybody; nothing is warned of then."""
+    trained(tmp_path, tokenised(corpus()), bound=bound, callback=watching, num_train_epochs=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count(FINE) == 1
+    assert lines.index(FINE) < next(at for at, line in enumerate(lines) if "exposure (bits)" in line)
+    assert not [record for record in caplog.records if record.name.startswith("hf_canary")]
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_one_process_says_that_all_is_well(process, capsys):
+    """The main one."""
+    run = TrainingRun(ExposureCallback(CANARIES)._plan, LETTERS)
+    state = SimpleNamespace(is_world_process_zero=process == 0)
+    at = Moment(SimpleNamespace(torch_compile=True), state, None, oracles.small_model("lstm", len(LETTERS)), LETTERS)
+    run.read_data(at, SimpleNamespace(dataset=tokenised(corpus()), collate_fn=None))
+    assert capsys.readouterr().out.count(FINE) == (process == 0)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_one_dead_canary_is_named_and_left_out(tmp_path, bound, caplog, capsys):
+    """Its level lives on the other; the mean and the median are of those that live. All is not well then."""
     with caplog.at_level(logging.WARNING, logger="hf_canary"):
         trainer, callback = trained(tmp_path, tokenised(without(corpus(), 0, 3)), bound=bound, callback=watching)
     dead = {CANARIES[0].id: "missing", CANARIES[3].id: "missing"}
@@ -139,6 +165,7 @@ def test_one_dead_canary_is_named_and_left_out(tmp_path, bound, caplog):
         in caplog.text
     )
     assert "INVALID" not in caplog.text
+    assert "copies of 4 canaries" not in capsys.readouterr().out
     assert not any(canary.text in caplog.text for canary in CANARIES)
     for record in records(tmp_path):
         if record["role"] == "canary":

@@ -21,6 +21,7 @@ from hf_canary.estimators.exposures import of_rank
 from hf_canary.extraction import exact_ranks, likeliest
 from hf_canary.extraction.result import Candidate, Extraction
 from hf_canary.measurement.ranking import Rank
+from hf_canary.tokenization.contexts import SourceContext
 from hf_canary.training.contexts import Contexts
 from hf_canary.training.fingerprints import FINGERPRINT_FILE, leave_fingerprint
 from hf_canary.training.record import Record
@@ -160,17 +161,87 @@ def test_alphabets_of_ones_own(folder, lstm, tokenizer, tmp_path):
 
 
 def test_errors_advise_options(folder):
-    """A causal model reads no source: the advice is an option, not an argument of a function."""
-    refused = RUNNER.invoke(app, ["extract", str(folder), "--format", "pin {digit}", "--source", "abc"])
+    """The advice is an option, not an argument of a function."""
+    asked = ["extract", str(folder), "--format", "pin {digit}", "--source", "abc", "--context", "abc"]
+    refused = RUNNER.invoke(app, asked)
     assert refused.exit_code == 1
-    assert "error --source:" in refused.stderr
-    assert "give --context instead" in refused.stderr
+    assert "error --source: expected none beside what stands before" in refused.stderr
     for wrong, option in (
         (["--format", "x{digits:2}"], "--format"),
         (["--format", "{digit:2}", "--fill", "-1"], "--fill"),
     ):
         refused = RUNNER.invoke(app, ["rank", str(folder), *wrong])
         assert f"error {option}:" in refused.stderr
+
+
+def test_a_source_is_the_prompt_of_a_causal_model(folder, lstm, tokenizer, tmp_path):
+    """One that is given, that of a canary, or what the record has around it."""
+    format = CanaryFormat("the pin is {digit:2}", source="pin {digit}: ")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=1)
+    canaries.save(tmp_path / "asked.json")
+    bare, one = CanaryFormat(format.template), canaries[0]
+    file = ["--canaries", str(tmp_path / "asked.json")]
+    of_one = [str(folder), *file, "--canary", one.id, "--json"]
+
+    def best(*options):
+        result = RUNNER.invoke(app, ["extract", *options])
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)["candidates"][0]["log_perplexity"], result.stderr
+
+    def measured(*options):
+        result = RUNNER.invoke(app, ["measure", str(folder), *file, "--num-references", "100", "--json", *options])
+        assert result.exit_code == 0, result.stderr
+        found = json.loads(result.stdout)["exposures"]
+        return [each["log_perplexity"] for each in found if each["role"] == "canary"], result.stderr
+
+    def costs(context):
+        report = measure_exposure(lstm, tokenizer, canaries, context=context, num_references=100)
+        return pytest.approx([each.log_perplexity for each in report], abs=1e-4)
+
+    def expected(context):
+        return pytest.approx(extract(lstm, tokenizer, bare, context=context).candidates[0].log_perplexity, abs=1e-4)
+
+    assert best(str(folder), "--format", bare.template, "--source", "abc ", "--json")[0] == expected("abc ")
+    cost, said = best(*of_one)
+    assert cost == expected(one.source)
+    assert "behind nothing but the source" in said
+    assert f"all stand behind that of {one.id}" in said
+    assert best(*of_one, "--context", "a cat. ")[0] == expected("a cat. ")
+    found, said = measured()
+    assert found == costs(None)
+    assert "behind nothing but their sources" in said
+
+    record = Record(folder)
+    around = SourceContext("a cat: ", "- ")
+    record.append({"step": 0, "canaries": canaries.digest[:16]}, [Contexts(canaries, around, None).record()])
+    try:
+        cost, said = best(*of_one)
+        assert cost == expected(around.around(one.source))
+        assert "the context that the callback was given" in said
+        (rank,) = json.loads(RUNNER.invoke(app, ["rank", *of_one]).stdout)["ranks"]
+        (wanted,) = exact_rank(lstm, tokenizer, bare, [one.fill], context=around.around(one.source))
+        assert rank["rank"] == wanted.rank
+        given = [str(folder), "--format", bare.template, "--json"]
+        assert best(*given, "--source", "pin 3: ")[0] == expected("a cat: pin 3: - ")
+        refused = RUNNER.invoke(app, ["extract", *given])
+        assert "error --source: expected the source that stands in the context" in refused.stderr
+        assert measured()[0] == costs(around)
+        for context, is_told in ((around.around(format.source), False), (f"a dog: {format.source}", True)):
+            found, said = measured("--context", context)
+            assert found == costs(context)
+            assert ("is not what stood before the canaries" in said) == is_told
+        refused = RUNNER.invoke(app, ["measure", str(folder), *file, "--context", "a cat: "])
+        assert "error --context: expected the format's source in it" in refused.stderr
+        record.file.unlink()
+        fixed = CanarySet.draw(CanaryFormat(bare.template, source="abc "), repetitions=(1,), per_repetition=1, seed=1)
+        record.append({"step": 0, "canaries": fixed.digest[:16]}, [Contexts(fixed, "q: abc ", None).record()])
+        fixed.save(tmp_path / "fixed.json")
+        file = ["--canaries", str(tmp_path / "fixed.json"), "--canary", fixed[0].id]
+        assert best(str(folder), *file, "--json")[0] == expected("q: abc ")
+        refused = RUNNER.invoke(app, ["extract", str(folder), *file, "--source", "abc "])
+        assert "error --source: expected none: the record has all" in refused.stderr
+    finally:
+        record.file.unlink()
 
 
 def test_weights_are_read_in_float32_unless_it_says_otherwise(tmp_path, lstm, tokenizer):

@@ -15,13 +15,17 @@ import hf_canary.models as models
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, FormatError, ModelError
 from hf_canary.estimators.exposures import CENSORED, sampled
+from hf_canary.extraction import exact_rank
+from hf_canary.measure import Measurement
 from hf_canary.measurement import observations
 from hf_canary.measurement.checks import check_measurable
 from hf_canary.reporting.exposure import Exposure
 from hf_canary.reporting.exposure_report import ExposureReport
 from hf_canary.reporting.summaries import summary_keys
+from hf_canary.tokenization.contexts import Context, SourceContext
 from hf_canary.tree.token_tree import TokenTree
 from tests.support import oracles
+from tests.support.errors import check_error
 from tests.support.tokenizers_of_all_kinds import KINDS, letters_alone, without_bos
 
 
@@ -525,15 +529,118 @@ def test_a_fixed_source_has_a_tree(translating, words):
         assert each.value == pytest.approx(truth, abs=1e-6 if each.estimator == "exact" else 0.3)
 
 
-def test_sources_must_suit_the_model(translating, words, lstm, tokenizer):
-    """A source that nobody reads, and none where one is read: said before any work."""
-    bare, full = CanaryFormat("le code est {digit:2}."), CanaryFormat("the pin is {digit:2}", source="pin")
-    for model, of_model, format in ((translating, words, bare), (lstm, tokenizer, full)):
-        canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=1, seed=1)
+def test_an_encoder_decoder_needs_sources(translating, words):
+    """Where none is read: said before any work."""
+    canaries = CanarySet.draw(CanaryFormat("le code est {digit:2}."), repetitions=(1,), per_repetition=1, seed=1)
+    for call in (measure_exposure, check_measurable):
         with pytest.raises(FormatError, match="source"):
-            measure_exposure(model, of_model, canaries)
-        with pytest.raises(FormatError, match="source"):
-            check_measurable(model, of_model, canaries)
+            call(translating, words, canaries)
+
+
+# ---------------------------------------------------------------------------------------------- sources as prompts
+
+
+def rank_of(costs, fill):
+    """By brute force; the others that are as likely as the canary, to rounding, count."""
+    return int((costs <= costs[fill] + 1e-4).sum())
+
+
+@pytest.mark.parametrize("before", ["", "q: "])
+@pytest.mark.parametrize("begins", [True, False])
+def test_each_fill_stands_behind_its_own_source(model, tokenizer, before, begins):
+    """Of a causal model, as of an encoder-decoder: the rank among all fills, each behind its own prompt, whatever
+    the prompts share; nothing, where the tokenizer begins no text by itself.
+    """
+    tokenizer = tokenizer if begins else without_bos(tokenizer)
+    words = ["a", "be", "the", "pin", "cats", "dog", "is", "what", "not", "o"]
+    format = CanaryFormat("the pin is {w}{digit}.", source="{w} or what?", spaces={"w": words})
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=1)
+    texts = [f"{before}{format.render_source(fill)} - " for fill in range(100)]
+    costs = np.array([log_perplexity(model, tokenizer, [format.render(n)], context=texts[n])[0] for n in range(100)])
+    given = f"{before}{format.source} - "
+    report = measure_exposure(model, tokenizer, canaries, context=given, estimators=["auto", "exact", "importance"])
+    for each in report:
+        fill = next(canary.fill for canary in canaries if canary.id == each.canary_id)
+        assert each.log_perplexity == pytest.approx(costs[fill], abs=1e-3)
+        if each.estimator == "importance":
+            assert each.flags[0].startswith("each fill has its own source")
+        else:
+            assert each.value == pytest.approx(math.log2(100 / rank_of(costs, fill)), abs=1e-9)
+            assert each.status == "exact"
+    assert "behind a source of its own" in str(report)
+    (group,) = report.groups
+    assert group.context == SourceContext(before, " - ")
+
+
+class Repeating(oracles.TableModel):
+    """Finds the first of some tokens that it has read likely, and all others alike."""
+
+    def __init__(self, vocab_size, tokens):
+        super().__init__(vocab_size)
+        self.tokens = tokens
+
+    def logits_after(self, prefix):
+        logits = torch.zeros(self.vocab_size)
+        read = [token for token in prefix if token in self.tokens]
+        logits[read[:1]] = 9.0
+        return logits
+
+
+def test_what_a_source_tells_is_no_memory(tokenizer):
+    """A model that repeats what it was asked for and knows nothing: behind its own prompt a canary is one of all, and
+    behind the prompt of the canary all others would be unlikely.
+    """
+    format = CanaryFormat("no {digit}{lower}", source="{digit}: ")
+    model = Repeating(len(tokenizer), tokenizer("0123456789", add_special_tokens=False).input_ids)
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=4, seed=1)
+    report = measure_exposure(model, tokenizer, canaries, estimators=["auto"])
+    for each, canary in zip(report, canaries, strict=True):
+        assert (each.low, each.high) == (0.0, math.log2(260))  # all are alike
+        (rank,) = exact_rank(model, tokenizer, format, [canary.fill], source=canary.source)
+        assert (rank.rank, rank.ties) == (26, 25)  # log2(10) bits, of which none was learned
+
+
+@pytest.mark.parametrize("given", [None, "", "a cat. "])
+def test_a_fixed_source_is_the_prompt(lstm, tokenizer, given):
+    """Unless another context is given; draws and counted ranks are there, as there is one tree."""
+    format = CanaryFormat("the pin is {digit:3}", source="what is it? ")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=1)
+    bare = CanarySet(tuple(canary.seen_as(CanaryFormat(format.template)) for canary in canaries), canaries.seed)
+    text = "what is it? " if given is None else given
+    how = {"num_references": 20, "estimators": ["exact", "importance"], "num_draws": 100}
+    expected = measure_exposure(lstm, tokenizer, bare, context=text, **how)
+    found = measure_exposure(lstm, tokenizer, canaries, context=given, **how)
+    assert [each.value for each in found] == pytest.approx([each.value for each in expected], abs=1e-6)
+    if given is None:
+        prefixed = measure_exposure(lstm, tokenizer, canaries, source_prefix="a: ", **how)
+        expected = measure_exposure(lstm, tokenizer, bare, context="a: what is it? ", **how)
+        assert [each.value for each in prefixed] == pytest.approx([each.value for each in expected], abs=1e-6)
+
+
+def test_contexts_without_the_source_are_refused(lstm, tokenizer):
+    """Where each fill has its own: in words; nothing, and tokens, are what they are. Before any work."""
+    format = CanaryFormat("the pin is {digit:2}", source="pin {digit}?")
+    canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=1)
+    for context, error in (
+        ("the cat. ", ArgumentError),
+        ("pin 7? ", ArgumentError),
+        ("pin {digit}? {digit} ", FormatError),
+    ):
+        for call in (measure_exposure, check_measurable):
+            with pytest.raises(error) as caught:
+                call(lstm, tokenizer, canaries, context=context)
+            check_error(caught.value, error, "context")
+    for context in ("", Context(tuple(tokenizer("pin 7? ").input_ids))):
+        for each in measure_exposure(lstm, tokenizer, canaries, context=context, estimators=["sampled"]):
+            canary = next(canary for canary in canaries if canary.id == each.canary_id)
+            (expected,) = log_perplexity(lstm, tokenizer, [canary.text], context=context)
+            assert each.log_perplexity == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(ArgumentError) as caught:
+        log_perplexity(lstm, tokenizer, ["a"], context=SourceContext("a", "b"))
+    check_error(caught.value, ArgumentError, "context")
+    with pytest.raises(ArgumentError) as caught:
+        Measurement(canaries, tokenizer).measure(lstm)
+    check_error(caught.value, ArgumentError, "target")
 
 
 # ---------------------------------------------------------------------------------------------- bits and the null

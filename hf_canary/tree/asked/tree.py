@@ -32,7 +32,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from ...errors import ModelError
+from ...errors import ModelError, listed, shown
 from ...formats.canary_format import CanaryFormat
 from ...formats.template import Literal, entries_of
 from ...tokenization.contexts import Before
@@ -192,13 +192,30 @@ class AskedTree:
             readings, path = start, tuple(sequence[encoding.conditioned :])
             for end, token in enumerate(path, start=1):
                 if token not in steps.units.following(frozenset(readings), steps.trie):
-                    raise _unlike()
+                    raise self._unlike(path)
                 readings = steps.after_token(path[: end - 1], readings, token)
                 begun = (so_far for state, so_far in readings.items() if can_be_asked(state, so_far))
                 prefixes |= {path[:end]: so_far for so_far in begun if text.startswith(so_far)}
             if not any(map(steps.units.ended, readings)):
-                raise _unlike()
+                raise self._unlike(path)
         return encoding.sequences[0][: encoding.conditioned], encoding.conditioned, prefixes
+
+    def _unlike(self, path: Path) -> ModelError:
+        """The error of a candidate whose encoding is not followed."""
+        expected = "one that encodes a candidate by what its characters are written as"
+        added = set(getattr(self._tokenizer, "added_tokens_decoder", ())) | set(self._tokenizer.all_special_ids)
+        found = [token for token in dict.fromkeys(path) if token in added]
+        if found:
+            names = listed([shown(name) for name in self._tokenizer.convert_ids_to_tokens(found)])
+            got = f"one that is written in Python and cuts its special or added token {names} out of it"
+            remedy = (
+                "Leave it out of the format, or put it into context=; or give the format fewer fills, to encode all."
+            )
+            return ModelError("tokenizer", expected, got, remedy)
+        remedy = (
+            "It may write several of them together. Use another format, or one of fewer fills, which are all encoded."
+        )
+        return ModelError("tokenizer", expected, "one that encodes it otherwise", remedy)
 
     def _go_to_branch(self) -> None:
         """Move the root to where the leaves first differ, or to before the last token of the only one."""
@@ -243,12 +260,3 @@ def _prefix_rule(questions: Questions, prefixes: dict[Path, str]) -> PrefixRule:
 
 def _characters(format: CanaryFormat) -> set[str]:
     return {character for piece in set(format.pieces) for entry in entries_of(piece) for character in entry}
-
-
-def _unlike() -> ModelError:
-    return ModelError(
-        "tokenizer",
-        "one that encodes a candidate by what its characters are written as",
-        "one that encodes it otherwise",
-        "It may write several of them together. Use another format, or one of fewer fills, which are all encoded.",
-    )

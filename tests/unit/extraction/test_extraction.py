@@ -9,7 +9,9 @@ import torch
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, DataError, FormatError, ModelError
 from hf_canary.extraction import exact_rank, iter_extract
+from hf_canary.tokenization.contexts import Context, SourceContext
 from tests.support import oracles
+from tests.support.errors import check_error
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 
@@ -122,8 +124,44 @@ def test_a_source_that_holds_the_fill_is_refused(tokenizer, lstm):
         extract(model, tokenizer, CanaryFormat("the pin is {digit:3}", source="a {digit:3}"))
     with pytest.raises(ModelError, match="translates"):
         extract(model, tokenizer, CanaryFormat("the pin is {digit:3}"))
-    with pytest.raises(ModelError, match="causal"):
-        extract(lstm, tokenizer, CanaryFormat("the pin is {digit:3}"), source="abc")
+
+
+def test_a_source_is_the_prompt_of_a_causal_model(lstm, tokenizer, pin):
+    """That of the format, one that is given, or one within a context: the same as the text that stands there then."""
+    own = CanaryFormat(pin.template, source="what is it? ")
+    asking = CanaryFormat(pin.template, source="pin {digit:2}? ")
+    amid = SourceContext("a ", ", ")
+    ways = (
+        (own, {}, "what is it? "),
+        (own, {"source_prefix": "a: "}, "a: what is it? "),
+        (own, {"context": "the cat. "}, "the cat. "),
+        (own, {"context": ""}, ""),
+        (own, {"context": amid}, "a what is it? , "),
+        (pin, {"source": "abc "}, "abc "),
+        (asking, {"source": "pin 12? "}, "pin 12? "),
+        (asking, {"source": "pin 12? ", "context": amid}, "a pin 12? , "),
+    )
+    for format, given, text in ways:
+        expected = extract(lstm, tokenizer, pin, context=text, top_k=3)
+        found = extract(lstm, tokenizer, format, **given, top_k=3)
+        assert found.certified
+        assert [each.text for each in found.candidates] == [each.text for each in expected.candidates]
+        wanted = [each.log_perplexity for each in expected.candidates]
+        assert [each.log_perplexity for each in found.candidates] == pytest.approx(wanted, abs=1e-5)
+        fill = expected.candidates[2].fill
+        assert exact_rank(lstm, tokenizer, format, [fill], **given)[0].rank == 3
+    refused = (
+        (asking, {}, FormatError, "format"),
+        (asking, {"context": amid}, FormatError, "format"),
+        (pin, {"context": amid}, ArgumentError, "source"),
+        (pin, {"source": "abc", "context": "abc"}, ArgumentError, "source"),
+        (own, {"source_prefix": Context((1, 2))}, ArgumentError, "source_prefix"),
+        (own, {"source_prefix": amid}, ArgumentError, "source_prefix"),
+    )
+    for format, given, error, argument in refused:
+        with pytest.raises(error) as caught:
+            extract(lstm, tokenizer, format, **given)
+        check_error(caught.value, error, argument)
 
 
 def test_one_after_another(model, tokenizer):

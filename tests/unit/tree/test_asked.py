@@ -206,6 +206,16 @@ def test_a_tokenizer_that_writes_characters_together_is_an_error():
         AskedTree(CanaryFormat("a {u}a", spaces={"u": ["e\u0301", "a"]}), fast)
 
 
+@pytest.mark.parametrize("template", ["<|user|> pin {digit:9}", "pin {digit:9}<|user|>"])
+def test_a_special_or_added_token_in_a_format_is_called_so(template):
+    """By its name: characters of it are never written, and none is written together with others."""
+    tokenizer = PerceiverTokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+    with pytest.raises(ModelError, match=r"special or added token '<.user.>' out of it") as caught:
+        TokenTree(CanaryFormat(template), tokenizer)
+    assert "together" not in str(caught.value)
+
+
 @pytest.mark.parametrize("words", [["1 ", " 1"], ["1", "1 "], ["1", " "]])
 def test_candidates_that_differ_in_what_is_not_written_are_refused(words):
     """WordPiece writes no spaces, and yet they decide where its words begin: `a1b` is not `a1 b`. In the entries of one

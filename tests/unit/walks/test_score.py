@@ -16,6 +16,7 @@ from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
 from hf_canary.tokenization.encoding import encode
 from hf_canary.walks import tree_attention as packed
+from hf_canary.walks.pairs import score_rows
 from hf_canary.walks.score import score
 from tests.support import oracles
 from tests.support.repetitions import times
@@ -148,6 +149,29 @@ def test_pairs_are_halved_too(monkeypatch):
     short.limit = 0
     with pytest.raises(torch.OutOfMemoryError):
         log_perplexity(model, tokenizer, texts, sources=sources)
+
+
+@pytest.mark.parametrize(("name", "first"), [("lstm", 2), ("gpt2", 2), ("gpt2", None), ("jamba", None)])
+def test_rows_with_starts_of_their_own_are_halved_too(tokenizer, monkeypatch, name, first):
+    """Behind what all share, or behind nothing, in fewer rows; all tokens but the starts are summed."""
+    model = oracles.small_model(name, len(tokenizer))
+    rng = np.random.default_rng(0)
+    starts = rng.integers(2, 6, size=30).tolist()
+    rows = [
+        [first or 3 + number % 2, *rng.integers(3, 50, size=start + number % 4).tolist()]
+        for number, start in enumerate(starts)
+    ]
+    expected = [oracles.teacher_forced_bits(model, row, start) for row, start in zip(rows, starts, strict=True)]
+    done = []
+    with evaluating(model):
+        found = score_rows(LanguageModel(model), rows, starts, progress=done.append)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert sum(done) == 30
+        short = ShortOfMemory(model, 40)
+        short.called = 1
+        monkeypatch.setattr(model, "forward", short)
+        np.testing.assert_allclose(score_rows(LanguageModel(model), rows, starts), expected, atol=1e-3)
+        assert short.refused
 
 
 def test_packed_rows_hold_what_fits(tokenizer):
