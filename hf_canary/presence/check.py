@@ -164,6 +164,7 @@ def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[O
     """
     counts: dict[Outcome, Counter[int]] = defaultdict(Counter)
     cut: set[tuple[int, bool]] = set()
+    at_ends = Counter[int]()  # whole, but for a space or a mark at an end
     inspector.prepare({hit.row for hit in found.hits if hit.row == hit.last_row and not hit.is_cut})
     for hit in found.hits:
         if hit.row != hit.last_row:
@@ -173,15 +174,21 @@ def _counted(found: Found, canaries: CanarySet, inspector: _Inspector) -> dict[O
             continue
         if hit.is_cut:
             cut |= {(hit.row, True), (hit.row, False)}
-        outcome = TRUNCATED if hit.is_cut else inspector.inspect(hit)
+            at_ends[hit.core.number] += 1
+            continue
+        outcome = inspector.inspect(hit)
         counts[TRUNCATED if outcome is TRUNCATED else WHOLE][hit.core.number] += 1
         counts[MASKED][hit.core.number] += outcome is MASKED
     beginnings = [piece for piece in found.beginnings if (piece.row, True) not in cut]
     ends = [piece for piece in found.ends if (piece.row, False) not in cut]
     alone, ends = _paired(beginnings, ends, inspector.cores, counts[SPLIT])
     cut_off = [one for one in alone if one.holds or one.is_all or (one.is_long and one.of == found.longest)]
-    _truncated(cut_off, canaries, counts)
-    _truncated([piece for piece in ends if piece.is_all], canaries, counts)
+    # Of blocks of one length, which begin amid texts, the other half is in a block that was lost, or is one token long.
+    begin_amid = any(counts[SPLIT].values()) or (cut_off and any(piece.holds and not piece.is_all for piece in ends))
+    outcome = SPLIT if found.is_in_blocks and begin_amid else TRUNCATED
+    counts[outcome] += at_ends
+    _take(cut_off, outcome, canaries, counts)
+    _take([piece for piece in ends if piece.holds or piece.is_all], outcome, canaries, counts)
     return counts
 
 
@@ -216,23 +223,26 @@ def _paired(
     return [piece for pieces in kinds.values() for piece in pieces], left
 
 
-def _truncated(pieces: Sequence[Piece], canaries: CanarySet, counts: dict[Outcome, Counter[int]]) -> None:
-    """A piece belongs to the one canary that it can be of; where it can be of several, they have one each for what
-    they lack, if there are enough.
+def _take(pieces: Sequence[Piece], outcome: Outcome, canaries: CanarySet, counts: dict[Outcome, Counter[int]]) -> None:
+    """A piece belongs to the one canary that it can be of, as long as that lacks copies; where it can be of several,
+    they have one each for what they lack, if there are enough.
     """
+
+    def lacking(number: int) -> int:
+        seen = sum(counts[each][number] for each in (WHOLE, SPLIT, TRUNCATED))
+        return max(0, canaries[number].repetitions - seen)
+
     of_several = Counter[frozenset[int]]()
     for piece in pieces:
         if len(piece.numbers) == 1:
-            counts[TRUNCATED][min(piece.numbers)] += 1
+            (number,) = piece.numbers
+            counts[outcome][number] += min(1, lacking(number))
         else:
             of_several[piece.numbers] += 1
     for numbers, count in of_several.items():
-        lacking = {
-            number: canaries[number].repetitions - sum(counts[outcome][number] for outcome in (WHOLE, SPLIT, TRUNCATED))
-            for number in numbers
-        }
-        if sum(max(0, lack) for lack in lacking.values()) <= count:
-            counts[TRUNCATED].update({number: lack for number, lack in lacking.items() if lack > 0})
+        lack = {number: lacking(number) for number in numbers}
+        if sum(lack.values()) <= count:
+            counts[outcome].update({number: lack for number, lack in lack.items() if lack > 0})
 
 
 class _Inspector:

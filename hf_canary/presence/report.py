@@ -24,7 +24,8 @@ class Outcome(StrEnum):
 WHOLE, SPLIT, TRUNCATED, MASKED, MISSING = Outcome
 
 REMEDIES = {
-    MISSING: "inject before rows are filtered, deduplicated or tokenised, and train on what was injected",
+    MISSING: "inject before rows are filtered, deduplicated or tokenised, and train on what was injected; raise "
+    "max_length, where rows are cut off",
     SPLIT: "pack whole documents (packing_strategy='bfd'), or make the blocks longer",
     TRUNCATED: "raise max_length, or make the format shorter",
     MASKED: "train on all tokens (completion_only_loss=False, assistant_only_loss=False), or put the canary where "

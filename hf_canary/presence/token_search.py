@@ -44,6 +44,7 @@ _BESIDE = (
 _OTHER_FILLS = 16
 _SAMPLE = 2**20
 _FEW = 32
+_NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,35 @@ class Found:
         beginnings: at the ends of rows.
         ends: at the beginnings of rows.
         longest: tokens of the longest row.
+        full: how many ids the longest row has, special ones too.
+        num_rows: how many there are, but empty ones.
+        num_full: how many have as many ids, none of them padding.
     """
 
     hits: list[Hit] = field(default_factory=list)
     beginnings: list[Piece] = field(default_factory=list)
     ends: list[Piece] = field(default_factory=list)
     longest: int = 0
+    full: int = 0
+    num_rows: int = 0
+    num_full: int = 0
+
+    @property
+    def is_in_blocks(self) -> bool:
+        """Whether nearly all rows have one length, and are not padded to it."""
+        return self.num_rows > 1 and self.num_full >= min(self.num_rows - 1, _NEARLY_ALL * self.num_rows)
+
+    def measure(self, flat: Ints, lengths: Ints, keep: NDArray[np.bool_]) -> None:
+        """Take in rows of these ids, of which those that are kept are no special ones."""
+        full = max(self.full, int(lengths.max(initial=0)))
+        before = self.num_full if self.full == full else 0
+        ends = np.cumsum(lengths)[(lengths == full) & (lengths > 1)]
+        # Padding is a run of one special token at either end.
+        is_padded = np.zeros(len(ends), dtype=bool)
+        for outer, inner in ((ends - 1, ends - 2), (ends - full, ends - full + 1)):
+            is_padded |= ~keep[outer] & (flat[outer] == flat[inner])
+        self.full, self.num_full = full, before + int((~is_padded).sum())
+        self.num_rows += int((lengths > 0).sum())
 
 
 class Occurrences:
@@ -164,7 +188,9 @@ class Occurrences:
         found, window, seen = Found(), _Window(), set[tuple[int, int]]()
         margin = self._longest + 2 * self._around
         for flat, lengths in batches:
-            window.move(flat, lengths, self.plain(flat), margin)
+            keep = self.plain(flat)
+            window.move(flat, lengths, keep, margin)
+            found.measure(flat, lengths, keep)
             found.hits += self._hits(window, len(window.ids) - self._around, seen)
             self._look_at_edges(window, found)
             found.longest = max(found.longest, int(np.diff(window.starts).max(initial=0)))

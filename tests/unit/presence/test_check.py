@@ -580,6 +580,46 @@ def test_neighbours_that_are_alike_are_told_apart(kind, template):
         assert [each.whole for each in presence] == by_reading(tokenizer, listed, canaries)["whole"]
 
 
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("share", [1, 2])
+@pytest.mark.parametrize("kind", ["gpt2", "llama3", "byte-fallback", "unigram", "characters"])
+def test_copies_that_blocks_cut_in_two_are_split(kind, share, end):
+    """In whichever order the blocks stand, also where one token alone is on the other side, where texts end in special
+    tokens, and where the other half is in a block that was left out: what helps is not to inject earlier.
+    """
+    tokenizer, generator = tokenizer_of(kind), random.Random(0)
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:6}."), repetitions=(30,), per_repetition=2, seed=0)
+    texts = [canary.text for canary in canaries for _ in range(30)] + CORPUS * 4
+    generator.shuffle(texts)
+    ids = blocks([tokenizer(text)["input_ids"] for text in texts], 24, tokenizer.eos_token_id if end else None)[:-1]
+    generator.shuffle(ids)
+    rows = ids[: len(ids) // share]
+    presence = check_presence(Dataset.from_dict({"input_ids": rows}), canaries, tokenizer)
+    expected = by_reading(tokenizer, rows, canaries)["whole"]
+    assert [each.whole for each in presence] == expected
+    assert any(each.split for each in presence)
+    assert not any(each.truncated for each in presence)
+    if share == 1:
+        assert sum(each.whole + each.split for each in presence) >= 58  # some pieces may be of either canary
+        assert {each.reason for each in presence} == {"split"}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("kind", ["gpt2", "llama3", "byte-fallback", "unigram", "characters"])
+def test_copies_that_are_cut_on_the_left_are_truncated(kind, padded):
+    """Before text that stays, as where the user of a chat says the canary; also in rows that are filled to a length."""
+    tokenizer, canaries = tokenizer_of(kind), a_set()
+    behind = tokenizer("\nthe cat sat.")["input_ids"]
+    rows = [tokenizer(canary.text)["input_ids"] + behind for canary in canaries for _ in range(canary.repetitions)]
+    cut = [row[-len(behind) - 3 :] for row in rows]
+    width = max(map(len, cut)) + 2
+    if padded:
+        cut = [[tokenizer.pad_token_id] * (width - len(row)) + row for row in cut]
+    presence = check_presence(Dataset.from_dict({"input_ids": cut}), canaries, tokenizer)
+    assert [each.truncated for each in presence] == [canary.repetitions for canary in canaries]
+    assert "To mend it: raise max_length" in str(presence)
+
+
 def test_many_pieces_take_no_longer_than_their_number():
     """Rows that end and begin like canaries are paired in a moment: each with each other, it would take hours."""
     tokenizer, canaries = tokenizer_of("characters"), a_set(repetitions=(50,))
@@ -587,6 +627,7 @@ def test_many_pieces_take_no_longer_than_their_number():
     rows = [[*ids[n % 2][-4:], 5, *ids[n % 2][:4]] for n in range(20_000)]
     presence = check_presence(Dataset.from_dict({"input_ids": rows}), canaries, tokenizer)
     assert not any(each.whole or each.split for each in presence)
+    assert [each.truncated for each in presence] == [50, 50]  # and no more than there were
 
 
 def draws_row(number):
