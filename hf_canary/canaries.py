@@ -386,7 +386,7 @@ class CanarySet:
             DataError: the file holds another set, perhaps the one that a model was trained with, or is no canaries
                 file.
         """
-        if not overwrite and os.path.lexists(path):
+        if not overwrite and os.path.exists(path):
             self._check_same(path)
         write_json(path, self._content() | {"digest": self.digest}, private=True)
 

@@ -593,9 +593,9 @@ def test_ctrl_c_while_the_shell_is_imported_is_no_error(monkeypatch, capsys):
 
     monkeypatch.delitem(sys.modules, "hf_canary.cli")
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as caught:  # one that is let through would end the tests
         shell()
+    assert caught.type is SystemExit
     assert caught.value.code == 130
-    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert capsys.readouterr() == ("", "")
