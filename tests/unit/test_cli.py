@@ -254,6 +254,10 @@ def test_rank_of_nothing_and_of_what_is_no_fill(folder):
     """Wrong usage ends with 2, a fill beyond |R| or of another format with 1."""
     options = ["rank", str(folder), "--format", "the pin is {digit:3}"]
     assert RUNNER.invoke(app, options).exit_code == 2
+    for wrong in ("abc", "1.0", "9" * 5000):
+        refused = RUNNER.invoke(app, [*options, "--fill", wrong])
+        assert refused.exit_code == 2
+        assert "Give a whole number" in refused.stderr
     for wrong in (["--fill", "1000"], ["--text", "the pin is 12"]):
         refused = RUNNER.invoke(app, [*options, *wrong])
         assert refused.exit_code == 1
