@@ -391,7 +391,7 @@ class CanarySet:
         if not is_file_name(path) or path.is_dir():
             got = "a folder" if is_file_name(path) else "a name that no file can have"
             raise DataError(shown(str(path)), "the path of a file", got, "Name a file.")
-        if not check_flag("overwrite", overwrite) and os.path.lexists(path):
+        if not check_flag("overwrite", overwrite) and os.path.exists(path):
             self._check_same(path)
         write_json(path, self._content() | {"digest": self.digest}, private=True)
 

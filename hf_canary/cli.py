@@ -121,7 +121,10 @@ _ARGUMENTS = (
 
 def _whole_number(text: str) -> int:
     """As people write it, or hexadecimal behind 0x, as JSON has the largest."""
-    return int(text, 16 if text.lower().startswith("0x") else 10)
+    try:
+        return int(text, 16 if text.lower().startswith("0x") else 10)
+    except ValueError as error:
+        raise typer.BadParameter("Give a whole number; one of thousands of digits in hexadecimal, 0x1f.") from error
 
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a checkpoint, or a Hub id.")]

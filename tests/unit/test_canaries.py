@@ -695,6 +695,18 @@ def test_another_set_is_not_overwritten(tmp_path):
     assert CanarySet.load(path) == new
 
 
+def test_a_set_is_saved_through_a_link(tmp_path):
+    """To where it leads, also where nothing is yet; another set that is there is not overwritten."""
+    link, target = tmp_path / "canaries.json", tmp_path / "real.json"
+    link.symlink_to("real.json")
+    a_set().save(link)
+    assert link.is_symlink()
+    assert CanarySet.load(target) == a_set()
+    with pytest.raises(DataError):
+        CanarySet.draw(PIN).save(link)
+    assert CanarySet.load(target) == a_set()
+
+
 def saved(canaries: CanarySet, path: Path) -> Path:
     canaries.save(path)
     return path

@@ -206,7 +206,7 @@ def test_what_is_no_file_is_written_to(tmp_path):
     """A pipe, as /dev/stdout may be, or /dev/null: it is not replaced."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    descriptor = os.open(pipe, os.O_RDWR)
+    descriptor = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
     try:
         write_json(pipe, [1])
         assert json.loads(os.read(descriptor, 100)) == [1]
