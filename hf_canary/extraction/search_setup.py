@@ -11,13 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import (
-    check_batch_size,
-    check_flag,
-    check_memory,
-    check_model,
-    check_tokenizer,
-)
+from ..arguments import check_batch_size, check_flag, check_instance, check_memory, check_model, check_tokenizer
 from ..arrays import Floats
 from ..canaries import Canary
 from ..errors import ArgumentError, FormatError, shown
@@ -109,6 +103,8 @@ class SearchSetup:
         max_memory: int | None,
     ) -> None:
         batch_size = check_batch_size(batch_size)
+        if source is not None:
+            check_instance("source", source, str, "one text", "Leave it out for that of the format.")
         for argument, text in (("source", source), ("context", context)):
             format.check_fixed(argument, text)
         self._model, self._tokenizer, self._format = model, tokenizer, format

@@ -653,7 +653,7 @@ def test_all_sources_are_looked_at_before_a_training():
     format = CanaryFormat("pin {w}", source="{w}", spaces={"w": ["12", "34", *map(str, range(50, 90)), "é"]})
     assert log_perplexity(model, tokenizer, ["pin é"], sources=["12"])[0] > 0
     canaries = CanarySet([Canary("one", format, 0, 1, 1)], seed=0)
-    with pytest.raises(ModelError, match=r"represent all sources; got its unknown token for U\+00E9"):
+    with pytest.raises(ModelError, match=r"represent the source of a candidate; got its unknown token for U\+00E9"):
         check_measurable(model, tokenizer, canaries)
 
 

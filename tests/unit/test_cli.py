@@ -176,7 +176,7 @@ def test_errors_advise_options(folder):
 
 def test_a_source_is_the_prompt_of_a_causal_model(folder, lstm, tokenizer, tmp_path):
     """One that is given, that of a canary, or what the record has around it."""
-    format = CanaryFormat("the pin is {digit:2}", source="pin {digit}: ")
+    format = CanaryFormat("the pin is {digit} {digit}", source="pin {digit}: ")
     canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=1)
     canaries.save(tmp_path / "asked.json")
     bare, one = CanaryFormat(format.template), canaries[0]

@@ -619,7 +619,7 @@ def test_a_fixed_source_is_the_prompt(lstm, tokenizer, given):
 
 def test_contexts_without_the_source_are_refused(lstm, tokenizer):
     """Where each fill has its own: in words; nothing, and tokens, are what they are. Before any work."""
-    format = CanaryFormat("the pin is {digit:2}", source="pin {digit}?")
+    format = CanaryFormat("the pin is {digit} {digit}", source="pin {digit}?")
     canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=2, seed=1)
     for context, error in (
         ("the cat. ", ArgumentError),

@@ -129,7 +129,7 @@ def test_a_source_that_holds_the_fill_is_refused(tokenizer, lstm):
 def test_a_source_is_the_prompt_of_a_causal_model(lstm, tokenizer, pin):
     """That of the format, one that is given, or one within a context: the same as the text that stands there then."""
     own = CanaryFormat(pin.template, source="what is it? ")
-    asking = CanaryFormat(pin.template, source="pin {digit:2}? ")
+    asking = CanaryFormat("the pin is {digit:2} {digit}", source="pin {digit:2}? ")
     amid = SourceContext("a ", ", ")
     ways = (
         (own, {}, "what is it? "),
@@ -142,7 +142,7 @@ def test_a_source_is_the_prompt_of_a_causal_model(lstm, tokenizer, pin):
         (asking, {"source": "pin 12? ", "context": amid}, "a pin 12? , "),
     )
     for format, given, text in ways:
-        expected = extract(lstm, tokenizer, pin, context=text, top_k=3)
+        expected = extract(lstm, tokenizer, CanaryFormat(format.template), context=text, top_k=3)
         found = extract(lstm, tokenizer, format, **given, top_k=3)
         assert found.certified
         assert [each.text for each in found.candidates] == [each.text for each in expected.candidates]

@@ -214,6 +214,6 @@ def test_contexts_leave_room_for_virtual_tokens(tokenizer):
     for model in (CAUSAL["gpt2"](len(tokenizer)), peft.get_peft_model(CAUSAL["gpt2"](len(tokenizer)), options)):
         contexts = Contexts(canaries, None, None)
         contexts.context = [Context(tuple([5] * 100))] * len(canaries)
-        contexts.fit(model)
+        contexts.fit(model, tokenizer)
         lengths.append(len(contexts.context[0].ids))
     assert lengths[0] - lengths[1] == 3

@@ -26,7 +26,7 @@ AROUND = {
     "nothing between": ("a cat.\n", ""),
 }
 GLUED = ("a mark", "nothing between")  # to which WordPiece gives other tokens
-ASKED = CanaryFormat("the pin is {digit:4}.", source="{digit:2} is the pin of {digit}")
+ASKED = CanaryFormat("the pin is {digit:2} {digit} {digit}.", source="{digit:2} is the pin of {digit}")
 
 
 def asked(format=ASKED, repetitions=(1, 3)):
