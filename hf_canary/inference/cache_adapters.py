@@ -102,6 +102,13 @@ class Reader:
                 use_cache=use_cache,
                 **past,
             )
+        if output.logits.dim() != 3:
+            raise ModelError(
+                "model",
+                "a language model, which says how likely each token is to come next",
+                f"a {type(self.model).__name__}, which gives {tuple(output.logits.shape[1:])} numbers for a text",
+                "What classifies or rewards texts writes none, and has no exposure.",
+            )
         if output.logits.shape[1] != ids.shape[1]:
             raise ModelError(
                 "model",

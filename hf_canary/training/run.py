@@ -34,6 +34,7 @@ from .preserve import has_adapter, preserve_training_state, without_adapter
 from .public import base_mean, public_keys, public_summary
 from .start import begin_record
 from .threshold import Threshold
+from .trainers import learns_from_own_texts
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,14 @@ class TrainingRun:
         """
         plan = self.plan
         evaluation = None if plan.trainer is None else plan.trainer.eval_dataset
-        plan.copies.begin(at.model, loader, self._tokenizer(at), evaluation=evaluation, context=plan.contexts.given)
+        plan.copies.begin(
+            at.model,
+            loader,
+            self._tokenizer(at),
+            evaluation=evaluation,
+            context=plan.contexts.given,
+            own_texts=learns_from_own_texts(at.args),
+        )
         # A compiled model's hooks are compiled with it.
         if plan.trainer is None and not at.args.torch_compile:
             plan.copies.hook(at.model)
@@ -315,7 +323,14 @@ class TrainingRun:
             return
         collator = plan.trainer._get_collator_with_removed_columns(plan.trainer.data_collator)
         data = SimpleNamespace(dataset=plan.trainer.train_dataset, collate_fn=collator)
-        plan.copies.begin(at.model, data, self._tokenizer(at), evaluation=None, context=plan.contexts.given)
+        plan.copies.begin(
+            at.model,
+            data,
+            self._tokenizer(at),
+            evaluation=None,
+            context=plan.contexts.given,
+            own_texts=learns_from_own_texts(at.args),
+        )
         if self.presence is not None:
             plan.contexts.take(self.presence)
 
