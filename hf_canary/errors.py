@@ -106,7 +106,7 @@ def kind(value: object) -> str:
 
 def without_data(error: BaseException) -> str:
     """What may be written of an error: of one of ours all; of another its name, since its words may quote a text."""
-    return shown(str(error)) if isinstance(error, CanaryError) else type(error).__name__
+    return str(error) if isinstance(error, CanaryError) else type(error).__name__
 
 
 def is_int(value: object) -> bool:

@@ -113,6 +113,13 @@ class Reader:
                 **past,
             )
         logits: torch.Tensor = output.logits
+        if logits.dim() != 3:
+            raise ModelError(
+                "model",
+                "a language model, which says how likely each token is to come next",
+                f"a {type(self.model).__name__}, which gives {tuple(logits.shape[1:])} numbers for a text",
+                "What classifies or rewards texts writes none, and has no exposure.",
+            )
         if cache is None and logits.shape[1] == ids.shape[1] + self.num_ahead:
             logits = logits[:, self.num_ahead :]
         if logits.shape[1] != ids.shape[1]:

@@ -15,6 +15,7 @@ from .check import classify
 from .report import WHOLE
 from .sequences import LIMITS, cut
 from .surroundings import Surroundings
+from .token_rows import IGNORED
 from .token_search import Occurrences
 
 # So much is looked at together; until then it is where it was, so that no step waits for it.
@@ -44,11 +45,13 @@ class TrainedCopies:
         self._counts = Counter[int]()
         self._has_seen = False
 
-    def see(self, inputs: Mapping[str, Any]) -> None:
-        """A batch, with (rows, n) ids and labels. Any other is let pass, also one without labels: nobody knows what the
-        loss is of.
+    def see(self, inputs: Any) -> None:
+        """A batch, with (rows, n) ids and labels, or a mask of what is trained on. Any other is let pass: nobody knows
+        what the loss is of.
         """
-        ids, labels = inputs.get("input_ids"), inputs.get("labels")
+        if not isinstance(inputs, Mapping):
+            return
+        ids, labels = inputs.get("input_ids"), _labels(inputs)
         if not (isinstance(ids, torch.Tensor) and isinstance(labels, torch.Tensor) and ids.dim() == labels.dim() == 2):
             return
         if len(ids) != len(labels) or not (self._occurrences.target or ids.shape == labels.shape):
@@ -122,3 +125,11 @@ class TrainedCopies:
         for number in range(len(arrays["input_ids"])):
             row = {name: values[number] for name, values in arrays.items()}
             yield from [row] if self._occurrences.target else cut(row)
+
+
+def _labels(inputs: Mapping[str, Any]) -> Any:
+    """Those of a batch; of one of a preference trainer, the ids of completions."""
+    ids, mask = inputs.get("input_ids"), inputs.get("completion_mask")
+    if inputs.get("labels") is None and isinstance(ids, torch.Tensor) and isinstance(mask, torch.Tensor):
+        return ids.masked_fill(mask == 0, IGNORED) if mask.shape == ids.shape else None
+    return inputs.get("labels")

@@ -34,6 +34,7 @@ class TokenRows:
     """
 
     def __init__(self, dataset: Any, argument: str, target: bool | None, collator: Collator | None = None) -> None:
+        dataset = _Answers.of(dataset)
         self._dataset = dataset
         self._is_stream = isinstance(dataset, datasets.IterableDataset)
         self.num_rows = 0
@@ -118,6 +119,38 @@ class TokenRows:
             yield pa.array(ids), beside
 
 
+class _Answers:
+    """Rows of a preference trainer, each as the prompt and the answer that is to be learned: ids, and a mask of what is
+    trained on, beside what the row has.
+
+    Args:
+        dataset: with `prompt_ids`, and the answer's.
+        answer: the column of these.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, answer: str) -> None:
+        self._dataset, self._answer = dataset, answer
+
+    @classmethod
+    def of(cls, dataset: Any) -> Any:
+        """The dataset itself, if it is none of these."""
+        names = dataset.column_names if isinstance(dataset, datasets.Dataset) else ()
+        if "input_ids" in names or "prompt_ids" not in names:
+            return dataset
+        answer = next((name for name in ("chosen_ids", "completion_ids") if name in names), None)
+        return dataset if answer is None else cls(dataset.with_format(None), answer)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = self._dataset[number]
+        prompt, answer = row["prompt_ids"], row[self._answer]
+        is_wanted = row.get("label") in (None, True)  # else the model is to unlearn it
+        mask = [0] * len(prompt) + [int(is_wanted)] * len(answer)
+        return {**row, "input_ids": [*prompt, *answer], "completion_mask": mask}
+
+
 def _columns_saying_starts(first: Sequence[Mapping[str, Any]], collator: Collator | None) -> list[str]:
     """Those of the data that the model is told of, as far as a collator shows with one row."""
     saying = [name for name in _SAYING if first and first[0].get(name) is not None]
@@ -153,11 +186,12 @@ def _check(dataset: Any, argument: str, column: str) -> None:
     elif _is_sequence(dataset):
         is_empty = not len(dataset)
         columns = list(dataset[0]) if not is_empty and isinstance(dataset[0], Mapping) else ()
+    names = dataset.column_names if isinstance(dataset, datasets.Dataset) else columns
     if column not in columns or is_empty:
         raise DataError(
             argument,
             f"rows of token ids, with a column {column}",
-            f"{type(dataset).__name__} with {'no rows' if is_empty else shown(list(columns))}",
+            f"{type(dataset).__name__} with {'no rows' if is_empty else shown(list(names))}",
             "Give the dataset as the trainer has it, such as trainer.train_dataset.",
         )
 

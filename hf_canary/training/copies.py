@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from ..canaries import CanarySet
 from ..errors import DataError, without_data
 from ..presence.batches import TrainedCopies
@@ -15,7 +17,7 @@ from ..presence.report import Presence
 from ..presence.surroundings import Surroundings
 from ..presence.token_search import Occurrences
 from ..reporting.exposure_report import ExposureReport
-from ..runtime.processes import all_true, from_main
+from ..runtime.processes import all_true, from_main, is_main_process
 from ..tokenization.contexts import Before
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,14 @@ class Copies:
         self._hook: Any = None
 
     def begin(
-        self, model: Any, loader: Any, tokenizer: Any, *, evaluation: Any, context: Before | Sequence[Before]
+        self,
+        model: Any,
+        loader: Any,
+        tokenizer: Any,
+        *,
+        evaluation: Any,
+        context: Before | Sequence[Before],
+        own_texts: bool = False,
     ) -> None:
         """Look the canaries up in the data of a loader, which is not started, and count them in batches from now on.
 
@@ -50,9 +59,19 @@ class Copies:
             tokenizer: that made the tokens.
             evaluation: data that should hold no canary, or None.
             context: what was given by hand, and is held against the data; None if nothing was.
+            own_texts: whether the model is trained on texts that it writes itself, so that neither data nor batches say
+                what it learns.
         """
         self.end()
         self.presence, self._trained, self._before = None, None, {}
+        if own_texts:
+            if is_main_process():
+                logger.warning(
+                    "The model is trained on what it writes itself: whether it learns the canaries, and behind what, "
+                    "cannot be told from the data. They are measured all the same: behind context=, if it is given, "
+                    "else behind nothing, or their sources alone."
+                )
+            return
         target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         try:
             occurrences = self._occurrences(tokenizer, target)
@@ -63,7 +82,9 @@ class Copies:
                 )
         except Exception as error:
             logger.warning(
-                "Whether the canaries are in the data, and behind what, could not be checked: %s", without_data(error)
+                "Whether the canaries are in the data, and behind what, could not be checked before the first step; "
+                "the batches will tell, as far as they have labels. %s",
+                without_data(error),
             )
 
     def _occurrences(self, tokenizer: Any, target: bool) -> Occurrences:
@@ -135,7 +156,7 @@ class Copies:
         return report
 
     def _before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if model.training:
+        if model.training and torch.is_grad_enabled():  # else it is a pass of which nothing is learned
             self.see({"input_ids": args[0] if args else None} | kwargs)
 
 

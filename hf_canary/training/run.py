@@ -39,6 +39,7 @@ from .record import TRIAL, Record, new_name
 from .size import COUNTING, FULL, SIZES, Size, chosen, num_draws, percent
 from .start import begin_record
 from .threshold import Threshold
+from .trainers import learns_from_own_texts
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,14 @@ class TrainingRun:
         """
         plan = self.plan
         evaluation = None if at.trainer is None else at.trainer.eval_dataset
-        plan.copies.begin(at.model, loader, self._tokenizer(at), evaluation=evaluation, context=plan.contexts.given)
+        plan.copies.begin(
+            at.model,
+            loader,
+            self._tokenizer(at),
+            evaluation=evaluation,
+            context=plan.contexts.given,
+            own_texts=learns_from_own_texts(at.args),
+        )
         # A compiled model's hooks are compiled with it.
         if at.trainer is None and not at.args.torch_compile:
             plan.copies.hook(at.model)
@@ -353,7 +361,14 @@ class TrainingRun:
             return
         collator = at.trainer._get_collator_with_removed_columns(at.trainer.data_collator)
         data = SimpleNamespace(dataset=at.trainer.train_dataset, collate_fn=collator)
-        plan.copies.begin(at.model, data, self._tokenizer(at), evaluation=None, context=plan.contexts.given)
+        plan.copies.begin(
+            at.model,
+            data,
+            self._tokenizer(at),
+            evaluation=None,
+            context=plan.contexts.given,
+            own_texts=learns_from_own_texts(at.args),
+        )
         if self.presence is not None:
             plan.contexts.take(self.presence)
 
