@@ -10,8 +10,6 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as in typing, which takes longer to import than this, and which a Ctrl-C would interrupt
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .callback import ExposureCallback as ExposureCallback
     from .canaries import Canary as Canary
     from .canaries import CanarySet as CanarySet
@@ -49,7 +47,7 @@ _ROOM_OF = {
 __all__ = sorted(_ROOM_OF)
 
 
-def __getattr__(name: str) -> "Any":
+def __getattr__(name: str) -> object:
     if name in _ROOM_OF:
         return getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
