@@ -133,8 +133,8 @@ class CanaryFormat:
         """The same of the sources; 0 without one.
 
         Example:
-            >>> CanaryFormat("pin {digit:4}", source="whose is {digit}?").most_source_bytes
-            11
+            >>> CanaryFormat("pin {digit:4}", source="whose is {digit:4}?").most_source_bytes
+            14
         """
         return _most_bytes(self.source_pieces)
 
