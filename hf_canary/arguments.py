@@ -207,9 +207,9 @@ def check_callable(argument: str, value: object, expected: str, *, takes: int = 
         pass
 
 
-def plain(value: object) -> Any:
+def as_python(value: Any) -> Any:
     """Numbers and arrays of NumPy and torch as Python's numbers and lists; all else as it is."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) or has(value, "tolist") else value  # type: ignore[attr-defined]
+    return value.tolist() if has(value, "tolist") else value
 
 
 def check_path(argument: str, value: object) -> Path:

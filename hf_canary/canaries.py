@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import check_among, check_flag, check_instance, check_int, check_path, is_file_name, plain
+from .arguments import as_python, check_among, check_flag, check_instance, check_int, check_path, is_file_name
 from .errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, counted, kind, listed, shown
 from .formats.canary_format import CanaryFormat, check_format
 from .runtime.atomic_files import write_json
@@ -553,7 +553,7 @@ def _check_formats(formats: Sequence[CanaryFormat]) -> None:
 
 def _checked_levels(repetitions: Sequence[int]) -> list[int]:
     """How many copies the canaries of each level have, as Python's numbers."""
-    given = plain(repetitions)
+    given = as_python(repetitions)
     check_instance("repetitions", given, Sequence, "a list of whole numbers", "Put one alone into a list.")
     levels = [check_int("repetitions", count, least=1, remedy=_TWINS) for count in given]
     if not levels:

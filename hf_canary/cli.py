@@ -460,7 +460,8 @@ def _provenance(
     canary: Canary | None,
 ) -> dict[str, Any]:
     """What was searched: with what the candidates stand behind, in full, since the candidates stand beside it."""
-    from .reporting.provenance import of_canaries, provenance, written_out
+    from .reporting.provenance import of_canaries, provenance
+    from .tokenization.contexts import written_out
 
     return provenance(
         model,

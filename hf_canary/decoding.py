@@ -16,7 +16,7 @@ import torch
 from transformers import LogitsProcessor
 from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput
 
-from .arguments import check_batch_size, check_expanded, check_flag, check_memory, check_tokenizer, plain
+from .arguments import as_python, check_batch_size, check_expanded, check_flag, check_memory, check_tokenizer
 from .arrays import LN2, Ints
 from .errors import ArgumentError, FormatError, ModelError, is_int, shown
 from .formats.canary_format import CanaryFormat, check_format
@@ -192,7 +192,7 @@ class _Guide:
 
 
 def _checked_lengths(given: Any) -> list[int]:
-    given = plain(given)
+    given = as_python(given)
     lengths = list(given) if isinstance(given, (list, tuple)) else [given]
     if not lengths or not all(is_int(length) and length >= 0 for length in lengths):
         raise ArgumentError(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize
 
+from ..arrays import num_common
 from ..inference.language_model import LanguageModel
 from ..runtime.deadline import agreed
 from ..scoring import score_encoded
@@ -70,9 +71,11 @@ def rows_of_measurement(encoded_format: EncodedFormat, num_references: int, num_
     canaries = len(encoded_format.canary_fills)
     _, encoding, sources = encoded_format.encoded(slice(0, _LOOKED_AT))
     count = min(num_references, encoded_format.format.space_size - canaries) + canaries
-    if encoded_format.format.source_varies:  # read one by one
-        tokens = sum(map(len, encoding.sequences)) + sum(map(len, sources or ()))
-        return count * tokens / len(encoding.sequences)
+    if encoded_format.format.source_varies:  # read one by one; what a decoder writes is counted, not what it reads
+        tokens = sum(map(len, encoding.sequences)) / len(encoding.sequences)
+        if sources is None:  # without what stands before the sources, which is read once, and the last token
+            tokens -= min(num_common(encoding.sequences), *encoding.starts) + 1
+        return count * tokens
     if num_references + canaries >= encoded_format.format.space_size:  # nothing is left to draw or count
         return expected_token_rows(encoding.sequences, count)
     drawn = expected_token_rows(encoding.sequences, num_draws)
@@ -80,17 +83,25 @@ def rows_of_measurement(encoded_format: EncodedFormat, num_references: int, num_
 
 
 def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) -> float:
-    """Seconds that a token row takes, by scoring a few fills, and more of them until that takes long enough."""
-    most = min(_LOOKED_AT, len(encoded_format.fills))
-    count = 2
-    while True:
-        count = min(count, most)
+    """Seconds that a token row takes, by scoring a few fills, and more of them until that takes long enough.
+
+    By what more of them take longer: each scoring begins with a prompt and a check of the cache, which a measurement
+    has once.
+    """
+
+    def read(count: int) -> tuple[float, int]:
         rows, began = language_model.token_rows, time.perf_counter()
         score_encoded(language_model, *encoded_format.encoded(slice(0, count)), named=encoded_format.name)
         seconds = agreed(time.perf_counter() - began)
-        if seconds >= _LONG_ENOUGH or count == most:
-            return seconds / max(1, language_model.rows_of_all(language_model.token_rows - rows))
+        return seconds, language_model.rows_of_all(language_model.token_rows - rows)
+
+    most, count = min(_LOOKED_AT, len(encoded_format.fills)), 2
+    fewest, (seconds, rows) = read(count), read(min(4 * count, most))
+    while seconds < _LONG_ENOUGH and 4 * count < most:
         count *= 4
+        seconds, rows = read(min(4 * count, most))
+    longer, more = seconds - fewest[0], rows - fewest[1]
+    return longer / more if longer > 0.0 and more > 0 else seconds / max(1, rows)
 
 
 def seconds_a_token(language_model: LanguageModel, rows: int, tokens: int) -> float:

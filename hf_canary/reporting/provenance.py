@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..canaries import CanarySet
 from ..measurement.groups import Alike
-from ..tokenization.contexts import Before, Context, SourceContext
+from ..tokenization.contexts import Before, Context, SourceContext, written_out
 
 _DIGITS = 16
 
@@ -55,11 +55,6 @@ def of_contexts(canaries: CanarySet, groups: Sequence[Alike]) -> list[dict[str, 
         }
         for group in groups
     ]
-
-
-def written_out(context: Before) -> Any:
-    """A context as JSON takes it, in full: for results that hold texts in any case."""
-    return context.as_json() if isinstance(context, (Context, SourceContext)) else context
 
 
 def _model_in_words(model: Any) -> dict[str, Any]:

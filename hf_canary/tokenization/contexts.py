@@ -114,6 +114,11 @@ Before = Context | SourceContext | str | None
 """What may be given as a context: tokens, a text, or nothing; or the same with a source in it."""
 
 
+def written_out(context: Before) -> Any:
+    """As JSON takes it, in full."""
+    return context.as_json() if isinstance(context, (Context, SourceContext)) else context
+
+
 def check_context(argument: str, context: object) -> None:
     """Refuse what is no `Before`.
 

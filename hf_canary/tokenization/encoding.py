@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ..arrays import num_common
 from ..errors import ModelError
 from .contexts import Before, Context, SourceContext, one_for_all
 
@@ -45,8 +46,7 @@ class Encoding:
     @property
     def num_common(self) -> int:
         """How many first tokens all sequences have in common; behind their sources, if each has its own."""
-        sequences = self.summed or self.sequences
-        return _num_common(min(sequences), max(sequences))
+        return num_common(self.summed or self.sequences)
 
     @property
     def summed(self) -> list[list[int]]:
@@ -95,13 +95,6 @@ def encode(
     for number, sequence in enumerate(ids):
         if not unknown.isdisjoint(sequence[ahead:]):
             raise _unknown_in(tokenizer, texts, named(number), target=target)
-        if sequence == replaced:
-            raise ModelError(
-                "tokenizer",
-                f"one that writes a token for {named(number)}",
-                "one that writes none",
-                "Put characters into the format that the tokenizer writes.",
-            )
         if sequence[:ahead] != replaced:
             raise _merges(named(number), len(before.behind))
         if len(sequence) == ahead:
@@ -144,11 +137,11 @@ def encode_behind_sources(
     first, tail = special_tokens(tokenizer, before[0] + texts[0])
     first = _without_repeats(first, ahead[0]) if context.ids is None else list(context.ids)
     behind, starts = [end_token(tokenizer)] if end else [], []
-    unknown = tokenizer.unk_token_id
+    unknown = unknown_ids(tokenizer)  # what varies in a source stands in the text, too
     for number, (sequence, alone) in enumerate(zip(ids, ahead, strict=True)):
-        shared = _num_common(alone, sequence)
-        if unknown is not None and unknown in sequence[shared:]:
-            raise unknown_characters(tokenizer, "".join(set[str]().union(*texts)), name=named(number))
+        shared = num_common([alone, sequence])
+        if not unknown.isdisjoint(sequence[shared:]):
+            raise _unknown_in(tokenizer, texts, named(number), target=False)
         if not shared and not first:
             raise _merges(named(number), len(before[number]))
         if len(sequence) == shared:
@@ -193,11 +186,6 @@ def context_of(tokenizer: Any, context: Before, text: str, *, target: bool = Fal
 def _without_repeats(before: list[int], ahead: Sequence[int]) -> list[int]:
     """What the tokenizer puts before a text, if the text does not begin so by itself, as rendered templates do."""
     return [] if list(ahead[: len(before)]) == before else before
-
-
-def _num_common(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _unwritten(name: str) -> ModelError:
@@ -329,19 +317,18 @@ def end_token(tokenizer: Any, *, target: bool = False) -> int:
 def token_ids(tokenizer: Any, texts: Sequence[str], *, target: bool = False, special: bool = False) -> list[list[int]]:
     """The ids of each text, with the tokens that the tokenizer puts around it or without."""
     # The first call also leaves the backend of a fast tokenizer as transformers wants it: nothing is cut or padded.
-    first = _by_transformers(tokenizer, texts[:_PROBED], target=target, special=special)
-    rest = texts[_PROBED:]
+    probe, rest = texts[:_PROBED], texts[_PROBED:]
+    first = _by_transformers(tokenizer, probe, target=target, special=special)
     if not rest:
         return first
-    if target or not _is_its_backend(tokenizer):
-        return first + _by_transformers(tokenizer, rest, target=target, special=special)
-    backend = tokenizer.backend_tokenizer
-    if _by_backend(backend, texts[:_PROBED], special=special) != first:
-        return first + _by_transformers(tokenizer, rest, target=target, special=special)
-    return first + _by_backend(backend, rest, special=special)
+    if not target and _has_its_backend(tokenizer):
+        backend = tokenizer.backend_tokenizer
+        if _by_backend(backend, probe, special=special) == first:
+            return first + _by_backend(backend, rest, special=special)
+    return first + _by_transformers(tokenizer, rest, target=target, special=special)
 
 
-def _is_its_backend(tokenizer: Any) -> bool:
+def _has_its_backend(tokenizer: Any) -> bool:
     """Whether it is a fast tokenizer that encodes as transformers' own class for these does, so that its backend says
     what it says.
     """

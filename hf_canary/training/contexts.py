@@ -12,7 +12,7 @@ from ..formats.canary_format import CanaryFormat
 from ..inference.language_model import positions_of
 from ..presence.report import Presence
 from ..presence.surroundings import Surroundings
-from ..tokenization.contexts import Before, Context, SourceContext, one_for_each, shortened
+from ..tokenization.contexts import Before, Context, SourceContext, one_for_each, shortened, written_out
 from ..tokenization.encoding import token_ids
 from .record import CONTEXTS, Record
 
@@ -129,7 +129,7 @@ class Contexts:
             "role": CONTEXTS,
             "given": self._is_given[0],
             "formats": [_named(each) for each in self._canaries.formats],
-            "contexts": [{"context": _plain(one), "source_prefix": _plain(other)} for one, other in listed],
+            "contexts": [{"context": written_out(one), "source_prefix": written_out(other)} for one, other in listed],
             "of": [
                 {
                     "canary_id": canary.id,
@@ -228,10 +228,6 @@ def _most_tokens(format: CanaryFormat, context: Before) -> int:
 def _named(format: CanaryFormat) -> dict[str, Any]:
     spaces = {name: list(entries) for name, entries in (format.spaces or {}).items()}
     return {"template": format.template, "source": format.source, "spaces": spaces}
-
-
-def _plain(context: Before) -> Any:
-    return context.as_json() if isinstance(context, (Context, SourceContext)) else context
 
 
 def _read(entry: Any) -> Before:

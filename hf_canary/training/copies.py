@@ -11,6 +11,7 @@ import torch
 
 from ..canaries import CanarySet
 from ..errors import DataError, without_data
+from ..inference.evaluation import reads_sources
 from ..presence.batches import TrainedCopies
 from ..presence.check import presence_of
 from ..presence.report import Presence
@@ -72,7 +73,7 @@ class Copies:
                     "else behind nothing, or their sources alone."
                 )
             return
-        target = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+        target = reads_sources(model)
         try:
             occurrences = self._occurrences(tokenizer, target)
             self._trained = TrainedCopies(self._canaries, tokenizer, occurrences)

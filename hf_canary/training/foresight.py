@@ -13,8 +13,9 @@ from ..measurement.estimator_choice import EXPANDED_PER_REFERENCE
 from ..runtime.random_state import random_state_kept
 from .copies import can_be_read
 from .moment import Moment
-from .size import COUNTING, FORWARD_PASSES, num_draws
+from .size import COUNTING, num_draws
 
+_FORWARD_PASSES = 3  # over its batch that a step takes: backward is twice forward (Kaplan et al. 2020, §2.1)
 _ROWS, _TOKENS = 32, 128  # how many rows are looked at, and how long one is taken to be where none can be
 
 
@@ -37,7 +38,7 @@ def foreseen(
         language_model = LanguageModel(bare, batch_size=batch_size)
         row = seconds_a_row(language_model, measurement.encoded_formats[0])
         token = seconds_a_token(language_model, args.per_device_train_batch_size, tokens)
-    step = args.gradient_accumulation_steps * args.per_device_train_batch_size * tokens * token * FORWARD_PASSES
+    step = args.gradient_accumulation_steps * args.per_device_train_batch_size * tokens * token * _FORWARD_PASSES
     counted = COUNTING * EXPANDED_PER_REFERENCE
     rows = {
         size: sum(rows_of_measurement(each, size, num_draws(size), counted) for each in measurement.encoded_formats)

@@ -164,15 +164,7 @@ class TrainingRun:
             DataError: the run is INVALID, and `strict`.
         """
         plan = self.plan
-        evaluation = None if at.trainer is None else at.trainer.eval_dataset
-        plan.copies.begin(
-            at.model,
-            loader,
-            self._tokenizer(at),
-            evaluation=evaluation,
-            context=plan.contexts.given,
-            own_texts=learns_from_own_texts(at.args),
-        )
+        self._look_up(at, loader, None if at.trainer is None else at.trainer.eval_dataset)
         # A compiled model's hooks are compiled with it.
         if at.trainer is None and not at.args.torch_compile:
             plan.copies.hook(at.model)
@@ -261,8 +253,8 @@ class TrainingRun:
         self.plan.copies.end()
         self._write_rest()
         seconds, share = self.plan.budget.taken()
-        foreseen = max(self.size.share, self.plan.budget.share or 0.0)
-        if seconds > _WORTH_SAYING and share > 2 * foreseen:
+        expected = max(self.plan.budget.share or 0.0, 0.0 if math.isnan(self.size.share) else self.size.share)
+        if seconds > _WORTH_SAYING and share > 2 * expected:
             self._say(at, f"exposure: its measurements took {percent(share)} of the training")
 
     def folder(self, output_dir: str | None) -> Path:
@@ -361,16 +353,20 @@ class TrainingRun:
             return
         collator = at.trainer._get_collator_with_removed_columns(at.trainer.data_collator)
         data = SimpleNamespace(dataset=at.trainer.train_dataset, collate_fn=collator)
-        plan.copies.begin(
-            at.model,
-            data,
-            self._tokenizer(at),
-            evaluation=None,
-            context=plan.contexts.given,
-            own_texts=learns_from_own_texts(at.args),
-        )
+        self._look_up(at, data, None)
         if self.presence is not None:
             plan.contexts.take(self.presence)
+
+    def _look_up(self, at: Moment, loader: Any, evaluation: Any) -> None:
+        """The canaries in the data of a loader, and in those of the evaluation."""
+        self.plan.copies.begin(
+            at.model,
+            loader,
+            self._tokenizer(at),
+            evaluation=evaluation,
+            context=self.plan.contexts.given,
+            own_texts=learns_from_own_texts(at.args),
+        )
 
     def _take_recorded_contexts(self, record: Record) -> None:
         """Of a stream, what the batches of an earlier part of the training have said."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ..arguments import plain
+from ..arguments import as_python
 from ..errors import ArgumentError, is_int, shown
 
 EVALUATION, EPOCH = "evaluation", "epoch"
@@ -29,7 +29,7 @@ class Schedule:
     """
 
     def __init__(self, when: When = None) -> None:
-        when = plain(when)
+        when = as_python(when)
         self._default = when is None
         self.at_evaluations = when in (None, EVALUATION)
         self._at_epochs = when == EPOCH

@@ -17,7 +17,6 @@ from .record import SIZE
 FULL = 10_000
 SIZES = (FULL, 3_000, 1_000, 256)  # references of each format
 DRAWS, COUNTING = 2_000, 0.1  # with a full measurement: half the samples of `measure_exposure`, a tenth of its counting
-FORWARD_PASSES = 3  # over its batch that a step takes: backward is twice forward (Kaplan et al. 2020, §2.1)
 
 
 @dataclass(frozen=True)

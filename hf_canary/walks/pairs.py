@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import Floats
+from ..arrays import Floats, num_common
 from ..inference.batching import BatchLimit, in_batches
 from ..inference.cache_adapters import Source
 from ..inference.language_model import LanguageModel, Session
@@ -77,7 +77,7 @@ def score_rows(
     Returns:
         (n_rows,) summed bits, in order; lower means better memorised.
     """
-    shared = _num_shared(rows, min(starts))
+    shared = min(num_common(rows), *starts)
     longest_first = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
     reader: _Passes | _BehindPrompt
     if shared or language_model.starts_itself:
@@ -141,9 +141,3 @@ class _BehindPrompt:
             behind, _ = self.session.advance(states, ids[:, :-1], ids[:, 1:, None], lengths=lengths - 1)
             bits[:, 1:] = np.where(np.arange(1, ids.shape[1]) < lengths[:, None], behind[..., 0], 0.0)
         return bits
-
-
-def _num_shared(rows: Sequence[Tokens], most: int) -> int:
-    """How many first tokens all rows share, at most so many."""
-    first, last = min(map(tuple, rows)), max(map(tuple, rows))
-    return next((at for at in range(most) if first[at] != last[at]), most)

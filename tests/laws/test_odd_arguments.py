@@ -229,13 +229,22 @@ def outcome(function, arguments):
     return found[0] if found else TimeoutError("it goes on")
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", NAMES)
-def test_every_odd_argument_is_done_or_refused(name, given, tmp_path, monkeypatch):
-    """No untyped error, and nothing that goes on for ever; of the errors each names an argument."""
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def door(name, given, tmp_path, monkeypatch):
+    """A door of that name, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     CANARIES.save(tmp_path / "canaries.json")
-    door = doors(given, tmp_path)[name]
+    return doors(given, tmp_path)[name]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_odd_argument_is_done_or_refused(name, door):
+    """No untyped error, and nothing that goes on for ever."""
     function, usual = door[:2]
     assert outcome(function, usual) is None
     wrong = Counter()
@@ -267,12 +276,8 @@ MISTAKABLE = {  # and the kinds that they may be
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_taken_for_what_it_does_not_say(name, given, tmp_path, monkeypatch):
+def test_nothing_is_taken_for_what_it_does_not_say(name, door):
     """end="no" is not True, True is not 1, and "12" is not 12."""
-    monkeypatch.chdir(tmp_path)
-    CANARIES.save(tmp_path / "canaries.json")
-    door = doors(given, tmp_path)[name]
     for argument in set(arguments_of(door)) & set(MISTAKABLE):
         if (name, argument) in {("CanarySet.inject", "num_rows"), ("CanarySet.remove", "num_rows")}:
             continue  # of streams alone

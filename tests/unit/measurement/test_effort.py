@@ -9,6 +9,7 @@ from hf_canary import CanaryFormat, CanarySet
 from hf_canary.inference.evaluation import evaluating
 from hf_canary.inference.language_model import LanguageModel
 from hf_canary.measure import Measurement
+from hf_canary.measurement import effort
 from hf_canary.measurement.effort import expected_token_rows, rows_of_measurement, seconds_a_row, seconds_a_token
 from tests.support import oracles
 from tests.support.tokenizers_of_all_kinds import KINDS
@@ -53,36 +54,37 @@ def test_rows_of_a_measurement(kind):
         assert taken["auto"] <= 1.25 * rows_of_measurement(encoded_format, references, draws, 20.0)
 
 
-def test_of_each_fill_with_a_source_of_its_own():
-    """Read one by one, both sides."""
-    canaries = CanarySet.draw(CanaryFormat("pin {digit:4}", source="der pin {digit:4}"), per_repetition=1, seed=0)
+@pytest.mark.parametrize("target", [True, False])
+def test_of_each_fill_with_a_source_of_its_own(target):
+    """Read one by one; of a decoder what it writes is counted, of a causal model the source, too."""
+    canaries = CanarySet.draw(CanaryFormat("pin {digit:4}", source="the pin {digit:4}"), per_repetition=1, seed=0)
     tokenizer = KINDS["gpt2"]()
-    (encoded_format,) = Measurement(canaries, tokenizer, num_references=300).encoded_formats
-    _, encoding, sources = encoded_format.encoded(slice(0, 256))
-    mean = sum(map(len, encoding.sequences + sources)) / 256
-    known = len(encoded_format.canary_fills)
-    assert rows_of_measurement(encoded_format, 300, 1_000, 5.0) == pytest.approx((300 + known) * mean)
+    size = len(tokenizer)
+    model = oracles.small_translation("gru", True, size) if target else oracles.small_model("gpt2", size)
+    measurement = Measurement(canaries, tokenizer, num_references=300, bootstrap=0, target=target)
+    (encoded_format,) = measurement.encoded_formats
+    expected = pytest.approx(rows_of_measurement(encoded_format, 300, 1_000, 5.0), rel=0.1)
+    assert all(each.token_rows == expected for each in measurement.measure(model) if each.estimator == "skewnorm")
 
 
-def test_seconds_are_asked_of_the_clock(monkeypatch):
-    """A second for each reading: the more it reads the longer, until that is long enough; one pass for a batch."""
-    from hf_canary.measurement import effort
-
+def test_a_row_takes_what_more_of_them_take(monkeypatch):
+    """By a clock that each token row moves by 0.01, and each scoring by 7 besides; one pass for a batch."""
     tokenizer = KINDS["characters"]()
     model = oracles.small_model("gpt2", len(tokenizer))
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), per_repetition=1, seed=0)
     (encoded_format,) = Measurement(canaries, tokenizer, num_references=300).encoded_formats
-    clock = itertools.count()
+    scorings, original = [], effort.score_encoded
+    monkeypatch.setattr(
+        effort, "score_encoded", lambda *given, **how: scorings.append(len(given[1])) or original(*given, **how)
+    )
     with evaluating(model) as bare:
         language_model = LanguageModel(bare)
+        monkeypatch.setattr(effort.time, "perf_counter", lambda: 7.0 * len(scorings) + 0.01 * language_model.token_rows)
+        assert seconds_a_row(language_model, encoded_format) == pytest.approx(0.01)
+        assert scorings == [2, 8]  # which took long enough
+        monkeypatch.setattr(effort, "_LONG_ENOUGH", 1e9)
+        assert seconds_a_row(language_model, encoded_format) == pytest.approx(0.01)
+        assert scorings[2:] == [2, 8, 32, 128, 256]
+        clock = itertools.count()
         monkeypatch.setattr(effort.time, "perf_counter", lambda: float(next(clock)))
-        rate = seconds_a_row(language_model, encoded_format)
-        assert rate == pytest.approx(1.0 / language_model.token_rows)  # of two fills
         assert seconds_a_token(language_model, 3, 7) == pytest.approx(1 / 21)
-        slow = itertools.count()
-        monkeypatch.setattr(effort.time, "perf_counter", lambda: 0.01 * next(slow))
-        before = language_model.token_rows
-        rate = seconds_a_row(language_model, encoded_format)
-        last = expected_token_rows(encoded_format.encoded(slice(0, 256))[1].sequences, 256)
-        assert rate == pytest.approx(0.01 / last, rel=0.1)
-        assert language_model.token_rows > before + last  # after fewer

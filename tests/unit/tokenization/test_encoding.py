@@ -3,8 +3,10 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from hf_canary.errors import ModelError
 from hf_canary.tokenization import encoding
-from hf_canary.tokenization.encoding import token_ids
+from hf_canary.tokenization.contexts import SourceContext
+from hf_canary.tokenization.encoding import encode_behind_sources, token_ids
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 TEXTS = [f"the pin  is {number}.\nSinning cats" for number in range(40)]
@@ -74,3 +76,14 @@ def test_a_backend_that_says_something_else_is_not_asked_again(asked, monkeypatc
     monkeypatch.setattr(encoding, "_by_backend", lambda _, texts, **options: asked.extend(texts) or [[1]] * len(texts))
     assert token_ids(tokenizer, TEXTS) == expected
     assert len(asked) == 16
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_is_unknown_behind_a_source_of_its_own_is_refused(is_told):
+    """In the text, also where only the tokenizer's model knows its unknown token; what stands before may hold it."""
+    plain = KINDS["characters"]()
+    tokenizer = plain if is_told else PreTrainedTokenizerFast(tokenizer_object=plain.backend_tokenizer)
+    around = SourceContext("☂ ", " ☂ ")
+    assert len(encode_behind_sources(tokenizer, ["the pin"], ["cats ☂"], around).sequences) == 1
+    with pytest.raises(ModelError, match=r"represent texts\[1\]; got its unknown token for U\+2603"):
+        encode_behind_sources(tokenizer, ["the pin", "☃"], ["cats", "cat"], around)

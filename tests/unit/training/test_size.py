@@ -1,5 +1,6 @@
 """How large measurements are: by seconds and shares of our own, and in trainings."""
 
+import functools
 import math
 
 import pytest
@@ -7,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_canary import CanaryFormat, CanarySet
+from hf_canary.measurement import effort
 from hf_canary.training import run
 from hf_canary.training.foresight import mean_length
 from hf_canary.training.record import SIZE, Record
 from hf_canary.training.size import SIZES, Size, chosen, num_draws, percent, share_of
-from tests.support.small_training import CANARIES, entries, rows, watched
+from tests.support import oracles
+from tests.support.small_training import CANARIES, LETTERS, entries, rows, watched
 
 SECONDS = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4).map(sorted)
 
@@ -131,25 +134,26 @@ def test_a_failure_to_foresee_is_told_and_the_least_is_measured(tmp_path, monkey
         trainer.train()
 
 
-def test_what_is_foreseen_is_of_the_size_of_what_it_takes(tmp_path):
-    """A measurement and the steps of a real training, within a factor of eight on a busy machine: the order of each."""
-    trainer, callback = watched(tmp_path, options={"num_references": 3_000, "measure_at": [24]}, num_train_epochs=3)
-    foreseen = []
-    original = run.foreseen
-
-    def noted(*given):
-        foreseen.append(original(*given))
-        return foreseen[-1]
-
-    run.foreseen = noted
-    try:
-        trainer.train()
-    finally:
-        run.foreseen = original
-    ((seconds, training),) = foreseen
-    assert list(seconds) == [3_000]
-    assert 1 / 8 < seconds[3_000] / callback.report.seconds < 8
-    assert training > 0.0
+def test_what_is_foreseen_is_what_it_takes(tmp_path, monkeypatch):
+    """By a clock that counts the tokens that the model reads: a measurement takes its token rows, whatever is read
+    besides to try a cache; and the steps three times their batches.
+    """
+    options = {"num_references": 3_000, "measure_at": [24]}
+    model = functools.partial(oracles.small_model, "gpt2", len(LETTERS))
+    trainer, callback = watched(tmp_path, options=options, num_train_epochs=3, model=model, eval_strategy="no")
+    read, found, original = [0], [], run.foreseen
+    trainer.model.register_forward_pre_hook(
+        lambda _, args, given: read.__setitem__(0, read[0] + given["input_ids"].numel()), with_kwargs=True
+    )
+    monkeypatch.setattr(effort.time, "perf_counter", lambda: float(read[0]))
+    monkeypatch.setattr(effort, "_LONG_ENOUGH", 500.0)
+    monkeypatch.setattr("hf_canary.training.size.DRAWS", 1)  # neither draws nor counts, which nothing here needs
+    monkeypatch.setattr("hf_canary.training.foresight.COUNTING", 0.0)
+    monkeypatch.setattr(run, "foreseen", lambda *given: found.append(original(*given)) or found[-1])
+    trainer.train()
+    ((seconds, training),) = found
+    assert seconds[3_000] == pytest.approx(callback.report.token_rows, rel=0.5)
+    assert training == 24 * 3 * 4 * mean_length(trainer.get_train_dataloader())
 
 
 def test_rows_are_as_long_as_they_are():
