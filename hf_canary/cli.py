@@ -182,7 +182,10 @@ EndOption = Annotated[bool, typer.Option("--end", help="Sum the end token behind
 MostOption = Annotated[int, typer.Option(min=1, help="Stop after so many prefixes.")]
 SecondsOption = Annotated[float | None, typer.Option(min=0.0, help="Stop after so long.")]
 MemoryOption = Annotated[
-    str | None, typer.Option(help="What open prefixes and forward passes may take, such as 4GB.", show_default="1GiB")
+    str | None,
+    typer.Option(
+        help="What open prefixes, forward passes and what is found may take, such as 4GB.", show_default="1GiB"
+    ),
 ]
 CheckpointOption = Annotated[
     Path | None,

@@ -386,7 +386,8 @@ class CheapestFills:
         target: as in `FormatLogitsProcessor`.
         batch_size: prefixes of one forward pass; None chooses.
         max_expanded: for each prompt, stop after so many prefixes.
-        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
+        max_memory: bytes that open prefixes and forward passes may take, beside weights, vocabulary and tree, as in
+            `extract`; None is 1 GiB.
 
     Attributes:
         prompt_ids: as in `FormatLogitsProcessor`.

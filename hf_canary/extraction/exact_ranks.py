@@ -62,7 +62,8 @@ def exact_rank(
         batch_size: prefixes of one forward pass; None chooses.
         max_expanded: stop after so many prefixes, beside the draws. Likelier fills have their ranks first.
         max_seconds: stop after so long.
-        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
+        max_memory: bytes that open prefixes and forward passes may take, beside weights, vocabulary and tree, as in
+            `extract`; None is 1 GiB.
         checkpoint: a file in which the count is kept every so often and at its end, once it is known what the fills
             cost; if it is there, the count goes on from it. What a run with lower caps has left out is counted in a
             walk of its own, after the one in the file.

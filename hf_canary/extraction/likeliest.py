@@ -24,7 +24,7 @@ from ..arguments import (
     check_seconds,
 )
 from ..canaries import Canary
-from ..errors import DataError, FormatError, ModelError, shown
+from ..errors import ArgumentError, DataError, FormatError, ModelError, shown
 from ..formats.canary_format import CanaryFormat
 from ..inference.evaluation import evaluating
 from ..runtime.deadline import Deadline
@@ -41,6 +41,9 @@ from .result import Candidate, Extraction
 from .search_setup import Pace, SearchSetup, after_the_tree, check_given
 
 _FOR_REFERENCES = 0.1  # of the time
+# About what Python takes for a candidate that is listed, with its text, its tokens, and what compares them with the
+# tokenizer's; all of them may take half of the memory.
+_CANDIDATE_BYTES, _FOR_CANDIDATES = 2000, 0.5
 
 
 def extract(
@@ -89,7 +92,9 @@ def extract(
         batch_size: prefixes of one forward pass; None chooses.
         max_expanded: stop after so many prefixes.
         max_seconds: stop after so long; a tenth of it is kept for the references.
-        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
+        max_memory: bytes that open prefixes, forward passes and the candidates that are found may take; None is 1 GiB.
+            Beside it stand the weights, the tokenizer's vocabulary and the format's tree: about a kilobyte for each
+            entry of an alphabet and of the vocabulary.
         checkpoint: a file in which the search is kept every so often and at its end. If it is there, the search goes on
             from it.
         canaries: a `CanarySet`, or some canaries: a candidate that is one of them has its id and exposure.
@@ -102,7 +107,8 @@ def extract(
         `log_perplexity` gives for their texts; equal ones in the order of their tokens.
 
     Raises:
-        ArgumentError: what is no model, tokenizer, format, number or strategy; `top_k` above |R|.
+        ArgumentError: what is no model, tokenizer, format, number or strategy; `top_k` above |R|, or more than
+            `max_memory` has room for.
         FormatError: candidates that are prefixes of one another, a source that differs between fills, a hole in
             `source` or `context`.
         ModelError: a tokenizer that does not know a character, logits that are no numbers, a format longer than the
@@ -128,13 +134,14 @@ def extract(
     check_writable(checkpoint)
     began = Deadline()
     setup = SearchSetup(model, tokenizer, format, source, source_prefix, context, end, batch_size, max_memory)
+    _check_room(top_k, setup.max_memory)
     setup.tree.assure()
     max_seconds = after_the_tree(max_seconds, began)
     file = setup.checkpoint(checkpoint, f"the {top_k} likeliest, {strategy}")
     with setup.entered() as (view, session), noticing() as interrupted:
         if setup.is_impossible:
             return setup.nothing()
-        goal = Cheapest(top_k, setup.tree.depth)
+        goal = Cheapest(top_k, setup.tree.depth, _CANDIDATE_BYTES)
         search = Search(view, session, setup.tree, goal, strategy=STRATEGIES[strategy], max_memory=setup.max_memory)
         file.load(search, goal)
         whole = Deadline(max_seconds)  # not before, since reading a large checkpoint may take as long
@@ -150,11 +157,12 @@ def extract(
             search, max_expanded=max_expanded, deadline=deadline, interrupted=interrupted, after_each=after_each
         )
         file.save(search, goal)
-        candidates = tuple(setup.candidates(goal.leaves, goal.costs.tolist()))
+        leaves = goal.leaves
+        candidates = tuple(setup.candidates(leaves, goal.costs.tolist()))
         reference_rows, references = 0, np.empty(0)
         if num_references and stopped != "interrupted":
             before = view.token_rows
-            references = setup.references(view, goal.leaves, num_references, whole, pace, search)
+            references = setup.references(view, leaves, num_references, whole, pace, search)
             reference_rows = view.rows_of_all(view.token_rows - before)
         names = [f"candidates[{number}]" for number in range(len(candidates))]
         setup.tree.assure([candidate.fill for candidate in candidates], names)
@@ -162,7 +170,7 @@ def extract(
             stopped = "tokenizer"
         lower_bound = setup.prefix_bits + search.lower_bound if setup.tree.is_certain else 0.0
         return Extraction(
-            candidates=setup.ranked(candidates, goal.leaves, known, lower_bound),
+            candidates=setup.ranked(candidates, leaves, known, lower_bound),
             certified=search.is_over and setup.tree.is_certain,
             expanded=search.expanded,
             lower_bound=lower_bound,
@@ -174,6 +182,22 @@ def extract(
             reference_rows=reference_rows,
             least_reference=float(references.min()) if len(references) else math.nan,
             num_canaries=len(known),
+        )
+
+
+def _check_room(top_k: int, max_memory: int) -> None:
+    """Refuse more candidates than there is memory for, before they are looked for.
+
+    Raises:
+        ArgumentError: they would take more than half of it.
+    """
+    needed = int(top_k * _CANDIDATE_BYTES / _FOR_CANDIDATES)
+    if needed > max_memory:
+        raise ArgumentError(
+            "max_memory",
+            f"{needed:,} bytes or more, of which {top_k:,} candidates take half",
+            f"{max_memory:,}",
+            "Raise it, or lower top_k.",
         )
 
 
@@ -240,7 +264,8 @@ def iter_extract(
         batch_size: prefixes of one forward pass; None chooses.
         max_expanded: end after so many prefixes.
         max_seconds: end so long after the first candidate is asked for.
-        max_memory: bytes that open prefixes and forward passes may take; None is 1 GiB.
+        max_memory: bytes that open prefixes and forward passes may take, beside weights, vocabulary and tree, as in
+            `extract`; None is 1 GiB.
 
     Raises:
         ArgumentError, FormatError: as `extract`, at once.

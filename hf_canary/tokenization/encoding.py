@@ -13,6 +13,7 @@ from .contexts import Before, Context, SourceContext, one_for_all
 
 # Of so many texts a fast tokenizer's backend must have the ids that transformers has; then it is asked for the others.
 _PROBED = 16
+_AT_ONCE = 4096  # texts
 _ENCODING = frozenset({"__call__", "_call_one", "_encode_plus", "_batch_encode_plus"})
 _OF_TRANSFORMERS = frozenset(
     {
@@ -339,14 +340,24 @@ def _has_its_backend(tokenizer: Any) -> bool:
 
 
 def _by_transformers(tokenizer: Any, texts: Sequence[str], *, target: bool, special: bool) -> list[list[int]]:
-    side = {"text_target": list(texts)} if target else {"text": list(texts)}
-    ids: list[list[int]] = tokenizer(**side, add_special_tokens=special, return_attention_mask=False)["input_ids"]
+    name = "text_target" if target else "text"
+    ids: list[list[int]] = []
+    for some in _by(_AT_ONCE, texts):
+        ids += tokenizer(**{name: some}, add_special_tokens=special, return_attention_mask=False)["input_ids"]
     return ids
 
 
 def _by_backend(backend: Any, texts: Sequence[str], *, special: bool) -> list[list[int]]:
     """Of a fast tokenizer: without offsets, masks and the objects around them, which take most of the time."""
-    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=special)]
+    encode_batch = backend.encode_batch_fast
+    return [
+        encoding.ids for some in _by(_AT_ONCE, texts) for encoding in encode_batch(some, add_special_tokens=special)
+    ]
+
+
+def _by(count: int, texts: Sequence[str]) -> Iterator[list[str]]:
+    """Some at a time: of each a tokenizer makes some kilobytes, of which the ids are the least."""
+    yield from (list(texts[start : start + count]) for start in range(0, len(texts), count))
 
 
 def source_ids(

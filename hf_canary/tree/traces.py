@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ModelError, shown
 from ..formats.canary_format import CanaryFormat
 from ..formats.template import Hole, entries_of
-from ..tokenization.encoding import token_ids
+from ..tokenization.encoding import token_ids, unknown_ids
 
 
 def check_written(format: CanaryFormat, tokenizer: Any, *, target: bool) -> None:
@@ -85,4 +85,6 @@ def _without_trace(tokenizer: Any, characters: list[str], *, target: bool) -> se
     if not suspect or anchor is None:
         return set()
     pair, *within = encoded([anchor * 2, *(anchor + c + anchor for c in suspect)])
-    return {c for c, ids in zip(suspect, within, strict=True) if ids == pair}
+    unknown = unknown_ids(tokenizer, target=target)
+    # What is unknown leaves a trace: to whom whole words alone are known, all others are alike.
+    return {c for c, ids in zip(suspect, within, strict=True) if ids == pair and unknown.isdisjoint(ids)}

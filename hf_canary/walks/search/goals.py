@@ -62,13 +62,18 @@ class Goal(Protocol):
 class Cheapest:
     """The goal of an extraction: the `top_k` cheapest leaves; of equal cost those whose tokens come first.
 
+    Args:
+        top_k: how many.
+        depth: the most tokens of one.
+        leaf_bytes: what is made of each in the end takes beside its tokens.
+
     Attributes:
         costs: (n,) bits, ascending.
         paths: (n, depth) tokens, padded with -1.
     """
 
-    def __init__(self, top_k: int, depth: int) -> None:
-        self._top_k = top_k
+    def __init__(self, top_k: int, depth: int, leaf_bytes: int = 0) -> None:
+        self._top_k, self._leaf_bytes = top_k, leaf_bytes
         self.costs: Floats = np.empty(0)
         self.paths: Ints = np.empty((0, depth), dtype=np.int64)
         self.dropped = math.inf
@@ -84,7 +89,8 @@ class Cheapest:
 
     @property
     def num_bytes(self) -> int:
-        return 2 * (self.costs.nbytes + self.paths.nbytes)  # twice, while more are joined to them
+        joined = 2 * (self.costs.nbytes + self.paths.nbytes)  # twice, while more are joined to them
+        return joined + self._leaf_bytes * len(self.costs)
 
     @property
     def leaves(self) -> list[list[int]]:

@@ -8,8 +8,10 @@ import torch
 
 from hf_canary import CanaryFormat, CanarySet, extract, log_perplexity, measure_exposure
 from hf_canary.errors import ArgumentError, CanaryError, DataError, FormatError, ModelError
-from hf_canary.extraction import exact_rank, iter_extract
+from hf_canary.extraction import exact_rank, iter_extract, likeliest
+from hf_canary.tokenization import encoding
 from hf_canary.tokenization.contexts import Context, SourceContext
+from hf_canary.walks.search.goals import Cheapest
 from tests.support import oracles
 from tests.support.errors import check_error
 from tests.support.tokenizers_of_all_kinds import KINDS
@@ -162,6 +164,53 @@ def test_a_source_is_the_prompt_of_a_causal_model(lstm, tokenizer, pin):
         with pytest.raises(error) as caught:
             extract(lstm, tokenizer, format, **given)
         check_error(caught.value, error, argument)
+
+
+def test_candidates_that_there_is_no_room_for_are_refused_beforehand(lstm, tokenizer, pin, monkeypatch):
+    """What is found is held in memory, too; nothing is read before that is said."""
+    most = 2**20 // (2 * likeliest._CANDIDATE_BYTES)
+    assert len(extract(lstm, tokenizer, pin, max_memory=2**20, top_k=most).candidates) == most
+    called, forward = [], lstm.forward
+    monkeypatch.setattr(lstm, "forward", lambda *args, **options: called.append(1) or forward(*args, **options))
+    with pytest.raises(ArgumentError, match="lower top_k") as caught:
+        extract(lstm, tokenizer, pin, max_memory=2**20, top_k=most + 1)
+    check_error(caught.value, ArgumentError, "max_memory")
+    assert not called
+
+
+def test_what_is_found_counts_as_memory():
+    """By what is made of each leaf, beside its tokens."""
+    costs, paths = np.arange(50.0), np.arange(200).reshape(50, 4)
+    bare, listed = Cheapest(40, 4), Cheapest(40, 4, leaf_bytes=1000)
+    for goal in (bare, listed):
+        goal.offer(costs, paths)
+    assert listed.num_bytes - bare.num_bytes == 40_000
+
+
+def test_many_texts_are_encoded_some_at_a_time(tokenizer):
+    """A tokenizer holds some kilobytes of each at once."""
+    sizes = []
+
+    class Counting:
+        def __call__(self, text, **options):
+            sizes.append(len(text))
+            return tokenizer(text, **options)
+
+    class Backend:
+        def encode_batch_fast(self, texts, **options):
+            sizes.append(len(texts))
+            return tokenizer.backend_tokenizer.encode_batch_fast(texts, **options)
+
+    texts = list(CanaryFormat("pin {digit:4}").candidates())
+    expected = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for given in (
+        lambda: encoding._by_transformers(Counting(), texts, target=False, special=False),
+        lambda: encoding._by_backend(Backend(), texts, special=False),
+    ):
+        sizes.clear()
+        assert given() == expected
+        assert max(sizes) <= 4096
+        assert sum(sizes) == len(texts)
 
 
 def test_one_after_another(model, tokenizer):

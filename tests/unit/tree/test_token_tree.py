@@ -441,6 +441,18 @@ def test_characters_that_leave_no_trace_are_told(lacking):
     check_written(CanaryFormat("the pin is {lower:4}"), tokenizer, target=False)
 
 
+def test_letters_that_whole_words_alone_are_known_of_are_not_dropped():
+    """Each of them is the unknown token, and so is anything: that says nothing of the words."""
+    words = [f"w{number}" for number in range(10)]
+    vocabulary = {name: number for number, name in enumerate(["?", "pin", *words])}
+    tokenizer = Tokenizer(token_models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?")
+    format = CanaryFormat("pin {w}", spaces={"w": words})
+    check_written(format, fast, target=False)
+    assert TokenTree(format, fast).space_size == 10
+
+
 @HOWEVER
 def test_words_that_end_where_others_begin(ask_all):
     """`ab l`, `a bl`, `ab bl`: without their spaces two are one, and each is found."""
