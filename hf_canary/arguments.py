@@ -230,7 +230,15 @@ def check_path(argument: str, value: object) -> Path:
 
 def is_file_name(path: Path) -> bool:
     """Whether a file can be called so."""
-    return "\0" not in str(path) and all(len(part.encode()) <= _LONGEST_NAME for part in path.parts)
+    try:
+        return "\0" not in str(path) and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in path.parts)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is called so; what none can be called is none."""
+    return is_file_name(Path(path)) and Path(path).is_dir()
 
 
 def check_list(argument: str, value: object, expected: str, remedy: str) -> list[Any]:

@@ -320,11 +320,14 @@ class ExposureCallback(TrainerCallback):
         tqdm.write(f"all {copies:,} copies of {len(presence):,} canaries found in the training data")
 
     @contextmanager
-    def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
-        """A progress bar for one measurement, off where it is not wanted or not a terminal; override it for another
-        kind.
+    def watch(
+        self, *, quiet: bool, doing: str = "Exposure", unit: str = "texts", total: int | None = None
+    ) -> Iterator[Callable[[int], object]]:
+        """A progress bar for one measurement, or for reading the data before the first step; off where it is not wanted
+        or not a terminal. Override it for another kind.
         """
-        with tqdm(desc="Exposure", unit=" texts", leave=False, delay=1.0, disable=True if quiet else None) as bar:
+        off = True if quiet else None
+        with tqdm(desc=doing, unit=f" {unit}", total=total, leave=False, delay=1.0, disable=off) as bar:
             yield bar.update
 
     def _bind(self, trainer: Any) -> None:

@@ -23,6 +23,7 @@ from .arguments import as_python, check_among, check_flag, check_instance, check
 from .errors import ArgumentError, ArgumentTypeError, CanaryError, DataError, FormatError, counted, kind, listed, shown
 from .formats.canary_format import CanaryFormat, check_format
 from .runtime.atomic_files import write_json
+from .runtime.json_text import read_json
 
 if TYPE_CHECKING:
     from .injection.inject import AnyDataset
@@ -565,12 +566,12 @@ def _checked_levels(repetitions: Sequence[int]) -> list[int]:
 
 def _read_document(path: str | Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        document: dict[str, Any] = read_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             str(path), "a canaries file", str(error.strerror), "Give the path that was saved to."
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(
             str(path),
             "a canaries file as CanarySet.save wrote it",

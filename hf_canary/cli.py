@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -22,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from . import __version__
 from .errors import CanaryError, counted, listed, printable
 from .reporting.terminal import say, visible
-from .runtime.json_text import json_text, plain
+from .runtime.json_text import json_text, plain, read_json
 
 if TYPE_CHECKING:
     from .canaries import Canary, CanarySet
@@ -115,7 +114,10 @@ _ARGUMENTS = (
     "checkpoint",
     "max_memory",
     "batch_size",
+    "num_references",
+    "num_draws",
     "max_seconds",
+    "max_expanded",
 )
 
 
@@ -581,12 +583,14 @@ def _read_spaces(file: Path | None) -> Any:
 
     if file is None:
         return None
+    expected, remedy = "a JSON file with an object in it", 'Write {"name": ["text", "text"]}.'
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        spaces = read_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(
-            "--spaces", "a JSON file", f"{shown(str(file))} ({shown(str(error))})", "Write names and lists of texts."
-        ) from error
+        raise DataError("--spaces", expected, f"{shown(str(file))} ({shown(str(error))})", remedy) from error
+    if not isinstance(spaces, dict):
+        raise DataError("--spaces", expected, f"{shown(str(file))}, which has none", remedy)
+    return spaces
 
 
 def _parsed(format: CanaryFormat, texts: list[str]) -> Iterator[int]:
@@ -752,7 +756,8 @@ def _tell_trained_with(name: str, canaries: CanarySet) -> None:
     """Say that a model was trained with other canaries than those that are to be marked, if it says so."""
     from .training.fingerprints import fingerprint_of
 
-    if fingerprint_of(name) not in (None, canaries.fingerprint):
+    theirs = fingerprint_of(name)
+    if theirs is not None and theirs != canaries.fingerprint:
         _note("The model was trained with other canaries than those of --canaries.")
 
 
@@ -927,9 +932,11 @@ def _note(text: str) -> None:
 
 def _check_target(save: Path, canaries: Path) -> None:
     """Before a measurement, not after it: that it can be written, and over no canaries."""
+    from .arguments import is_file_name, is_folder
     from .errors import DataError, shown
 
-    if save.is_dir() or not save.absolute().parent.is_dir() or save.resolve() == canaries.resolve():
+    there = is_file_name(save) and not is_folder(save) and is_folder(save.absolute().parent)
+    if not there or save.resolve() == canaries.resolve():
         raise DataError(
             "--save", "a file in a folder that is there, and not the canaries'", shown(str(save)), "Name another file."
         )
@@ -963,9 +970,10 @@ def _place_of(name: str) -> str:
     Raises:
         ModelError: no such model, as far as can be told.
     """
+    from .arguments import is_folder
     from .errors import ModelError, shown
 
-    if Path(name).is_dir():
+    if is_folder(name):
         _check_checkpoint(Path(name))
         return name
     if name.startswith((".", "/", "~")):

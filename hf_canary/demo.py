@@ -184,9 +184,11 @@ class _TableCallback(ExposureCallback):
         self._progress = progress
 
     @contextmanager
-    def watch(self, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+    def watch(
+        self, *, quiet: bool, doing: str = "Measuring", unit: str = "candidates", total: int | None = None
+    ) -> Iterator[Callable[[int], object]]:
         candidates = (self.num_references + 2 * len(self.canaries)) * self.num_contexts
-        task = self._progress.add_task("Measuring", total=candidates)
+        task = self._progress.add_task(doing, total=total or candidates)
         try:
             yield lambda count: self._progress.advance(task, count)
         finally:

@@ -210,7 +210,8 @@ def log_mixture(prefix_log_q: Floats, counts: Ints) -> Floats:
         prefix_log_q: (n, depth, n_rungs) natural log of the probability of each prefix under each of these rungs.
         counts: (n_rungs,) how many of the draws came from each.
     """
-    return np.asarray(special.logsumexp(_logs(counts / counts.sum()) + prefix_log_q, axis=-1))
+    shares = counts / max(1, counts.sum())  # of a single draw there may be none from these rungs
+    return np.asarray(special.logsumexp(_logs(shares) + prefix_log_q, axis=-1))
 
 
 def expected_expansions(prefix_costs: Floats, log_mixed: Floats, cost: float) -> float:

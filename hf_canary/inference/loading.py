@@ -7,7 +7,6 @@ MODEL, as the commands do. Calls no model.
 from __future__ import annotations
 
 import importlib.util
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +16,16 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from ..arguments import is_folder
 from ..errors import CanaryError, ModelError, shown
+from ..runtime.json_text import read_json
 
 _ADAPTER, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def file_beside(name: str, file: str) -> Path | None:
     """A file beside the weights of a model, by its folder or Hub id; None if there is none, or no such model."""
-    if Path(name).is_dir():
+    if is_folder(name):
         return Path(name) / file if (Path(name) / file).is_file() else None
     try:
         found = cached_file(
@@ -66,7 +67,7 @@ def adapter_at(name: str) -> Adapter | None:
     if config is None:
         return None
     try:
-        described = dict(json.loads(config.read_text(encoding="utf-8")))
+        described = dict(read_json(config.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise ModelError(
             "MODEL", "an adapter as peft saves it", f"{shown(str(config))} ({shown(str(error))})", "Save it again."

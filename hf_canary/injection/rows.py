@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from datasets import Features, LargeList, List, Translation, Value
 
 from ..errors import DataError, kind, shown, without_data
+from ..runtime.json_text import read_json
 from ..tokenization.encoding import token_ids
 from .options import InsertionOptions, MakeRow
 
@@ -486,7 +487,7 @@ def _is_json_list(feature: Any) -> bool:
 def _json_of(value: Any) -> Any:
     """What JSON says: tables hold its text, rows what it says."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        return read_json(value) if isinstance(value, str) else value
     except ValueError:
         return value
 

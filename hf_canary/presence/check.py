@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import check_flag, check_instance, check_tokenizer
+from ..arguments import PROGRESS, check_callable, check_flag, check_instance, check_tokenizer
 from ..arrays import Ints
 from ..canaries import CanarySet
 from ..errors import without_data
@@ -43,6 +43,7 @@ def check_presence(
     target: bool | None = None,
     collator: Collator | None = None,
     context: Before | Sequence[Before] = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Presence:
     """What became of the copies of each canary in rows of tokens, as a trainer will see them.
 
@@ -62,6 +63,7 @@ def check_presence(
         collator: the trainer's; then the labels are those that it makes of the rows that hold a canary, one by one.
         context: what the canaries will be measured behind, if that is given by hand: what the rows say otherwise is
             among the `doubts`. "" for nothing.
+        progress: called with the number of rows read since the last call.
 
     Raises:
         ArgumentError: what is no set of canaries, or no tokenizer.
@@ -85,13 +87,14 @@ def check_presence(
     """
     check_instance("canaries", canaries, CanarySet, "a CanarySet", "Load it: CanarySet.load(path).")
     check_tokenizer(tokenizer)
+    check_callable("progress", progress, PROGRESS)
     if target is not None:
         check_flag("target", target)
     with random_state_kept():  # rows may be made as they are asked for, and with chance
         collator = _copy_of(collator)
         data = TokenRows(tokenised, "tokenised", target, collator)
         occurrences = Occurrences(canaries, tokenizer, target=data.has_targets if target is None else target)
-        return _presence(data, canaries, tokenizer, occurrences, evaluation, collator, context)
+        return _presence(data, canaries, tokenizer, occurrences, evaluation, collator, context, progress)
 
 
 def presence_of(
@@ -103,12 +106,13 @@ def presence_of(
     evaluation: Any = None,
     collator: Collator | None = None,
     context: Before | Sequence[Before] = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Presence:
     """The same as `check_presence`, of canaries whose tokens have been worked out."""
     with random_state_kept():
         collator = _copy_of(collator)
         data = TokenRows(tokenised, "tokenised", occurrences.target, collator)
-        return _presence(data, canaries, tokenizer, occurrences, evaluation, collator, context)
+        return _presence(data, canaries, tokenizer, occurrences, evaluation, collator, context, progress)
 
 
 def _presence(
@@ -119,13 +123,14 @@ def _presence(
     evaluation: Any,
     collator: Collator | None,
     given: Before | Sequence[Before],
+    progress: Callable[[int], object] | None,
 ) -> Presence:
     of_decoder = occurrences.target
-    found = occurrences.find(data.batches("labels" if of_decoder else "input_ids"))
+    found = occurrences.find(_told(data, of_decoder, progress))
     surroundings = Surroundings(canaries, tokenizer, occurrences)
     inspector = _Inspector(data, canaries, occurrences, surroundings, collator)
     counts = _counted(found, canaries, inspector)
-    leaked = _leaked(evaluation, occurrences, of_decoder, len(canaries))
+    leaked = _leaked(evaluation, occurrences, len(canaries), progress)
     return Presence(
         tuple(
             CanaryPresence(
@@ -144,16 +149,27 @@ def _presence(
     )
 
 
-def _leaked(evaluation: Any, occurrences: Occurrences, of_decoder: bool, count: int) -> list[int] | None:
+def _told(data: TokenRows, of_decoder: bool, progress: Callable[[int], object] | None) -> Iterator[tuple[Ints, Ints]]:
+    """The batches of rows, telling of each once it was looked through."""
+    before = 0
+    for batch in data.batches("labels" if of_decoder else "input_ids"):
+        yield batch
+        if progress is not None:
+            progress(data.num_rows - before)
+        before = data.num_rows
+
+
+def _leaked(
+    evaluation: Any, occurrences: Occurrences, count: int, progress: Callable[[int], object] | None
+) -> list[int] | None:
     several = list(evaluation.values()) if isinstance(evaluation, dict) else [] if evaluation is None else [evaluation]
     several = [each for each in several if not isinstance(each, datasets.IterableDataset)]  # to be read to its end
     if not several:
         return None
     leaked = Counter[int]()
     for each in several:
-        found = occurrences.find(
-            TokenRows(each, "evaluation", of_decoder).batches("labels" if of_decoder else "input_ids")
-        )
+        rows = TokenRows(each, "evaluation", occurrences.target)
+        found = occurrences.find(_told(rows, occurrences.target, progress))
         leaked.update(hit.core.number for hit in found.hits)
     return [leaked[number] for number in range(count)]
 

@@ -1,4 +1,4 @@
-"""Strict JSON as text: numbers that every reader takes, and no character that does something to a terminal.
+"""Strict JSON as text: numbers that every reader takes, and no character that does something to a terminal. And read.
 
 Knows nothing of what is in it.
 """
@@ -28,6 +28,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: plain(each) for name, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value
+
+
+def read_json(text: str | bytes) -> Any:
+    """What JSON says, whatever it is that was taken for JSON.
+
+    Raises:
+        ValueError: it is none, in UTF-8; a number of thousands of digits, or lists in lists too deep to be read.
+
+    Example:
+        >>> read_json("[1]")
+        [1]
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists in lists, too deep to be read") from error
 
 
 def json_text(content: object, *, indent: int | None = None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..arguments import is_file_name, is_folder
 from ..canaries import CanarySet
 from ..errors import CanaryError, DataError, shown
 from ..formats.canary_format import CanaryFormat
@@ -160,10 +161,10 @@ class Recorded:
         own = Path(folder).absolute()
         self.file: Path | None = None
         self.line: dict[str, Any] = {}
-        folders = [own, own.parent] if own.is_dir() else []
+        folders = [own, own.parent] if is_folder(own) else []
         # A trial's record stands beside its folder, not in it.
         records = [record for folder in folders for record in (Record(folder), Record(folder.parent, folder.name))]
-        for record in [Record.at(own)] if own.is_file() else records:
+        for record in [Record.at(own)] if is_file_name(own) and own.is_file() else records:
             lines = [line for line in record.lines() if line.get("role") == CONTEXTS]
             if lines:
                 self.file, self.line = record.file, lines[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +51,7 @@ class Copies:
         evaluation: Any,
         context: Before | Sequence[Before],
         own_texts: bool = False,
+        progress: Callable[[int], object] | None = None,
     ) -> None:
         """Look the canaries up in the data of a loader, which is not started, and count them in batches from now on.
 
@@ -62,6 +63,7 @@ class Copies:
             context: what was given by hand, and is held against the data; None if nothing was.
             own_texts: whether the model is trained on texts that it writes itself, so that neither data nor batches say
                 what it learns.
+            progress: called with the number of rows read since the last call.
         """
         self.end()
         self.presence, self._trained, self._before = None, None, {}
@@ -79,7 +81,7 @@ class Copies:
             self._trained = TrainedCopies(self._canaries, tokenizer, occurrences)
             if can_be_read(getattr(loader, "dataset", None)):
                 self.presence = from_main(
-                    lambda: _presence_in(loader, occurrences, self._canaries, tokenizer, evaluation, context)
+                    lambda: _presence_in(loader, occurrences, self._canaries, tokenizer, evaluation, context, progress)
                 )
         except Exception as error:
             logger.warning(
@@ -166,6 +168,12 @@ def can_be_read(dataset: Any) -> bool:
     return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
 
 
+def num_rows(*given: Any) -> int:
+    """Of data that can be read, or of several in a dict: what is to be read."""
+    each = [one for data in given for one in (data.values() if isinstance(data, dict) else (data,))]
+    return sum(len(one) for one in each if can_be_read(one))
+
+
 def _presence_in(
     loader: Any,
     occurrences: Occurrences,
@@ -173,9 +181,10 @@ def _presence_in(
     tokenizer: Any,
     evaluation: Any,
     context: Before | Sequence[Before],
+    progress: Callable[[int], object] | None,
 ) -> Presence:
     """What is in the dataset of a loader, which is not started; and in the evaluation data, if they can be read."""
-    options = {"collator": loader.collate_fn, "context": context}
+    options = {"collator": loader.collate_fn, "context": context, "progress": progress}
     given = (occurrences, loader.dataset, canaries, tokenizer)
     try:
         return presence_of(*given, evaluation=evaluation, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..canaries import CanarySet
 from ..errors import DataError, shown
 from ..inference.loading import file_beside
 from ..runtime.atomic_files import write_json
+from ..runtime.json_text import read_json
 
 FINGERPRINT_FILE = "hf_canary.json"
 _VERSION = 1
@@ -33,7 +33,7 @@ def fingerprint_in(file: str | Path) -> str:
         DataError: it is none of ours.
     """
     try:
-        content: Any = json.loads(Path(file).read_text(encoding="utf-8"))
+        content: Any = read_json(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         content = str(error)
     if (

@@ -73,8 +73,8 @@ class Moment:
 
     @property
     def quiet(self) -> bool:
-        """Whether progress bars are not wanted."""
-        return bool(self.args.disable_tqdm)
+        """Whether progress bars are not wanted, in this process."""
+        return bool(self.args.disable_tqdm) or not self.state.is_local_process_zero
 
     @property
     def trial(self) -> str | None:

@@ -8,7 +8,6 @@ Each line says of which training it is. Knows no trainer, and nothing of what a 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import re
@@ -22,7 +21,7 @@ from typing import Any
 
 from ..errors import is_int
 from ..runtime.atomic_files import remove_leftovers, replacing
-from ..runtime.json_text import json_text
+from ..runtime.json_text import json_text, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +173,8 @@ def _write_whole(file: Path, lines: Iterable[bytes]) -> None:
 def _parsed(line: bytes) -> dict[str, Any]:
     """Nothing for what is none of ours: torn, no text, a number of thousands of digits, too deep."""
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
+        content = read_json(line)
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 

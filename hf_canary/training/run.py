@@ -30,7 +30,7 @@ from ..runtime.processes import all_reduce_sum, from_main, is_main_process, run_
 from ..tree.traces import check_written
 from .budget import OverheadBudget
 from .contexts import Contexts, Recorded
-from .copies import Copies
+from .copies import Copies, num_rows
 from .foresight import foreseen
 from .moment import Moment
 from .preserve import has_adapter, preserve_training_state, without_adapter
@@ -44,6 +44,7 @@ from .trainers import learns_from_own_texts
 logger = logging.getLogger(__name__)
 
 _WORTH_SAYING = 1.0  # seconds
+_MANY_ROWS = 100_000  # which take about so long to be read
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Plan:
         strict: whether what fails ends the training.
         show: prints a report; called with the training's state, the metrics beside it and their prefix.
         confirm: prints that all copies were found.
-        watch: a context manager; what it gives is called with the number of texts scored since the last call.
+        watch: a context manager; what it gives is called with the number of texts scored, or of rows read, since the
+            last call.
         say: prints one line.
     """
 
@@ -359,14 +361,21 @@ class TrainingRun:
 
     def _look_up(self, at: Moment, loader: Any, evaluation: Any) -> None:
         """The canaries in the data of a loader, and in those of the evaluation."""
-        self.plan.copies.begin(
-            at.model,
-            loader,
-            self._tokenizer(at),
-            evaluation=evaluation,
-            context=self.plan.contexts.given,
-            own_texts=learns_from_own_texts(at.args),
-        )
+        count = num_rows(getattr(loader, "dataset", None), evaluation)
+        if count >= _MANY_ROWS:
+            self._say(at, f"exposure: the canaries are looked for in {count:,} rows")
+        with self.plan.watch(
+            quiet=at.quiet, doing="Looking for canaries", unit="rows", total=count or None
+        ) as progress:
+            self.plan.copies.begin(
+                at.model,
+                loader,
+                self._tokenizer(at),
+                evaluation=evaluation,
+                context=self.plan.contexts.given,
+                own_texts=learns_from_own_texts(at.args),
+                progress=progress,
+            )
 
     def _take_recorded_contexts(self, record: Record) -> None:
         """Of a stream, what the batches of an earlier part of the training have said."""

@@ -7,10 +7,10 @@ else than it says, and of these no other type is taken.
 import inspect
 import io
 import math
-import threading
 from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +35,8 @@ from hf_canary import (
 from hf_canary.errors import CanaryError
 from hf_canary.extraction import iter_extract
 from tests.support import oracles
+from tests.support.errors import outcome
 
-SECONDS = 20.0  # in which everything small is over, on a busy machine too
 FORMAT = CanaryFormat("the pin is {digit:3}")
 CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=2, seed=0)
 
@@ -212,23 +212,6 @@ def arguments_of(door):
     return [each.name for each in parameters if each.kind not in kinds and each.name != "self"] or list(usual)
 
 
-def outcome(function, arguments):
-    """What became of a call: nothing where it was accepted, or the error; `TimeoutError` if it goes on for too long."""
-    found = []
-
-    def call():
-        try:
-            function(**arguments)
-            found.append(None)
-        except BaseException as error:
-            found.append(error)
-
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    return found[0] if found else TimeoutError("it goes on")
-
-
 @pytest.fixture(params=NAMES)
 def name(request):
     return request.param
@@ -246,12 +229,12 @@ def door(name, given, tmp_path, monkeypatch):
 def test_every_odd_argument_is_done_or_refused(name, door):
     """No untyped error, and nothing that goes on for ever."""
     function, usual = door[:2]
-    assert outcome(function, usual) is None
+    assert outcome(partial(function, **usual)) is None
     wrong = Counter()
     for argument in arguments_of(door):
         for kind, odd in ODD.items():
             value = odd()
-            error = outcome(function, usual | {argument: value})
+            error = outcome(partial(function, **(usual | {argument: value})))
             if error is None or (argument in OF_THE_CALLER and callable(value)):
                 continue
             if not isinstance(error, CanaryError):
@@ -281,7 +264,8 @@ def test_nothing_is_taken_for_what_it_does_not_say(name, door):
     for argument in set(arguments_of(door)) & set(MISTAKABLE):
         if (name, argument) in {("CanarySet.inject", "num_rows"), ("CanarySet.remove", "num_rows")}:
             continue  # of streams alone
-        taken = {kind for kind, odd in ODD.items() if outcome(door[0], door[1] | {argument: odd()}) is None}
+        calls = {kind: partial(door[0], **(door[1] | {argument: odd()})) for kind, odd in ODD.items()}
+        taken = {kind for kind, call in calls.items() if outcome(call) is None}
         assert taken <= MISTAKABLE[argument], (argument, taken - MISTAKABLE[argument])
 
 

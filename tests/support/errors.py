@@ -1,10 +1,30 @@
 """What holds for every error of the package, as a check of each that a test provokes."""
 
 import pickle
+import threading
+from collections.abc import Callable
 
 from hf_canary.errors import CanaryError, printable
 
 LONGEST_MESSAGE = 600
+SECONDS = 20.0  # in which everything small is over, on a busy machine too
+
+
+def outcome(call: Callable[[], object]) -> BaseException | None:
+    """What became of a call: nothing where it went well, or the error; `TimeoutError` if it goes on for too long."""
+    found: list[BaseException | None] = []
+
+    def caught() -> None:
+        try:
+            call()
+            found.append(None)
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=caught, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return found[0] if found else TimeoutError("it goes on")
 
 
 def check_error(error: BaseException, kind: type[CanaryError], argument: str | None = None) -> None:

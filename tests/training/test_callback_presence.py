@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -141,10 +142,43 @@ def test_all_is_well_is_said_once(tmp_path, bound, caplog, capsys):
 def test_one_process_says_that_all_is_well(process, capsys):
     """The main one."""
     run = TrainingRun(ExposureCallback(CANARIES)._plan, LETTERS)
-    state = SimpleNamespace(is_world_process_zero=process == 0)
-    at = Moment(SimpleNamespace(torch_compile=True), state, None, oracles.small_model("lstm", len(LETTERS)), LETTERS)
+    state = SimpleNamespace(is_world_process_zero=process == 0, is_local_process_zero=process == 0)
+    at = Moment(
+        SimpleNamespace(torch_compile=True, disable_tqdm=False),
+        state,
+        None,
+        oracles.small_model("lstm", len(LETTERS)),
+        LETTERS,
+    )
     run.read_data(at, SimpleNamespace(dataset=tokenised(corpus()), collate_fn=None))
     assert capsys.readouterr().out.count(FINE) == (process == 0)
+
+
+def test_reading_the_data_is_told_of_as_it_goes_on(tmp_path, capsys, monkeypatch):
+    """By a bar, and of many rows by a line before, without a terminal too."""
+    bars = []
+
+    class Watching(ExposureCallback):
+        @contextmanager
+        def watch(self, *, quiet, doing="Exposure", unit="texts", total=None):
+            counts = []
+            yield counts.append
+            bars.append((doing, unit, total, sum(counts)))
+
+    for many, said in ((28, 0), (27, 1)):
+        monkeypatch.setattr("hf_canary.training.run._MANY_ROWS", many)
+        bars.clear()
+        rows = tokenised(corpus()).select(range(26))
+        trained(
+            tmp_path,
+            rows,
+            bound=True,
+            callback=lambda trainer: Watching(CANARIES, trainer=trainer, num_references=40),
+            num_train_epochs=1,
+        )
+        assert bars[0] == ("Looking for canaries", "rows", 27, 27)
+        assert {bar[:3] for bar in bars[1:]} == {("Exposure", "texts", None)}
+        assert capsys.readouterr().out.count("exposure: the canaries are looked for in 27 rows") == said
 
 
 @pytest.mark.parametrize("bound", [False, True])

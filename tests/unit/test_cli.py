@@ -131,12 +131,14 @@ def test_extract_has_the_functions_arguments(folder, lstm, tokenizer, tmp_path):
     assert found.pop("provenance").keys() == once_more.pop("provenance").keys()
     assert found == once_more
     (tmp_path / "file").touch()
+    (tmp_path / "null.json").write_text("null")
     for wrong in (
         ["--max-memory", "3XB"],
         ["--max-memory", "0"],
         ["--top-k", "1001"],
         ["--checkpoint", str(tmp_path / "file" / "below")],
         ["--spaces", str(tmp_path / "none.json")],
+        ["--spaces", str(tmp_path / "null.json")],
     ):
         refused = RUNNER.invoke(app, ["extract", "not loaded", *options[2:4], *wrong])
         assert refused.exit_code == 1

@@ -433,6 +433,16 @@ def test_a_canary_that_is_no_leaf_is_an_error(lstm, tokenizer, monkeypatch):
     assert lost not in str(caught.value)
 
 
+@pytest.mark.parametrize("num_draws", [1, 2, 3])
+def test_draws_may_be_few(lstm, tokenizer, num_draws):
+    """One alone is from the uniform rung, of whose prefixes nobody knows how many fills begin so; none is NaN's."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:3}"), repetitions=(1,), per_repetition=2, seed=0)
+    report = measure_exposure(lstm, tokenizer, canaries, num_references=20, num_draws=num_draws)
+    for each in report:
+        assert math.isnan(each.value) == (each.estimator == "skewnorm" and math.isnan(each.low))
+        assert each.estimator == "skewnorm" or each.low <= each.value <= each.high
+
+
 def test_a_tree_that_cannot_be_derived_is_none():
     """Of a pattern that may match nothing: what needs no tree is measured, and the reason is said."""
     tokenizer = letters_alone()

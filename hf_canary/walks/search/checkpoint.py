@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from ...arguments import check_path, is_file_name
 from ...errors import DataError, shown
 from ...runtime.atomic_files import replacing
+from ...runtime.json_text import read_json
 from ...runtime.processes import all_gather, from_main, is_main_process
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Checkpoint:
         if found is None:
             return False
         header, tensors = found
-        numbers = {name: float(value) for name, value in json.loads(header["numbers"]).items()}
+        numbers = {name: float(value) for name, value in read_json(header["numbers"]).items()}
         walk.load(numbers, {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("walk.")})
         goal.load({name[5:]: tensor.numpy() for name, tensor in tensors.items() if name.startswith("goal.")})
         return True
@@ -164,8 +165,8 @@ class Checkpoint:
                 raise _no(path, "a file of something else")
             if header.get("version") != _VERSION:
                 raise _no(path, f"version {shown(header.get('version'))}, where this release writes {_VERSION}")
-            theirs, ours = json.loads(header["belongs_to"]), json.loads(self._belongs_to)
-            answers = [float(bits) for bits in json.loads(header["answers"])]
+            theirs, ours = read_json(header["belongs_to"]), read_json(self._belongs_to)
+            answers = [float(bits) for bits in read_json(header["answers"])]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise _no(path, f"a torn file ({shown(str(error))})") from error
         other = [name for name, value in ours.items() if theirs.get(name) != value]

@@ -296,6 +296,21 @@ def test_batches_change_nothing(batch, monkeypatch):
     assert check_presence(dataset, CANARIES, tokenizer_of("gpt2")) == whole
 
 
+@pytest.mark.parametrize("batch", [1, 100, 2**22])
+def test_each_row_is_told_of_once_it_was_read(batch, monkeypatch):
+    """Of a dataset, a list, a stream, and of rows with several sequences; of the evaluation data, too."""
+    rows, _ = rows_of("gpt2", "rows")
+    dataset, tokenizer = Dataset.from_dict({"input_ids": rows}), tokenizer_of("gpt2")
+    several = dataset.add_column("position_ids", [[*range(len(row) - 1), 0] for row in rows])
+    monkeypatch.setattr("hf_canary.presence.token_rows._BATCH_TOKENS", batch)
+    for data in (dataset, [*dataset], dataset.to_iterable_dataset(), several):
+        told = []
+        check_presence(data, CANARIES, tokenizer, evaluation=dataset.select(range(3)), progress=told.append)
+        assert sum(told) == len(rows) + 3
+        assert all(told)
+    assert batch > 1 or len(told) > len(rows) // 2
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "unigram", "characters"])
 @pytest.mark.parametrize("template", ["{digit:4}", "{w}", "{w}{digit:2}"])
 def test_short_formats(kind, template):
