@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from ..errors import ModelError
@@ -202,6 +203,8 @@ class ForkedCache:
         return self._initial
 
     def advance(self, states: Forks, tokens: torch.Tensor) -> tuple[torch.Tensor, Forks]:
+        if states is self._initial:  # which stays, where going on from a cache writes into its tensors
+            states = states.select(np.zeros(1, dtype=np.int64))
         cache, logits = containers_copied(states.cache), []
         for part in [tokens] if self._chunks else tokens.split(1, dim=1):
             after, cache = self._reader(part, cache)

@@ -1,8 +1,8 @@
 """Which cache adapter is right on the model at hand, found by trying.
 
-A cache is used only after it has shown, in this very session, that, forked and gone on from, it gives what one full
-pass gives: what it showed yesterday says nothing of a model that has been changed since, or that keeps something of its
-own between calls. What nobody asks for is not tried. Knows no bits, no walk and no text.
+A cache is used only after it has shown, after this very prompt and in this evaluation, that, forked and gone on from,
+it gives what one full pass gives: what it showed yesterday says nothing of a model that has been changed since, or that
+keeps something of its own between calls. What nobody asks for is not tried. Knows no bits, no walk and no text.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ class CacheCheck:
         self._indices = torch.from_numpy(indices).to(prompt.device)
         self._compared = None if full is None else self._chosen(full[0])
 
+    @cached_property
     def packing(self) -> TreeAttention | None:
         """Packed rows, if they come out right."""
         # A state goes on from one token to the next, and a decoder has other masks.
@@ -132,7 +133,7 @@ class CacheCheck:
         Args:
             mixed: whether rows of different age stand in one batch, and are pooled.
         """
-        chunks = self._steps and _comes_out(self._chunks)
+        chunks = self._in_chunks
         if not chunks and self._depth:
             self._say_slow(one_by_one=self._far_steps and not mixed)
         if chunks and hasattr(self._cache, "rows"):
@@ -164,6 +165,11 @@ class CacheCheck:
     def _far_steps(self) -> bool:
         """The same up to the last token: for who never reads several at once."""
         return self._steps and _comes_out(self._all_steps)
+
+    @cached_property
+    def _in_chunks(self) -> bool:
+        """The same with several tokens at once."""
+        return self._steps and _comes_out(self._chunks)
 
     def _first_steps(self) -> bool:
         logits, after = self._read(self._cache, [0, 0], [0, 1], 0, 1)

@@ -74,6 +74,7 @@ class LanguageModel:
         self.max_memory = _memory_of(_device(model)) if max_memory is None else max_memory
         self._source_vocabulary, self.vocabulary = vocabulary_sizes(model)
         self.token_rows = 0
+        self._latest: _AfterPrompt | None = None
         self._starts: set[int] = set()
         self._lockstep = Lockstep(model)
         if self._lockstep.needed and self.is_encoder_decoder:
@@ -136,7 +137,7 @@ class LanguageModel:
         source: Source | Encoded | None = None,
         mixed: bool = False,
     ) -> Session:
-        """Read the prompt, and the source before it.
+        """Read the prompt, and the source before it; what was read last is not read again.
 
         Args:
             prompt: token ids; may be empty if the model starts itself.
@@ -149,7 +150,11 @@ class LanguageModel:
                 positions, ids that it does not have, logits that are no numbers.
         """
         self.check_source(source is not None)
-        return Session(self, list(prompt), depth, source, mixed)
+        after = self._latest
+        if after is None or not after.is_of(prompt, source, depth):
+            self._latest = None  # before another one is made
+            after = self._latest = _AfterPrompt(self, list(prompt), depth, source)
+        return Session(self, after, depth, mixed)
 
     def start(self, source: Sequence[int] | Encoded, text: Sequence[int], tail: Sequence[int]) -> int:
         """The token that the decoder starts with in training, as the model says of the labels of one text; held against
@@ -345,6 +350,65 @@ class LanguageModel:
         return positions_of(self.model, of_source=of_source)
 
 
+class _AfterPrompt:
+    """A language model after one prompt (and one source), which is read and whose cache is tried once for all sessions.
+
+    Attributes:
+        reader: of the model, behind the source.
+        prompt_bits: as of a session.
+        next_logits: (1, 1, vocabulary) of what may follow.
+        cache_check: what tries the cache; None where nothing was read.
+    """
+
+    def __init__(
+        self, language_model: LanguageModel, prompt: list[int], depth: int, source: Source | Encoded | None
+    ) -> None:
+        self._language_model = language_model
+        self._prompt, self._source, self._depth = prompt, source, depth
+        self._check(prompt, depth, source)
+        self.reader = reader = language_model.reader(source)
+        self.cache_check: CacheCheck | None = None
+        ids = [*reader.lead, *prompt]
+        if not ids:
+            self.next_logits = self._initial_logits()
+            self.prompt_bits = np.empty(0)
+            return
+        logits, _, self.cache_check = start(reader, language_model.tensor([ids]), depth)
+        language_model.token_rows += len(ids)
+        self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
+        self.next_logits = logits[:, -1:].clone()  # or all of them would stay
+
+    def is_of(self, prompt: Sequence[int], source: Source | Encoded | None, depth: int) -> bool:
+        """Whether it is after this prompt and this source, and its cache is tried for so many tokens."""
+        is_same = self._source is source or (isinstance(source, Source) and self._source == source)
+        return is_same and self._prompt == list(prompt) and self._depth >= depth
+
+    def _check(self, prompt: list[int], depth: int, source: Source | Encoded | None) -> None:
+        language_model = self._language_model
+        language_model.check_ids(np.asarray(prompt, dtype=np.int64), "prompt")
+        language_model.check_length(len(prompt) + depth)
+        if isinstance(source, Source):
+            language_model.check_ids(np.asarray(source.ids, dtype=np.int64), "sources", of_source=True)
+            language_model.check_length(len(source.ids), "sources", of_source=True)
+
+    def _initial_logits(self) -> torch.Tensor:
+        logits: torch.Tensor = self._language_model.model.initial_logits()
+        return logits[None, None]
+
+    def _bits_of_first(self, prompt: list[int], reader: Reader) -> Floats:
+        """Of the prompt's first token, as far as it is not read after a decoder's start token."""
+        if reader.lead:
+            return np.empty(0)
+        if self._language_model.starts_itself:
+            return np.ravel(bits_of_tokens(self._initial_logits(), np.array([[prompt[:1]]])))
+        return np.full(1, np.nan)
+
+    def _bits_inside(self, ids: list[int], logits: torch.Tensor) -> Floats:
+        if len(ids) == 1:
+            return np.empty(0)
+        return bits_of_tokens(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
+
+
 class Session:
     """A language model after one prompt (and one source): costs in bits of what may follow, and states that fork.
 
@@ -353,33 +417,13 @@ class Session:
             model says nothing.
     """
 
-    prompt_bits: Floats
-
-    def __init__(
-        self,
-        language_model: LanguageModel,
-        prompt: list[int],
-        depth: int,
-        source: Source | Encoded | None,
-        mixed: bool,
-    ) -> None:
-        self._language_model = language_model
+    def __init__(self, language_model: LanguageModel, after: _AfterPrompt, depth: int, mixed: bool) -> None:
+        self._language_model, self._after = language_model, after
         self.limit = BatchLimit(language_model.batch_size or _ROWS_AT_ONCE)
-        self._prompt_length, self._depth = max(1, len(prompt)), depth
-        self._check(prompt, depth, source)
-        reader = language_model.reader(source)
-        ids = [*reader.lead, *prompt]
-        self._reader, self._mixed = reader, mixed
-        self._cache_check: CacheCheck | None = None
+        self._depth, self._mixed = depth, mixed
+        self.prompt_bits = after.prompt_bits
+        self._prompt_length = max(1, len(after.prompt_bits))
         self._chosen: CacheAdapter | None = None
-        if not ids:
-            self._next_logits = self._initial_logits()
-            self.prompt_bits = np.empty(0)
-            return
-        logits, _, self._cache_check = start(reader, language_model.tensor([ids]), depth)
-        language_model.token_rows += len(ids)
-        self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
-        self._next_logits = logits[:, -1:].clone()  # or all of them would stay
 
     @cached_property
     def state(self) -> States:
@@ -394,29 +438,30 @@ class Session:
         return self._chosen
 
     def _choose(self) -> CacheAdapter:
-        if self._cache_check is None:
+        cache_check = self._after.cache_check
+        if cache_check is None:
             initial = self._language_model.model.initial_state()
-            return RecurrentState(self._reader, type(initial), tuple(initial.rows()))
-        return self._cache_check.adapter(mixed=self._mixed)
+            return RecurrentState(self._after.reader, type(initial), tuple(initial.rows()))
+        return cache_check.adapter(mixed=self._mixed)
 
     @cached_property
     def _packing(self) -> TreeAttention | None:
         """How branches are read in one row, if they can be; tried when it is first asked for."""
-        if self._cache_check is None or self._depth > _PACKED_DEPTH:
-            return None
-        return self._cache_check.packing()
+        cache_check = self._after.cache_check
+        return None if cache_check is None or self._depth > _PACKED_DEPTH else cache_check.packing
 
     @property
     def _needs(self) -> CacheAdapter:
         """What the memory is reckoned by; of who reads packed rows nothing else need be tried for it."""
-        if self._cache_check is None or self._chosen is not None or not self.packs:
+        cache_check = self._after.cache_check
+        if cache_check is None or self._chosen is not None or not self.packs:
             return self._adapter
-        return self._cache_check.presumed(mixed=self._mixed)
+        return cache_check.presumed(mixed=self._mixed)
 
     def bits(self, picks: Ints) -> Floats:
         """(n_picks,) tokens that may follow the prompt → their bits."""
         self._language_model.check_ids(picks, "tokens")
-        bits: Floats = bits_of_tokens(self._next_logits, picks[None, None])[0, 0]
+        bits: Floats = bits_of_tokens(self._after.next_logits, picks[None, None])[0, 0]
         return bits
 
     def advance(
@@ -506,31 +551,6 @@ class Session:
         logits = (needs.replayed + max(1, tokens)) * self._language_model.vocabulary * 2 * _FLOAT_BYTES
         most = self._language_model.max_memory // (logits + levels * needs.row_bytes)
         return max(1, min(self.limit.rows, most))
-
-    def _check(self, prompt: list[int], depth: int, source: Source | Encoded | None) -> None:
-        language_model = self._language_model
-        language_model.check_ids(np.asarray(prompt, dtype=np.int64), "prompt")
-        language_model.check_length(len(prompt) + depth)
-        if isinstance(source, Source):
-            language_model.check_ids(np.asarray(source.ids, dtype=np.int64), "sources", of_source=True)
-            language_model.check_length(len(source.ids), "sources", of_source=True)
-
-    def _initial_logits(self) -> torch.Tensor:
-        logits: torch.Tensor = self._language_model.model.initial_logits()
-        return logits[None, None]
-
-    def _bits_of_first(self, prompt: list[int], reader: Reader) -> Floats:
-        """Of the prompt's first token, as far as it is not read after a decoder's start token."""
-        if reader.lead:
-            return np.empty(0)
-        if self._language_model.starts_itself:
-            return np.ravel(bits_of_tokens(self._initial_logits(), np.array([[prompt[:1]]])))
-        return np.full(1, np.nan)
-
-    def _bits_inside(self, ids: list[int], logits: torch.Tensor) -> Floats:
-        if len(ids) == 1:
-            return np.empty(0)
-        return bits_of_tokens(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
 
 
 def _device(model: Any) -> torch.device:

@@ -18,7 +18,7 @@ from ..scoring import score_encoded
 from .encoded_format import EncodedFormat
 
 _LOOKED_AT = 256  # fills of a format
-_LONG_ENOUGH = 0.2  # seconds of reading, after which the rate is believed
+_LONG_ENOUGH = 0.05  # seconds of reading, after which the rate is believed
 
 
 def expected_token_rows(sequences: Sequence[Sequence[int]], count: int) -> float:

@@ -43,6 +43,43 @@ def test_start_and_advance_equal_one_full_pass(model, mixed):
             np.testing.assert_allclose(bits[0, 0], full[place], atol=1e-4)
 
 
+def test_a_prompt_is_read_and_its_cache_tried_once(model, monkeypatch):
+    """For all sessions after it, which say the same; and again behind another prompt, for more tokens, and in another
+    evaluation.
+    """
+    calls, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda *given, **options: calls.append(0) or forward(*given, **options))
+    every = np.arange(model.get_input_embeddings().num_embeddings)
+
+    def said(view, prompt, depth=3, mixed=False):
+        """By how many calls of the model, by how many token rows, and what."""
+        num_calls, num_rows, found = len(calls), view.token_rows, []
+        session = view.session(prompt, depth, mixed=mixed)
+        state = session.state
+        for token in (7, 3):
+            bits, state = session.advance(state, np.array([[token]]), every[None, None])
+            found.append(bits)
+        return (
+            len(calls) - num_calls,
+            view.token_rows - num_rows,
+            np.concatenate([*found, session.bits(every)[None, None]]),
+        )
+
+    with evaluating(model):
+        view = LanguageModel(model)
+        num_calls, num_rows, bits = said(view, PROMPT)
+        assert num_rows == len(PROMPT) + 2
+        for options in ({}, {"depth": 2}):
+            again = said(view, PROMPT, **options)
+            assert again[:2] == (2, 2)
+            np.testing.assert_array_equal(again[2], bits)
+        assert said(view, PROMPT[:-1])[:2] == (num_calls, num_rows - 1)
+        assert said(view, PROMPT)[:2] == (num_calls, num_rows)
+        assert said(view, PROMPT, depth=4)[1] == num_rows
+        np.testing.assert_allclose(said(view, PROMPT, mixed=True)[2], bits, atol=1e-4)
+        assert said(LanguageModel(model), PROMPT)[:2] == (num_calls, num_rows)
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_states_can_be_selected_and_repeated(model, mixed):
     """Rows taken in any order, several times, go on as the prefixes that they are."""
