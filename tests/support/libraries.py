@@ -1,4 +1,8 @@
-"""What nearly every program imports, loaded once for all of them (see fresh.py); nothing of this package."""
+"""What nearly every program imports, loaded once for all of them (see fresh.py); nothing of this package. It stands
+until the end, and no collection of garbage looks it through.
+"""
+
+import gc
 
 import datasets  # noqa: F401
 import evaluate  # noqa: F401
@@ -15,3 +19,5 @@ from transformers import (  # noqa: F401
     Trainer,
     TrainingArguments,
 )
+
+gc.freeze()

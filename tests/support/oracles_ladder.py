@@ -39,12 +39,15 @@ def enumerated(model, encodings, prompt):
         for end in range(len(path)):
             following.setdefault(path[:end], set()).add(path[end])
     logs = {}
-    for prefix in following:
-        if prompt or prefix:
-            logits = model(input_ids=torch.tensor([[*prompt, *prefix]])).logits[0, -1]
-        else:
-            logits = model.initial_logits()
-        logs[prefix] = torch.log_softmax(logits.double(), dim=-1).numpy()
+    for length in sorted({len(prefix) for prefix in following}):
+        alike = [prefix for prefix in following if len(prefix) == length]
+        for at in range(0, len(alike), 100):
+            some = alike[at : at + 100]
+            if prompt or length:
+                logits = model(input_ids=torch.tensor([[*prompt, *prefix] for prefix in some])).logits[:, -1]
+            else:
+                logits = model.initial_logits()[None]
+            logs |= zip(some, torch.log_softmax(logits.double(), dim=-1).numpy(), strict=True)
     found = []
     for path, copies in counts.items():
         nats, log_q = 0.0, np.zeros(len(BETAS))
