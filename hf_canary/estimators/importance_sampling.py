@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ..arrays import LN2, Floats, Ints
+from ..arrays import LN2, Floats, Ints, log_sum_exp
 
 BETAS: tuple[float, ...] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Inverse temperatures: a draw takes each step with probability ∝ p^β; β = 0 is a uniform fill, not uniform tokens."""
@@ -57,14 +58,14 @@ class ImportanceSamples:
         """(n_rungs,) the share of each rung."""
         return np.asarray(self.counts / self.counts.sum())
 
-    @property
+    @cached_property
     def log_weights(self) -> Floats:
         """(n,) ln of what each draw stands for, as a share of R: copies / (|R| Σ_k s_k q_k)."""
         return self.weigh(self.log_q, self.copies)
 
     def weigh(self, log_q: Floats, copies: Floats) -> Floats:
         """The same of what was not drawn: what each would have stood for."""
-        mixed = special.logsumexp(_logs(self.shares) + log_q, axis=1)
+        mixed = log_sum_exp(_logs(self.shares) + log_q, axis=1)
         return np.asarray(np.log(copies) - self.log_space - mixed)
 
     def hits(self, cost: float) -> NDArray[np.bool_]:
@@ -175,15 +176,15 @@ def better_shares(draws: ImportanceSamples, costs: Floats, counted: Floats) -> F
         return equal
     # ln of N rank / |R|, of the known fills and by the draws.
     known = np.log(counted[finite]) - draws.log_space + math.log(len(draws))
-    ranks = [np.logaddexp(of_known, special.logsumexp(logs[each])) for of_known, each in zip(known, hits, strict=True)]
+    ranks = [np.logaddexp(of_known, log_sum_exp(logs[each])) for of_known, each in zip(known, hits, strict=True)]
     # ln of the part of each draw: Σ over the canaries that it hits of w / rank².
-    parts = special.logsumexp(np.where(hits, -2.0 * np.array(ranks)[:, None], -np.inf), axis=0) + logs
+    parts = log_sum_exp(np.where(hits, -2.0 * np.array(ranks)[:, None], -np.inf), axis=0) + logs
     matter = hits.any(axis=0)
     q, part = draws.log_q[matter], parts[matter]
     shares = equal
     for _ in range(_STEPS):
-        mixed = special.logsumexp(_logs(shares) + q, axis=1)
-        pulls = special.logsumexp(part[:, None] + q - 2.0 * mixed[:, None], axis=0)
+        mixed = log_sum_exp(_logs(shares) + q, axis=1)
+        pulls = log_sum_exp(part[:, None] + q - 2.0 * mixed[:, None], axis=0)
         shares = shares * np.exp((pulls - pulls.max()) / 2.0)
         shares = shares / shares.sum()
     return np.asarray((1.0 - _KEPT_EQUAL) * shares + _KEPT_EQUAL * equal)
@@ -211,7 +212,7 @@ def log_mixture(prefix_log_q: Floats, counts: Ints) -> Floats:
         counts: (n_rungs,) how many of the draws came from each.
     """
     shares = counts / max(1, counts.sum())  # of a single draw there may be none from these rungs
-    return np.asarray(special.logsumexp(_logs(shares) + prefix_log_q, axis=-1))
+    return log_sum_exp(_logs(shares) + prefix_log_q)
 
 
 def expected_expansions(prefix_costs: Floats, log_mixed: Floats, cost: float) -> float:
@@ -232,7 +233,7 @@ def expected_expansions(prefix_costs: Floats, log_mixed: Floats, cost: float) ->
     if not len(prefix_costs):
         return math.inf
     inside = prefix_costs <= cost
-    return 1.0 + float(np.exp(special.logsumexp(-log_mixed[inside]))) / len(prefix_costs) if inside.any() else 1.0
+    return 1.0 + float(np.exp(log_sum_exp(-log_mixed[inside]))) / len(prefix_costs) if inside.any() else 1.0
 
 
 def _logs(shares: Floats) -> Floats:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import LN2, Floats, Ints
+from ..arrays import LN2, Floats, Ints, log_sum_exp
 from ..inference.batching import in_batches
 from ..inference.language_model import Session
 from ..inference.states import States
@@ -163,7 +163,8 @@ class _Walk:
 
     def _size_of(self, waiting: _Waiting) -> int:
         rows = self._session.rows_at_once(1, self._tree.depth)
-        widths = [self._width(int(state)) for state in waiting.tree_states[:rows]]
+        tree_states, which = np.unique(waiting.tree_states[:rows], return_inverse=True)
+        widths = np.array([self._width(int(state)) for state in tree_states])[which]
         filled = np.arange(1, len(widths) + 1) * np.maximum.accumulate(widths)
         return max(1, int(np.searchsorted(filled, _MOST_OPTIONS, side="right")))
 
@@ -180,7 +181,7 @@ class _Walk:
         """Choose for each draw what follows its prefix; what waits then are the new prefixes that are no leaves."""
         width = options.tokens.shape[1]
         logs = np.where(np.arange(width) < options.counts[:, None], -LN2 * bits, -np.inf)
-        norms = np.stack([_log_sum_exp(beta * logs) for beta in self._plan.betas], axis=-1)
+        norms = np.stack([log_sum_exp(beta * logs) for beta in self._plan.betas], axis=-1)
         chosen = np.concatenate(
             [
                 self._choose(options, logs, norms, draws[part], prefixes[part], depth)
@@ -266,14 +267,6 @@ class _Walk:
             np.concatenate([edges.tokens[edges.is_leaf], edges.tokens[goes_on]]),
             np.concatenate([np.full(int(edges.is_leaf.sum()), -1), edges.states[goes_on]]),
         )
-
-
-def _log_sum_exp(logs: Floats) -> Floats:
-    """Over the last axis; −inf where all are."""
-    most = logs.max(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sums = np.log(np.exp(logs - most[..., None]).sum(axis=-1)) + most
-    return np.where(np.isneginf(most), -np.inf, sums)
 
 
 def _parts(count: int, size: int) -> list[slice]:
