@@ -24,12 +24,14 @@ class OverheadBudget:
         share: `max_overhead`, as given.
 
     Example:
-        >>> times = iter([5.0, 105.0])
+        >>> times = iter([5.0, 105.0, 105.0])
         >>> budget = OverheadBudget(None, 0.01, now=lambda: next(times))
         >>> budget.begin()
         >>> budget.charge(2.0)
         >>> budget.taken()  # 2 of 100 seconds
         (2.0, 0.02)
+        >>> budget.left()
+        98.0
     """
 
     def __init__(
@@ -63,3 +65,7 @@ class OverheadBudget:
         """The seconds that measurements took since the training began, and their share of the time since then."""
         passed = self._now() - self._began
         return self._spent, self._spent / passed if passed else 0.0
+
+    def left(self) -> float:
+        """The seconds that went to the training itself."""
+        return self._now() - self._began - self._spent

@@ -43,8 +43,7 @@ from .trainers import learns_from_own_texts
 
 logger = logging.getLogger(__name__)
 
-_WORTH_SAYING = 1.0  # seconds
-_MANY_ROWS = 100_000  # which take about so long to be read
+_MANY_ROWS = 100_000  # which take about a second to be read
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,8 @@ class TrainingRun:
         self._number = 0  # of measurements so far, for the threshold
         self._measurement: tuple[Any, Measurement] | None = None  # by what it was made for
         self._base_seconds = 0.0  # that no measurement has said yet
+        self._first_step = 0
+        self._is_share_known = False
 
     def next(self, at: Moment) -> TrainingRun:
         """The run of a training that begins: what was measured before its first step is of it, too."""
@@ -234,6 +235,7 @@ class TrainingRun:
         self.training = from_main(lambda: name)
         begun = from_main(lambda: begin_record(record, name, at.step, plan.name, stays=stays))
         at.keep_name(self.training)
+        self._first_step = at.step
         self._number, self.resumed_at = begun.num_measured, at.step if begun.stays else None
         self.is_training, self._state = True, at.state
         plan.copies.go_on(begun.copies if at.step else {})
@@ -254,10 +256,6 @@ class TrainingRun:
         self.is_training, self._is_used = False, True
         self.plan.copies.end()
         self._write_rest()
-        seconds, share = self.plan.budget.taken()
-        expected = max(self.plan.budget.share or 0.0, 0.0 if math.isnan(self.size.share) else self.size.share)
-        if seconds > _WORTH_SAYING and share > 2 * expected:
-            self._say(at, f"exposure: its measurements took {percent(share)} of the training")
 
     def folder(self, output_dir: str | None) -> Path:
         """Where checkpoints are: in `output_dir`, or in the trial's folder there."""
@@ -311,7 +309,22 @@ class TrainingRun:
                 self._write(at, [{"role": "failure", "error": without_data(error), "valid": False}])
         finally:
             self.plan.budget.charge(time.monotonic() - began)
+        self._correct_share(at, time.monotonic() - began)
         return found
+
+    def _correct_share(self, at: Moment, seconds: float) -> None:
+        """Say what share measurements take, where that is not what was foreseen; once, after the first steps."""
+        steps = at.step - self._first_step
+        if not self.is_training or self._is_share_known or steps <= 0:
+            return
+        self._is_share_known = True
+        all_steps = self.plan.budget.left() * (at.state.max_steps - self._first_step) / steps
+        corrected = self.size.corrected(seconds, all_steps)
+        if corrected is not None:
+            self.size = corrected
+            self._say(
+                at, f"exposure: measurements take {percent(corrected.share)} of the training, now that steps are timed"
+            )
 
     def _tokenizer(self, at: Moment) -> Any:
         return at.tokenizer(self._given_tokenizer)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..canaries import CanarySet
@@ -16,6 +16,11 @@ from .record import SIZE
 
 FULL = 10_000
 SIZES = (FULL, 3_000, 1_000, 256)  # references of each format
+_ABOUT, _LITTLE = (
+    2.0,
+    0.01,
+)  # a share that is foreseen is corrected if it is off by such a factor, and not less than this
+_WORTH_SAYING = 1.0  # seconds
 DRAWS, COUNTING = 2_000, 0.1  # with a full measurement: half the samples of `measure_exposure`, a tenth of its counting
 
 
@@ -65,6 +70,23 @@ class Size:
             return line
         where = f"where max_overhead is {100 * wanted:g} %"
         return f"{line}, {where}: the fewest that say something; measure less often, with measure_at="
+
+    def corrected(self, seconds: float, steps: float) -> Size | None:
+        """With the share that it takes, once that is known; None where it is about what was foreseen, or little time.
+
+        Args:
+            seconds: that one measurement takes.
+            steps: that all steps take, in seconds.
+
+        Example:
+            >>> size = Size(256, num_measurements=10, share=0.05)
+            >>> size.corrected(1.0, steps=150.0), size.corrected(10.0, steps=100.0).share
+            (None, 0.5)
+        """
+        measuring = self.num_measurements * seconds
+        share = share_of(measuring, steps)
+        is_about = self.share / _ABOUT <= share <= self.share * _ABOUT or max(share, self.share) < _LITTLE
+        return None if is_about or measuring < _WORTH_SAYING else replace(self, share=share)
 
 
 def num_draws(num_references: int) -> int:

@@ -156,6 +156,48 @@ def test_what_is_foreseen_is_what_it_takes(tmp_path, monkeypatch):
     assert training == 24 * 3 * 4 * mean_length(trainer.get_train_dataloader())
 
 
+@pytest.mark.parametrize(
+    ("foreseen", "seconds", "steps", "share"),
+    [
+        (0.05, 1.0, 120.0, None),  # 0.077
+        (0.05, 1.0, 80.0, 10 / 90),
+        (0.30, 1.0, 80.0, 10 / 90),
+        (0.20, 1.0, 80.0, None),
+        (0.05, 0.09, 1.0, None),  # less than a second of all
+        (1e-5, 1.0, 1e4, None),  # a thousandth, foreseen as less than that
+        (math.nan, 1.0, 80.0, 10 / 90),
+    ],
+)
+def test_a_share_is_corrected_where_it_matters(foreseen, seconds, steps, share):
+    """Ten measurements: by a factor of two, and not where both are little."""
+    found = Size(256, num_measurements=10, share=foreseen).corrected(seconds, steps)
+    assert (found is None) == (share is None)
+    assert share is None or found == Size(256, num_measurements=10, share=pytest.approx(share))
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_was_foreseen_wrongly_is_corrected_once(tmp_path, monkeypatch, capsys, resumed):
+    """After the first measurement behind a step, by the steps since the training began or went on."""
+    monkeypatch.setattr("hf_canary.training.size._WORTH_SAYING", 0.0)
+    monkeypatch.setattr(run, "foreseen", lambda *_: ({40: 1e-6}, 1.0))
+    saved = {"eval_strategy": "no", "save_strategy": "steps", "save_steps": 2}
+    asked = []
+    corrected = Size.corrected
+    monkeypatch.setattr(Size, "corrected", lambda *given: asked.append(given[1:]) or corrected(*given))
+    for steps in (2, 6) if resumed else (6,):
+        capsys.readouterr(), asked.clear()
+        trainer, callback = watched(tmp_path, options={"measure_at": [0, 2, 4, 6]}, max_steps=steps, **saved)
+        clock = iter(range(1000))  # one second for each time that somebody asks
+        monkeypatch.setattr(callback._plan.budget, "_now", lambda clock=clock: 10.0 * next(clock))
+        monkeypatch.setattr(callback._plan.budget, "charge", lambda _: None)
+        trainer.train(resume_from_checkpoint=resumed and steps == 6)
+        said = capsys.readouterr().out
+        assert "less than 0.1 % of the training" in said
+        assert said.count("of the training, now that steps are timed") == 1
+    ((_, all_steps),) = asked
+    assert all_steps == pytest.approx(10.0 * (2.0 if resumed else 3.0))
+
+
 def test_rows_are_as_long_as_they_are():
     """On average of the first ones; a stream's rows are not read for it."""
 
