@@ -26,7 +26,7 @@ PROGRESS = "a function that is called as the work goes on"
 _LARGEST_SEED = 2**1024
 _LARGEST_COUNT = 10**12  # of what is made one by one
 _LONGEST = 10**9  # seconds, some thirty years
-_LONGEST_NAME = 255  # bytes, as file systems have it
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes, as file systems have it
 
 
 def is_number(value: object) -> bool:
@@ -231,13 +231,14 @@ def check_path(argument: str, value: object) -> Path:
 def is_file_name(path: Path) -> bool:
     """Whether a file can be called so."""
     try:
-        return "\0" not in str(path) and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in path.parts)
+        is_short = all(len(os.fsencode(part)) <= _LONGEST_NAME for part in path.parts)
+        return is_short and "\0" not in str(path) and len(os.fsencode(path.absolute())) < _LONGEST_PATH
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a folder is called so; what none can be called is none."""
+    """Whether a folder is called so, also of names that no folder can have."""
     return is_file_name(Path(path)) and Path(path).is_dir()
 
 

@@ -578,7 +578,14 @@ def _read_document(path: str | Path) -> dict[str, Any]:
             f"text that is no JSON ({error})",
             "The file is torn or is another one: restore it, or draw and save a new set.",
         ) from error
-    version = document.get("version") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or "version" not in document:
+        raise DataError(
+            str(path),
+            "a canaries file as CanarySet.save wrote it",
+            "JSON of something else",
+            "Give the path that was saved to.",
+        )
+    version = document["version"]
     if type(version) is not int or version not in (_BEFORE_KINDS, _FILE_VERSION):
         raise DataError(
             str(path),

@@ -485,7 +485,7 @@ def _rank_in_words(row: dict[str, Any]) -> str:
         place = f"rank {counted(row['low'])} to {counted(row['high'])}, not counted to the end{needed}"
         bits = f"exposure {row['exposure_low']:.2f} to {row['exposure_high']:.2f} bits"
     else:
-        ties = f", {counted(row['ties'])} others as likely" if row["ties"] else ""
+        ties = f", {counted(row['ties'])} other{'s' * (row['ties'] > 1)} as likely" if row["ties"] else ""
         ties = ties if row["possible"] else ", since its probability is 0"
         low, high = (f"{row[end]:.2f}" for end in ("exposure_low", "exposure_high"))
         place = f"rank {counted(row['rank'])}{ties}"
@@ -746,7 +746,7 @@ def _check_trained_with(name: str, canaries: CanarySet, *, force: bool) -> None:
             raise DataError(
                 "--canaries",
                 "the set that the model was trained with",
-                f"another: the fingerprint in {FINGERPRINT_FILE} is not its",
+                f"another: its fingerprint is not the one in {FINGERPRINT_FILE}",
                 "Give the file that was saved when they were injected; --force measures these all the same.",
             )
         _note("Forced: the model was trained with other canaries. These say nothing of what it has memorised.")
@@ -785,7 +785,7 @@ def _before_canaries(
         _note(
             f"What stood before {listed(unknown)} in training is unknown; they are measured behind {nothing}. {_GIVE}"
         )
-    _note(f"Measured behind {_what_is_recorded(recorded)}.")
+    _note(f"Measured behind {_what_is_recorded(recorded, contexts)}.")
     several = len(set(zip(contexts, (canary.format for canary in canaries), strict=True)))
     if several > len(canaries.formats):
         _note(
@@ -795,7 +795,9 @@ def _before_canaries(
     return contexts, prefixes, _no_notice
 
 
-def _what_is_recorded(recorded: Recorded, of: str = "the canaries") -> str:
+def _what_is_recorded(recorded: Recorded, contexts: Sequence[Any], of: str = "the canaries") -> str:
+    if not any(context for context in contexts):
+        return f"nothing, as in training ({recorded.file})"
     if recorded.are_given:
         return f"the context that the callback was given for {of} ({recorded.file}); its log says if the rows differ"
     return f"what stood before {of} in training ({recorded.file})"
@@ -838,7 +840,7 @@ def _before_format(
     if canary is not None:
         before = _own_context(each, canary)
     if any(before) or canary is not None:
-        _note(f"Behind {_what_is_recorded(recorded, 'the canaries' if canary is None else canary.id)}.")
+        _note(f"Behind {_what_is_recorded(recorded, before, 'the canaries' if canary is None else canary.id)}.")
     if len(known) > 1 and canary is None:
         _note(
             f"The canaries of this format stood behind {len(known)} contexts, of which this is one: what was learned "
@@ -1076,6 +1078,7 @@ def _in_options(error: CanaryError) -> str:
         option = f"--{name.replace('_', '-')}"
         argument = option if argument == name else argument
         remedy = re.sub(rf"\b{name}=(True)?(?![{{\[])", option, remedy)
+    remedy = remedy.replace("spaces={name: [...]}", "--spaces FILE")
     return f"{argument}: expected {error.expected}; got {error.got}. {remedy}"
 
 

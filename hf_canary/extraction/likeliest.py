@@ -42,8 +42,8 @@ from .search_setup import Pace, SearchSetup, after_the_tree, check_given
 
 _FOR_REFERENCES = 0.1  # of the time
 # About what Python takes for a candidate that is listed, with its text, its tokens, and what compares them with the
-# tokenizer's; all of them may take half of the memory.
-_CANDIDATE_BYTES, _FOR_CANDIDATES = 2000, 0.5
+# tokenizer's; all of them may take a quarter of the memory, since what waits has as much, whatever the strategy.
+_CANDIDATE_BYTES, _FOR_CANDIDATES = 2000, 0.25
 
 
 def extract(
@@ -189,13 +189,13 @@ def _check_room(top_k: int, max_memory: int) -> None:
     """Refuse more candidates than there is memory for, before they are looked for.
 
     Raises:
-        ArgumentError: they would take more than half of it.
+        ArgumentError: they would take more than a quarter of it.
     """
     needed = int(top_k * _CANDIDATE_BYTES / _FOR_CANDIDATES)
     if needed > max_memory:
         raise ArgumentError(
             "max_memory",
-            f"{needed:,} bytes or more, of which {top_k:,} candidates take half",
+            f"{needed:,} bytes or more, of which {top_k:,} candidates take a quarter",
             f"{max_memory:,}",
             "Raise it, or lower top_k.",
         )
@@ -227,7 +227,7 @@ def _of_format(canaries: Iterable[Canary] | None, format: CanaryFormat) -> list[
             "canaries",
             f"some whose texts are candidates of {shown(format.template)}",
             f"{len(given)} of other formats",
-            "Give the format as the set has it: canaries.formats.",
+            "Give the format of one of them.",
         )
     return known
 

@@ -252,7 +252,7 @@ class CanaryFormat:
                 "text",
                 f"a candidate of {shown(self.template)}",
                 departure_of(self.pieces, text) if isinstance(text, str) else kind(text),
-                "Give the text as render() writes it, nothing before and nothing after.",
+                "Give all of the text, every hole filled, with nothing before and nothing after.",
             )
         return self._fill_of(choices)
 
@@ -361,7 +361,7 @@ class CanaryFormat:
                 argument,
                 f"a fill of {shown(self.template)}: an int in [0, {shown(self.space_size)})",
                 ("one below 0" if fill < 0 else "one that is |R| or more") if is_int(fill) else kind(fill),
-                "Use a fill that sample() or parse() gave for this format.",
+                "Count from 0: the first fill is 0, and the last one less than their number.",
             )
         return int(fill)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..arguments import check_batch_size, check_memory
 from ..arrays import LN2, Floats, Ints
 from ..errors import ModelError
-from ..runtime.processes import Lockstep, all_reduce_sum, is_tensor_parallel, split_over_processes
+from ..runtime.processes import Lockstep, all_reduce_sum, is_tensor_parallel, num_processes, split_over_processes
 from .batching import BatchLimit
 from .bits import bits_of_tokens, log_normalisers, nats_to_bits
 from .cache_adapters import CacheAdapter, Encoded, Reader, RecurrentState, Source, TreeAttention
@@ -74,7 +74,7 @@ class LanguageModel:
         self.max_memory = _memory_of(_device(model)) if max_memory is None else max_memory
         self._source_vocabulary, self.vocabulary = vocabulary_sizes(model)
         self.token_rows = 0
-        self._latest: _AfterPrompt | None = None
+        self._read_prompt: _ReadPrompt | None = None
         self._starts: set[int] = set()
         self._lockstep = Lockstep(model)
         if self._lockstep.needed and self.is_encoder_decoder:
@@ -137,7 +137,8 @@ class LanguageModel:
         source: Source | Encoded | None = None,
         mixed: bool = False,
     ) -> Session:
-        """Read the prompt, and the source before it; what was read last is not read again.
+        """Read the prompt, and the source before it. The same as the last one, for as many tokens, is not read again;
+        but of several processes each may have had another, and those of a sharded model must do the same.
 
         Args:
             prompt: token ids; may be empty if the model starts itself.
@@ -150,11 +151,15 @@ class LanguageModel:
                 positions, ids that it does not have, logits that are no numbers.
         """
         self.check_source(source is not None)
-        after = self._latest
-        if after is None or not after.is_of(prompt, source, depth):
-            self._latest = None  # before another one is made
-            after = self._latest = _AfterPrompt(self, list(prompt), depth, source)
-        return Session(self, after, depth, mixed)
+        read = self._read_prompt
+        if read is None or not read.is_of(prompt, source, depth) or num_processes() > 1:
+            self.forget_prompt()  # before another one is read
+            read = self._read_prompt = _ReadPrompt(self, list(prompt), depth, source)
+        return Session(self, read, mixed)
+
+    def forget_prompt(self) -> None:
+        """Read what comes next anew, whatever it is."""
+        self._read_prompt = None
 
     def start(self, source: Sequence[int] | Encoded, text: Sequence[int], tail: Sequence[int]) -> int:
         """The token that the decoder starts with in training, as the model says of the labels of one text; held against
@@ -345,15 +350,24 @@ class LanguageModel:
                 "Shorten it; nothing is cut off silently.",
             )
 
+    def check_prompt(self, prompt: list[int], depth: int, source: Source | Encoded | None) -> None:
+        """Refuse ids that the model does not have, and more tokens than it has positions."""
+        self.check_ids(np.asarray(prompt, dtype=np.int64), "prompt")
+        self.check_length(len(prompt) + depth)
+        if isinstance(source, Source):
+            self.check_ids(np.asarray(source.ids, dtype=np.int64), "sources", of_source=True)
+            self.check_length(len(source.ids), "sources", of_source=True)
+
     def _positions(self, *, of_source: bool) -> int | None:
         """How many tokens the decoder may read, or the encoder; None where nothing bounds them."""
         return positions_of(self.model, of_source=of_source)
 
 
-class _AfterPrompt:
-    """A language model after one prompt (and one source), which is read and whose cache is tried once for all sessions.
+class _ReadPrompt:
+    """What a model says after a prompt (and a source), which is read and whose cache is tried once for all sessions.
 
     Attributes:
+        depth: how many tokens the cache is tried for.
         reader: of the model, behind the source.
         prompt_bits: as of a session.
         next_logits: (1, 1, vocabulary) of what may follow.
@@ -363,50 +377,29 @@ class _AfterPrompt:
     def __init__(
         self, language_model: LanguageModel, prompt: list[int], depth: int, source: Source | Encoded | None
     ) -> None:
-        self._language_model = language_model
-        self._prompt, self._source, self._depth = prompt, source, depth
-        self._check(prompt, depth, source)
+        language_model.check_prompt(prompt, depth, source)
+        self._prompt, self._source, self.depth = prompt, source, depth
         self.reader = reader = language_model.reader(source)
         self.cache_check: CacheCheck | None = None
         ids = [*reader.lead, *prompt]
         if not ids:
-            self.next_logits = self._initial_logits()
+            self.next_logits = _initial_logits(language_model.model)
             self.prompt_bits = np.empty(0)
             return
         logits, _, self.cache_check = start(reader, language_model.tensor([ids]), depth)
         language_model.token_rows += len(ids)
-        self.prompt_bits = np.concatenate([self._bits_of_first(prompt, reader), self._bits_inside(ids, logits)])
+        first = np.empty(0)
+        if not reader.lead:  # else it is read after a decoder's start token
+            first = np.full(1, np.nan)
+            if language_model.starts_itself:
+                first = np.ravel(bits_of_tokens(_initial_logits(language_model.model), np.array([[prompt[:1]]])))
+        self.prompt_bits = np.concatenate([first, _bits_inside(ids, logits)])
         self.next_logits = logits[:, -1:].clone()  # or all of them would stay
 
     def is_of(self, prompt: Sequence[int], source: Source | Encoded | None, depth: int) -> bool:
         """Whether it is after this prompt and this source, and its cache is tried for so many tokens."""
         is_same = self._source is source or (isinstance(source, Source) and self._source == source)
-        return is_same and self._prompt == list(prompt) and self._depth >= depth
-
-    def _check(self, prompt: list[int], depth: int, source: Source | Encoded | None) -> None:
-        language_model = self._language_model
-        language_model.check_ids(np.asarray(prompt, dtype=np.int64), "prompt")
-        language_model.check_length(len(prompt) + depth)
-        if isinstance(source, Source):
-            language_model.check_ids(np.asarray(source.ids, dtype=np.int64), "sources", of_source=True)
-            language_model.check_length(len(source.ids), "sources", of_source=True)
-
-    def _initial_logits(self) -> torch.Tensor:
-        logits: torch.Tensor = self._language_model.model.initial_logits()
-        return logits[None, None]
-
-    def _bits_of_first(self, prompt: list[int], reader: Reader) -> Floats:
-        """Of the prompt's first token, as far as it is not read after a decoder's start token."""
-        if reader.lead:
-            return np.empty(0)
-        if self._language_model.starts_itself:
-            return np.ravel(bits_of_tokens(self._initial_logits(), np.array([[prompt[:1]]])))
-        return np.full(1, np.nan)
-
-    def _bits_inside(self, ids: list[int], logits: torch.Tensor) -> Floats:
-        if len(ids) == 1:
-            return np.empty(0)
-        return bits_of_tokens(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
+        return is_same and self._prompt == list(prompt) and self.depth == depth
 
 
 class Session:
@@ -417,12 +410,12 @@ class Session:
             model says nothing.
     """
 
-    def __init__(self, language_model: LanguageModel, after: _AfterPrompt, depth: int, mixed: bool) -> None:
-        self._language_model, self._after = language_model, after
+    def __init__(self, language_model: LanguageModel, read: _ReadPrompt, mixed: bool) -> None:
+        self._language_model, self._read = language_model, read
         self.limit = BatchLimit(language_model.batch_size or _ROWS_AT_ONCE)
-        self._depth, self._mixed = depth, mixed
-        self.prompt_bits = after.prompt_bits
-        self._prompt_length = max(1, len(after.prompt_bits))
+        self._depth, self._mixed = read.depth, mixed
+        self.prompt_bits = read.prompt_bits
+        self._prompt_length = max(1, len(read.prompt_bits))
         self._chosen: CacheAdapter | None = None
 
     @cached_property
@@ -438,22 +431,22 @@ class Session:
         return self._chosen
 
     def _choose(self) -> CacheAdapter:
-        cache_check = self._after.cache_check
+        cache_check = self._read.cache_check
         if cache_check is None:
             initial = self._language_model.model.initial_state()
-            return RecurrentState(self._after.reader, type(initial), tuple(initial.rows()))
+            return RecurrentState(self._read.reader, type(initial), tuple(initial.rows()))
         return cache_check.adapter(mixed=self._mixed)
 
     @cached_property
     def _packing(self) -> TreeAttention | None:
         """How branches are read in one row, if they can be; tried when it is first asked for."""
-        cache_check = self._after.cache_check
+        cache_check = self._read.cache_check
         return None if cache_check is None or self._depth > _PACKED_DEPTH else cache_check.packing
 
     @property
     def _needs(self) -> CacheAdapter:
         """What the memory is reckoned by; of who reads packed rows nothing else need be tried for it."""
-        cache_check = self._after.cache_check
+        cache_check = self._read.cache_check
         if cache_check is None or self._chosen is not None or not self.packs:
             return self._adapter
         return cache_check.presumed(mixed=self._mixed)
@@ -461,7 +454,7 @@ class Session:
     def bits(self, picks: Ints) -> Floats:
         """(n_picks,) tokens that may follow the prompt → their bits."""
         self._language_model.check_ids(picks, "tokens")
-        bits: Floats = bits_of_tokens(self._after.next_logits, picks[None, None])[0, 0]
+        bits: Floats = bits_of_tokens(self._read.next_logits, picks[None, None])[0, 0]
         return bits
 
     def advance(
@@ -551,6 +544,19 @@ class Session:
         logits = (needs.replayed + max(1, tokens)) * self._language_model.vocabulary * 2 * _FLOAT_BYTES
         most = self._language_model.max_memory // (logits + levels * needs.row_bytes)
         return max(1, min(self.limit.rows, most))
+
+
+def _initial_logits(model: Any) -> torch.Tensor:
+    """(1, 1, vocabulary) of a model that says what comes first."""
+    logits: torch.Tensor = model.initial_logits()
+    return logits[None, None]
+
+
+def _bits_inside(ids: list[int], logits: torch.Tensor) -> Floats:
+    """(n_ids − 1,) of ids after the first one."""
+    if len(ids) == 1:
+        return np.empty(0)
+    return bits_of_tokens(logits[:, :-1], np.array(ids[1:], dtype=np.int64)[None, :, None])[0, :, 0]
 
 
 def _device(model: Any) -> torch.device:

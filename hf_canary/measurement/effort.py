@@ -85,12 +85,13 @@ def rows_of_measurement(encoded_format: EncodedFormat, num_references: int, num_
 def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) -> float:
     """Seconds that a token row takes, by scoring a few fills, and more of them until that takes long enough.
 
-    By what more of them take longer: each scoring begins with a prompt and a check of the cache, which a measurement
-    has once.
+    By what more of them take longer: each of these scorings begins with a prompt and a check of the cache, which a
+    measurement has once.
     """
 
     def read(count: int) -> tuple[float, int]:
         given = encoded_format.encoded(slice(0, count))  # which a training has once
+        language_model.forget_prompt()  # so that each reading begins with it, and the more of them say what a row takes
         rows, began = language_model.token_rows, time.perf_counter()
         score_encoded(language_model, *given, named=encoded_format.name)
         seconds = agreed(time.perf_counter() - began)

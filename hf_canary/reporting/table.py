@@ -66,10 +66,15 @@ def _levels(report: Any) -> Table:
     for column in table.columns:
         column.justify = "right"
     alive = [canary for canary in report.canaries if canary.id not in report.dead]
+    badly_fitted = {each.estimator for each in report if POOR_FIT in each.flags} & set(report.estimators[1:])
     for level in report.levels:
         count = sum(canary.repetitions == level.repetitions for canary in alive)
         medians = [
-            "unknown" if math.isnan(value) else f"{'≥ ' if level.censored[name] else ''}{value:.2f}"
+            "no fit"
+            if name in badly_fitted
+            else "unknown"
+            if math.isnan(value)
+            else f"{'≥ ' if level.censored[name] else ''}{value:.2f}"
             for name, value in level.values.items()
         ]
         table.add_row(
@@ -122,7 +127,7 @@ def _remarks(report: Any, *, is_whole: bool) -> Text:
     if any(BEYOND_SPACE in each.flags for each in report):
         lines.append("The skew-normal extrapolates: some of its values are more than there is.")
     if any(POOR_FIT in each.flags for each in report):
-        lines.append("The skew-normal does not fit all of these references (p < 0.01): its values there mean nothing.")
+        lines.append("The skew-normal does not fit all of these references (p < 0.01): it has no value there.")
     if not is_whole:
         lines.append("A wider terminal shows more, and so does a pipe.")
     lines.append(f"{_behind(report)} {counted(report.token_rows)} tokens read in {report.seconds:.1f} s.")
@@ -152,8 +157,8 @@ def _interval(exposure: Any) -> str:
 
 
 def _short(exposure: Any) -> str:
-    if math.isnan(exposure.value):
-        return "none"
+    if math.isnan(exposure.value) or POOR_FIT in exposure.flags:
+        return "no fit" if POOR_FIT in exposure.flags else "none"
     value = f"{'≥ ' if CENSORED in exposure.flags else ''}{exposure.value:.1f}"
     return value if _is_one(exposure) else f"{value} ({exposure.low:.1f}–{exposure.high:.1f})"
 

@@ -1,4 +1,5 @@
-"""Strict JSON as text: numbers that every reader takes, and no character that does something to a terminal. And read.
+"""Strict JSON as text: numbers that every reader takes, and no character that does something to a terminal;
+and JSON of others, as Python reads it.
 
 Knows nothing of what is in it.
 """
@@ -31,10 +32,10 @@ def plain(value: Any) -> Any:
 
 
 def read_json(text: str | bytes) -> Any:
-    """What JSON says, whatever it is that was taken for JSON.
+    """What JSON says, as `json.loads`, whose other errors are a `ValueError`, too.
 
     Raises:
-        ValueError: it is none, in UTF-8; a number of thousands of digits, or lists in lists too deep to be read.
+        ValueError: it is no JSON; it has a number of thousands of digits, or lists in lists too deep to be read.
 
     Example:
         >>> read_json("[1]")

@@ -171,7 +171,14 @@ def can_be_read(dataset: Any) -> bool:
 def num_rows(*given: Any) -> int:
     """Of data that can be read, or of several in a dict: what is to be read."""
     each = [one for data in given for one in (data.values() if isinstance(data, dict) else (data,))]
-    return sum(len(one) for one in each if can_be_read(one))
+    return sum(map(_length, each))
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset) if can_be_read(dataset) else 0
+    except Exception:  # torch's chains of streams have a length that fails
+        return 0
 
 
 def _presence_in(

@@ -30,8 +30,9 @@ from ..runtime.processes import all_reduce_sum, from_main, is_main_process, run_
 from ..tree.traces import check_written
 from .budget import OverheadBudget
 from .contexts import Contexts, Recorded
-from .copies import Copies, num_rows
+from .copies import Copies, can_be_read, num_rows
 from .foresight import foreseen
+from .line import one_line
 from .moment import Moment
 from .preserve import has_adapter, preserve_training_state, without_adapter
 from .public import SECONDS, base_mean, public_keys, public_summary
@@ -374,7 +375,8 @@ class TrainingRun:
 
     def _look_up(self, at: Moment, loader: Any, evaluation: Any) -> None:
         """The canaries in the data of a loader, and in those of the evaluation."""
-        count = num_rows(getattr(loader, "dataset", None), evaluation)
+        data, own_texts = getattr(loader, "dataset", None), learns_from_own_texts(at.args)
+        count = 0 if own_texts or not can_be_read(data) else num_rows(data, evaluation)
         if count >= _MANY_ROWS:
             self._say(at, f"exposure: the canaries are looked for in {count:,} rows")
         with self.plan.watch(
@@ -386,7 +388,7 @@ class TrainingRun:
                 self._tokenizer(at),
                 evaluation=evaluation,
                 context=self.plan.contexts.given,
-                own_texts=learns_from_own_texts(at.args),
+                own_texts=own_texts,
                 progress=progress,
             )
 
@@ -420,6 +422,7 @@ class TrainingRun:
         try:
             with without_adapter(at.model):
                 self.base_report = run_on_all(lambda: self._measure(at, None))
+            self._say(at, f"without adapters · {one_line(self.base_report)}")
         except Exception as error:
             if self.plan.strict:
                 raise

@@ -80,11 +80,12 @@ def _without_trace(tokenizer: Any, characters: list[str], *, target: bool) -> se
     nothing, *alone = encoded(["", *characters])
     suspect = [c for c, ids in zip(characters, alone, strict=True) if len(ids) <= len(nothing) + 1]
     suspects = frozenset(suspect)
-    anchors = (c for c in (*characters, "a", "0") if c not in suspects or len(encoded([c * 9])[0]) > 1)
-    anchor = next(anchors, None)
-    if not suspect or anchor is None:
+    if not suspect:
         return set()
+    unknown = unknown_ids(tokenizer, target=target)  # which leaves a trace, and may be the same for all letters
+    anchors = (c for c in (*characters, "a", "0") if c not in suspects or len(encoded([c * 9])[0]) > 1)
+    anchor = next((c for c in anchors if unknown.isdisjoint(encoded([c * 2])[0])), None)
+    if anchor is None:
+        return {c for c, ids in zip(characters, alone, strict=True) if ids == nothing}
     pair, *within = encoded([anchor * 2, *(anchor + c + anchor for c in suspect)])
-    unknown = unknown_ids(tokenizer, target=target)
-    # What is unknown leaves a trace: to whom whole words alone are known, all others are alike.
-    return {c for c, ids in zip(suspect, within, strict=True) if ids == pair and unknown.isdisjoint(ids)}
+    return {c for c, ids in zip(suspect, within, strict=True) if ids == pair}

@@ -1,4 +1,5 @@
-"""Every command of the shell × every option × odd texts and odd files: each is done, or refused in one line.
+"""Every command of the shell × every option × odd texts and odd files, some or all of them (`LAWS`): each is done, or
+refused in one line.
 
 The model is loaded once; that foreign folders are refused is tested where they are loaded.
 """
@@ -16,11 +17,13 @@ from tests.support.repetitions import LAWS
 
 FORMAT = CanaryFormat("the pin is {digit:2}")
 CANARIES = CanarySet.draw(FORMAT, repetitions=(1, 2), per_repetition=1, seed=0)
+PATHS = {"model", "canaries", "spaces", "context_file", "record", "checkpoint", "save"}
+LONG = ["a" * 300, "a/" * 3_000, "9" * 5_000]  # which no file can be called
 TEXTS = [
-    "", " ", "\n", "0", "1", "-1", "2", "1.5", "-0.5", "1e308", "nan", "inf", "-inf", "9" * 30, "9" * 5000, "0x10",
+    "", " ", "\n", "0", "1", "-1", "2", "1.5", "-0.5", "1e308", "nan", "inf", "-inf", "9" * 30, "0x10",
     "1_0", "٣", "²", "True", "no", "none", "null", "auto", "exact", "float16", "x", "--json", "{digit:2}", "{", "}",
     "{digit:0}", "{nothing:3}", "{digit:999999999}", "the pin is 12", "\ud800", "\x1b[31mred", "\u202egnp.exe", "\\",
-    "\\x", "[]", "1GB", "-1GB", "1XB", "nanGB", "~", ".", "/", "/dev/null", "nowhere/at/all", "a" * 300, "gpt2\\n",
+    "\\x", "[]", "1GB", "-1GB", "1XB", "nanGB", "~", ".", "/", "/dev/null", "nowhere/at/all", "gpt2\\n", *LONG,
 ]  # fmt: skip
 FILES = {
     "empty": b"",
@@ -64,11 +67,15 @@ NAMES = {each.name for command in SHELL.commands.values() for each in command.pa
 
 
 def calls(command, usual):
-    """Each of its arguments with odd values: with a quarter of them, other ones for each, and with LAWS=4 with all."""
+    """Each of its arguments with a quarter of the odd values, other ones for each, and with LAWS=4 with all of them;
+    what is the name of a file with the names that none can have, and files that are torn, in any case.
+    """
     parameters = [each for each in SHELL.commands[command].params if each.name != "help"]
     apart = max(1, 4 // LAWS)
     for number, parameter in enumerate(parameters):
         odd = [*TEXTS, *FILES][number % apart :: apart]
+        if parameter.name in PATHS:
+            odd = list(dict.fromkeys([*LONG, "null", "deep", *odd]))
         if parameter.param_type_name == "argument":
             yield from ([each, *usual[1:]] for each in odd)
             continue

@@ -14,6 +14,7 @@ from hf_canary.runtime.processes import Lockstep, is_sharded, num_processes, spl
 from tests.support import oracles
 from tests.support.fresh import run_together
 from tests.support.together import TEXTS, measured, searched
+from tests.support.tokenizers_of_all_kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +43,15 @@ def test_two_processes_equal_one(together, weights):
 def test_two_processes_measure_as_one(together, weights):
     """The same references, the same draws, the same counted ranks, however they are shared."""
     tokenizer = oracles.models.character_tokenizer(["the pin is 0123456789"])
+    expected = measured(oracles.small_model("gpt2", len(tokenizer)), tokenizer)
+    for each in together:
+        np.testing.assert_allclose(each[weights], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["measured in sub-words", "sharded measured in sub-words"])
+def test_prompts_that_differ_between_processes_are_read_alike(together, weights):
+    """The texts of a process may have more in common than those of the other, and than all of them."""
+    tokenizer = KINDS["gpt2"]()
     expected = measured(oracles.small_model("gpt2", len(tokenizer)), tokenizer)
     for each in together:
         np.testing.assert_allclose(each[weights], expected, rtol=1e-6)

@@ -13,6 +13,7 @@ from hf_canary.presence.token_search import Occurrences
 from hf_canary.runtime.processes import from_main, num_processes, split_over_processes
 from hf_canary.walks.search.checkpoint import digest_of_model
 from tests.support import oracles
+from tests.support.tokenizers_of_all_kinds import KINDS
 
 CANARIES = CanarySet.draw(CanaryFormat("the pin is {digit:4}"), repetitions=(1, 2), per_repetition=2, seed=3)
 REQUEST = {"estimators": ["auto", "importance", "exact"], "num_references": 150, "num_draws": 300}
@@ -30,16 +31,21 @@ def main(out: str) -> None:
     found["few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
     found["measured"] = measured(model, tokenizer)
     found["searched"] = searched(model, tokenizer, f"{out}-kept")
+    subwords = KINDS["gpt2"]()
+    of_subwords = oracles.small_model("gpt2", len(subwords))
+    found["measured in sub-words"] = measured(of_subwords, subwords)
     in_time = measure_exposure(model, tokenizer, CANARIES, max_seconds=0.3 + 0.2 * rank, num_references=50_000)
     found["in time"] = [[e.low, e.value, e.high, e.num_references] for e in in_time if e.estimator == "auto"]
     digest = digest_of_model(model)
-    for layer in model.transformer.h:
-        fully_shard(layer)
-    fully_shard(model)
+    for each in (model, of_subwords):
+        for layer in each.transformer.h:
+            fully_shard(layer)
+        fully_shard(each)
     found["same digest"] = digest_of_model(model) == digest
     found["sharded"] = log_perplexity(model, tokenizer, TEXTS, **options).tolist()
     found["sharded few"] = log_perplexity(model, tokenizer, TEXTS[:1], **options).tolist()
     found["sharded measured"] = measured(model, tokenizer)
+    found["sharded measured in sub-words"] = measured(of_subwords, subwords)
     found["sharded searched"] = searched(model, tokenizer, f"{out}-kept-sharded")
     try:
         split_over_processes(7, failing_on_the_last, lambda: None)

@@ -168,8 +168,10 @@ def test_a_source_is_the_prompt_of_a_causal_model(lstm, tokenizer, pin):
 
 def test_candidates_that_there_is_no_room_for_are_refused_beforehand(lstm, tokenizer, pin, monkeypatch):
     """What is found is held in memory, too; nothing is read before that is said."""
-    most = 2**20 // (2 * likeliest._CANDIDATE_BYTES)
-    assert len(extract(lstm, tokenizer, pin, max_memory=2**20, top_k=most).candidates) == most
+    most = 2**20 // (4 * likeliest._CANDIDATE_BYTES)
+    for strategy in ("auto", "best-first", "depth-first"):
+        found = extract(lstm, tokenizer, pin, max_memory=2**20, top_k=most, strategy=strategy)
+        assert (len(found.candidates), found.certified) == (most, True)
     called, forward = [], lstm.forward
     monkeypatch.setattr(lstm, "forward", lambda *args, **options: called.append(1) or forward(*args, **options))
     with pytest.raises(ArgumentError, match="lower top_k") as caught:

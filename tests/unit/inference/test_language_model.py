@@ -1,6 +1,8 @@
 """One view of every model: bits as by one full pass, states that fork, nothing left changed."""
 
 import copy
+import gc
+import weakref
 from contextlib import nullcontext
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from hf_canary import log_perplexity
 from hf_canary.errors import ArgumentError, ModelError
 from hf_canary.inference import language_model, states
 from hf_canary.inference.evaluation import evaluating
@@ -44,8 +47,8 @@ def test_start_and_advance_equal_one_full_pass(model, mixed):
 
 
 def test_a_prompt_is_read_and_its_cache_tried_once(model, monkeypatch):
-    """For all sessions after it, which say the same; and again behind another prompt, for more tokens, and in another
-    evaluation.
+    """For all sessions after it, which say the same; and again behind another prompt, for more or fewer tokens, in
+    another evaluation, and where several processes must do the same, each of which may have read another one.
     """
     calls, forward = [], model.forward
     monkeypatch.setattr(model, "forward", lambda *given, **options: calls.append(0) or forward(*given, **options))
@@ -69,15 +72,33 @@ def test_a_prompt_is_read_and_its_cache_tried_once(model, monkeypatch):
         view = LanguageModel(model)
         num_calls, num_rows, bits = said(view, PROMPT)
         assert num_rows == len(PROMPT) + 2
-        for options in ({}, {"depth": 2}):
-            again = said(view, PROMPT, **options)
-            assert again[:2] == (2, 2)
-            np.testing.assert_array_equal(again[2], bits)
+        again = said(view, PROMPT)
+        assert again[:2] == (2, 2)
+        np.testing.assert_array_equal(again[2], bits)
         assert said(view, PROMPT[:-1])[:2] == (num_calls, num_rows - 1)
         assert said(view, PROMPT)[:2] == (num_calls, num_rows)
-        assert said(view, PROMPT, depth=4)[1] == num_rows
+        for depth in (4, 2):  # a cache is tried for as many tokens as will be read
+            assert said(view, PROMPT, depth=depth)[1] == num_rows
+        view.forget_prompt()
+        assert said(view, PROMPT)[:2] == (num_calls, num_rows)
         np.testing.assert_allclose(said(view, PROMPT, mixed=True)[2], bits, atol=1e-4)
         assert said(LanguageModel(model), PROMPT)[:2] == (num_calls, num_rows)
+        monkeypatch.setattr(language_model, "num_processes", lambda: 2)
+        assert said(view, PROMPT)[:2] == said(view, PROMPT)[:2] == (num_calls, num_rows)
+
+
+def test_nothing_is_held_when_an_evaluation_is_over(tokenizer):
+    """No weights and no cache wait for a collection of garbage."""
+    model = oracles.small_model("gpt2", len(tokenizer))
+    gone = weakref.ref(model)
+    gc.collect()
+    gc.disable()
+    try:
+        log_perplexity(model, tokenizer, ["the pin is 1", "the pin is 22"])
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -263,7 +263,7 @@ def test_a_report_of_a_space_of_any_size_is_printed_and_saved(tmp_path):
 
 def test_the_table_says_what_matters():
     """One line a canary, with the other estimators beside; levels, the control, and what the signs mean."""
-    report = report_of([3.25, 9.5], others=["skewnorm"], flags=(CENSORED, BEYOND_SPACE, POOR_FIT))
+    report = report_of([3.25, 9.5], others=["skewnorm"], flags=(CENSORED, BEYOND_SPACE))
     lines = str(report).splitlines()
     for canary, value in zip(report.canaries, ("3.25", "9.50"), strict=True):
         (line,) = [line for line in lines if canary.id in line]
@@ -273,9 +273,22 @@ def test_the_table_says_what_matters():
     assert "Twins, never inserted: 1.00 bits" in text
     assert "more than there is" in text
     assert "19.93 bits at most" in text
-    assert "does not fit" in text
+    assert "fit" not in text
     assert "12,345 tokens" in text
     assert max(map(len, lines)) <= 126
+
+
+def test_a_law_that_does_not_fit_has_no_numbers():
+    """Neither of a canary nor of a level, with the reason; as the estimator that was asked for first, it has them."""
+    report = report_of([3.25, 9.5], others=["skewnorm"], flags=(POOR_FIT,))
+    lines = str(report).splitlines()
+    of_canaries = [line for canary in report.canaries for line in lines if canary.id in line]
+    of_levels = [line for line in lines if line.lstrip().startswith("1 ×")]
+    assert len(of_levels) == 1
+    for line in (*of_canaries, *of_levels):
+        assert line.endswith("no fit")
+    assert "does not fit all of these references (p < 0.01): it has no value there" in str(report)
+    assert "3.25" in str(report_of([3.25], flags=(POOR_FIT,)))
 
 
 def test_without_auto_the_first_estimator_has_levels_and_control():

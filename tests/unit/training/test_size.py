@@ -187,15 +187,15 @@ def test_what_was_foreseen_wrongly_is_corrected_once(tmp_path, monkeypatch, caps
     for steps in (2, 6) if resumed else (6,):
         capsys.readouterr(), asked.clear()
         trainer, callback = watched(tmp_path, options={"measure_at": [0, 2, 4, 6]}, max_steps=steps, **saved)
-        clock = iter(range(1000))  # one second for each time that somebody asks
-        monkeypatch.setattr(callback._plan.budget, "_now", lambda clock=clock: 10.0 * next(clock))
+        clock = iter(range(1000))  # a tenth of a second for each time that somebody asks
+        monkeypatch.setattr(callback._plan.budget, "_now", lambda clock=clock: 0.1 * next(clock))
         monkeypatch.setattr(callback._plan.budget, "charge", lambda _: None)
         trainer.train(resume_from_checkpoint=resumed and steps == 6)
         said = capsys.readouterr().out
         assert "less than 0.1 % of the training" in said
         assert said.count("of the training, now that steps are timed") == 1
     ((_, all_steps),) = asked
-    assert all_steps == pytest.approx(10.0 * (2.0 if resumed else 3.0))
+    assert all_steps == pytest.approx(0.2 if resumed else 0.3)
 
 
 def test_rows_are_as_long_as_they_are():

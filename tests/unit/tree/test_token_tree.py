@@ -453,6 +453,19 @@ def test_letters_that_whole_words_alone_are_known_of_are_not_dropped():
     assert TokenTree(format, fast).space_size == 10
 
 
+@pytest.mark.parametrize("words", [["T", "H", "E", "P", "I", "N"], ["the", "pin", "is"]])
+def test_digits_that_are_dropped_amid_letters_that_are_unknown(words):
+    """No letter that is known is at hand to put them between: alone they are nothing."""
+    vocabulary = {name: number for number, name in enumerate(["?", *words])}
+    model = token_models.WordLevel(vocabulary, unk_token="?")
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(Regex("[0-9]"), "")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(" |" if len(words[0]) == 1 else " "), "removed")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?")
+    with pytest.raises(ModelError, match="writes nothing for '0', '1'"):
+        check_written(CanaryFormat(f"{words[0]} {{digit:4}}"), fast, target=False)
+
+
 @HOWEVER
 def test_words_that_end_where_others_begin(ask_all):
     """`ab l`, `a bl`, `ab bl`: without their spaces two are one, and each is found."""
