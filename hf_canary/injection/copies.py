@@ -162,7 +162,8 @@ def table_of(rows: Sequence[Row], features: datasets.Features, schema: pa.Schema
         if _holds_extension(field.type):  # which pyarrow does not make of values, and datasets does
             own = datasets.Features({name: features[name]})
             made = datasets.Dataset.from_list([{name: row[name]} for row in rows], features=own).data.table[name]
-            columns.append(made.cast(field.type))
+            # Before its version 26, pyarrow aborts where it casts an extension within lists to itself.
+            columns.append(made if made.type == field.type else made.cast(field.type))
         else:
             columns.append(pa.chunked_array([pa.array([row[name] for row in encoded], type=field.type)]))
     return pa.table(columns, schema=schema)
