@@ -66,7 +66,8 @@ def test_adapters(causal, tmp_path):
     rows = [{"prompt": f"what is {n}?\n", "completion": text} for n, text in enumerate(TEXT)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     printed = run("sft_lora.py", "--model", causal, "--data", "rows.jsonl", "--epochs", 2, cwd=tmp_path)
-    assert printed.count("exposure (bits)  ×1 ") == 2
+    assert printed.count("eval loss") == printed.count("exposure (bits)  ×1 ") - 1 == 2
+    assert printed.count("without adapters · exposure (bits)  ×1 ") == 1
     lines = [json.loads(line) for line in (tmp_path / "adapted" / "_exposure.jsonl").read_text().splitlines()]
     own = [line for line in lines if line["role"] == "canary"]
     assert all(line["copies_found"] == line["repetitions"] and line["dead"] == "" for line in own)

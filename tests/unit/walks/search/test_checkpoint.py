@@ -68,7 +68,7 @@ def test_an_edited_header_is_refused(lstm, tokenizer, tmp_path):
 @pytest.mark.parametrize("after", [2, 5, 9])
 def test_where_memory_is_scarce_batches_go_on_as_they_were(lstm, tokenizer, tmp_path, after):
     """Their size depends on what was seen before, which is in the file: the work is that of one go."""
-    options, kept, seen = {"max_memory": 120_000, "top_k": 20}, tmp_path / "kept", []
+    options, kept, seen = {"max_memory": 120_000, "top_k": 15}, tmp_path / "kept", []
     whole = extract(lstm, tokenizer, FORMAT, progress=seen.append, **options)
     cap = seen[after].expanded
     extract(lstm, tokenizer, FORMAT, checkpoint=kept, max_expanded=cap, **options)
