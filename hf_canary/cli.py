@@ -1078,6 +1078,8 @@ def _in_options(error: CanaryError) -> str:
         option = f"--{name.replace('_', '-')}"
         argument = option if argument == name else argument
         remedy = re.sub(rf"\b{name}=(True)?(?![{{\[])", option, remedy)
+        if "_" in name:  # no word of a sentence
+            remedy = re.sub(rf"(?<![-\w]){name}\b", option, remedy)
     remedy = remedy.replace("spaces={name: [...]}", "--spaces FILE")
     return f"{argument}: expected {error.expected}; got {error.got}. {remedy}"
 

@@ -70,11 +70,7 @@ def _levels(report: Any) -> Table:
     for level in report.levels:
         count = sum(canary.repetitions == level.repetitions for canary in alive)
         medians = [
-            "no fit"
-            if name in badly_fitted
-            else "unknown"
-            if math.isnan(value)
-            else f"{'≥ ' if level.censored[name] else ''}{value:.2f}"
+            "no fit" if name in badly_fitted else _median(value, is_bound=level.censored[name])
             for name, value in level.values.items()
         ]
         table.add_row(
@@ -86,6 +82,10 @@ def _levels(report: Any) -> Table:
             *medians[1:],
         )
     return table
+
+
+def _median(value: float, *, is_bound: bool) -> str:
+    return "unknown" if math.isnan(value) else f"{'≥ ' if is_bound else ''}{value:.2f}"
 
 
 def _copies_found(level: Any) -> str:
@@ -157,8 +157,10 @@ def _interval(exposure: Any) -> str:
 
 
 def _short(exposure: Any) -> str:
-    if math.isnan(exposure.value) or POOR_FIT in exposure.flags:
-        return "no fit" if POOR_FIT in exposure.flags else "none"
+    if POOR_FIT in exposure.flags:
+        return "no fit"
+    if math.isnan(exposure.value):
+        return "none"
     value = f"{'≥ ' if CENSORED in exposure.flags else ''}{exposure.value:.1f}"
     return value if _is_one(exposure) else f"{value} ({exposure.low:.1f}–{exposure.high:.1f})"
 

@@ -316,7 +316,7 @@ class TrainingRun:
     def _correct_share(self, at: Moment, seconds: float) -> None:
         """Say what share measurements take, where that is not what was foreseen; once, after the first steps."""
         steps = at.step - self._first_step
-        if not self.is_training or self._is_share_known or steps <= 0:
+        if not self.is_training or self._is_share_known or steps <= 0 or self.report is None:
             return
         self._is_share_known = True
         all_steps = self.plan.budget.left() * (at.state.max_steps - self._first_step) / steps

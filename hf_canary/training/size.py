@@ -16,10 +16,7 @@ from .record import SIZE
 
 FULL = 10_000
 SIZES = (FULL, 3_000, 1_000, 256)  # references of each format
-_ABOUT, _LITTLE = (
-    2.0,
-    0.01,
-)  # a share that is foreseen is corrected if it is off by such a factor, and not less than this
+_ABOUT, _LITTLE = 2.0, 0.01  # a share is corrected if it is off by this factor, and not less than this
 _WORTH_SAYING = 1.0  # seconds
 DRAWS, COUNTING = 2_000, 0.1  # with a full measurement: half the samples of `measure_exposure`, a tenth of its counting
 

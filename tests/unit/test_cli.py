@@ -143,6 +143,8 @@ def test_extract_has_the_functions_arguments(folder, lstm, tokenizer, tmp_path):
         refused = RUNNER.invoke(app, ["extract", "not loaded", *options[2:4], *wrong])
         assert refused.exit_code == 1
         assert f"error {wrong[0]}: expected" in refused.stderr
+    refused = RUNNER.invoke(app, ["extract", str(folder), *options[2:4], "--max-memory", "1MB", "--top-k", "900"])
+    assert "Raise it, or lower --top-k." in refused.stderr
     for wrong in (["--strategy", "fast"], ["--batch-size", "0"], ["--top-k", "0"]):
         assert RUNNER.invoke(app, [*options[:4], *wrong]).exit_code == 2
 
