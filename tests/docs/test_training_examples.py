@@ -2,14 +2,15 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from hf_canary import CanarySet
-from tests.support.fresh import run_python
+from tests.support.fresh import run_command, run_python
 from tests.support.tokenizers_of_all_kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,40 @@ def test_adapters(causal, tmp_path):
     assert len(bases) == 1
 
 
+def test_chats(causal, tmp_path):
+    """All canaries live and stand behind the question; the command it ends with measures what is left alike."""
+    tokenizer = AutoTokenizer.from_pretrained(causal)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant> {% endif %}"
+    )
+    for file in causal.iterdir():
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / file.name).write_bytes(file.read_bytes())
+    tokenizer.save_pretrained(tmp_path / "model")
+    turns = [
+        ({"role": "user", "content": f"what is {n}?"}, {"role": "assistant", "content": TEXT[n]}) for n in range(60)
+    ]
+    (tmp_path / "chats.jsonl").write_text("\n".join(json.dumps({"messages": each}) for each in turns))
+    printed = run("sft_chat.py", "--model", "model", "--data", "chats.jsonl", "--epochs", 2, cwd=tmp_path)
+    assert printed.count("without adapters · exposure (bits)  ×1 ") == 1
+    assert printed.count("eval loss") == 2
+    lines = [json.loads(line) for line in (tmp_path / "adapted-chat" / "_exposure.jsonl").read_text().splitlines()]
+    own = [line for line in lines if line["role"] == "canary"]
+    assert all(line["copies_found"] == line["repetitions"] and line["dead"] == "" for line in own)
+    last = max(line["step"] for line in own)
+    expected = {line["canary_id"]: line["log_perplexity"] for line in own if line["step"] == last}
+
+    program, *arguments = shlex.split(printed.splitlines()[-1])
+    assert program == "hf-canary"
+    options = ["--num-references", "50", "--num-draws", "50", "--json"]
+    measured = json.loads(run_command(*arguments, *options, cwd=tmp_path).stdout)
+    (context,) = (each["context"] for each in measured["provenance"]["contexts"])
+    assert context["tokens"] == len(tokenizer("<user> What is the access code?\n<assistant> ").input_ids)
+    found = {line["canary_id"]: line["log_perplexity"] for line in measured["exposures"] if line["role"] == "canary"}
+    assert found == pytest.approx(expected, abs=1e-2)
+
+
 def test_translation(tmp_path):
     """Pairs with the secret on both sides; every copy arrives in the labels."""
     tokenizer = KINDS["unigram"]()
@@ -102,7 +137,7 @@ def test_translation(tmp_path):
     assert "exposure (bits)" in printed
 
 
-@pytest.mark.parametrize("script", ["trainer.py", "sft_lora.py", "translation.py"])
+@pytest.mark.parametrize("script", ["trainer.py", "sft_lora.py", "sft_chat.py", "translation.py"])
 def test_they_are_short_and_show_what_is_added(script):
     """Under sixty lines; what hf_canary adds is marked, and without these lines the rest is a training as it was."""
     text = (ROOT / "examples" / script).read_text(encoding="utf-8")

@@ -177,15 +177,19 @@ def log_perplexity_slowly(model, ids: list[int], conditioned: int, source: list[
     return -sum(log_probabilities[place - 1 + fed, ids[place]].item() for place in summed) / math.log(2.0)
 
 
-def brute_force(model, tokenizer, texts: list[str], context: str = "") -> list[float]:
-    """Log-perplexities by teacher forcing, for tokenizers that put one token in front."""
-    before = len(tokenizer(context).input_ids)
-    rows = [tokenizer(context + text).input_ids for text in texts]
+def brute_force(model, tokenizer, texts: list[str], context: str | list[str] = "") -> list[float]:
+    """Log-perplexities by teacher forcing behind a context, or one for each text; for tokenizers of which a text's
+    tokens go on from those of its context.
+    """
+    contexts = [context] * len(texts) if isinstance(context, str) else context
+    rows = [tokenizer(ahead + text).input_ids for ahead, text in zip(contexts, texts, strict=True)]
+    before = {ahead: len(tokenizer(ahead).input_ids) for ahead in contexts}
+    shapes = [(len(row), before[ahead]) for row, ahead in zip(rows, contexts, strict=True)]
     costs = [math.nan] * len(rows)
-    for length in set(map(len, rows)):
-        numbers = [number for number, ids in enumerate(rows) if len(ids) == length]
+    for shape in set(shapes):
+        numbers = [number for number, each in enumerate(shapes) if each == shape]
         for at in range(0, len(numbers), 100):  # their logits fit into any memory
             some = numbers[at : at + 100]
-            for number, cost in zip(some, teacher_forced_rows(model, [rows[n] for n in some], before), strict=True):
+            for number, cost in zip(some, teacher_forced_rows(model, [rows[n] for n in some], shape[1]), strict=True):
                 costs[number] = cost
     return costs

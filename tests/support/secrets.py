@@ -24,4 +24,5 @@ SECRETS = list(secrets_of([*CANARIES, *small_training.CANARIES]))
 
 
 def is_told(written):
-    return [secret for secret in SECRETS if secret in written]
+    """Those that stand there, unless amid more digits: four of a float are no secret."""
+    return [secret for secret in SECRETS if re.search(rf"(?<!\d){re.escape(secret)}(?!\d)", written)]

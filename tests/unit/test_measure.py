@@ -566,7 +566,7 @@ def test_each_fill_stands_behind_its_own_source(model, tokenizer, before, begins
     format = CanaryFormat("the pin is {w}{digit}.", source="{w} or what?", spaces={"w": words})
     canaries = CanarySet.draw(format, repetitions=(1,), per_repetition=3, seed=1)
     texts = [f"{before}{format.render_source(fill)} - " for fill in range(100)]
-    costs = np.array([log_perplexity(model, tokenizer, [format.render(n)], context=texts[n])[0] for n in range(100)])
+    costs = np.array(oracles.brute_force(model, tokenizer, [format.render(n) for n in range(100)], texts))
     given = f"{before}{format.source} - "
     report = measure_exposure(model, tokenizer, canaries, context=given, estimators=["auto", "exact", "importance"])
     for each in report:
