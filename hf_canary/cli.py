@@ -264,8 +264,6 @@ def extract(
     error, 2 wrong usage.
     """
     from .canaries import CanarySet
-    from .extraction.likeliest import extract as extract_candidates
-    from .walks.search.checkpoint import check_writable
 
     with _plain_errors():
         given = _given_context(context, context_file)
@@ -273,6 +271,10 @@ def extract(
         one = _canary_of(known, canary)
         wanted, own_source = _format(format, spaces, source, given, one)
         wanted.check_top_k(top_k)
+
+        from .extraction.likeliest import extract as extract_candidates  # torch, which takes seconds
+        from .walks.search.checkpoint import check_writable
+
         memory = _bytes(max_memory)
         check_writable(checkpoint)
         place = _place_of(model)
@@ -391,10 +393,6 @@ def rank(
     Exit code: 0 ranks, high or low; 3 bounds (a cap, Ctrl-C while it counts), 1 an error, 2 wrong usage.
     """
     from .canaries import CanarySet
-    from .estimators.exposures import exposure_of_rank
-    from .extraction.exact_ranks import exact_rank
-    from .extraction.result import why
-    from .walks.search.checkpoint import check_writable
 
     with _plain_errors():
         given = _given_context(context, context_file)
@@ -407,6 +405,12 @@ def rank(
         if not fills:
             raise typer.BadParameter("Give --fill or --text, once or more, or --canary.")
         texts = [wanted.render(number) for number in fills]
+
+        from .estimators.exposures import exposure_of_rank
+        from .extraction.exact_ranks import exact_rank  # torch, which takes seconds
+        from .extraction.result import why
+        from .walks.search.checkpoint import check_writable
+
         memory = _bytes(max_memory)
         check_writable(checkpoint)
         place = _place_of(model)
@@ -667,13 +671,15 @@ def measure(
     from tqdm.auto import tqdm
 
     from .canaries import CanarySet
-    from .measure import measure_exposure
 
     with _plain_errors():
         loaded_canaries = CanarySet.load(canaries)
         if save is not None:
             _check_target(save, canaries)
         given = _given_context(context, context_file)
+
+        from .measure import measure_exposure  # torch, which takes seconds
+
         place = _place_of(model)
         _check_trained_with(place, loaded_canaries, force=force)
         before, prefixes, tell = _before_canaries(place, record, loaded_canaries, given)
@@ -1073,15 +1079,21 @@ def _plain_errors() -> Iterator[None]:
 
 def _in_options(error: CanaryError) -> str:
     """An error whose arguments are named as the command has them."""
-    argument, remedy = error.argument.replace("template", "format"), error.remedy
+    argument = error.argument.replace("template", "format")
+    argument = f"--{_option(argument)}" if argument in _ARGUMENTS else argument
+    remedy = error.remedy.replace("spaces={name: [...]}", "--spaces FILE")
+    parts = re.split(r"(\w+\([^)]*\))", remedy)  # a call is Python, and stays as it is
+    parts[::2] = map(_named_as_options, parts[::2])
+    return f"{argument}: expected {error.expected}; got {error.got}. {''.join(parts)}"
+
+
+def _named_as_options(remedy: str) -> str:
     for name in _ARGUMENTS:
-        option = f"--{name.replace('_', '-')}"
-        argument = option if argument == name else argument
+        option = f"--{_option(name)}"
         remedy = re.sub(rf"\b{name}=(True)?(?![{{\[])", option, remedy)
         if "_" in name:  # no word of a sentence
             remedy = re.sub(rf"(?<![-\w]){name}\b", option, remedy)
-    remedy = remedy.replace("spaces={name: [...]}", "--spaces FILE")
-    return f"{argument}: expected {error.expected}; got {error.got}. {remedy}"
+    return remedy
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import subprocess
 import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -678,3 +679,25 @@ def test_ctrl_c_while_the_shell_is_imported_is_no_error(monkeypatch, capsys):
     assert caught.value.code == 130
     assert caught.value.__suppress_context__
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["extract", "nowhere", "--format", "the pin is {digt:4}"],
+        ["extract", "nowhere", "--format", "the pin is {digit:4}", "--context", "the {digit}"],
+        ["rank", "nowhere", "--format", "the pin is {digit:4}", "--text", "the pin is 12"],
+        ["measure", "nowhere", "--canaries", "nowhere.json"],
+    ],
+    ids=["format", "context", "text", "canaries"],
+)
+def test_what_is_mistyped_is_told_before_torch_is_imported(options):
+    """Which takes seconds; what of Python is in the error stays Python's."""
+    program = (
+        "import sys\nfrom hf_canary.cli import app\n"
+        f"try: app({options!r})\nexcept SystemExit as end: print(end.code, {{'torch', 'datasets'}} & {{*sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 set()\n"
+    assert done.stderr.startswith("error --" if options[0] != "measure" else "error nowhere.json")
+    assert "..., --" not in done.stderr
