@@ -18,7 +18,7 @@ from ..scoring import score_encoded
 from .encoded_format import EncodedFormat
 
 _LOOKED_AT = 256  # fills of a format
-_LONG_ENOUGH = 0.05  # seconds of reading, after which the rate is believed
+_LONG_ENOUGH = 0.05  # seconds that more fills take longer than fewer, after which the rate is believed
 
 
 def expected_token_rows(sequences: Sequence[Sequence[int]], count: int) -> float:
@@ -83,10 +83,10 @@ def rows_of_measurement(encoded_format: EncodedFormat, num_references: int, num_
 
 
 def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) -> float:
-    """Seconds that a token row takes, by scoring a few fills, and more of them until that takes long enough.
+    """Seconds that a token row takes, by scoring a few fills, and more of them until that takes enough longer.
 
-    By what more of them take longer: each of these scorings begins with a prompt and a check of the cache, which a
-    measurement has once.
+    By what the last of them take longer: each of these scorings has a prompt, a check of the cache and the calls of the
+    model for a few rows each, of which a measurement has no more than they.
     """
 
     def read(count: int) -> tuple[float, int]:
@@ -98,11 +98,11 @@ def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) 
         return seconds, language_model.rows_of_all(language_model.token_rows - rows)
 
     most, count = min(_LOOKED_AT, len(encoded_format.fills)), 2
-    fewest, (seconds, rows) = read(count), read(min(4 * count, most))
-    while seconds < _LONG_ENOUGH and 4 * count < most:
+    fewer, (seconds, rows) = read(count), read(min(4 * count, most))
+    while seconds - fewer[0] < _LONG_ENOUGH and 4 * count < most:
         count *= 4
-        seconds, rows = read(min(4 * count, most))
-    longer, more = seconds - fewest[0], rows - fewest[1]
+        fewer, (seconds, rows) = (seconds, rows), read(min(4 * count, most))
+    longer, more = seconds - fewer[0], rows - fewer[1]
     return longer / more if longer > 0.0 and more > 0 else seconds / max(1, rows)
 
 

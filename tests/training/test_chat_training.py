@@ -106,10 +106,12 @@ def test_a_chat_is_measured_behind_its_own_turns(tmp_path, template, caplog):
         own = CanarySet(
             tuple(canary.seen_as(CanaryFormat(" The number is {digit:4}.")) for canary in canaries), canaries.seed
         )
-        expected = measure_exposure(model, tokenizer, own, num_references=10_000, context=true.removesuffix(" "))
+        expected = measure_exposure(
+            model, tokenizer, own, num_references=10_000, bootstrap=0, context=true.removesuffix(" ")
+        )
     else:
-        expected = measure_exposure(model, tokenizer, canaries, num_references=10_000, context=true)
-    alone = measure_exposure(model, tokenizer, canaries, num_references=10_000, context="")
+        expected = measure_exposure(model, tokenizer, canaries, num_references=10_000, bootstrap=0, context=true)
+    alone = measure_exposure(model, tokenizer, canaries, num_references=10_000, bootstrap=0, context="")
     found, wanted, without = (
         [each.value for each in report if each.estimator == "auto"] for report in (callback.report, expected, alone)
     )
@@ -129,7 +131,7 @@ def test_another_context_by_hand_is_warned_of(tmp_path, given, caplog):
         callback, model = trained(tmp_path, tokenizer, canaries, context=given)
     assert "measured so, a leak may look safe" in caplog.text
     assert "tell me" not in caplog.text
-    expected = measure_exposure(model, tokenizer, canaries, num_references=10_000, context=given)
+    expected = measure_exposure(model, tokenizer, canaries, num_references=10_000, bootstrap=0, context=given)
     assert [each.value for each in callback.report] == pytest.approx([each.value for each in expected], abs=0.1)
 
 

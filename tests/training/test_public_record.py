@@ -55,7 +55,17 @@ def checkpoint(tmp_path_factory):
 
 def measured(folder, *options, canaries="canaries.json", model="out"):
     """The shell's answer, and the exposures of its JSON."""
-    words = ["measure", str(folder / model), "--canaries", str(folder / canaries), "--num-references", "60", "--json"]
+    words = [
+        "measure",
+        str(folder / model),
+        "--canaries",
+        str(folder / canaries),
+        "--num-references",
+        "60",
+        "--json",
+        "--estimator",
+        "auto",
+    ]
     answer = RUNNER.invoke(app, [*words, *options])
     found = json.loads(answer.stdout)["exposures"] if answer.exit_code == 0 else []
     return answer, {line["canary_id"]: line["log_perplexity"] for line in found if line["role"] == "canary"}

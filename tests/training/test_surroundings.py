@@ -109,5 +109,5 @@ def test_a_leak_behind_different_texts_is_seen():
         optimizer.step()
         optimizer.zero_grad()
     presence = check_presence(rows, canaries, tokenizer)
-    report = measure_exposure(model, tokenizer, canaries, context=presence.context, num_references=200)
+    report = measure_exposure(model, tokenizer, canaries, context=presence.context, num_references=200, bootstrap=0)
     assert report.exposures[0].value == pytest.approx(math.log2(10_000), abs=0.01)

@@ -194,13 +194,15 @@ def test_a_source_is_the_prompt_of_a_causal_model(folder, lstm, tokenizer, tmp_p
         return json.loads(result.stdout)["candidates"][0]["log_perplexity"], result.stderr
 
     def measured(*options):
-        result = RUNNER.invoke(app, ["measure", str(folder), *file, "--num-references", "100", "--json", *options])
+        result = RUNNER.invoke(
+            app, ["measure", str(folder), *file, "--num-references", "100", "--estimator", "auto", "--json", *options]
+        )
         assert result.exit_code == 0, result.stderr
         found = json.loads(result.stdout)["exposures"]
         return [each["log_perplexity"] for each in found if each["role"] == "canary"], result.stderr
 
     def costs(context):
-        report = measure_exposure(lstm, tokenizer, canaries, context=context, num_references=100)
+        report = measure_exposure(lstm, tokenizer, canaries, context=context, num_references=100, estimators=["auto"])
         return pytest.approx([each.log_perplexity for each in report], abs=1e-4)
 
     def expected(context):

@@ -76,7 +76,9 @@ def test_queries_count_the_fill_alone(searched, tokenizer):
         expected = math.log(0.5) / math.log1p(-(2.0**-bits))
         assert candidate.queries == pytest.approx(math.ceil(expected), rel=1e-3, abs=1)
     best = found.candidates[0]
-    report = measure_exposure(model, tokenizer, CanarySet((canary_of(PIN, best.fill),), 0), num_references=50)
+    report = measure_exposure(
+        model, tokenizer, CanarySet((canary_of(PIN, best.fill),), 0), num_references=50, bootstrap=0
+    )
     assert report.queries_to_extract()["mine"] == pytest.approx(best.queries, rel=1e-3, abs=1)
     assert next(iter_extract(model, tokenizer, PIN)).queries == pytest.approx(best.queries, rel=1e-3, abs=1)
 

@@ -89,10 +89,14 @@ def test_a_row_takes_what_more_of_them_take(monkeypatch):
         language_model = LanguageModel(bare)
         seconds_a_row(language_model, encoded_format)
         assert scorings == [2, 8]  # which took long enough
+        monkeypatch.setattr(effort, "_LONG_ENOUGH", 2.0)  # less than each scoring takes, more than eight fills add
+        assert seconds_a_row(LanguageModel(bare), encoded_format) == pytest.approx(0.01, rel=0.5)
+        assert scorings[2:] == [2, 8, 32, 128]
+        del scorings[2:]
         monkeypatch.setattr(effort, "_LONG_ENOUGH", 1e9)
         found = seconds_a_row(LanguageModel(bare), encoded_format)
         assert scorings[2:] == [2, 8, 32, 128, 256]
-        assert 0.01 < found < 0.02  # and few calls, of which each batch is one
+        assert found == pytest.approx(0.01, rel=0.1)  # and no calls, of which the last two scorings have as many
         clock = itertools.count()
         monkeypatch.setattr(effort.time, "perf_counter", lambda: float(next(clock)))
         assert seconds_a_token(language_model, 3, 7) == pytest.approx(1 / 21)
