@@ -165,7 +165,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory, corpus):
     """(folder that it ran in, what it printed): the whole path, on less text and with fewer references."""
-    options = ["--corpus", str(corpus), "--epochs", "12", "--num-references", "1000", "--out", "left here"]
+    options = ["--corpus", str(corpus), "--epochs", "10", "--num-references", "300", "--out", "left here"]
     # One for all workers of the tests, whose folders lie side by side.
     here = tmp_path_factory.getbasetemp()
     folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "demo"
