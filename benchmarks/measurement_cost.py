@@ -5,7 +5,8 @@
 Each TOKENIZER is a folder with a tokenizer.json. A small model with its vocabulary is measured at each size that the
 callback may choose, with twelve canaries of nine digits behind one context, of which a third is memorised: that says
 how many token rows a measurement takes, which a larger model would take as well. A token row costs two operations for
-each weight. Rates of operations are given, in 10^9 a second: of this machine's processor they are measured.
+each weight. Rates of operations are given, in 10^9 a second: of this machine's processor they are measured. What calls
+of a model take beside their arithmetic is left out, which on an accelerator is most of it for a small model.
 """
 
 from __future__ import annotations
@@ -47,9 +48,17 @@ def main() -> None:
         for size in SIZES:
             rows = token_rows(model, tokenizer, canaries, size)
             seconds = [2 * rows * weights / rate for rate in rates.values() for weights in MODELS.values()]
-            table.add_row(folder.name, f"{size:,}", f"{rows:,}", *(f"{each:,.2g} s" for each in seconds))
+            table.add_row(folder.name, f"{size:,}", f"{rows:,}", *map(in_words, seconds))
     Console(width=140).print(table)
     print("operations a second:", ", ".join(f"{at} {rate:,.0f}·10^9" for at, rate in rates.items()))
+
+
+def in_words(seconds: float) -> str:
+    """To two digits, in a unit that people have a feeling for."""
+    unit, name = next(
+        each for each in ((3600.0, "h"), (60.0, "min"), (1.0, "s")) if seconds >= 2 * each[0] or each[1] == "s"
+    )
+    return f"{float(f'{seconds / unit:.2g}'):g} {name}"
 
 
 def memorising(tokenizer: PreTrainedTokenizerFast, canaries: CanarySet) -> GPT2LMHeadModel:
