@@ -1,10 +1,8 @@
 """The search walk: prefixes are expanded in batches, until what is open can change nothing, or a cap is reached.
 
-An edge costs the bits of its token, never less than 0, so that no leaf below a prefix is cheaper than the prefix. Hence
-a leaf is final once the cheapest open prefix costs as much (§8.2), at any batch size and in any order. Orders: *by
-cost*, which needs the fewest expansions when nothing is known; *by depth*, which needs the least memory, and no more
-expansions where a bound is known. A dive, narrow and to the bottom, finds a bound first. What a search is for is its
-goal. Knows tokens and costs; no text and no tokenizer.
+Orders: *by cost*, which needs the fewest expansions when nothing is known; *by depth*, which needs the least memory,
+and no more expansions where a bound is known. A dive, narrow and to the bottom, finds a bound first. What a search is
+for is its goal, when it ends its stop rule. Knows tokens and costs; no text and no tokenizer.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from ..branches import Children, children_of, sort_keys
 from .expand import expander
 from .frontier import NOTHING, PREFIX, ByCost, ByDepth, Opened, Order, Parents, Prefixes
 from .goals import Goal
+from .stop_rule import PapersRule, is_proven
 from .strategy import STRATEGIES, Strategy
 
 _FIRST_BATCH = 32
@@ -109,7 +108,7 @@ class Search:
         self._pruned = math.inf
         self._dived = -1 if strategy.dives else tree.depth
         self._order: Order = ByCost() if strategy.by_cost and not strategy.dives else ByDepth()
-        self._enough = math.inf
+        self._papers_rule = PapersRule()
         self._widest = 1
         self.expanded = 0
         self.out_of_memory = False
@@ -155,17 +154,13 @@ class Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing that is open is of interest: the rule that proves."""
-        return self.least > self._goal.bound or not self.open
+        """Whether nothing that is open is of interest: what was found is proven."""
+        return is_proven(self.least, self._goal.bound, self.open)
 
     @property
     def is_done(self) -> bool:
-        """Whether to end: when it is over; by the paper's rule, once as many prefixes again have been expanded as it
-        took to find the leaves.
-        """
-        if self._strategy.proves:
-            return self.is_over
-        return self.expanded >= self._enough or not self.open
+        """Whether to end, by the rule of the strategy."""
+        return self.is_over if self._strategy.proves else self._papers_rule.is_done(self.expanded, self.open)
 
     def step(self, most: float = math.inf) -> None:
         """Expand one batch, of so many prefixes at most; none where it is over, or out of memory."""
@@ -187,8 +182,8 @@ class Search:
         self._open(batch, paths, children, costs, states)
         if self._strategy.proves:
             self._settle_ties()
-        elif self._enough == math.inf and self._goal.bound < math.inf:
-            self._enough = 2 * self.expanded
+        else:
+            self._papers_rule.note(self.expanded, self._goal.bound)
 
     @property
     def is_deep(self) -> bool:
@@ -220,7 +215,7 @@ class Search:
             "by_depth": float(isinstance(self._order, ByDepth)),
             "pivot": self._order.pivot,
             "pruned": self._pruned,
-            "enough": self._enough,
+            "enough": self._papers_rule.enough,
             "widest": self._widest,
         }
         return numbers_alone, tensors | {f"row{number}": tensor for number, tensor in enumerate(rows)}
@@ -229,7 +224,7 @@ class Search:
         """What `save` gave."""
         arrays = {name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith("row")}
         self.expanded, self._dived = int(numbers["expanded"]), int(numbers["dived"])
-        self._pruned, self._enough = numbers["pruned"], numbers["enough"]
+        self._pruned, self._papers_rule.enough = numbers["pruned"], numbers["enough"]
         self._widest = int(numbers["widest"])
         self._order = ByDepth() if numbers["by_depth"] else ByCost()
         self._opened.load(arrays)
@@ -258,7 +253,7 @@ class Search:
         """The prefixes that are expanded next: of interest all, and none of them the root unless it is alone."""
         self._make_room()
         while len(self._order) and not self.out_of_memory:
-            taken = self._pop(int(min(most, self._size(), self._enough - self.expanded)))
+            taken = self._pop(int(min(most, self._size(), self._papers_rule.enough - self.expanded)))
             if not self._strategy.proves:
                 return self._root_alone(taken)
             if taken["key"][0] == _FIRST:
