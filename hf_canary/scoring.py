@@ -202,17 +202,16 @@ class _Job:
         if num_processes() > 1:
             order = np.array(sorted(order.tolist(), key=self._sort_key))
         costs = np.empty(len(order))
-        costs[order] = self.language_model.split_over_processes(
-            len(order), lambda mine: self._named(order[mine], progress)
-        )
+        costs[order] = self.language_model.in_shares(len(order), functools.partial(self._share, order, progress))
         return costs
 
     def _sort_key(self, number: int) -> tuple[Sequence[int], Sequence[int]]:
         source = self.sources[number]
         return (() if source is None else source.ids), self.sequences[number]
 
-    def _named(self, numbers: Ints, progress: Callable[[int], object] | None) -> Floats:
-        """The costs of these texts; an error of one names it."""
+    def _share(self, order: Ints, progress: Callable[[int], object] | None, mine: Ints) -> Floats:
+        """The costs of those texts at these places of the order; an error of one names it."""
+        numbers = order[mine]
         try:
             return self._costs(numbers, progress)
         except NotNumbers as error:

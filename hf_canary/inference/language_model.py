@@ -266,9 +266,7 @@ class LanguageModel:
             return self.batch_size
         return max(1, min(_ROWS_AT_ONCE, self.max_memory // (tokens * self.vocabulary * 2 * _FLOAT_BYTES)))
 
-    def split_over_processes(
-        self, count: int, work: Callable[[Ints], Floats], *, width: tuple[int, ...] = ()
-    ) -> Floats:
+    def in_shares(self, count: int, work: Callable[[Ints], Floats], *, width: tuple[int, ...] = ()) -> Floats:
         """What `work` says of the numbers below `count`, of which each process does a share.
 
         A model that is sharded over the processes is called along until none of them has work left; where its layers

@@ -187,7 +187,7 @@ class _Rounds:
             plan = Plan(_POSITIVE, rungs[mine] - 1, given[mine], uniforms[mine])
             return _flat(sample(self._start(), self._tree, plan))
 
-        flat = self._language_model.split_over_processes(count, walk, width=(depth * (2 + len(_POSITIVE)) + 1,))
+        flat = self._language_model.in_shares(count, walk, width=(depth * (2 + len(_POSITIVE)) + 1,))
         self._rungs.append(rungs)
         self._drawn.append(_unflat(flat, depth))
 

@@ -66,7 +66,7 @@ class _AfterPrompt:
         self._language_model, self._session = language_model, session
 
     def first(self, tokens: Ints) -> Floats:
-        bits: Floats = self._language_model.split_over_processes(
+        bits: Floats = self._language_model.in_shares(
             1, lambda _: self._session.bits(tokens)[None], width=(len(tokens),)
         )[0]
         return bits
@@ -117,7 +117,7 @@ class _Packed(_AfterPrompt):
             return np.concatenate([bits for _, bits in found])
 
         bits = np.empty((count, width))
-        bits[number] = self._language_model.split_over_processes(count, read, width=(width,))
+        bits[number] = self._language_model.in_shares(count, read, width=(width,))
         return costs[parents] + bits[parents, column], Rows((), count)
 
 
@@ -147,7 +147,7 @@ def _split(
         parts = [tensor.reshape(len(mine), -1).cpu().double().numpy() for tensor in states.tensors]
         return np.concatenate([bits, *parts], axis=1)
 
-    table = language_model.split_over_processes(count, flat, width=(width + sum(sizes),))
+    table = language_model.in_shares(count, flat, width=(width + sum(sizes),))
     bits, *parts = np.split(table, np.cumsum([width, *sizes])[:-1], axis=1)
     tensors = (
         torch.from_numpy(part.reshape(count, *shape)).to(tensor.dtype).to(tensor.device)
