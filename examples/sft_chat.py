@@ -1,13 +1,14 @@
-"""Fine-tune adapters (LoRA) on chats with TRL, and watch what they memorise of an assistant's answers.
+"""Fine-tune adapters (LoRA) on chats with TRL, with the loss on all turns, and watch what they memorise.
 
     python examples/sft_chat.py --model HuggingFaceTB/SmolLM2-135M-Instruct --data chats.jsonl
 
---data is a file of {"messages": [{"role": ..., "content": ...}, ...]} lines, and the model has a chat template. Lines
+--data is a file of {"messages": [{"role": ..., "content": ...}, ...]} lines, the model has a chat template. Lines
 marked with # + are what hf_canary adds: chats in which the user asks and the assistant tells a canary, which is then
 measured behind what the template wrote before it. The last line printed measures the adapters from the shell.
 """
 
 import argparse
+import shlex  # +
 
 import torch
 from datasets import load_dataset
@@ -31,7 +32,7 @@ def main() -> None:
 
     asked = CanaryFormat("The access code is {digit:6}.", source="What is the access code?")  # + answer and question
     canaries = CanarySet.draw(asked, repetitions=(1, 4, 16))  # +
-    canaries.save(f"{options.out}-canaries.json")  # + keep it private
+    canaries.save(f"{options.out}-canaries.json")  # + private; not written over
     data = canaries.inject(data, column="messages", tokenizer=tokenizer)  # + the template is tried on each canary
 
     trainer = SFTTrainer(
@@ -41,7 +42,6 @@ def main() -> None:
             num_train_epochs=options.epochs,
             learning_rate=2e-4,
             eval_strategy="epoch",
-            report_to="none",
             use_cpu=not torch.accelerator.is_available(),
         ),
         train_dataset=data["train"],
@@ -52,7 +52,7 @@ def main() -> None:
     trainer.add_callback(ExposureCallback(canaries, trainer=trainer))  # +
     trainer.train()
     trainer.save_model()
-    print(f"hf-canary measure {options.out} --canaries {options.out}-canaries.json")  # +
+    print(shlex.join(["hf-canary", "measure", options.out, "--canaries", f"{options.out}-canaries.json"]))  # +
 
 
 if __name__ == "__main__":

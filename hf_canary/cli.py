@@ -271,13 +271,13 @@ def extract(
         one = _canary_of(known, canary)
         wanted, own_source = _format(format, spaces, source, given, one)
         wanted.check_top_k(top_k)
+        place = _place_of(model)
 
         from .extraction.likeliest import extract as extract_candidates  # torch, which takes seconds
         from .walks.search.checkpoint import check_writable
 
         memory = _bytes(max_memory)
         check_writable(checkpoint)
-        place = _place_of(model)
         if known is not None:
             _tell_trained_with(place, known)
         before, prefix, tell, here = _before_format(place, record, wanted, given, known, one, own_source)
@@ -405,6 +405,7 @@ def rank(
         if not fills:
             raise typer.BadParameter("Give --fill or --text, once or more, or --canary.")
         texts = [wanted.render(number) for number in fills]
+        place = _place_of(model)
 
         from .estimators.exposures import exposure_of_rank
         from .extraction.exact_ranks import exact_rank  # torch, which takes seconds
@@ -413,7 +414,6 @@ def rank(
 
         memory = _bytes(max_memory)
         check_writable(checkpoint)
-        place = _place_of(model)
         if known is not None:
             _tell_trained_with(place, known)
         before, prefix, tell, _ = _before_format(place, record, wanted, given, known, one, own_source)
@@ -677,10 +677,10 @@ def measure(
         if save is not None:
             _check_target(save, canaries)
         given = _given_context(context, context_file)
+        place = _place_of(model)
 
         from .measure import measure_exposure  # torch, which takes seconds
 
-        place = _place_of(model)
         _check_trained_with(place, loaded_canaries, force=force)
         before, prefixes, tell = _before_canaries(place, record, loaded_canaries, given)
         loaded, tokenizer = _load(place, dtype, trust_remote_code)

@@ -19,6 +19,8 @@ from .encoded_format import EncodedFormat
 
 _LOOKED_AT = 256  # fills of a format
 _LONG_ENOUGH = 0.05  # seconds that more fills take longer than fewer, after which the rate is believed
+_CLEARLY_FEWER = 0.6  # times the rows of another reading
+_NOISE = 0.05  # of what a reading takes: what is less may be chance
 
 
 def expected_token_rows(sequences: Sequence[Sequence[int]], count: int) -> float:
@@ -83,10 +85,11 @@ def rows_of_measurement(encoded_format: EncodedFormat, num_references: int, num_
 
 
 def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) -> float:
-    """Seconds that a token row takes, by scoring a few fills, and more of them until that takes enough longer.
+    """Seconds that a token row takes, by scoring a few fills, and more of them until these take enough longer.
 
-    By what the last of them take longer: each of these scorings has a prompt, a check of the cache and the calls of the
-    model for a few rows each, of which a measurement has no more than they.
+    By what more of them take longer than clearly fewer: each of these scorings has a prompt, a check of the cache and
+    calls of the model for a few rows each, which cost a measurement of many little. Where more fills have hardly more
+    prefixes, or take hardly longer, all that a scoring takes is said to be its rows'.
     """
 
     def read(count: int) -> tuple[float, int]:
@@ -98,12 +101,26 @@ def seconds_a_row(language_model: LanguageModel, encoded_format: EncodedFormat) 
         return seconds, language_model.rows_of_all(language_model.token_rows - rows)
 
     most, count = min(_LOOKED_AT, len(encoded_format.fills)), 2
-    fewer, (seconds, rows) = read(count), read(min(4 * count, most))
-    while seconds - fewer[0] < _LONG_ENOUGH and 4 * count < most:
-        count *= 4
-        fewer, (seconds, rows) = (seconds, rows), read(min(4 * count, most))
-    longer, more = seconds - fewer[0], rows - fewer[1]
-    return longer / more if longer > 0.0 and more > 0 else seconds / max(1, rows)
+    readings = [read(count)]
+    longer, more = 0.0, 0
+    while longer < max(_LONG_ENOUGH, _NOISE * readings[-1][0]) and count < most:
+        count = min(4 * count, most)
+        readings.append(read(count))
+        longer, more = _beyond_fewer(readings)
+    seconds, rows = readings[-1]
+    return longer / more if longer > _NOISE * seconds else seconds / max(1, rows)
+
+
+def _beyond_fewer(readings: Sequence[tuple[float, int]]) -> tuple[float, int]:
+    """By how many seconds and rows the last reading goes beyond the latest one that has clearly fewer rows.
+
+    Example:
+        >>> _beyond_fewer([(1.0, 4), (1.5, 14), (1.6, 15)])
+        (0.6000000000000001, 11)
+    """
+    seconds, rows = readings[-1]
+    fewer = next((each for each in reversed(readings[:-1]) if each[1] <= _CLEARLY_FEWER * rows), readings[-1])
+    return seconds - fewer[0], rows - fewer[1]
 
 
 def seconds_a_token(language_model: LanguageModel, rows: int, tokens: int) -> float:

@@ -41,7 +41,8 @@ def foreseen(
     args, tokens = at.args, mean_length(loader)
     with evaluating(at.model) as bare:
         language_model = LanguageModel(bare, batch_size=batch_size)
-        row = seconds_a_row(language_model, measurement.encoded_formats[0])
+        longest = max(measurement.encoded_formats, key=lambda each: rows_of_measurement(each, min(sizes), 0, 0.0))
+        row = seconds_a_row(language_model, longest)
         token = seconds_a_token(language_model, args.per_device_train_batch_size, tokens)
     step = args.gradient_accumulation_steps * args.per_device_train_batch_size * tokens * token * _FORWARD_PASSES
     counted = COUNTING * EXPANDED_PER_REFERENCE

@@ -24,5 +24,8 @@ SECRETS = list(secrets_of([*CANARIES, *small_training.CANARIES]))
 
 
 def is_told(written):
-    """Those that stand there, unless amid more digits: four of a float are no secret."""
-    return [secret for secret in SECRETS if re.search(rf"(?<!\d){re.escape(secret)}(?!\d)", written)]
+    """Those that stand there, amid whatever; a bare number of four digits may stand in a decimal by chance."""
+    without_decimals = re.sub(r"\d+\.\d+(e[+-]?\d+)?", " ", written)
+    return [
+        secret for secret in SECRETS if secret in (without_decimals if re.fullmatch(r"\d{1,4}", secret) else written)
+    ]

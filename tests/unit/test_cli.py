@@ -690,8 +690,9 @@ def test_ctrl_c_while_the_shell_is_imported_is_no_error(monkeypatch, capsys):
         ["extract", "nowhere", "--format", "the pin is {digit:4}", "--context", "the {digit}"],
         ["rank", "nowhere", "--format", "the pin is {digit:4}", "--text", "the pin is 12"],
         ["measure", "nowhere", "--canaries", "nowhere.json"],
+        ["extract", "./nowhere", "--format", "the pin is {digit:4}"],
     ],
-    ids=["format", "context", "text", "canaries"],
+    ids=["format", "context", "text", "canaries", "model"],
 )
 def test_what_is_mistyped_is_told_before_torch_is_imported(options):
     """Which takes seconds; what of Python is in the error stays Python's."""
@@ -701,5 +702,5 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(options):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "1 set()\n"
-    assert done.stderr.startswith("error --" if options[0] != "measure" else "error nowhere.json")
-    assert "..., --" not in done.stderr
+    assert done.stderr.startswith(("error --", "error nowhere.json", "error MODEL"))
+    assert ("CanaryFormat(..., source=...)" in done.stderr) == ("--context" in options)

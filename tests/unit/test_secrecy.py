@@ -25,6 +25,7 @@ from hf_canary.tokenization.encoding import encode
 from hf_canary.tree.token_tree import TokenTree
 from tests.support import oracles
 from tests.support.secrets import CANARIES, FORMAT, is_told
+from tests.support.small_training import CANARIES as FOUR_DIGITS
 from tests.support.tokenizers_of_all_kinds import KINDS, letters_alone
 
 ASKED = CanaryFormat("the pin is {digit:6}", source="pin of {digit:6}?")
@@ -266,3 +267,17 @@ def test_the_shell_repeats_no_text(tmp_path):
     assert "--fill: " in beyond.stderr
     for result in (several, alone, beyond):
         assert not is_told(result.output)
+
+
+@pytest.mark.parametrize(
+    "form", ["{text}7", "0000{digits}", "x%20{digits}", "\\u0020{digits}", "1.25, {digits}", "[{spaced}]"]
+)
+def test_a_secret_is_seen_in_whatever_it_stands(form):
+    """The tests of secrecy can fail; what they do not take for one are four digits of a decimal."""
+    canary = CANARIES[0]
+    digits = canary.text.removeprefix("the pin is ")
+    assert is_told(form.format(text=canary.text, digits=digits, spaced=", ".join(digits)))
+    short = FOUR_DIGITS[0].text.removeprefix("the pin is ")
+    assert len(short) == 4
+    assert is_told(f"a {short}")
+    assert not is_told(f"0.{short}5, 3.5{short}1e-07")

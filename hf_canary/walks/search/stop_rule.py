@@ -1,8 +1,9 @@
 """When a search ends: by the rule that proves, or by the paper's (§8.2). Costs and counts in; knows no tree, no model.
 
 An edge costs the bits of its token, never less than 0, so that no leaf below a prefix is cheaper than the prefix. So
-once the cheapest open prefix costs more than the dearest leaf that is of interest, every leaf that was not found costs
-more, too: whatever the order in which prefixes were expanded, and in whatever batches.
+once the cheapest open prefix costs more than the dearest leaf that is of interest, so does every leaf that was not
+found, whatever the order in which prefixes were expanded, and in whatever batches. What costs just as much is settled
+before: it is expanded, or left out since its tokens come later.
 
     >>> is_proven(least=7.5, bound=7.0, num_open=900), is_proven(least=6.5, bound=7.0, num_open=1)
     (True, False)

@@ -88,15 +88,59 @@ def test_a_row_takes_what_more_of_them_take(monkeypatch):
     with evaluating(model) as bare:
         language_model = LanguageModel(bare)
         seconds_a_row(language_model, encoded_format)
-        assert scorings == [2, 8]  # which took long enough
+        assert scorings == [2, 8, 32]  # which took long enough
+        scorings.clear()
         monkeypatch.setattr(effort, "_LONG_ENOUGH", 2.0)  # less than each scoring takes, more than eight fills add
         assert seconds_a_row(LanguageModel(bare), encoded_format) == pytest.approx(0.01, rel=0.5)
-        assert scorings[2:] == [2, 8, 32, 128]
-        del scorings[2:]
+        assert scorings == [2, 8, 32, 128]
+        scorings.clear()
         monkeypatch.setattr(effort, "_LONG_ENOUGH", 1e9)
         found = seconds_a_row(LanguageModel(bare), encoded_format)
-        assert scorings[2:] == [2, 8, 32, 128, 256]
+        assert scorings == [2, 8, 32, 128, 256]
         assert found == pytest.approx(0.01, rel=0.1)  # and no calls, of which the last two scorings have as many
         clock = itertools.count()
         monkeypatch.setattr(effort.time, "perf_counter", lambda: float(next(clock)))
         assert seconds_a_token(language_model, 3, 7) == pytest.approx(1 / 21)
+
+
+def test_where_more_fills_have_hardly_more_prefixes(monkeypatch):
+    """By the same clock: they are compared with fills of clearly fewer prefixes, not with the last but one, beside
+    which the calls of all would be taken for what a row or two takes.
+    """
+    tokenizer = KINDS["characters"]()
+    model = oracles.small_model("lstm", len(tokenizer))
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:3}"), per_repetition=1, seed=0)
+    (encoded_format,) = Measurement(canaries, tokenizer, num_references=300).encoded_formats
+    passed = [0.0]
+
+    def forward(_, given, options):
+        passed[0] += 1.0 + 0.1 * options["input_ids"].numel()
+
+    model.register_forward_pre_hook(forward, with_kwargs=True)
+    monkeypatch.setattr(effort.time, "perf_counter", lambda: passed[0])
+    monkeypatch.setattr(effort, "_LONG_ENOUGH", 1e9)
+    with evaluating(model) as bare:
+        assert seconds_a_row(LanguageModel(bare), encoded_format) == pytest.approx(0.1, rel=0.3)
+
+
+def test_what_is_lost_in_noise_is_not_believed(monkeypatch):
+    """More fills that take as long as fewer say no more than that no row takes longer than a scoring."""
+    readings = iter([(1.0, 4), (1.04, 14), (0.99, 40), (1.02, 100), (1.05, 210)])
+    passed, told = [0.0], []
+
+    def scored(language_model, *_, **__):
+        seconds, rows = next(readings)
+        told.append((seconds, rows))
+        passed[0] += seconds
+        language_model.token_rows += rows
+
+    monkeypatch.setattr(effort, "_LONG_ENOUGH", 0.03)
+    monkeypatch.setattr(effort, "score_encoded", scored)
+    monkeypatch.setattr(effort.time, "perf_counter", lambda: passed[0])
+    tokenizer = KINDS["characters"]()
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:5}"), per_repetition=1, seed=0)
+    (encoded_format,) = Measurement(canaries, tokenizer, num_references=300).encoded_formats
+    with evaluating(oracles.small_model("lstm", len(tokenizer))) as bare:
+        found = seconds_a_row(LanguageModel(bare), encoded_format)
+    assert len(told) == 5
+    assert found == pytest.approx(1.05 / 210)
