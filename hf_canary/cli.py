@@ -510,7 +510,7 @@ def _format(
     from .formats.canary_format import CanaryFormat
 
     if template is None and canary is None:
-        raise typer.BadParameter("Give --format, or --canaries and --canary.")
+        raise typer.BadParameter("Give --format; or, for that of a canary, both --canaries and --canary.")
     if canary is not None:
         _check_format_of(canary, template, spaces)
         template, source = canary.format.template, canary.source if source is None else source

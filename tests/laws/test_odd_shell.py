@@ -22,7 +22,7 @@ LONG = ["a" * 300, "a/" * 3_000, "9" * 5_000]  # which no file can be called
 TEXTS = [
     "", " ", "\n", "0", "1", "-1", "2", "1.5", "-0.5", "1e308", "nan", "inf", "-inf", "9" * 30, "0x10",
     "1_0", "٣", "²", "True", "no", "none", "null", "auto", "exact", "float16", "x", "--json", "{digit:2}", "{", "}",
-    "{digit:0}", "{nothing:3}", "{digit:999999999}", "the pin is 12", "\ud800", "\x1b[31mred", "\u202egnp.exe", "\\",
+    "{digit:0}", "{nothing:3}", "{digit:999999999}", "the pin is 12", "\udcff", "\x1b[31mred", "\u202egnp.exe", "\\",
     "\\x", "[]", "1GB", "-1GB", "1XB", "nanGB", "~", ".", "/", "/dev/null", "nowhere/at/all", "gpt2\\n", *LONG,
 ]  # fmt: skip
 FILES = {
