@@ -821,6 +821,7 @@ def _before_format(
     """The same for the candidates of a format: behind what most of its canaries stood, or this one; and which canaries
     of a set stood there, as far as the record says.
     """
+    from .errors import shown
     from .training.contexts import Recorded
 
     if canary is not None and canary.format.source_varies:
@@ -837,6 +838,11 @@ def _before_format(
         if given is None:
             nothing = _nothing_but(source is not None, "the source")
             _note(f"What stood before such texts in training is unknown; it is searched behind {nothing}. {_GIVE}")
+        if recorded.templates() and format.template not in recorded.templates():
+            theirs = listed([shown(each) for each in recorded.templates()])
+            _note(
+                f"By {recorded.file} the canaries were of the format {theirs}: what is found here says nothing of them."
+            )
         return given, None, _no_notice, everyone
     if given is not None:
         tell = _context_notice(recorded.file, given, {context for context, _ in known}, format, source)

@@ -216,6 +216,10 @@ class Recorded:
         found = [entry["context"] for entry in entries if entry["context"] is not None]
         return [self._pair(number) for number in sorted(set(found), key=lambda each: -found.count(each))]
 
+    def templates(self) -> list[str]:
+        """Of the formats that the training had."""
+        return [each["template"] for each in self.line.get("formats", [])]
+
     def _pair(self, number: int) -> tuple[Before, Before]:
         entry = self.line["contexts"][number]
         return _read(entry["context"]), _read(entry["source_prefix"])

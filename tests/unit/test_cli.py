@@ -251,6 +251,21 @@ def test_a_source_is_the_prompt_of_a_causal_model(folder, lstm, tokenizer, tmp_p
         record.file.unlink()
 
 
+@pytest.mark.parametrize("command", [["extract"], ["rank", "--fill", "3"]])
+def test_a_format_that_the_training_did_not_have(folder, command):
+    """A letter that is left out: what is proven of the one says nothing of the other, and the record beside knows."""
+    canaries = CanarySet.draw(CanaryFormat("the pin is {digit:2}"), repetitions=(1,), per_repetition=2, seed=1)
+    record = Record(folder)
+    record.append({"step": 0, "canaries": canaries.digest[:16]}, [Contexts(canaries, None, None).record()])
+    try:
+        for template, is_told in (("the pi is {digit:2}", True), ("the pin is {digit:2}", False)):
+            said = RUNNER.invoke(app, [*command, str(folder), "--format", template]).stderr
+            known = "canaries were of the format 'the pin is {digit:2}': what is found here says nothing of them"
+            assert (known in " ".join(said.split())) == is_told
+    finally:
+        record.file.unlink()
+
+
 def test_weights_are_read_in_float32_unless_it_says_otherwise(tmp_path, lstm, tokenizer):
     """Half precision in the file; costs as if it had been float32 that was saved, and those of half on demand."""
     half = oracles.small_model("lstm", len(tokenizer)).to(torch.bfloat16)
