@@ -55,9 +55,7 @@ def main() -> None:
 
 def in_words(seconds: float) -> str:
     """To two digits, in a unit that people have a feeling for."""
-    unit, name = next(
-        each for each in ((3600.0, "h"), (60.0, "min"), (1.0, "s")) if seconds >= 2 * each[0] or each[1] == "s"
-    )
+    unit, name = next((each for each in ((3600.0, "h"), (60.0, "min")) if seconds >= 2 * each[0]), (1.0, "s"))
     return f"{float(f'{seconds / unit:.2g}'):g} {name}"
 
 
