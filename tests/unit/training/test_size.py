@@ -2,19 +2,21 @@
 
 import functools
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_canary import CanaryFormat, CanarySet
+from hf_canary.measure import Measurement
 from hf_canary.measurement import effort
-from hf_canary.training import run
+from hf_canary.training import foresight, run
 from hf_canary.training.foresight import mean_length
 from hf_canary.training.record import SIZE, Record
 from hf_canary.training.size import SIZES, Size, chosen, num_draws, percent, share_of
 from tests.support import oracles
-from tests.support.small_training import CANARIES, LETTERS, entries, rows, watched
+from tests.support.small_training import CANARIES, LETTERS, entries, lstm, rows, watched
 
 SECONDS = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4).map(sorted)
 
@@ -214,3 +216,17 @@ def test_twins_and_canaries_are_no_references():
     """Of a small format there are as many references as other fills."""
     canaries = CanarySet.draw(CanaryFormat("the pin is {digit:2}"), repetitions=(1, 2), per_repetition=2, seed=0)
     assert "of 92 references" in Size(10_000, False, 3, 0.01).in_words(canaries, 0.05)
+
+
+def test_what_a_row_takes_is_told_by_the_format_that_has_most(monkeypatch):
+    """A format of a hundred fills has hardly a row, and all that a scoring takes beside rows would be taken for it."""
+    canaries = CanarySet.draw([CanaryFormat("the pin is {digit:2}"), CanaryFormat("row {digit:6}")], per_repetition=1)
+    measurement, asked = Measurement(canaries, LETTERS, num_references=256), []
+    monkeypatch.setattr(foresight, "seconds_a_row", lambda _, encoded_format: asked.append(encoded_format) or 1e-5)
+    at = SimpleNamespace(
+        args=SimpleNamespace(gradient_accumulation_steps=1, per_device_train_batch_size=2),
+        model=lstm(),
+        state=SimpleNamespace(max_steps=3),
+    )
+    foresight.foreseen(at, measurement, SimpleNamespace(dataset=rows()), [256], None)
+    assert [each.format.template for each in asked] == ["row {digit:6}"]
